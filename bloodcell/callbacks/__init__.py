@@ -1,0 +1,1 @@
+"""What accompanies training: history, TensorBoard, whole checkpoints."""

@@ -1,0 +1,21 @@
+"""Checkpoints that are whole or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric.plugins import TorchCheckpointIO
+
+from bloodcell.files import write_atomically
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes each checkpoint beside its place and moves it there, so that a kill never leaves half a file."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write the checkpoint."""
+        file = Path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save = super().save_checkpoint
+        write_atomically(file, lambda temporary: save(checkpoint, temporary, storage_options))

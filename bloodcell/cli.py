@@ -1,0 +1,192 @@
+"""The command line: one verb a configuration file, every user error in one clear line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from bloodcell.errors import BloodcellError
+
+#: Verb -> (module, function that takes the configuration, what it is for). The verb names conf/VERB.yaml.
+VERBS = {
+    "train": ("bloodcell.training", "run", "train a classifier and evaluate it"),
+    "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),
+}
+
+USAGE = "usage: bloodcell VERB [group=option] [key=value] ...\n\n{verbs}\n\nbloodcell VERB --help lists the verb's configuration."
+
+
+def main(verb: str | None = None) -> None:
+    """Run one verb with the arguments of the command line.
+
+    Args:
+        verb: Its name; None takes it from the first argument.
+    """
+    arguments = sys.argv[1:]
+    with one_clear_line():
+        if verb is None:
+            verb, arguments = _verb_of(arguments)
+        run_verb(verb, arguments)
+
+
+def run_verb(verb: str, arguments: list[str]) -> None:
+    """Let Hydra compose the verb's configuration and call its function.
+
+    Raises:
+        BloodcellError: Anything that the user got wrong.
+    """
+    import hydra
+
+    from bloodcell.config import config_dir, register_resolvers
+
+    module, function, _ = VERBS[verb]
+    register_resolvers()
+    if resumed := _resumed_run(verb, arguments):
+        run, overrides = resumed
+        import_module(module).resume(run, overrides)
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `one_clear_line` instead of Hydra's own report
+    # the job is called by its verb, whether started as train.py, bloodcell or python -m bloodcell
+    sys.argv = [sys.argv[0], f"hydra.job.name={verb}", *arguments]
+
+    def task(cfg: Any) -> Any:
+        with one_clear_line():  # here too: Hydra would put a line of its own before an error that reaches it
+            return getattr(import_module(module), function)(cfg)
+
+    decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)
+    decorate(task)()
+
+
+def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
+    """Split `VERB ARGUMENT...`; print the usage and leave where there is no verb."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        verbs = "\n".join(f"  {name:<10}{what}" for name, (_, _, what) in VERBS.items())
+        print(USAGE.format(verbs=verbs))
+        raise SystemExit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        from bloodcell import __version__
+
+        print(f"bloodcell {__version__}")
+        raise SystemExit(0)
+    if arguments[0] not in VERBS:
+        raise BloodcellError(f"no verb '{arguments[0]}'; {_nearest(arguments[0], VERBS)}")
+    return arguments[0], arguments[1:]
+
+
+def _resumed_run(verb: str, arguments: list[str]) -> tuple[Path, list[str]] | None:
+    """Return the run named by `resume=RUN` and the other overrides; None where there is none.
+
+    A resumed run takes its saved configuration, so Hydra has nothing to compose.
+    """
+    named = [argument for argument in arguments if argument.startswith("resume=")]
+    value = named[-1].partition("=")[2] if named else ""
+    if verb != "train" or value in ("", "null", "auto") or any(a in arguments for a in ("--cfg", "-c", "-m")):
+        return None
+    return Path(value), [argument for argument in arguments if argument not in named]
+
+
+@contextmanager
+def one_clear_line() -> Iterator[None]:
+    """Print what the user got wrong in a line or two and exit with 1; let the program's own faults through."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted; resume=auto or resume=RUN continues an unfinished run", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(141) from None
+    except Exception as error:
+        if (message := user_message(error)) is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def user_message(error: BaseException) -> str | None:
+    """Return the one clear line for an error that the user can mend; None for any other."""
+    if isinstance(error, BloodcellError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"
+    package = type(error).__module__.partition(".")[0]
+    return _hydra_message(error) if package in ("hydra", "omegaconf") else None
+
+
+_DISK = {28: "no space left on the disk", 122: "the disk quota is used up", 30: "the disk is read-only", 13: "permission denied"}
+
+
+def _hydra_message(error: BaseException) -> str:
+    """Say what is wrong with the command line or the configuration, and which valid name is nearest."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    if match := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text):
+        return f"no configuration key '{match[1]}'; {_nearest(match[1].lstrip('+~'), _all_keys())}"
+    if match := re.search(r"Key '([^']+)' is not in struct", text):
+        full = (re.search(r"full_key: (\S+)", text) or match)[1]
+        return f"no configuration key '{full}'; {_nearest(full, _all_keys())}"
+    if match := re.search(r"Could not find '([^']+)'", text):
+        group, _, option = match[1].rpartition("/")
+        return f"no option '{option}' in group '{group}'; {_nearest(option, _options(group))}" if group else (
+            f"no configuration '{option}'")
+    if match := re.search(r"(?:Missing mandatory value|Structured config of type).*?: (\S+)", text):
+        return f"{match[1]} is not set; give {match[1]}=..."
+    if match := re.search(r"Could not override '([^']+)'. No match in the defaults list", text):
+        return f"no group '{match[1]}'; {_nearest(match[1], _groups())}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:2])
+
+
+def _nearest(name: str, valid: Any) -> str:
+    """Name the most alike valid names, or all where there are few."""
+    names = sorted(valid)
+    leaf = name.rpartition(".")[2]
+    alike = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [
+        key for key in names if difflib.SequenceMatcher(None, leaf, key.rpartition(".")[2]).ratio() > 0.75
+    ][:1]
+    if alike:
+        return f"did you mean '{alike[0]}'?"
+    return f"choose from: {', '.join(names)}" if len(names) <= 30 else "see --help"
+
+
+def _all_keys() -> list[str]:
+    """Return every dotted key of the configuration that the command line asks for, so far as it composes."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    from bloodcell.config import config_dir
+
+    verb = next((a.partition("=")[2] for a in sys.argv if a.startswith("hydra.job.name=")), "train")
+    choices = [a for a in sys.argv[1:] if re.fullmatch(r"[a-z_]+=[\w-]+", a) and a.partition("=")[0] in _groups()]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        cfg = compose(config_name=verb, overrides=choices)
+
+    def keys(node: Any, prefix: str) -> Iterator[str]:
+        for key in node:
+            yield f"{prefix}{key}"
+            child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
+            if OmegaConf.is_dict(child) and not child._is_none():
+                yield from keys(child, f"{prefix}{key}.")
+
+    return [*keys(cfg, ""), *_groups()]
+
+
+def _groups() -> list[str]:
+    from bloodcell.config import config_dir
+
+    return [folder.name for folder in config_dir().iterdir() if folder.is_dir() and folder.name != "hydra"]
+
+
+def _options(group: str) -> list[str]:
+    from bloodcell.config import config_dir
+
+    return [file.stem for file in (config_dir() / group).glob("*.yaml") if file.stem != "base"]

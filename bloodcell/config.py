@@ -1,0 +1,96 @@
+"""The one place where configuration becomes objects."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from bloodcell.errors import BloodcellError
+
+#: Modules that `_target_` may name: configuration may come from a stranger, and a target is code that runs.
+ALLOWED_TARGETS = ("bloodcell.", "pytorch_lightning.", "torch.optim.")
+
+
+def config_dir() -> Path:
+    """Return the folder of configuration files: inside an installed package, or beside it in a checkout."""
+    packaged = Path(__file__).parent / "conf"
+    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "conf"
+
+
+def register_resolvers() -> None:
+    """Register what `conf/` interpolates: `${run_tag:}`, eight random characters, the same in one process."""
+    tag = uuid.uuid4().hex[:8]
+    OmegaConf.register_new_resolver("run_tag", lambda: tag, replace=True)
+
+
+def plain(node: Any) -> Any:
+    """Return a configuration node as plain dicts, lists and values, interpolations resolved."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call what `node._target_` names with the node's other entries and the given arguments.
+
+    Args:
+        node: A mapping with `_target_`, a dotted name below one of `ALLOWED_TARGETS`.
+        *args: Positional arguments that go first.
+        **kwargs: Arguments that go over the node's own.
+
+    Returns:
+        Whatever the target returns. It is handed plain values, never configuration objects.
+
+    Raises:
+        BloodcellError: The target is not allowed, does not exist, lacks its package, or has no such argument.
+    """
+    values = dict(plain(node))
+    target = values.pop("_target_")
+    function = _locate(target)
+    try:
+        return function(*args, **{**values, **kwargs})
+    except TypeError as error:
+        if f"{target.rpartition('.')[2]}" in str(error) or "__init__()" in str(error):
+            raise BloodcellError(f"{target}: {error}") from error
+        raise
+    except (ModuleNotFoundError, ValueError) as error:
+        raise BloodcellError(f"{target}: {' '.join(str(error).split())}") from error
+
+
+def _locate(target: Any) -> Any:
+    """Import a dotted name from the allow-list."""
+    if not isinstance(target, str) or not target.startswith(ALLOWED_TARGETS):
+        allowed = ", ".join(f"{name}*" for name in ALLOWED_TARGETS)
+        raise BloodcellError(f"_target_={target!r} is not allowed; a target is one of {allowed}")
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise BloodcellError(f"_target_={target}: {error}") from error
+
+
+def cache_root(configured: str | None) -> Path:
+    """Return the folder for all that is kept between runs: `cache.root`, $BLOODCELL_CACHE or the user's own.
+
+    Raises:
+        BloodcellError: The folder cannot be made.
+    """
+    import platformdirs
+
+    default = os.environ.get("BLOODCELL_CACHE") or platformdirs.user_cache_dir("bloodcell", appauthor=False)
+    root = Path(configured or default).expanduser()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BloodcellError(
+            f"cache.root: cannot make the folder {root} ({error.strerror}); set cache.root=DIR or BLOODCELL_CACHE"
+        ) from error
+    return root
+
+
+def select(cfg: DictConfig, *groups: str) -> dict[str, Any]:
+    """Return some top-level nodes of a configuration as one plain dictionary."""
+    return {group: plain(cfg[group]) for group in groups}

@@ -1,0 +1,33 @@
+"""What is said on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """Print one line as it is; rich's markup is not interpreted."""
+    console.print(line, markup=False)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with rate and remaining time while something long goes on; nothing where no one watches.
+
+    Args:
+        what: What goes on, e.g. "reading images".
+
+    Yields:
+        A function to call with the numbers of items done and of all.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,84 @@
+"""Reading one image file, whatever its mode, as the RGB array that everything else works on."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from bloodcell.errors import BloodcellError
+
+#: Endings that count as images, in lower case.
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+#: Largest image that is decoded: 100 megapixels, some 300 MB as RGB. Larger headers are refused undecoded.
+MAX_PIXELS = 100_000_000
+
+
+class ImageError(BloodcellError):
+    """An image file that cannot be read; the message is the reason, without the path."""
+
+
+def read_image(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Decode an image file completely.
+
+    EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled by 1/256, palette, grey
+    and CMYK become RGB. Of an animation or a multi-page file the first frame counts.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The picture: uint8, (H, W, 3), RGB, 0 to 255.
+
+    Raises:
+        ImageError: The file is missing, no regular file, empty, truncated, too large, or no image.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ImageError("no such file")
+    if not path.is_file():
+        raise ImageError("not a regular file")
+    try:
+        # Pillow warns of slightly odd metadata and of large sizes; the size has its own limit below.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ImageError(f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}")
+                image.load()
+                return np.array(to_rgb(image))  # a copy: torch wants writable memory
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError("empty file" if path.stat().st_size == 0 else "not an image") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
+    except MemoryError as error:
+        raise ImageError("does not fit into memory") from error
+    except Exception as error:  # noqa: BLE001 - Pillow's decoders raise almost anything on damaged input
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"cannot be decoded: {reason}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return a decoded Pillow image upright and as RGB; see `read_image` for the rules."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or image.mode == "I":
+        grey = np.asarray(image).astype(np.int64) >> 8  # a 16-bit PNG opens as mode I in older Pillow releases
+        return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        grey = np.asarray(image)
+        if not np.isfinite(grey).all():
+            raise ImageError("floating-point pixels that are not finite")
+        return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")

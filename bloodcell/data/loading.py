@@ -1,0 +1,136 @@
+"""Batches: of image files, decoded on the way, or of tensors that are in memory already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+
+from bloodcell.data.transforms import Preprocessing
+from bloodcell.machine import cpu_count
+
+#: Fewer images than this are decoded sooner than worker processes start.
+_WORTH_WORKERS = 1000
+
+
+class ImageDataset(Dataset[Any]):
+    """Image files as the net's input.
+
+    Args:
+        files: The images.
+        preprocessing: The evaluation pipeline.
+        labels: int64 (N,), to go with them; None: items are images alone.
+    """
+
+    def __init__(self, files: list[Path], preprocessing: Preprocessing, labels: Tensor | None = None) -> None:
+        self.files, self.preprocessing, self.labels = files, preprocessing, labels
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Any:
+        """Return uint8 (3, size, size), with its label where there are labels."""
+        image = self.preprocessing(self.files[index])
+        return image if self.labels is None else (image, self.labels[index])
+
+
+class EpochShuffle(Sampler[int]):
+    """An order of N items that follows from seed and epoch alone, so that a resumed run repeats it.
+
+    Args:
+        count: Number of items.
+        seed: Of the run.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed, self.epoch = count, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this as each one starts."""
+        self.epoch = epoch
+
+    def order(self) -> Tensor:
+        """Return the epoch's permutation, int64 (N,)."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+        return torch.randperm(self.count, generator=generator)
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the epoch's permutation."""
+        return iter(self.order().tolist())
+
+
+class EpochBatches(Sampler[Tensor]):
+    """Whole batches of positions, so that a batch is one slice of a tensor and not a collation of rows.
+
+    Args:
+        order: The shuffled order of the N items; None: as they stand.
+        count: N.
+        batch_size: Positions in a batch; the last may be smaller.
+    """
+
+    def __init__(self, order: EpochShuffle | None, count: int, batch_size: int) -> None:
+        self.order, self.count, self.batch_size = order, count, batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this as each one starts."""
+        if self.order is not None:
+            self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield int64 (batch_size,) positions."""
+        order = torch.arange(self.count) if self.order is None else self.order.order()
+        return iter(order.split(self.batch_size))
+
+
+def tensor_loader(inputs: Tensor, labels: Tensor, batch_size: int, sampler: EpochShuffle | None) -> DataLoader[Any]:
+    """Return a loader of (inputs, labels) sliced from tensors in memory: (N, ...) and int64 (N,)."""
+    batches = EpochBatches(sampler, len(labels), batch_size)
+    return DataLoader(TensorDataset(inputs, labels), sampler=batches, batch_size=None)
+
+
+def worker_count(workers: int | None, images: int) -> int:
+    """Return how many processes decode: as asked for, else one a core where there are enough images."""
+    return workers if workers is not None else (min(cpu_count(), 8) if images >= _WORTH_WORKERS else 0)
+
+
+def image_loader(
+    files: list[Path],
+    preprocessing: Preprocessing,
+    batch_size: int,
+    workers: int | None = None,
+    labels: Tensor | None = None,
+    sampler: EpochShuffle | None = None,
+) -> DataLoader[Any]:
+    """Return a loader of uint8 images (N, 3, size, size), with labels where they are given.
+
+    Args:
+        files: The images.
+        preprocessing: The evaluation pipeline.
+        batch_size: Images in a batch.
+        workers: Processes; None: found from the machine.
+        labels: int64 (N,).
+        sampler: The order; None: as they stand.
+    """
+    processes = worker_count(workers, len(files))
+    return DataLoader(
+        ImageDataset(files, preprocessing, labels),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=processes,
+        persistent_workers=processes > 0 and labels is not None,  # a loader without labels is read once
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(0),  # worker seeds: keeps them from the global generator
+    )

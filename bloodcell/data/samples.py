@@ -1,0 +1,107 @@
+"""The samples table: the one currency before the model, a row per image."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bloodcell.errors import BloodcellError
+from bloodcell.files import write_csv
+
+#: path: relative to the data root, POSIX (absolute where it lies outside). label: class name. split: train, val,
+#: test, test_simple, or empty where none is given. source: the physical cell, photograph, patient or slide that the
+#: image comes from, empty where unknown.
+COLUMNS = ["path", "label", "split", "source"]
+
+SPLITS = ("train", "val", "test", "test_simple")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A samples table and the folder that its paths are relative to."""
+
+    table: pd.DataFrame
+    root: Path
+
+    def files(self) -> list[Path]:
+        """Return the full path of each row's image."""
+        return [self.root / path for path in self.table["path"]]
+
+    def of_split(self, *splits: str) -> Samples:
+        """Return the rows of the named splits, renumbered from 0."""
+        return Samples(self.table[self.table["split"].isin(splits)].reset_index(drop=True), self.root)
+
+    def splits(self) -> list[str]:
+        """Return the splits that have a row, in the order train, val, test, test_simple."""
+        present = set(self.table["split"])
+        return [split for split in SPLITS if split in present]
+
+    def sources_known(self) -> bool:
+        """Say whether every image has a known source."""
+        return bool(len(self.table)) and bool((self.table["source"] != "").all())
+
+
+def samples_table(rows: list[tuple[Path, str, str, str]], root: Path) -> Samples:
+    """Build the table from (file, label, split, source) rows, sorted by split and path.
+
+    Raises:
+        BloodcellError: There is no row.
+    """
+    if not rows:
+        raise BloodcellError(f"no images found in {root}; it should hold one folder of images for each class")
+    table = pd.DataFrame(
+        [(relative(file, root), label, split, source) for file, label, split, source in rows], columns=COLUMNS
+    )
+    order = table["split"].map({split: i for i, split in enumerate(SPLITS)}).fillna(-1)
+    table = table.assign(order=order).sort_values(["order", "path"], kind="stable").drop(columns="order")
+    return Samples(table.reset_index(drop=True), root)
+
+
+def relative(file: Path, root: Path) -> str:
+    """Return a file's path relative to the root as POSIX text; absolute where it lies outside the root."""
+    try:
+        return file.relative_to(root).as_posix()
+    except ValueError:
+        return file.absolute().as_posix()
+
+
+def write_samples(samples: Samples, file: Path) -> None:
+    """Write the table as CSV, the root in its own column so that the file stands alone."""
+    write_csv(samples.table.assign(root=samples.root.absolute().as_posix()), file)
+
+
+def read_samples(file: Path, root: str | None = None) -> Samples:
+    """Read what `write_samples` wrote.
+
+    Args:
+        file: The CSV file.
+        root: The folder of the images, where it has moved since.
+    """
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    return Samples(table[COLUMNS], Path(root or table["root"].iloc[0]))
+
+
+def identities(files: list[Path]) -> list[str]:
+    """Return each file's identity: full path, size in bytes and modification time, as one text.
+
+    A file that cannot be looked at has size -1.
+    """
+
+    def identity(file: Path) -> str:
+        try:
+            status = file.stat()
+        except OSError:
+            return f"{file}|-1|0"
+        return f"{file}|{status.st_size}|{status.st_mtime_ns}"
+
+    return [identity(file.absolute()) for file in files]
+
+
+def digest(samples: Samples) -> str:
+    """Return 16 hexadecimal digits that change with any row of the table and with any of its files."""
+    rows = samples.table.astype(str).agg("|".join, axis=1)
+    text = "\n".join(f"{row}|{identity}" for row, identity in zip(rows, identities(samples.files()), strict=True))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

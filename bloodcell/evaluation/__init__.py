@@ -1,0 +1,1 @@
+"""Whatever is measured, drawn or written from a predictions table."""

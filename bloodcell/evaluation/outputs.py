@@ -1,0 +1,42 @@
+"""What an evaluation leaves in a folder: predictions, metrics, reports and figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from bloodcell.evaluation.predictions import classes_of, confusion_of, metrics_of, report_of, splits_of
+from bloodcell.files import write_csv, write_json
+
+
+def write_evaluation(predictions: pd.DataFrame, folder: Path, figures: bool = True) -> dict[str, float]:
+    """Write predictions.csv, the classification reports and the confusion matrices, and return the metrics.
+
+    Args:
+        predictions: The predictions table.
+        folder: An existing folder.
+        figures: Draw confusion matrices, as counts and as shares of each true class.
+    """
+    write_csv(predictions, folder / "predictions.csv")
+    classes = classes_of(predictions)
+    parts = splits_of(predictions)
+    texts = [f"{split}\n{report_of(rows, classes)}" for split, rows in parts.items()]
+    (folder / "classification_report.txt").write_text("\n".join(texts), encoding="utf-8")
+    reports = {split: report_of(rows, classes, as_dict=True) for split, rows in parts.items()}
+    write_json(reports, folder / "classification_report.json")
+    if figures:
+        draw_confusions(parts, classes, folder / "figures")
+    return metrics_of(predictions)
+
+
+def draw_confusions(parts: dict[str, pd.DataFrame], classes: list[str], folder: Path) -> None:
+    """Draw the confusion matrices of each split."""
+    from bloodcell.evaluation.figures import confusion_figure, save
+
+    folder.mkdir(exist_ok=True)
+    for split, rows in parts.items():
+        matrix = confusion_of(rows, classes)
+        title = f"{split}: {len(rows):,} images, {100 * (rows['label'] == rows['prediction']).mean():.1f} % right"
+        save(confusion_figure(matrix, classes, title, normalise=False), folder / f"confusion_{split}_counts.png")
+        save(confusion_figure(matrix, classes, title, normalise=True), folder / f"confusion_{split}_shares.png")

@@ -1,0 +1,77 @@
+"""The predictions table: the one currency after the model, a row per image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import classification_report, confusion_matrix, f1_score
+
+#: Prefix of the columns that hold the probability of each class.
+PROBABILITY = "p_"
+
+
+def predictions_table(
+    samples: pd.DataFrame, classes: list[str], probabilities: np.ndarray[Any, np.dtype[np.float64]]
+) -> pd.DataFrame:
+    """Put predictions beside the samples that they belong to.
+
+    Args:
+        samples: Columns path, split, source and label, N rows.
+        classes: Class names in the order of the probabilities.
+        probabilities: (N, classes), each row summing to 1.
+
+    Returns:
+        Columns path, split, source, label, prediction, and p_NAME for each class.
+    """
+    table = samples[["path", "split", "source", "label"]].reset_index(drop=True)
+    names = np.array(classes, dtype=object)
+    best = names[probabilities.argmax(axis=1)] if len(table) else []
+    columns = pd.DataFrame(probabilities.reshape(len(table), len(classes)), columns=[PROBABILITY + c for c in classes])
+    return pd.concat([table.assign(prediction=best), columns], axis=1)
+
+
+def classes_of(predictions: pd.DataFrame) -> list[str]:
+    """Return the class names, in the order of the probability columns."""
+    return [name.removeprefix(PROBABILITY) for name in predictions.columns if name.startswith(PROBABILITY)]
+
+
+def splits_of(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the rows of each split, in the order in which the splits appear."""
+    return {str(split): rows for split, rows in predictions.groupby("split", sort=False)}
+
+
+def metrics_of(predictions: pd.DataFrame) -> dict[str, float]:
+    """Return `SPLIT/accuracy`, `SPLIT/macro_f1`, `SPLIT/loss`, `SPLIT/images` and `SPLIT/f1_CLASS` of every split.
+
+    The loss is the mean negative logarithm of the true class's probability. The macro F1 is the mean over all classes
+    of the classifier; a class that is neither there nor predicted counts 0.
+    """
+    classes = classes_of(predictions)
+    metrics: dict[str, float] = {}
+    for split, rows in splits_of(predictions).items():
+        column = {name: i for i, name in enumerate(classes)}
+        probabilities = rows[[PROBABILITY + name for name in classes]].to_numpy()
+        true = probabilities[np.arange(len(rows)), rows["label"].map(column).to_numpy()]
+        f1 = f1_score(rows["label"], rows["prediction"], labels=classes, average=None, zero_division=0)
+        metrics |= {
+            f"{split}/accuracy": float((rows["label"] == rows["prediction"]).mean()),
+            f"{split}/macro_f1": float(np.mean(f1)),
+            f"{split}/loss": float(-np.log(np.maximum(true, np.finfo(float).tiny)).mean()),
+            f"{split}/images": len(rows),
+        }
+        metrics |= {f"{split}/f1_{name}": float(value) for name, value in zip(classes, f1, strict=True)}
+    return metrics
+
+
+def confusion_of(rows: pd.DataFrame, classes: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return counts (classes, classes): rows are true classes, columns predicted ones."""
+    return np.asarray(confusion_matrix(rows["label"], rows["prediction"], labels=classes))
+
+
+def report_of(rows: pd.DataFrame, classes: list[str], as_dict: bool = False) -> Any:
+    """Return scikit-learn's classification report of one split, as text or as a dictionary."""
+    return classification_report(
+        rows["label"], rows["prediction"], labels=classes, zero_division=0, digits=3, output_dict=as_dict
+    )

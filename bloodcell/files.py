@@ -1,0 +1,32 @@
+"""Writing files in one step: a reader, or a run that was killed, sees the old file or the new one, never a part."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file beside `file`, then put it in its place."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_csv(table: pd.DataFrame, file: Path) -> None:
+    """Write a table as CSV, with Unix line ends on every system."""
+    write_atomically(file, lambda temporary: table.to_csv(temporary, index=False, lineterminator="\n"))
+
+
+def write_json(values: Any, file: Path) -> None:
+    """Write plain values as JSON."""
+    text = json.dumps(values, indent=2) + "\n"
+    write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,0 +1,122 @@
+"""Many jobs: one failure does not lose the others, and a table of validation figures ends them."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from bloodcell import runs
+from bloodcell.cli import user_message
+from bloodcell.files import write_csv
+
+
+def job_of_many(cfg: DictConfig, folder: Path, overrides: list[str], number: int) -> dict[str, float] | None:
+    """Train one job of a multirun; a failure is recorded in its folder and said in one line.
+
+    Args:
+        cfg: The job's configuration.
+        folder: Its folder.
+        overrides: Its part of the command line.
+        number: Its number, from 0.
+
+    Returns:
+        Its metrics; None where it failed.
+    """
+    from bloodcell.console import say
+    from bloodcell.training import train
+
+    choices = [item for item in overrides if not item.startswith("hydra.")]
+    say(f"job {number}: {' '.join(choices)}")
+    try:
+        return train(cfg, folder, many=True, overrides=choices)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
+        message = user_message(error) or f"{type(error).__name__}: {error}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        runs.write_run(folder, status="failed", error=message, overrides=choices)
+        say(f"job {number} failed: {message}")
+        return None
+
+
+class Leaderboard:
+    """Hydra's callback that ends a multirun: leaderboard.csv in its folder, and a table on the terminal."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer Hydra's other events with nothing to do."""
+        if name.startswith("on_"):
+            return lambda **_: None
+        raise AttributeError(name)
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Write and show the leaderboard; leave with 1 where a job failed."""
+        folder = Path(config.hydra.sweep.dir)
+        table = leaderboard(folder)
+        if table.empty:
+            return
+        write_csv(table, folder / "leaderboard.csv")
+        show(table, folder)
+        if (table["status"] == "failed").any():
+            raise SystemExit(1)
+
+
+def leaderboard(folder: Path) -> pd.DataFrame:
+    """Return a row per job of a multirun, best validation macro F1 first, failures last; no test figure is in it.
+
+    Args:
+        folder: The multirun's folder, with a folder a job.
+    """
+    rows = []
+    for job in sorted((entry for entry in folder.iterdir() if entry.is_dir()), key=_job_number):
+        reused = job / "reused.json"
+        run = Path(json.loads(reused.read_text(encoding="utf-8"))["run"]) if reused.is_file() else job
+        if not (record := runs.read_run(run)):
+            continue
+        metrics = _metrics(run) if record.get("status") == "finished" else {}
+        rows.append({
+            "job": job.name, "status": "reused" if run is not job else record.get("status", ""),
+            "overrides": " ".join(record.get("overrides") or []),
+            **{name: metrics.get(name) for name in ("val/accuracy", "val/macro_f1", "val/loss", "best_epoch")},
+            "run": run.as_posix(), "error": record.get("error") or "",
+        })  # fmt: skip
+    table = pd.DataFrame(rows)
+    return table.sort_values("val/macro_f1", ascending=False, kind="stable", na_position="last") if rows else table
+
+
+def _job_number(folder: Path) -> tuple[int, str]:
+    return (int(folder.name), "") if folder.name.isdigit() else (10**9, folder.name)
+
+
+def _metrics(run: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((run / "metrics.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def show(table: pd.DataFrame, folder: Path) -> None:
+    """Print the leaderboard."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from bloodcell.console import console
+
+    shown = Table(title=f"leaderboard (validation) - {escape(str(folder / 'leaderboard.csv'))}")
+    shown.add_column("job", justify="right")
+    shown.add_column("overrides", overflow="fold")
+    for name in ("accuracy", "macro F1", "loss", "best epoch"):
+        shown.add_column(name, justify="right")
+    shown.add_column("status", overflow="fold")
+    for row in table.to_dict("records"):
+        figures = [f"{row[k]:.{d}f}" if pd.notna(row[k]) else "" for k, d in _SHOWN.items()]
+        status = f"{row['status']}: {row['error']}" if row["error"] else row["status"]
+        shown.add_row(row["job"], escape(row["overrides"]), *figures, escape(status))
+    console.print(shown)
+
+
+#: Column -> digits after the point.
+_SHOWN = {"val/accuracy": 3, "val/macro_f1": 3, "val/loss": 3, "best_epoch": 0}

@@ -1,0 +1,78 @@
+"""What the machine has: processor cores and devices."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from bloodcell.errors import BloodcellError
+
+
+def cpu_count() -> int:
+    """Return how many processor cores this process may use, containers' limits included."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, _cgroup_limit() or allowed))
+
+
+def _cgroup_limit() -> int | None:
+    """Return a container's limit of processor time in whole cores (Linux control groups, version 2 and 1)."""
+    from pathlib import Path
+
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            folder = Path("/sys/fs/cgroup/cpu")
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    return max(1, round(int(quota) / int(period))) if quota not in ("max", "-1") else None
+
+
+def device_arguments(gpus: Any, accelerator: str | None, devices: Any) -> dict[str, Any]:
+    """Translate `trainer.gpus` into the accelerator and devices of Lightning's Trainer.
+
+    Args:
+        gpus: None: the best device there is. 0: the CPU. n or -1: so many, or all. A list: these.
+        accelerator: Lightning's own word, in place of `gpus`.
+        devices: Likewise.
+
+    Raises:
+        BloodcellError: There are not so many GPUs, or both ways are used at once.
+    """
+    if gpus is None:
+        return {"accelerator": accelerator or "auto", "devices": devices if devices is not None else 1}
+    if accelerator is not None or devices is not None:
+        raise BloodcellError("give trainer.gpus, or trainer.accelerator and trainer.devices, not both")
+    if isinstance(gpus, bool) or not isinstance(gpus, int | list) or (isinstance(gpus, list) and not gpus):
+        raise BloodcellError(f"trainer.gpus={gpus}; give a number, -1 for all, or a list such as [0,1]")
+    if gpus == 0:
+        return {"accelerator": "cpu", "devices": 1}
+    import torch
+
+    found = torch.cuda.device_count() or int(torch.backends.mps.is_available())
+    wanted = max(gpus) + 1 if isinstance(gpus, list) else gpus
+    if found == 0 or wanted > found:
+        raise BloodcellError(
+            f"trainer.gpus={gpus}, but this machine has {found or 'no'} GPU{'s' * (found > 1)} that torch can use; "
+            "use trainer.gpus=0 for the CPU"
+        )
+    return {"accelerator": "gpu", "devices": gpus}
+
+
+def best_device(name: str | None) -> str:
+    """Return the torch device to evaluate on: the one named, or the best there is.
+
+    Raises:
+        BloodcellError: There is no such device.
+    """
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name is None:
+        return next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available.get(name.partition(":")[0], False):
+        usable = ", ".join(device for device, there in available.items() if there)
+        raise BloodcellError(f"device={name} is not there; this machine has {usable}")
+    return name

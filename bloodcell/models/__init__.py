@@ -1,0 +1,1 @@
+"""The network, the LightningModule, and features that are kept."""

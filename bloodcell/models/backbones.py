@@ -1,0 +1,190 @@
+"""Backbones: image classifiers of torchvision and timm without their classifier."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bloodcell.errors import BloodcellError
+
+
+class TokenMap(nn.Module):
+    """The patch tokens of torchvision's VisionTransformer as a feature map.
+
+    Args:
+        vit: The whole classifier; its heads are not used.
+    """
+
+    def __init__(self, vit: Any) -> None:
+        super().__init__()
+        self.vit = vit
+        self.vit.heads = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (N, 768, H / 16, W / 16) features of (N, 3, H, W) images."""
+        patches = self.vit._process_input(images)
+        first = self.vit.class_token.expand(len(patches), -1, -1)
+        tokens = self.vit.encoder(torch.cat([first, patches], dim=1))[:, 1:]
+        side = self.vit.image_size // self.vit.patch_size
+        return tokens.transpose(1, 2).unflatten(2, (side, side))
+
+
+#: torchvision's name -> (prefix of the classifier's parameters, how to leave the classifier out).
+TORCHVISION: dict[str, tuple[str, Callable[[Any], nn.Module]]] = {
+    "mobilenet_v2": ("classifier.", lambda net: net.features),
+    "resnet18": ("fc.", lambda net: _all_but_last(net, 2)),
+    "resnet50": ("fc.", lambda net: _all_but_last(net, 2)),
+    "efficientnet_b0": ("classifier.", lambda net: net.features),
+    "densenet121": ("classifier.", lambda net: nn.Sequential(net.features, nn.ReLU())),
+    "convnext_tiny": ("classifier.", lambda net: net.features),
+    "vit_b_16": ("heads.", TokenMap),
+}
+
+
+def _all_but_last(net: nn.Module, count: int) -> nn.Sequential:
+    """Return a network's children in order, without the last ones (ResNet: pooling and classifier)."""
+    return nn.Sequential(OrderedDict(list(net.named_children())[:-count]))
+
+
+def build_backbone(
+    name: str, library: str = "torchvision", weights: str | None = None, width: float | None = None, image_size: int = 224
+) -> nn.Module:
+    """Build a backbone: (N, 3, H, W) normalised images to an (N, C, h, w) feature map.
+
+    Args:
+        name: The library's name of the model.
+        library: torchvision or timm.
+        weights: DEFAULT: the library's download. None: random. Else the path of a state dict, which is loaded with
+            `weights_only=True` and checked against the architecture; its classifier is ignored.
+        width: MobileNetV2's width multiplier; only without weights other than 1.
+        image_size: Pixels; only the vision transformer depends on it.
+
+    Raises:
+        BloodcellError: The name is unknown, the weights cannot be had or are another architecture's.
+    """
+    if library == "timm":
+        return _build_timm(name, weights)
+    if library != "torchvision":
+        raise BloodcellError(f"model.library={library}; choose torchvision or timm")
+    if name not in TORCHVISION:
+        raise BloodcellError(f"model.name={name} is unknown; choose {', '.join(TORCHVISION)}, or model.library=timm")
+    prefix, strip = TORCHVISION[name]
+    net = _torchvision_model(name, weights, width, image_size)
+    if weights not in (None, "DEFAULT"):
+        load_state(net, Path(str(weights)), name, ignore=prefix)
+    return strip(net)
+
+
+def _torchvision_model(name: str, weights: str | None, width: float | None, image_size: int) -> nn.Module:
+    from torchvision.models import get_model
+
+    arguments: dict[str, Any] = {}
+    if width not in (None, 1, 1.0):
+        if name != "mobilenet_v2" or weights is not None:
+            raise BloodcellError(f"model.width={width} is for model=mobilenetv2 with model.weights=null")
+        arguments["width_mult"] = width
+    if name == "vit_b_16" and image_size != 224:
+        if weights is not None:
+            raise BloodcellError(f"model=vit_b_16 has weights for 224 pixels; image_size is {image_size}")
+        arguments["image_size"] = image_size
+    if name == "densenet121":
+        arguments["memory_efficient"] = False
+    if weights != "DEFAULT":
+        return get_model(name, weights=None, **arguments)  # type: ignore[no-any-return]
+    try:
+        return get_model(name, weights="DEFAULT", **arguments)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise _no_download(name, error) from error
+
+
+def _no_download(name: str, error: Exception) -> BloodcellError:
+    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    return BloodcellError(
+        f"the pretrained weights of {name} could not be downloaded ({reason})\n"
+        "give a weights file with model.weights=PATH, or train without with model.weights=null finetune=full"
+    )
+
+
+def _build_timm(name: str, weights: str | None) -> nn.Module:
+    """Build a timm model whose `forward_features` is the backbone."""
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise BloodcellError("model.library=timm needs timm: pip install 'bloodcell[timm]'") from error
+    if not timm.is_model(name):
+        import difflib
+
+        alike = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {', '.join(alike)}?" if alike else "timm.list_models() lists all"
+        raise BloodcellError(f"model.name={name} is unknown to timm; {hint}")
+    try:
+        net = timm.create_model(name, pretrained=weights == "DEFAULT")
+    except Exception as error:
+        if weights != "DEFAULT":
+            raise
+        raise _no_download(name, error) from error
+    if weights not in (None, "DEFAULT"):
+        classifier = net.default_cfg.get("classifier", "fc")
+        prefix = classifier if isinstance(classifier, str) else classifier[0]
+        load_state(net, Path(str(weights)), name, ignore=f"{prefix}.")
+    net.reset_classifier(0, "")
+    return net  # type: ignore[no-any-return]
+
+
+def load_state(net: nn.Module, path: Path, name: str, ignore: str) -> None:
+    """Load a file of weights into a whole classifier, its own classifier left as it is.
+
+    Args:
+        net: The network.
+        path: A state dict, or a dictionary with one under `state_dict`.
+        name: Of the architecture, for messages.
+        ignore: The prefix of the classifier's parameters.
+
+    Raises:
+        BloodcellError: The file is missing, holds no state dict, or one of another architecture.
+    """
+    state = {key: value for key, value in read_state(path).items() if not key.startswith(ignore)}
+    own = {key: value for key, value in net.state_dict().items() if not key.startswith(ignore)}
+    optional = {key for key in own if key.endswith("num_batches_tracked")}
+    wrong = [key for key in own if key not in state and key not in optional]
+    wrong += [key for key in state if key not in own or state[key].shape != own[key].shape]
+    if wrong:
+        raise BloodcellError(
+            f"model.weights={path} is not a {name}: {len(wrong)} of {len(own)} tensors do not fit, e.g. {wrong[0]}; "
+            "choose the model that it belongs to"
+        )
+    net.load_state_dict(state, strict=False)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict without running any code that the file may hold.
+
+    Raises:
+        BloodcellError: The file is missing, cannot be read, or holds something else.
+    """
+    path = path.expanduser()
+    if not path.is_file():
+        raise BloodcellError(f"no weights file {path}; give an existing one with model.weights=PATH")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise BloodcellError(f"model.weights={path} is no file of weights that can be read safely") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BloodcellError(f"model.weights={path} holds no state dict")
+    return state
+
+
+def state_digest(module: nn.Module) -> str:
+    """Return 16 hexadecimal digits of the content of a module's parameters and buffers."""
+    total = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        total.update(key.encode())
+        total.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()[:16]

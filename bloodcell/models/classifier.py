@@ -1,0 +1,206 @@
+"""The LightningModule: how a net learns, and what is measured on the way."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
+
+from bloodcell.config import instantiate
+from bloodcell.data.augment import build_augment
+from bloodcell.errors import BloodcellError
+from bloodcell.models.net import Net
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Classifier(pl.LightningModule):
+    """A net, its loss, its optimizer and its metrics.
+
+    Every argument is a plain value, so that a checkpoint describes itself and loads with `weights_only=True`.
+
+    Args:
+        model: The `model` configuration.
+        classes: Class names, in the order of the logits.
+        preprocessing: What turns a file into the net's input; see `bloodcell.data.transforms.Preprocessing`.
+        optimizer: The `optimizer` configuration.
+        scheduler: The `scheduler` configuration.
+        finetune: The `finetune` configuration: name is frozen or full.
+        augment: The `augment` configuration.
+        loss: label_smoothing, and class_weights as a list of numbers or None.
+        seed: Dropout and augmentation of an epoch follow from it and from the epoch's number alone.
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Any],
+        classes: list[str],
+        preprocessing: dict[str, Any],
+        optimizer: dict[str, Any],
+        scheduler: dict[str, Any],
+        finetune: dict[str, Any],
+        augment: dict[str, Any],
+        loss: dict[str, Any],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)  # logged at the end, with the figures
+        self.classes = classes
+        self.net = Net(model, len(classes))
+        self.augment = build_augment(augment)
+        weights = loss["class_weights"]
+        self.loss = torch.nn.CrossEntropyLoss(
+            weight=None if weights is None else torch.tensor(weights), label_smoothing=loss["label_smoothing"]
+        )
+        metrics = _metrics(len(classes))
+        self.metrics = torch.nn.ModuleDict({split: metrics.clone() for split in ("train_", "val_")})
+        self.outputs: dict[str, list[Batch]] = {"train_": [], "val_": []}
+        self.results: dict[str, dict[str, Tensor]] = {}
+        if finetune["name"] == "frozen":
+            self.freeze_backbone()
+        elif finetune["name"] != "full":
+            raise BloodcellError(f"finetune={finetune['name']}; choose frozen or full")
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the backbone stays as it is."""
+        return bool(self.hparams["finetune"]["name"] == "frozen")
+
+    def freeze_backbone(self) -> None:
+        """Take the backbone's gradient away and put it into evaluation mode, where batch norm moves nothing.
+
+        Lightning keeps each module's own mode through training.
+        """
+        self.net.backbone.requires_grad_(False)
+        self.net.backbone.eval()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits (N, classes) of images (N, 3, H, W), or of pooled features (N, C) where those are given."""
+        return cast(Tensor, self.net.head(inputs) if inputs.ndim == 2 else self.net(inputs))
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's random numbers from seed and epoch, so that a resumed run repeats them."""
+        torch.manual_seed(_mix(self.hparams["seed"], self.current_epoch, self.global_rank))
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Return the loss of one batch: (images or features, labels)."""
+        inputs, labels = batch
+        if inputs.ndim == 4:
+            inputs = self.augment(inputs)
+        logits = self(inputs)
+        self.outputs["train_"].append((logits.detach(), labels))
+        return cast(Tensor, self.loss(logits, labels))
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Keep the logits of one batch until the epoch's end."""
+        inputs, labels = batch
+        self.outputs["val_"].append((self(inputs), labels))
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute the validation metrics."""
+        self._finish("val_")
+
+    def on_train_epoch_end(self) -> None:
+        """Compute the training metrics, of the images as augmented and the weights as they were at each step."""
+        self._finish("train_")
+
+    def _finish(self, split: str) -> None:
+        """Compute and log an epoch's metrics at once from its logits; `results` keeps them for the loggers."""
+        logits = torch.cat([logits for logits, _ in self.outputs[split]]).float()
+        labels = torch.cat([labels for _, labels in self.outputs[split]])
+        self.outputs[split].clear()
+        collection = cast(MetricCollection, self.metrics[split])
+        collection.update(logits, labels)
+        values: dict[str, Tensor] = collection.compute()
+        collection.reset()
+        prefix = f"{split.rstrip('_')}/"
+        loss = torch.nn.functional.cross_entropy(logits, labels)  # plain, comparable whatever training minimises
+        self.results[split.rstrip("_")] = {"logits": logits, "labels": labels, **values}
+        scalars = {"loss": loss, "accuracy": values["accuracy"], "macro_f1": values["class_f1"].mean()}
+        scalars |= {f"f1_{name}": f1 for name, f1 in zip(self.classes, values["class_f1"], strict=True)}
+        sync = self.trainer.world_size > 1
+        for name, value in scalars.items():
+            self.log(prefix + name, value, on_epoch=True, logger=False, sync_dist=sync, prog_bar=name != "macro_f1" and "f1_" not in name)
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer of the parameters that learn, and the scheduler."""
+        optimizer = instantiate(self.hparams["optimizer"], [p for p in self.parameters() if p.requires_grad])
+        scheduler = dict(self.hparams["scheduler"])
+        if scheduler["_target_"] is None:
+            return optimizer
+        if scheduler["_target_"].endswith("ReduceLROnPlateau"):
+            built = instantiate(scheduler, optimizer)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": built, "monitor": "val/loss"}}
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        values = {key: total if value == "total_steps" else value for key, value in scheduler.items()}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": instantiate(values, optimizer), "interval": "step"}}
+
+
+def _metrics(classes: int) -> MetricCollection:
+    """Return the metrics of one split; a class that is neither there nor predicted has an F1 of 0."""
+    return MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(classes, average="micro", validate_args=False),
+            "class_f1": MulticlassF1Score(classes, average=None, validate_args=False),
+            "confusion": MulticlassConfusionMatrix(classes, validate_args=False),
+        },
+        compute_groups=[["accuracy"], ["class_f1"], ["confusion"]],
+    )
+
+
+def _mix(seed: int, epoch: int, rank: int) -> int:
+    """Return a seed of its own for each seed, epoch and process (splitmix-like, 63 bits)."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB + 1) & (2**63 - 1)
+    return mixed ^ (mixed >> 31)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of this package without running any code that the file may hold.
+
+    Raises:
+        BloodcellError: The file is missing, damaged, or another program's.
+    """
+    if not path.is_file():
+        raise BloodcellError(f"no checkpoint {path}; give a run folder or a .ckpt file with checkpoint=...")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise BloodcellError(f"{path} is no checkpoint that can be read safely; it is damaged or another program's") from error
+    hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
+    if not isinstance(hparams, dict) or not {"model", "classes", "preprocessing"} <= set(hparams):
+        raise BloodcellError(f"{path} is not a checkpoint of bloodcell: it names no model, classes and preprocessing")
+    return cast(dict[str, Any], checkpoint)
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Build the classifier that a checkpoint describes and load its weights; nothing else is needed.
+
+    Raises:
+        BloodcellError: See `load_checkpoint`; or the weights do not fit the description.
+    """
+    checkpoint = load_checkpoint(path)
+    hparams = checkpoint["hyper_parameters"]
+    hparams = {**hparams, "model": {**hparams["model"], "weights": None}}
+    try:
+        classifier = Classifier(**hparams)
+        classifier.load_state_dict(checkpoint["state_dict"])
+    except (RuntimeError, TypeError, KeyError) as error:
+        raise BloodcellError(f"{path}: the weights do not fit the model that it names ({str(error)[:120]})") from error
+    return classifier.eval()
+
+
+def parameter_counts(classifier: Classifier) -> tuple[int, int]:
+    """Return the numbers of parameters that learn and that are frozen."""
+    learn = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
+    return learn, sum(p.numel() for p in classifier.parameters()) - learn
+
+
+def balanced_weights(counts: list[int]) -> list[float]:
+    """Return class weights inverse to the numbers of images, their mean over the images 1 (scikit-learn's `balanced`)."""
+    return [sum(counts) / (len(counts) * count) if count else math.nan for count in counts]

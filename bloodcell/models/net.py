@@ -1,0 +1,77 @@
+"""The network: normalisation, backbone, pooling and head."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bloodcell.errors import BloodcellError
+from bloodcell.models.backbones import build_backbone
+
+
+class Net(nn.Module):
+    """A backbone with a new head.
+
+    Args:
+        model: The plain `model` configuration: name, library, weights, width, image_size, mean, std, head.
+        classes: Number of classes.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: dict[str, Any], classes: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(model["mean"]).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(model["std"]).view(3, 1, 1), persistent=False)
+        keys = ("name", "library", "weights", "width", "image_size")
+        self.backbone = build_backbone(**{key: model[key] for key in keys})
+        self.pool = _pooling(model["head"]["pool"])
+        self.width = self._feature_width(model["image_size"])
+        self.head = build_head(self.width, classes, model["head"]["hidden"], model["head"]["dropout"])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, classes) of images: (N, 3, H, W), RGB, uint8 of 0 to 255 or float of 0 to 1."""
+        return self.head(self.features(images))  # type: ignore[no-any-return]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return pooled features (N, C) of images as in `forward`."""
+        if not images.is_floating_point():
+            images = images.to(self.mean.dtype) / 255
+        return self.pool(self.backbone((images - self.mean) / self.std))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def _feature_width(self, size: int) -> int:
+        """Measure the number of channels on a blank image, in evaluation mode so that no statistic moves."""
+        training = self.backbone.training
+        width = self.backbone.eval()(torch.zeros(1, 3, size, size)).shape[1]
+        self.backbone.train(training)
+        return int(width)
+
+
+def _pooling(name: str) -> nn.Module:
+    pools = {"avg": nn.AdaptiveAvgPool2d(1), "max": nn.AdaptiveMaxPool2d(1)}
+    if name not in pools:
+        raise BloodcellError(f"model.head.pool={name}; choose avg or max")
+    return nn.Sequential(pools[name], nn.Flatten())
+
+
+def build_head(features: int, classes: int, hidden: int, dropout: float) -> nn.Sequential:
+    """Build the head: (N, features) to logits (N, classes).
+
+    Args:
+        features: Width of the pooled features.
+        classes: Number of classes.
+        hidden: Width of the hidden layer with ReLU; 0: none.
+        dropout: Probability of dropping an input of the last layer, 0 to below 1.
+    """
+    if not 0 <= dropout < 1 or hidden < 0:
+        raise BloodcellError(f"model.head: hidden={hidden}, dropout={dropout}; hidden is 0 or more, dropout 0 to below 1")
+    layers: list[tuple[str, nn.Module]] = []
+    if hidden:
+        layers += [("hidden", nn.Linear(features, hidden)), ("relu", nn.ReLU())]
+    layers += [("dropout", nn.Dropout(dropout)), ("logits", nn.Linear(hidden or features, classes))]
+    return nn.Sequential(OrderedDict(layers))

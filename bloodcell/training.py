@@ -1,0 +1,374 @@
+"""Training: from a configuration to a run folder that holds a trained and evaluated classifier."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from bloodcell import runs
+from bloodcell.config import cache_root, instantiate, plain, select
+from bloodcell.console import progress, say
+from bloodcell.data.check import check_images, without_bad
+from bloodcell.data.readers import load_samples
+from bloodcell.data.samples import Samples, digest, write_samples
+from bloodcell.data.splits import assign_splits
+from bloodcell.errors import BloodcellError
+from bloodcell.files import write_atomically, write_json
+from bloodcell.machine import device_arguments
+
+
+def run(cfg: DictConfig) -> dict[str, float] | None:
+    """Do one job of Hydra's: a single run, or one of a multirun, where a failure does not stop the others."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    job = HydraConfig.get()
+    folder = Path(job.runtime.output_dir)
+    if job.mode == RunMode.RUN:
+        return train(cfg, folder)
+    from bloodcell.leaderboard import job_of_many
+
+    return job_of_many(cfg, folder, list(job.overrides.task), job.job.num)
+
+
+def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
+    """Continue the run in a folder with its saved configuration.
+
+    Args:
+        folder: The run folder.
+        overrides: Arguments for the trainer alone, e.g. `trainer.gpus=1`; the rest is the run's own.
+
+    Raises:
+        BloodcellError: There is no such run, it has finished, or an override would make it another run.
+    """
+    record = runs.read_run(folder)
+    if not record or not (folder / "config.yaml").is_file():
+        raise BloodcellError(f"resume={folder}: no run there (run.json, config.yaml); give a run folder")
+    if record.get("status") == "finished":
+        raise BloodcellError(f"resume={folder}: that run has finished; evaluate it with evaluate.py checkpoint={folder}")
+    if foreign := [item for item in overrides if not item.lstrip("+~").startswith(("trainer.", "hydra."))]:
+        raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
+    cfg = OmegaConf.load(folder / "config.yaml")
+    changes = OmegaConf.from_dotlist([item for item in overrides if item.startswith("trainer.")])
+    return train(DictConfig(OmegaConf.merge(cfg, changes)), folder, resumed=True)
+
+
+def train(
+    cfg: DictConfig, folder: Path, many: bool = False, resumed: bool = False, overrides: list[str] | None = None
+) -> dict[str, float]:
+    """Train and evaluate one classifier.
+
+    Args:
+        cfg: The configuration that `conf/train.yaml` composes.
+        folder: The run folder; new, or with `resumed` that of an unfinished run.
+        many: One job of several: the test part is left alone unless asked for, and a job that an earlier run of the
+            same configuration finished is not repeated.
+        resumed: Continue after the last whole epoch.
+        overrides: The command line's part of the configuration, for the leaderboard.
+
+    Returns:
+        The content of the run's metrics.json.
+
+    Raises:
+        BloodcellError: Anything that the user got wrong.
+    """
+    config = plain(cfg)
+    roots = [Path(config["outputs"]), folder.parent]
+    samples = assign_splits(load_samples(config["data"]), **_split_arguments(config["data"]))
+    identity = runs.fingerprint(config, digest(samples))
+    if many and config["skip_finished"] and (finished := runs.find_runs(roots, identity, finished=True)):
+        return _reuse(folder, finished[0])
+    if not resumed and config["resume"] == "auto":
+        folder, resumed = _newest_unfinished(roots, identity, folder)
+    with runs.locked(folder):
+        if not resumed:
+            runs.begin(folder, identity)
+            write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
+        runs.write_run(folder, status="running", overrides=overrides or [])
+        started = time.perf_counter()
+        try:
+            metrics = _train(config, samples, folder, many, resumed)
+        except BaseException as error:
+            runs.write_run(folder, status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error=str(error)[:500])
+            raise
+        runs.write_run(folder, status="finished", error=None, seconds=round(time.perf_counter() - started, 1))
+    return metrics
+
+
+def _split_arguments(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: data[key] for key in ("split", "val_fraction", "test_fraction", "folds", "fold", "seed")}
+
+
+def _reuse(folder: Path, finished: Path) -> dict[str, float]:
+    """Point to the run that finished this job before, and return its metrics."""
+    import json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json({"run": finished.as_posix()}, folder / "reused.json")
+    say(f"already finished in {finished}; skip_finished=false repeats it")
+    return dict(json.loads((finished / "metrics.json").read_text(encoding="utf-8")))
+
+
+def _newest_unfinished(roots: list[Path], identity: str, folder: Path) -> tuple[Path, bool]:
+    """Return the folder of the newest unfinished run of the same configuration and True, else the new one and False."""
+    unfinished = runs.find_runs(roots, identity, finished=False)
+    if not unfinished:
+        say("resume=auto: no unfinished run of this configuration; starting a new one")
+        return folder, False
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()  # Hydra's, for the new run that is not needed
+    return unfinished[0], True
+
+
+def _train(config: dict[str, Any], samples: Samples, folder: Path, many: bool, resumed: bool) -> dict[str, float]:
+    """Check, read, train, evaluate: the recipe."""
+    cache = cache_root(config["cache"]["root"])
+    with progress("checking images") as report:
+        bad = check_images(samples, cache, report)
+    samples = without_bad(samples, bad, config["data"]["on_bad_image"], folder / "bad_images.csv")
+    if "val" not in samples.splits():
+        raise BloodcellError("there are no validation images; set data.val_fraction above 0")
+    write_samples(samples, folder / "samples.csv")
+
+    import pytorch_lightning as pl
+    import torch
+
+    from bloodcell.data.datamodule import BloodCellDataModule
+    from bloodcell.data.transforms import Preprocessing
+    from bloodcell.models.classifier import load_checkpoint
+
+    _quiet()
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
+    preprocessing = Preprocessing(config["data"]["image_size"])
+    classifier = build_classifier(config, samples, classes, preprocessing)
+    trainer_arguments = dict(config["trainer"])
+    devices = device_arguments(*(trainer_arguments.pop(key) for key in ("gpus", "accelerator", "devices")))
+    trainer = build_trainer(config, folder, {**trainer_arguments, **devices}, resumed)
+    device = str(trainer.strategy.root_device)
+    say(start_line(samples, classes, classifier, device))
+
+    tests = evaluates_test(config, many)
+    store = feature_store(config, cache, classifier, preprocessing)
+    used = samples if tests else samples.of_split("train", "val")
+    data = BloodCellDataModule(
+        used, classes, preprocessing, config["data"]["batch_size"], config["data"]["workers"], config["seed"],
+        features=store and _features(classifier, used, preprocessing, store, device, config),
+    )  # fmt: skip
+    last, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    if not (resumed and last.is_file() and stopped_early(load_checkpoint(last))):
+        ckpt_path = str(last) if resumed and last.is_file() else None
+        trainer.fit(classifier, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if not last.is_file():
+        trainer.save_checkpoint(last)
+    chosen = load_checkpoint(best if best.is_file() else last)
+    classifier.load_state_dict(chosen["state_dict"])
+
+    return conclude(config, folder, classifier, chosen, samples, tests, store, device, trainer)
+
+
+def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str], preprocessing: Any) -> Any:
+    """Build the LightningModule from plain values."""
+    from bloodcell.models.classifier import Classifier, balanced_weights
+
+    loss = dict(config["loss"])
+    if loss["class_weights"] not in ("none", None, "balanced"):
+        raise BloodcellError(f"loss.class_weights={loss['class_weights']}; choose none or balanced")
+    counts = samples.of_split("train").table["label"].value_counts()
+    weighted = loss["class_weights"] == "balanced"
+    loss["class_weights"] = balanced_weights([int(counts[name]) for name in classes]) if weighted else None
+    parts = select(OmegaConf.create(config), "model", "optimizer", "scheduler", "finetune", "augment")
+    return Classifier(
+        **parts, classes=classes, preprocessing=preprocessing.as_dict(), loss=loss, seed=config["seed"]
+    )
+
+
+def build_trainer(config: dict[str, Any], folder: Path, arguments: dict[str, Any], resumed: bool) -> Any:
+    """Build Lightning's Trainer with the configured callbacks and loggers.
+
+    Raises:
+        BloodcellError: The Trainer refuses an argument.
+    """
+    import pytorch_lightning as pl
+    from pytorch_lightning.callbacks import RichProgressBar
+
+    from bloodcell.callbacks.atomic import AtomicCheckpointIO
+    from bloodcell.callbacks.history import History
+    from bloodcell.callbacks.tensorboard import TensorBoardReport
+    from bloodcell.console import console
+
+    watched = arguments.pop("enable_progress_bar") and console.is_terminal
+    loggers = [_logger(node, folder, resumed) for node in config["logger"].values()]
+    callbacks = [
+        History(folder / "history.csv", say),
+        TensorBoardReport(OmegaConf.to_yaml(config)),
+        *([RichProgressBar(leave=False)] if watched else []),
+        *(_callback(node, folder) for node in config["callbacks"].values()),
+    ]
+    plugins = [AtomicCheckpointIO(), *(arguments.pop("plugins") or [])]
+    try:
+        return pl.Trainer(
+            **arguments, callbacks=callbacks, logger=loggers, plugins=plugins, enable_progress_bar=bool(watched)
+        )
+    except (TypeError, ValueError, pl.utilities.exceptions.MisconfigurationException) as error:
+        raise BloodcellError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _callback(node: dict[str, Any], folder: Path) -> Any:
+    """Build one callback; ModelCheckpoint writes best.ckpt and last.ckpt as each epoch is over."""
+    if not node["_target_"].endswith("ModelCheckpoint"):
+        return instantiate(node)
+    return instantiate(
+        node,
+        dirpath=str(folder / "checkpoints"),
+        filename="best",
+        save_last=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,  # the epoch's schedulers and history are then part of the checkpoint
+    )
+
+
+def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
+    """Build one logger; a resumed TensorBoard log drops what the killed process wrote after its last checkpoint."""
+    from bloodcell.models.classifier import load_checkpoint
+
+    last = folder / "checkpoints" / "last.ckpt"
+    extra = {}
+    if resumed and node["_target_"].endswith("TensorBoardLogger"):
+        extra["purge_step"] = load_checkpoint(last)["epoch"] + 2 if last.is_file() else 0
+    return instantiate(node, save_dir=str(folder), **extra)
+
+
+def stopped_early(checkpoint: dict[str, Any]) -> bool:
+    """Say whether early stopping had ended the training that a checkpoint comes from."""
+    states = [state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
+    return any(state["wait_count"] >= state["patience"] for state in states)
+
+
+def evaluates_test(config: dict[str, Any], many: bool) -> bool:
+    """Say whether a run ends with the test part: unless told, a single run does, a fold or one job of many does not."""
+    asked = config["evaluate"]["test"]
+    return bool(asked) if asked is not None else not many and config["data"]["folds"] is None
+
+
+def feature_store(config: dict[str, Any], cache: Path, classifier: Any, preprocessing: Any) -> Any:
+    """Return the store of features where each image passes the backbone but once; None where it does not.
+
+    Raises:
+        BloodcellError: `features.cache=on`, but training needs the images.
+    """
+    from torch import nn
+
+    from bloodcell.models.features import store_for
+
+    wanted = {True: "on", False: "off"}.get(config["features"]["cache"], config["features"]["cache"])
+    if wanted not in ("auto", "on", "off"):
+        raise BloodcellError(f"features.cache={wanted}; choose auto, on or off")
+    possible = classifier.frozen and isinstance(classifier.augment, nn.Identity)
+    if wanted == "on" and not possible:
+        raise BloodcellError("features.cache=on needs finetune=frozen and augment=none; use features.cache=auto")
+    if wanted == "off" or not possible:
+        return None
+    root = Path(config["features"]["root"] or cache / "features")
+    return store_for(root, classifier.net, preprocessing, config["model"]["head"]["pool"])
+
+
+def _features(classifier: Any, samples: Samples, preprocessing: Any, store: Any, device: str, config: dict[str, Any]) -> Any:
+    from bloodcell.models.features import features_of
+
+    with progress("features") as report:
+        return features_of(
+            classifier.net, samples, preprocessing, store, device, workers=config["data"]["workers"], progress=report
+        )
+
+
+def conclude(
+    config: dict[str, Any],
+    folder: Path,
+    classifier: Any,
+    chosen: dict[str, Any],
+    samples: Samples,
+    tests: bool,
+    store: Any,
+    device: str,
+    trainer: Any,
+) -> dict[str, float]:
+    """Evaluate the chosen weights and write all that a run leaves."""
+    from bloodcell.evaluating import predict_splits, record_test_reads
+    from bloodcell.evaluation.outputs import write_evaluation
+
+    splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
+    predictions = predict_splits(classifier, samples, splits, store, device, config["data"]["workers"])
+    record_test_reads(cache_root(config["cache"]["root"]), samples, splits, folder)
+    history = pd.read_csv(folder / "history.csv")
+    scores = write_evaluation(predictions, folder, config["evaluate"]["figures"])
+    metrics = {**scores, "best_epoch": int(chosen["epoch"]) + 1, "epochs": len(history)}
+    if config["evaluate"]["figures"]:
+        from bloodcell.evaluation.figures import curves_figure, save
+
+        save(curves_figure(history), folder / "figures" / "curves.png")
+    write_json(metrics, folder / "metrics.json")
+    _log_hyperparameters(trainer, config, metrics)
+    say(end_line(metrics, folder))
+    return metrics
+
+
+def _log_hyperparameters(trainer: Any, config: dict[str, Any], metrics: dict[str, float]) -> None:
+    """Give each logger the choices of the run, TensorBoard with the figures that they led to."""
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    groups = ("model", "optimizer", "scheduler", "finetune", "augment", "loss", "data", "seed")
+    shown = {f"{split}/{name}" for split in ("val", "test") for name in ("accuracy", "macro_f1", "loss")}
+    for logger in trainer.loggers:
+        chosen = {name: config[name] for name in groups}
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(chosen, {f"hparam/{name}": metrics[name] for name in sorted(shown & set(metrics))})
+        else:
+            logger.log_hyperparams(chosen)
+        logger.finalize("success")
+
+
+def start_line(samples: Samples, classes: list[str], classifier: Any, device: str) -> str:
+    """Say what is trained on what."""
+    from bloodcell.models.classifier import parameter_counts
+
+    counts = samples.table["split"].value_counts()
+    parts = ", ".join(f"{split} {counts[split]:,}" for split in samples.splits())
+    known = f" from {samples.table['source'].nunique():,} sources" if samples.sources_known() else ", sources unknown"
+    learn, frozen = parameter_counts(classifier)
+    return (
+        f"{len(samples.table):,} images ({parts}){known}; {len(classes)} classes: {', '.join(classes)}\n"
+        f"{classifier.hparams['model']['name']} on {device}: {learn:,} parameters learn, {frozen:,} are frozen"
+    )
+
+
+def end_line(metrics: dict[str, float], folder: Path) -> str:
+    """Say what came out, and where it is."""
+    scores = [
+        f"{split} accuracy {100 * metrics[f'{split}/accuracy']:.1f} %, macro F1 {metrics[f'{split}/macro_f1']:.3f}"
+        for split in ("val", "test", "test_simple")
+        if f"{split}/accuracy" in metrics
+    ]
+    return f"best epoch {metrics['best_epoch']} of {metrics['epochs']}; {'; '.join(scores)}; run folder {folder}"
+
+
+def _quiet() -> None:
+    """Silence what Lightning says at each start; each line names why it is of no use here."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        "The '.*_dataloader' does not have many workers",  # the count follows from the machine
+        "Checkpoint directory .* exists and is not empty",  # a resumed run's own
+        "The number of training batches .* is smaller than the logging interval",  # nothing is logged by step
+        "Found .* module\\(s\\) in eval mode at the start of training",  # a frozen backbone is meant to be
+        "Trying to infer the `batch_size`",
+    ):
+        warnings.filterwarnings("ignore", message=message)
