@@ -1,3 +1,21 @@
-"""White-blood-cell classification that can be trusted."""
+"""White-blood-cell classification that can be trusted.
+
+`bloodcell.load(RUN).predict(images)` is the way in from Python; `bloodcell --help` the one from the command line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `load` when it is first asked for: it needs torch, and the command line's help does not."""
+    if name == "load":
+        from bloodcell.predictor import load
+
+        return load
+    raise AttributeError(f"module 'bloodcell' has no attribute '{name}'")

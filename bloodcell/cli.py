@@ -20,7 +20,11 @@ VERBS = {
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),
 }
 
-USAGE = "usage: bloodcell VERB [group=option] [key=value] ...\n\n{verbs}\n\nbloodcell VERB --help lists the verb's configuration."
+USAGE = """usage: bloodcell VERB [group=option] [key=value] ...
+
+{verbs}
+
+bloodcell VERB --help lists the verb's configuration."""
 
 
 def main(verb: str | None = None) -> None:
@@ -54,7 +58,9 @@ def run_verb(verb: str, arguments: list[str]) -> None:
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `one_clear_line` instead of Hydra's own report
     # the job is called by its verb, whether started as train.py, bloodcell or python -m bloodcell
-    sys.argv = [sys.argv[0], f"hydra.job.name={verb}", *arguments]
+    many = [flag for flag in ("-m", "--multirun") if flag in arguments]  # Hydra wants flags before overrides
+    rest = [argument for argument in arguments if argument not in many]
+    sys.argv = [sys.argv[0], *many, *rest, f"hydra.job.name={verb}"]
 
     def task(cfg: Any) -> Any:
         with one_clear_line():  # here too: Hydra would put a line of its own before an error that reaches it
@@ -121,7 +127,12 @@ def user_message(error: BaseException) -> str | None:
     return _hydra_message(error) if package in ("hydra", "omegaconf") else None
 
 
-_DISK = {28: "no space left on the disk", 122: "the disk quota is used up", 30: "the disk is read-only", 13: "permission denied"}
+_DISK = {
+    28: "no space left on the disk",
+    122: "the disk quota is used up",
+    30: "the disk is read-only",
+    13: "permission denied",
+}
 
 
 def _hydra_message(error: BaseException) -> str:
@@ -134,8 +145,11 @@ def _hydra_message(error: BaseException) -> str:
         return f"no configuration key '{full}'; {_nearest(full, _all_keys())}"
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
-        return f"no option '{option}' in group '{group}'; {_nearest(option, _options(group))}" if group else (
-            f"no configuration '{option}'")
+        return (
+            f"no option '{option}' in group '{group}'; {_nearest(option, _options(group))}"
+            if group
+            else (f"no configuration '{option}'")
+        )
     if match := re.search(r"(?:Missing mandatory value|Structured config of type).*?: (\S+)", text):
         return f"{match[1]} is not set; give {match[1]}=..."
     if match := re.search(r"Could not override '([^']+)'. No match in the defaults list", text):
@@ -148,9 +162,10 @@ def _nearest(name: str, valid: Any) -> str:
     """Name the most alike valid names, or all where there are few."""
     names = sorted(valid)
     leaf = name.rpartition(".")[2]
-    alike = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [
-        key for key in names if difflib.SequenceMatcher(None, leaf, key.rpartition(".")[2]).ratio() > 0.75
-    ][:1]
+    alike = (
+        difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+        or [key for key in names if difflib.SequenceMatcher(None, leaf, key.rpartition(".")[2]).ratio() > 0.75][:1]
+    )
     if alike:
         return f"did you mean '{alike[0]}'?"
     return f"choose from: {', '.join(names)}" if len(names) <= 30 else "see --help"
@@ -174,7 +189,7 @@ def _all_keys() -> list[str]:
         for key in node:
             yield f"{prefix}{key}"
             child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
-            if OmegaConf.is_dict(child) and not child._is_none():
+            if child is not None and OmegaConf.is_dict(child) and not child._is_none():
                 yield from keys(child, f"{prefix}{key}.")
 
     return [*keys(cfg, ""), *_groups()]

@@ -91,6 +91,46 @@ def cache_root(configured: str | None) -> Path:
     return root
 
 
+def check_types(verb: str, overrides: list[str]) -> None:
+    """Refuse an override of the command line whose value is of another type than the shipped one.
+
+    Called while Hydra runs a job; a value that ships as null, and text in place of text, are not checked.
+
+    Args:
+        verb: The name of the configuration.
+        overrides: The job's own, e.g. `optimizer.lr=fast`.
+
+    Raises:
+        BloodcellError: It names the key, what was given and what is wanted.
+    """
+    from hydra import compose
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = [item for item in OverridesParser.create().parse_overrides(overrides) if not item.is_delete()]
+    chosen = [item for item in parsed if (config_dir() / str(item.key_or_group)).is_dir()]
+    values = [item for item in parsed if item not in chosen and not item.is_add()]
+    if not values:
+        return
+    shipped = compose(verb, overrides=[str(item.input_line) for item in chosen])
+    for item in values:
+        default = OmegaConf.select(shipped, item.key_or_group, throw_on_missing=False)
+        if (wanted := _mismatch(default, item.value())) is not None:
+            raise BloodcellError(f"{item.input_line}: {item.key_or_group} wants {wanted}, as in {default}")
+
+
+def _mismatch(default: Any, value: Any) -> str | None:
+    """Say what kind of value is wanted where a given one is of another kind; None where it is not."""
+    if default is None or value is None or isinstance(default, str):
+        return None
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, int):
+        return None if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
+    if isinstance(default, float):
+        return None if isinstance(value, int | float) and not isinstance(value, bool) else "a number"
+    return None
+
+
 def select(cfg: DictConfig, *groups: str) -> dict[str, Any]:
     """Return some top-level nodes of a configuration as one plain dictionary."""
     return {group: plain(cfg[group]) for group in groups}

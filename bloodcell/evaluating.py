@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from filelock import FileLock
 from omegaconf import DictConfig
 
 from bloodcell import runs
-from bloodcell.config import cache_root, plain
+from bloodcell.config import cache_root, check_types, plain
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.readers import load_samples
@@ -29,7 +27,9 @@ def run(cfg: DictConfig) -> dict[str, float]:
     """Evaluate in the folder that Hydra chose."""
     from hydra.core.hydra_config import HydraConfig
 
-    return evaluate(cfg, Path(HydraConfig.get().runtime.output_dir))
+    job = HydraConfig.get()
+    check_types("evaluate", list(job.overrides.task))
+    return evaluate(cfg, Path(job.runtime.output_dir))
 
 
 def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
@@ -63,13 +63,11 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     policy = config["data"].get("on_bad_image") or "error"
     samples = without_bad(samples, bad, policy, folder / "bad_images.csv")
 
-    predictions = predict_splits(
-        classifier, samples, splits, None, device, config["workers"], config["batch_size"]
-    )
+    predictions = predict_splits(classifier, samples, splits, None, device, config["workers"], config["batch_size"])
     record_test_reads(cache, samples, splits, checkpoint)
     metrics = write_evaluation(predictions, folder, config["figures"])
     write_json(metrics, folder / "metrics.json")
-    write_json({"checkpoint": str(checkpoint.absolute()), "command": command()}, folder / "evaluation.json")
+    write_json({"checkpoint": str(checkpoint.absolute()), "command": runs.command()}, folder / "evaluation.json")
     for split in splits:
         accuracy, f1 = metrics[f"{split}/accuracy"], metrics[f"{split}/macro_f1"]
         say(f"{split}: {metrics[f'{split}/images']:,} images, accuracy {100 * accuracy:.1f} %, macro F1 {f1:.3f}")
@@ -172,14 +170,9 @@ def record_test_reads(cache: Path, samples: Samples, splits: list[str], by: Path
                     "digest": digest(part),
                     "root": str(part.root.absolute()),
                     "by": str(by.absolute()),
-                    "command": command(),
+                    "command": runs.command(),
                 }
             )
     file = cache / "test_reads.csv"
     with FileLock(cache / ".test_reads.lock"):
         pd.DataFrame(rows).to_csv(file, mode="a", index=False, header=not file.exists()) if rows else None
-
-
-def command() -> str:
-    """Return the command line that this process was started with."""
-    return " ".join(["python", *map(shlex.quote, sys.argv)])

@@ -33,7 +33,7 @@ def job_of_many(cfg: DictConfig, folder: Path, overrides: list[str], number: int
     choices = [item for item in overrides if not item.startswith("hydra.")]
     say(f"job {number}: {' '.join(choices)}")
     try:
-        return train(cfg, folder, many=True, overrides=choices)
+        return train(cfg, folder, many=True, overrides=overrides)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
         message = user_message(error) or f"{type(error).__name__}: {error}"
         folder.mkdir(parents=True, exist_ok=True)

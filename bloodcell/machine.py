@@ -45,7 +45,7 @@ def device_arguments(gpus: Any, accelerator: str | None, devices: Any) -> dict[s
         return {"accelerator": accelerator or "auto", "devices": devices if devices is not None else 1}
     if accelerator is not None or devices is not None:
         raise BloodcellError("give trainer.gpus, or trainer.accelerator and trainer.devices, not both")
-    if isinstance(gpus, bool) or not isinstance(gpus, int | list) or (isinstance(gpus, list) and not gpus):
+    if not _is_choice(gpus):
         raise BloodcellError(f"trainer.gpus={gpus}; give a number, -1 for all, or a list such as [0,1]")
     if gpus == 0:
         return {"accelerator": "cpu", "devices": 1}
@@ -61,6 +61,13 @@ def device_arguments(gpus: Any, accelerator: str | None, devices: Any) -> dict[s
     return {"accelerator": "gpu", "devices": gpus}
 
 
+def _is_choice(gpus: Any) -> bool:
+    """Say whether `gpus` is a number, -1 for all, or a list of different positions."""
+    if not isinstance(gpus, list):
+        return isinstance(gpus, int) and not isinstance(gpus, bool) and gpus >= -1
+    return bool(gpus) and all(type(gpu) is int and gpu >= 0 for gpu in gpus) and len(set(gpus)) == len(gpus)
+
+
 def best_device(name: str | None) -> str:
     """Return the torch device to evaluate on: the one named, or the best there is.
 
@@ -69,10 +76,11 @@ def best_device(name: str | None) -> str:
     """
     import torch
 
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if name is None:
-        return next(device for device in ("cuda", "mps", "cpu") if available[device])
-    if not available.get(name.partition(":")[0], False):
-        usable = ", ".join(device for device, there in available.items() if there)
-        raise BloodcellError(f"device={name} is not there; this machine has {usable}")
+        return next(device for device, count in counts.items() if count)
+    usable = [kind for kind, count in counts.items() if count]
+    numbered = [f"{kind}:{number}" for kind, count in counts.items() for number in range(count)]
+    if name not in usable + numbered:
+        raise BloodcellError(f"device={name} is not there; this machine has {', '.join(usable)}")
     return name

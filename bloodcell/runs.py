@@ -23,7 +23,16 @@ from bloodcell.files import write_json
 #: Parts of the configuration that do not change what a run computes.
 _NEUTRAL = ("resume", "skip_finished", "cache", "outputs")
 
-_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "scikit-learn", "pillow")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "numpy",
+    "scikit-learn",
+    "pillow",
+)
 
 
 def fingerprint(config: dict[str, Any], samples_digest: str) -> str:
@@ -61,12 +70,21 @@ def begin(folder: Path, identity: str) -> None:
         folder,
         status="running",
         fingerprint=identity,
-        command=" ".join(["python", *map(shlex.quote, sys.argv)]),
+        command=command(),
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        machine={"host": socket.gethostname(), "system": platform.platform(), "processor": platform.machine()},
+        machine={
+            "host": socket.gethostname(),
+            "system": platform.platform(),
+            "processor": platform.machine(),
+        },
         python=platform.python_version(),
         versions={name: version for name in ("bloodcell", *_PACKAGES) if (version := _version(name))},
     )
+
+
+def command() -> str:
+    """Return the command line that this process was started with, without what the entry point added."""
+    return shlex.join(["python", *(item for item in sys.argv if not item.startswith("hydra.job.name="))])
 
 
 def _version(name: str) -> str | None:

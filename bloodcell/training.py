@@ -12,7 +12,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from bloodcell import runs
-from bloodcell.config import cache_root, instantiate, plain, select
+from bloodcell.config import cache_root, check_types, instantiate, plain, select
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.readers import load_samples
@@ -31,7 +31,7 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     if job.mode == RunMode.RUN:
-        return train(cfg, folder)
+        return train(cfg, folder, overrides=list(job.overrides.task))
     from bloodcell.leaderboard import job_of_many
 
     return job_of_many(cfg, folder, list(job.overrides.task), job.job.num)
@@ -51,7 +51,9 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
     if not record or not (folder / "config.yaml").is_file():
         raise BloodcellError(f"resume={folder}: no run there (run.json, config.yaml); give a run folder")
     if record.get("status") == "finished":
-        raise BloodcellError(f"resume={folder}: that run has finished; evaluate it with evaluate.py checkpoint={folder}")
+        raise BloodcellError(
+            f"resume={folder}: that run has finished; evaluate it with evaluate.py checkpoint={folder}"
+        )
     if foreign := [item for item in overrides if not item.lstrip("+~").startswith(("trainer.", "hydra."))]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
     cfg = OmegaConf.load(folder / "config.yaml")
@@ -60,7 +62,11 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
 
 
 def train(
-    cfg: DictConfig, folder: Path, many: bool = False, resumed: bool = False, overrides: list[str] | None = None
+    cfg: DictConfig,
+    folder: Path,
+    many: bool = False,
+    resumed: bool = False,
+    overrides: list[str] | None = None,
 ) -> dict[str, float]:
     """Train and evaluate one classifier.
 
@@ -78,7 +84,11 @@ def train(
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
+    if overrides:
+        check_types("train", overrides)
     config = plain(cfg)
+    if not 0 <= config["seed"] < 2**32:
+        raise BloodcellError(f"seed={config['seed']}; give a whole number from 0 to {2**32 - 1}")
     roots = [Path(config["outputs"]), folder.parent]
     samples = assign_splits(load_samples(config["data"]), **_split_arguments(config["data"]))
     identity = runs.fingerprint(config, digest(samples))
@@ -90,12 +100,18 @@ def train(
         if not resumed:
             runs.begin(folder, identity)
             write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
-        runs.write_run(folder, status="running", overrides=overrides or [])
+        runs.write_run(
+            folder, status="running", overrides=[item for item in overrides or [] if not item.startswith("hydra.")]
+        )
         started = time.perf_counter()
         try:
             metrics = _train(config, samples, folder, many, resumed)
         except BaseException as error:
-            runs.write_run(folder, status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error=str(error)[:500])
+            runs.write_run(
+                folder,
+                status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed",
+                error=str(error)[:500],
+            )
             raise
         runs.write_run(folder, status="finished", error=None, seconds=round(time.perf_counter() - started, 1))
     return metrics
@@ -137,7 +153,6 @@ def _train(config: dict[str, Any], samples: Samples, folder: Path, many: bool, r
     write_samples(samples, folder / "samples.csv")
 
     import pytorch_lightning as pl
-    import torch
 
     from bloodcell.data.datamodule import BloodCellDataModule
     from bloodcell.data.transforms import Preprocessing
@@ -186,9 +201,7 @@ def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str
     weighted = loss["class_weights"] == "balanced"
     loss["class_weights"] = balanced_weights([int(counts[name]) for name in classes]) if weighted else None
     parts = select(OmegaConf.create(config), "model", "optimizer", "scheduler", "finetune", "augment")
-    return Classifier(
-        **parts, classes=classes, preprocessing=preprocessing.as_dict(), loss=loss, seed=config["seed"]
-    )
+    return Classifier(**parts, classes=classes, preprocessing=preprocessing.as_dict(), loss=loss, seed=config["seed"])
 
 
 def build_trainer(config: dict[str, Any], folder: Path, arguments: dict[str, Any], resumed: bool) -> Any:
@@ -198,6 +211,7 @@ def build_trainer(config: dict[str, Any], folder: Path, arguments: dict[str, Any
         BloodcellError: The Trainer refuses an argument.
     """
     import pytorch_lightning as pl
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
     from pytorch_lightning.callbacks import RichProgressBar
 
     from bloodcell.callbacks.atomic import AtomicCheckpointIO
@@ -216,21 +230,23 @@ def build_trainer(config: dict[str, Any], folder: Path, arguments: dict[str, Any
     plugins = [AtomicCheckpointIO(), *(arguments.pop("plugins") or [])]
     try:
         return pl.Trainer(
-            **arguments, callbacks=callbacks, logger=loggers, plugins=plugins, enable_progress_bar=bool(watched)
+            **arguments,
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=plugins,
+            enable_progress_bar=bool(watched),
         )
-    except (TypeError, ValueError, pl.utilities.exceptions.MisconfigurationException) as error:
+    except (TypeError, ValueError, MisconfigurationException) as error:
         raise BloodcellError(f"trainer: {' '.join(str(error).split())}") from error
 
 
 def _callback(node: dict[str, Any], folder: Path) -> Any:
-    """Build one callback; ModelCheckpoint writes best.ckpt and last.ckpt as each epoch is over."""
+    """Build one callback; a ModelCheckpoint writes into the run's folder as each epoch is over."""
     if not node["_target_"].endswith("ModelCheckpoint"):
         return instantiate(node)
     return instantiate(
         node,
         dirpath=str(folder / "checkpoints"),
-        filename="best",
-        save_last=True,
         enable_version_counter=False,
         save_on_train_epoch_end=True,  # the epoch's schedulers and history are then part of the checkpoint
     )
@@ -281,12 +297,20 @@ def feature_store(config: dict[str, Any], cache: Path, classifier: Any, preproce
     return store_for(root, classifier.net, preprocessing, config["model"]["head"]["pool"])
 
 
-def _features(classifier: Any, samples: Samples, preprocessing: Any, store: Any, device: str, config: dict[str, Any]) -> Any:
+def _features(
+    classifier: Any, samples: Samples, preprocessing: Any, store: Any, device: str, config: dict[str, Any]
+) -> Any:
     from bloodcell.models.features import features_of
 
     with progress("features") as report:
         return features_of(
-            classifier.net, samples, preprocessing, store, device, workers=config["data"]["workers"], progress=report
+            classifier.net,
+            samples,
+            preprocessing,
+            store,
+            device,
+            workers=config["data"]["workers"],
+            progress=report,
         )
 
 

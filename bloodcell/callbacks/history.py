@@ -28,7 +28,7 @@ class History(Checkpoint):
     def __init__(self, file: Path, say: Any = None) -> None:
         self.file, self.say = file, say
         self.rows: list[dict[str, float]] = []
-        self.started = 0.0
+        self.started, self.rates = 0.0, dict[str, float]()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rows as plain values."""
@@ -39,21 +39,22 @@ class History(Checkpoint):
         self.rows = list(state_dict["rows"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self.started = time.perf_counter()
+        """Start the clock and note the learning rates that the epoch begins with."""
+        self.started, self.rates = time.perf_counter(), learning_rates(trainer)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Add the epoch's row."""
         metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        rates = learning_rates(trainer)
-        self.rows.append({"epoch": trainer.current_epoch + 1, **metrics, **rates})
+        self.rows.append({"epoch": trainer.current_epoch + 1, **metrics, **self.rates})
         if not trainer.is_global_zero:
             return
         write_csv(pd.DataFrame(self.rows), self.file)
         seconds = time.perf_counter() - self.started
-        images = len(pl_module.results["train"]["labels"])  # type: ignore[index, union-attr]
+        images = len(pl_module.results["train"]["labels"])
         for logger in trainer.loggers:
-            logger.log_metrics({**metrics, **rates, "images_per_second": images / seconds}, step=trainer.current_epoch + 1)
+            logger.log_metrics(
+                {**metrics, **self.rates, "images_per_second": images / seconds}, step=trainer.current_epoch + 1
+            )
         if self.say:
             self.say(epoch_line(self.rows[-1], trainer.max_epochs, seconds))
 

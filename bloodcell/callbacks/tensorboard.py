@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -37,14 +38,14 @@ class TensorBoardReport(pl.Callback):
         writer.add_images("augmented training batch", shown / 255 if shown.max() > 1 else shown, 0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the writer traces by TorchScript, which is deprecated
-            writer.add_graph(pl_module.net, images[:1].float().to(pl_module.device) / 255)
+            # a copy: the writer leaves every module in training mode, a frozen backbone too
+            writer.add_graph(copy.deepcopy(pl_module.net), images[:1].float().to(pl_module.device) / 255)
 
     def _images(self, trainer: pl.Trainer) -> Tensor | None:
         """Return up to 16 training images, uint8 (N, 3, size, size)."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         files = data.samples.of_split("train").files()[:: max(1, len(data.samples.table) // 16)][:16]
         return torch.stack([data.preprocessing(file) for file in files]) if files else None
-
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Write the epoch's confusion matrix and PR curves of the validation part."""

@@ -20,7 +20,7 @@ Progress = Callable[[int, int], None]
 
 
 def check_images(samples: Samples, cache: Path, progress: Progress | None = None) -> pd.DataFrame:
-    """Decode every image that was not decoded before and return the bad ones.
+    """Decode every image that was not found good before and return the bad ones.
 
     Args:
         samples: The samples.
@@ -33,7 +33,8 @@ def check_images(samples: Samples, cache: Path, progress: Progress | None = None
     names = identities(samples.files())
     file = cache / "checks" / f"{hashlib.sha256(str(samples.root.absolute()).encode()).hexdigest()[:16]}.csv"
     known = _read(file)
-    new = [(name, path) for name, path in zip(names, samples.files(), strict=True) if name not in known]
+    # A failure may pass (no permission, no memory, another Pillow), and leaves path, size and time as they were.
+    new = [(name, path) for name, path in zip(names, samples.files(), strict=True) if known.get(name) != ""]
     with ThreadPoolExecutor(cpu_count()) as pool:  # Pillow decodes without holding the interpreter's lock
         for done, (name, reason) in enumerate(pool.map(_check, new)):
             known[name] = reason

@@ -54,7 +54,7 @@ class BloodCellDataModule(pl.LightningDataModule):
         number = {name: i for i, name in enumerate(self.classes)}
         if unknown := sorted(set(samples.table["label"]) - set(number)):
             raise BloodcellError(f"class {', '.join(unknown)} is unknown; the classifier knows {', '.join(number)}")
-        return torch.tensor([number[name] for name in samples.table["label"]])
+        return torch.tensor([number[name] for name in samples.table["label"]], dtype=torch.int64)
 
     def train_dataloader(self) -> Any:
         """Return the training batches, shuffled anew in each epoch."""

@@ -22,7 +22,7 @@ SPLIT_NAMES = {
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
 
-class ClassFolders(ImageFolder):
+class ClassFolders(ImageFolder):  # type: ignore[misc]  # torchvision ships no types
     """An ImageFolder that takes neither hidden folders for classes nor hidden files for images.
 
     `ImageFolder` numbers the classes of each folder by itself; here only names leave this module.
@@ -85,7 +85,7 @@ def image_files(folder: Path) -> Iterator[Path]:
     visited: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        folders[:] = [] if real in visited else [name for name in folders if not is_hidden(name)]
+        folders[:] = [] if real in visited else sorted(name for name in folders if not is_hidden(name))
         if real in visited:
             continue
         visited.add(real)
@@ -101,10 +101,18 @@ def _is_special(file: Path) -> bool:
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """Return the folders in `root` that are named as a split, in any letter case, by split."""
+    """Return the folders in `root` that are named as a split, in any letter case, by split.
+
+    Raises:
+        BloodcellError: Two folders name the same split, as `val` and `Validation` do.
+    """
     found: dict[str, Path] = {}
     for folder in visible_folders(root):
         split = SPLIT_NAMES.get(folder.name.lower())
         if split and visible_folders(folder):  # a class may be called "test": a split holds folders itself
-            found.setdefault(split, folder)
+            if split in found:
+                raise BloodcellError(
+                    f"{found[split]} and {folder.name} both mean the {split} part; rename or remove one"
+                )
+            found[split] = folder
     return found

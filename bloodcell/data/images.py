@@ -25,8 +25,8 @@ class ImageError(BloodcellError):
 def read_image(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Decode an image file completely.
 
-    EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled by 1/256, palette, grey
-    and CMYK become RGB. Of an animation or a multi-page file the first frame counts.
+    EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled by 1/256, floating point of
+    0 to 1 by 255, palette, grey and CMYK become RGB. Of an animation or a multi-page file the first frame counts.
 
     Args:
         path: The file.
@@ -59,7 +59,7 @@ def read_image(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
     except MemoryError as error:
         raise ImageError("does not fit into memory") from error
-    except Exception as error:  # noqa: BLE001 - Pillow's decoders raise almost anything on damaged input
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"cannot be decoded: {reason}") from error
 
@@ -67,7 +67,7 @@ def read_image(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Return a decoded Pillow image upright and as RGB; see `read_image` for the rules."""
     image = ImageOps.exif_transpose(image)
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.asarray(image).astype(np.int64) >> 8  # a 16-bit PNG opens as mode I in older Pillow releases
@@ -76,6 +76,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         grey = np.asarray(image)
         if not np.isfinite(grey).all():
             raise ImageError("floating-point pixels that are not finite")
+        grey = grey * 255 if grey.max() <= 1 else grey  # both ranges are in use; 0 to 1 would else be all black
         return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
         image = image.convert("RGBA")

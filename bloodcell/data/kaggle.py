@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bloodcell.config import cache_root as cache_folder
@@ -19,6 +20,9 @@ COUNTS = {"train": 9957, "test": 2487, "test_simple": 71}
 #: From Kaggle's own root to images/ it is two folders; one more for a folder that the user made.
 _DEPTH = 4
 
+#: Where kagglehub keeps what it downloads.
+_CACHE = "KAGGLEHUB_CACHE"
+
 
 def read_kaggle(root: str | None, download: bool, cache_root: str | None) -> Samples:
     """Read TRAIN, TEST and TEST_SIMPLE, found at any depth of Kaggle's layout below `root`.
@@ -32,18 +36,25 @@ def read_kaggle(root: str | None, download: bool, cache_root: str | None) -> Sam
         BloodcellError: The set is not there, or could not be fetched whole.
     """
     folder = absolute(root) if root else cache_folder(cache_root) / "kaggle"
-    images = find_images(folder) if folder.is_dir() else None
-    if images is None and download:
-        fetch(folder)
-        images = find_images(folder)
+    images = _find(folder)
+    if download and (images is None or count(images) != COUNTS):
+        images = find_images(fetch(folder))
         verify(folder, images)
     if images is None:
         raise BloodcellError(
             f"no Kaggle blood-cell images (images/TRAIN with {', '.join(CLASSES)}) in {folder}\n"
             f"set data.root=DIR or BLOODCELL_DATA, or fetch them with data.download=true"
         )
+    if not root:
+        verify(folder, images)  # our own download: its unpacking may have been interrupted
     splits = split_folders(images)
     return samples_table([row for split in splits for row in ClassFolders(splits[split]).rows(split)], folder)
+
+
+def _find(folder: Path) -> Path | None:
+    """Return the folder of images below `folder`, or where kagglehub puts it there."""
+    places = [place for place in (folder, folder / "datasets" / HANDLE / "versions") if place.is_dir()]
+    return next((images for place in places if (images := find_images(place))), None)
 
 
 def find_images(root: Path, depth: int = _DEPTH) -> Path | None:
@@ -57,8 +68,10 @@ def find_images(root: Path, depth: int = _DEPTH) -> Path | None:
     return next((found for folder in folders if (found := find_images(folder, depth - 1))), None)
 
 
-def fetch(folder: Path) -> None:
-    """Download the set with kagglehub, which continues an interrupted download.
+def fetch(folder: Path) -> Path:
+    """Download the set with kagglehub into its cache, placed in `folder`, and return where in it the set is.
+
+    kagglehub continues an interrupted download in its cache only, not in an `output_dir`, which it wants empty.
 
     Raises:
         BloodcellError: kagglehub is not installed, or the download failed.
@@ -68,14 +81,25 @@ def fetch(folder: Path) -> None:
     except ModuleNotFoundError as error:
         raise BloodcellError("data.download=true needs kagglehub: pip install 'bloodcell[download]'") from error
     folder.mkdir(parents=True, exist_ok=True)
+    cache = os.environ.get(_CACHE)
+    os.environ[_CACHE] = str(folder)
     try:
-        kagglehub.dataset_download(HANDLE, output_dir=str(folder))
-    except Exception as error:  # noqa: BLE001 - kagglehub passes on whatever its network layers raise
+        return Path(kagglehub.dataset_download(HANDLE))
+    except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise BloodcellError(
             f"could not download {HANDLE}: {reason}\n"
             f"the same command continues the download; or fetch it in a browser, unpack it and set data.root=DIR"
         ) from error
+    finally:
+        os.environ.pop(_CACHE)
+        os.environ.update({_CACHE: cache} if cache else {})
+
+
+def count(images: Path | None) -> dict[str, int]:
+    """Return the number of images of each split of the set."""
+    splits = split_folders(images) if images else {}
+    return {split: len(ClassFolders(splits[split])) if split in splits else 0 for split in COUNTS}
 
 
 def verify(folder: Path, images: Path | None) -> None:
@@ -84,9 +108,7 @@ def verify(folder: Path, images: Path | None) -> None:
     Raises:
         BloodcellError: Something is missing.
     """
-    splits = split_folders(images) if images else {}
-    found = {split: len(ClassFolders(splits[split])) if split in splits else 0 for split in COUNTS}
-    if found != COUNTS:
+    if (found := count(images)) != COUNTS:
         raise BloodcellError(
             f"the download in {folder} is not whole: it has {found}, the set has {COUNTS}; delete it and try again"
         )

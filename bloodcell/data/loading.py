@@ -65,7 +65,7 @@ class EpochShuffle(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Yield the epoch's permutation."""
-        return iter(self.order().tolist())
+        yield from self.order().tolist()
 
 
 class EpochBatches(Sampler[Tensor]):
@@ -90,15 +90,23 @@ class EpochBatches(Sampler[Tensor]):
         return -(-self.count // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield int64 (batch_size,) positions."""
+        """Yield int64 (batch_size,) positions.
+
+        The order is drawn with the first batch, not before: a resumed run makes its iterator before it sets the epoch.
+        """
         order = torch.arange(self.count) if self.order is None else self.order.order()
-        return iter(order.split(self.batch_size))
+        yield from torch.split(order, self.batch_size)
 
 
 def tensor_loader(inputs: Tensor, labels: Tensor, batch_size: int, sampler: EpochShuffle | None) -> DataLoader[Any]:
     """Return a loader of (inputs, labels) sliced from tensors in memory: (N, ...) and int64 (N,)."""
     batches = EpochBatches(sampler, len(labels), batch_size)
-    return DataLoader(TensorDataset(inputs, labels), sampler=batches, batch_size=None)
+    return DataLoader(TensorDataset(inputs, labels), sampler=batches, batch_size=None, generator=_own_generator())
+
+
+def _own_generator() -> torch.Generator:
+    """Return a generator for a loader's worker seeds, which nothing uses, to keep them from the global one."""
+    return torch.Generator().manual_seed(0)
 
 
 def worker_count(workers: int | None, images: int) -> int:
@@ -132,5 +140,5 @@ def image_loader(
         num_workers=processes,
         persistent_workers=processes > 0 and labels is not None,  # a loader without labels is read once
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator().manual_seed(0),  # worker seeds: keeps them from the global generator
+        generator=_own_generator(),
     )

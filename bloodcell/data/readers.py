@@ -34,19 +34,20 @@ def with_groups(samples: Samples, expression: str) -> Samples:
     """Return the samples with each source read from its path: the expression's first group, or its whole match.
 
     Raises:
-        BloodcellError: The expression is not valid, or some path does not match.
+        BloodcellError: The expression is not valid, or finds nothing in some path.
     """
     try:
         pattern = re.compile(expression)
     except re.error as error:
         raise BloodcellError(f"data.group_regex='{expression}' is no regular expression: {error}") from error
     matches = [pattern.search(path) for path in samples.table["path"]]
-    missing = [path for path, match in zip(samples.table["path"], matches, strict=True) if match is None]
+    sources = [(match[min(pattern.groups, 1)] or "") if match else "" for match in matches]
+    missing = [path for path, source in zip(samples.table["path"], sources, strict=True) if not source]
     if missing:
         raise BloodcellError(
-            f"data.group_regex='{expression}' does not match {len(missing)} of {len(matches)} paths, e.g. {missing[0]}"
+            f"data.group_regex='{expression}' finds no group in {len(missing)} of {len(matches)} paths, "
+            f"e.g. {missing[0]}"
         )
-    sources = [(match[1] if pattern.groups else match[0]) or "" for match in matches if match]
     return replace(samples, table=samples.table.assign(source=sources))
 
 
@@ -57,9 +58,9 @@ def read_imagefolder(
 
     Args:
         root: A folder of class folders, or of split folders (any letter case) of class folders.
-        train_dir: The class folders of training, in place of `root`.
-        val_dir: Those of validation, if there are any.
-        test_dir: Those of the test, if there are any.
+        train_dir: The class folders of training, in place of those in `root`.
+        val_dir: Those of validation, if there are any; goes over one in `root`.
+        test_dir: Those of the test, likewise.
 
     Raises:
         BloodcellError: Neither is given, a folder is missing, or there is no image.
@@ -68,13 +69,13 @@ def read_imagefolder(
 
     if train_dir is None and (val_dir or test_dir) and root is None:
         raise BloodcellError("data.train_dir is not set; give it beside data.val_dir and data.test_dir")
+    named = {"train": train_dir, "val": val_dir, "test": test_dir}
+    folders = {split: absolute(folder) for split, folder in named.items() if folder}
     if train_dir is not None:
-        named = {"train": train_dir, "val": val_dir, "test": test_dir}
-        folders = {split: absolute(folder) for split, folder in named.items() if folder}
         base = absolute(root) if root else Path(os.path.commonpath(list(folders.values())))
     else:
         base = existing_folder(root)
-        folders = split_folders(base) or {"": base}
+        folders = (split_folders(base) or {"": base}) | folders
     rows = [row for split, folder in folders.items() for row in ClassFolders(folder).rows(split)]
     return samples_table(rows, base)
 
@@ -116,6 +117,8 @@ def read_table(
     """
     file = absolute(table)
     rows = _read_csv(file)
+    if rows.empty:
+        raise BloodcellError(f"data.table={file} lists no image; it should have a row for each")
     for column in (path_column, label_column):
         if column not in rows:
             raise BloodcellError(f"{file} has no column '{column}'; it has {', '.join(map(str, rows.columns))}")
@@ -127,9 +130,7 @@ def read_table(
     return samples_table(
         [
             (base / path.replace("\\", "/"), label.strip(), _split_name(split, file), group.strip())
-            for path, label, split, group in zip(
-                rows[path_column], rows[label_column], splits, groups, strict=True
-            )
+            for path, label, split, group in zip(rows[path_column], rows[label_column], splits, groups, strict=True)
         ],
         base,
     )

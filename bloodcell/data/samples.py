@@ -48,16 +48,30 @@ def samples_table(rows: list[tuple[Path, str, str, str]], root: Path) -> Samples
     """Build the table from (file, label, split, source) rows, sorted by split and path.
 
     Raises:
-        BloodcellError: There is no row.
+        BloodcellError: There is no row, a file has two, or a name is no text.
     """
     if not rows:
         raise BloodcellError(f"no images found in {root}; it should hold one folder of images for each class")
     table = pd.DataFrame(
         [(relative(file, root), label, split, source) for file, label, split, source in rows], columns=COLUMNS
     )
+    if (twice := table["path"].duplicated()).any():
+        raise BloodcellError(f"{table['path'][twice.idxmax()]} is there twice in {root}; each image may be listed once")
+    if odd := [path for path in table["path"] if not _is_text(path)]:
+        name = odd[0].encode("utf-8", "backslashreplace").decode()
+        raise BloodcellError(f"the file name {name} in {root} is not valid UTF-8; rename the file")
     order = table["split"].map({split: i for i, split in enumerate(SPLITS)}).fillna(-1)
     table = table.assign(order=order).sort_values(["order", "path"], kind="stable").drop(columns="order")
     return Samples(table.reset_index(drop=True), root)
+
+
+def _is_text(path: str) -> bool:
+    """Say whether a path can be written into a file; Linux allows names that are no text."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def relative(file: Path, root: Path) -> str:

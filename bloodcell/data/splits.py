@@ -92,8 +92,13 @@ def _draw(table: pd.DataFrame, split: str, fraction: float, method: str, seed: i
     """Move about a fraction of the training rows to a split."""
     train = table.index[table["split"] == "train"]
     if method == "grouped":
-        parts = max(2, round(1 / fraction))
-        chosen = _grouped_folds(table.loc[train], parts, seed)[0]
+        rows = table.loc[train]
+        most = min(rows["source"].nunique(), rows["label"].value_counts().max())
+        folds = _grouped_folds(rows, max(2, min(round(1 / fraction), most)), seed)
+        # a class with few sources may lie in one fold whole: take a fold that leaves some of each class to train on
+        labels = rows["label"].to_numpy()
+        harmless = (fold for fold in folds if len(set(np.delete(labels, fold))) == len(set(labels)))
+        chosen = next(harmless, folds[0])
     else:
         chosen = _stratified(table.loc[train, "label"].to_numpy(), fraction, seed)
     table.loc[train[chosen], "split"] = split
@@ -137,6 +142,10 @@ def _grouped_folds(rows: pd.DataFrame, folds: int, seed: int) -> list[np.ndarray
     sources = rows["source"].nunique()
     if sources < folds:
         raise BloodcellError(f"a grouped split into {folds} parts needs as many sources; there are {sources}")
+    if folds > (most := rows["label"].value_counts().max()):
+        raise BloodcellError(
+            f"a grouped split into {folds} parts needs as many images of some class; the most is {most}"
+        )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with few sources: `_require` has the last word

@@ -38,5 +38,8 @@ def draw_confusions(parts: dict[str, pd.DataFrame], classes: list[str], folder: 
     for split, rows in parts.items():
         matrix = confusion_of(rows, classes)
         title = f"{split}: {len(rows):,} images, {100 * (rows['label'] == rows['prediction']).mean():.1f} % right"
-        save(confusion_figure(matrix, classes, title, normalise=False), folder / f"confusion_{split}_counts.png")
+        save(
+            confusion_figure(matrix, classes, title, normalise=False),
+            folder / f"confusion_{split}_counts.png",
+        )
         save(confusion_figure(matrix, classes, title, normalise=True), folder / f"confusion_{split}_shares.png")

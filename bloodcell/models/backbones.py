@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,31 @@ class TokenMap(nn.Module):
         first = self.vit.class_token.expand(len(patches), -1, -1)
         tokens = self.vit.encoder(torch.cat([first, patches], dim=1))[:, 1:]
         side = self.vit.image_size // self.vit.patch_size
-        return tokens.transpose(1, 2).unflatten(2, (side, side))
+        features: Tensor = tokens.transpose(1, 2).unflatten(2, (side, side))
+        return features
+
+
+class TimmMap(nn.Module):
+    """A timm model's features as a map, whatever form the model gives them.
+
+    Args:
+        net: The model without pooling and classifier.
+    """
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (N, C, h, w) features of (N, 3, H, W) images; tokens (N, L, C) become (N, C, L, 1)."""
+        features: Tensor = self.net(images)
+        if features.ndim == 3:  # the class token and its like come first
+            tokens = features[:, getattr(self.net, "num_prefix_tokens", 0) :]
+            return tokens.transpose(1, 2).unsqueeze(3)
+        widths = {self.net.num_features, getattr(self.net, "head_hidden_size", self.net.num_features)}
+        if features.shape[1] not in widths and features.shape[-1] in widths:  # Swin and others: (N, h, w, C)
+            return features.permute(0, 3, 1, 2)
+        return features
 
 
 #: torchvision's name -> (prefix of the classifier's parameters, how to leave the classifier out).
@@ -53,7 +78,11 @@ def _all_but_last(net: nn.Module, count: int) -> nn.Sequential:
 
 
 def build_backbone(
-    name: str, library: str = "torchvision", weights: str | None = None, width: float | None = None, image_size: int = 224
+    name: str,
+    library: str = "torchvision",
+    weights: str | None = None,
+    width: float | None = None,
+    image_size: int = 224,
 ) -> nn.Module:
     """Build a backbone: (N, 3, H, W) normalised images to an (N, C, h, w) feature map.
 
@@ -89,6 +118,8 @@ def _torchvision_model(name: str, weights: str | None, width: float | None, imag
         if name != "mobilenet_v2" or weights is not None:
             raise BloodcellError(f"model.width={width} is for model=mobilenetv2 with model.weights=null")
         arguments["width_mult"] = width
+    if name == "vit_b_16" and image_size % 16:
+        raise BloodcellError(f"model=vit_b_16 cuts images into squares of 16 pixels; image_size is {image_size}")
     if name == "vit_b_16" and image_size != 224:
         if weights is not None:
             raise BloodcellError(f"model=vit_b_16 has weights for 224 pixels; image_size is {image_size}")
@@ -123,6 +154,7 @@ def _build_timm(name: str, weights: str | None) -> nn.Module:
         alike = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {', '.join(alike)}?" if alike else "timm.list_models() lists all"
         raise BloodcellError(f"model.name={name} is unknown to timm; {hint}")
+    net: Any
     try:
         net = timm.create_model(name, pretrained=weights == "DEFAULT")
     except Exception as error:
@@ -134,7 +166,7 @@ def _build_timm(name: str, weights: str | None) -> nn.Module:
         prefix = classifier if isinstance(classifier, str) else classifier[0]
         load_state(net, Path(str(weights)), name, ignore=f"{prefix}.")
     net.reset_classifier(0, "")
-    return net  # type: ignore[no-any-return]
+    return TimmMap(net)
 
 
 def load_state(net: nn.Module, path: Path, name: str, ignore: str) -> None:
@@ -149,17 +181,22 @@ def load_state(net: nn.Module, path: Path, name: str, ignore: str) -> None:
     Raises:
         BloodcellError: The file is missing, holds no state dict, or one of another architecture.
     """
-    state = {key: value for key, value in read_state(path).items() if not key.startswith(ignore)}
+    state = {_current(key): value for key, value in read_state(path).items() if not key.startswith(ignore)}
     own = {key: value for key, value in net.state_dict().items() if not key.startswith(ignore)}
     optional = {key for key in own if key.endswith("num_batches_tracked")}
     wrong = [key for key in own if key not in state and key not in optional]
     wrong += [key for key in state if key not in own or state[key].shape != own[key].shape]
     if wrong:
         raise BloodcellError(
-            f"model.weights={path} is not a {name}: {len(wrong)} of {len(own)} tensors do not fit, e.g. {wrong[0]}; "
+            f"model.weights={path} is not a {name}: {len(wrong)} tensors do not fit, e.g. {wrong[0]}; "
             "choose the model that it belongs to"
         )
     net.load_state_dict(state, strict=False)
+
+
+def _current(key: str) -> str:
+    """Return today's name of a tensor: torchvision's own DenseNet files hold `denselayer1.norm.1`, now `norm1`."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)", r"\1", key)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

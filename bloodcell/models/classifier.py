@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
 
@@ -55,8 +56,11 @@ class Classifier(pl.LightningModule):
         self.net = Net(model, len(classes))
         self.augment = build_augment(augment)
         weights = loss["class_weights"]
+        if not 0 <= loss["label_smoothing"] < 1:
+            raise BloodcellError(f"loss.label_smoothing={loss['label_smoothing']}; give a number from 0 to below 1")
         self.loss = torch.nn.CrossEntropyLoss(
-            weight=None if weights is None else torch.tensor(weights), label_smoothing=loss["label_smoothing"]
+            weight=None if weights is None else torch.tensor(weights, dtype=torch.float32),
+            label_smoothing=loss["label_smoothing"],
         )
         metrics = _metrics(len(classes))
         self.metrics = torch.nn.ModuleDict({split: metrics.clone() for split in ("train_", "val_")})
@@ -109,6 +113,16 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Compute the training metrics, of the images as augmented and the weights as they were at each step."""
         self._finish("train_")
+        if isinstance(scheduler := self.lr_schedulers(), ReduceLROnPlateau):
+            scheduler.step(self.trainer.callback_metrics["val/loss"])
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step a scheduler, but for the plateau's: `on_train_epoch_end` has done so.
+
+        Lightning steps that one only after the epoch's checkpoint is written, so a resumed run would miss a step.
+        """
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
 
     def _finish(self, split: str) -> None:
         """Compute and log an epoch's metrics at once from its logits; `results` keeps them for the loggers."""
@@ -126,7 +140,14 @@ class Classifier(pl.LightningModule):
         scalars |= {f"f1_{name}": f1 for name, f1 in zip(self.classes, values["class_f1"], strict=True)}
         sync = self.trainer.world_size > 1
         for name, value in scalars.items():
-            self.log(prefix + name, value, on_epoch=True, logger=False, sync_dist=sync, prog_bar=name != "macro_f1" and "f1_" not in name)
+            self.log(
+                prefix + name,
+                value,
+                on_epoch=True,
+                logger=False,
+                sync_dist=sync,
+                prog_bar=name != "macro_f1" and "f1_" not in name,
+            )
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer of the parameters that learn, and the scheduler."""
@@ -137,9 +158,17 @@ class Classifier(pl.LightningModule):
         if scheduler["_target_"].endswith("ReduceLROnPlateau"):
             built = instantiate(scheduler, optimizer)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": built, "monitor": "val/loss"}}
-        total = max(1, int(self.trainer.estimated_stepping_batches))
+        steps = self.trainer.estimated_stepping_batches
+        if steps == math.inf:
+            raise BloodcellError(
+                "this scheduler needs an end: set trainer.max_epochs, or use scheduler=none or plateau"
+            )
+        total = max(1, int(steps))
         values = {key: total if value == "total_steps" else value for key, value in scheduler.items()}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": instantiate(values, optimizer), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": instantiate(values, optimizer), "interval": "step"},
+        }
 
 
 def _metrics(classes: int) -> MetricCollection:
@@ -171,7 +200,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise BloodcellError(f"{path} is no checkpoint that can be read safely; it is damaged or another program's") from error
+        raise BloodcellError(
+            f"{path} is no checkpoint that can be read safely; it is damaged or another program's"
+        ) from error
     hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
     if not isinstance(hparams, dict) or not {"model", "classes", "preprocessing"} <= set(hparams):
         raise BloodcellError(f"{path} is not a checkpoint of bloodcell: it names no model, classes and preprocessing")
@@ -186,12 +217,13 @@ def load_classifier(path: Path) -> Classifier:
     """
     checkpoint = load_checkpoint(path)
     hparams = checkpoint["hyper_parameters"]
-    hparams = {**hparams, "model": {**hparams["model"], "weights": None}}
     try:
+        hparams = {**hparams, "model": {**hparams["model"], "weights": None}}
         classifier = Classifier(**hparams)
         classifier.load_state_dict(checkpoint["state_dict"])
     except (RuntimeError, TypeError, KeyError) as error:
-        raise BloodcellError(f"{path}: the weights do not fit the model that it names ({str(error)[:120]})") from error
+        reason = " ".join(str(error).split())[:160]
+        raise BloodcellError(f"{path}: the weights do not fit the model that it names ({reason})") from error
     return classifier.eval()
 
 
@@ -202,5 +234,5 @@ def parameter_counts(classifier: Classifier) -> tuple[int, int]:
 
 
 def balanced_weights(counts: list[int]) -> list[float]:
-    """Return class weights inverse to the numbers of images, their mean over the images 1 (scikit-learn's `balanced`)."""
+    """Return class weights inverse to the numbers of images, with mean 1 over the images (scikit-learn: balanced)."""
     return [sum(counts) / (len(counts) * count) if count else math.nan for count in counts]

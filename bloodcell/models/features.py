@@ -9,6 +9,7 @@ import uuid
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -48,9 +49,12 @@ class FeatureStore:
         try:
             described = json.loads(index.read_text(encoding="utf-8"))
             rows = np.load(index.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+            # the checksum is of the values alone; a damaged header may have changed what they mean
             if zlib.crc32(rows.tobytes()) != described["crc32"] or len(rows) != len(described["files"]):
                 return
-        except (OSError, ValueError, KeyError, TypeError):
+            if rows.dtype != np.float32 or rows.ndim != 2 or not rows.flags.c_contiguous:
+                return
+        except (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError, ArithmeticError, TokenError):
             return
         self.where.update({name: (rows, row) for row, name in enumerate(described["files"])})
 
@@ -91,7 +95,7 @@ def features_of(
     """Return pooled features (N, C), float32 on the CPU, in the order of the samples.
 
     Args:
-        net: The net; its backbone is used in evaluation mode.
+        net: The net; its backbone is used in evaluation mode, and its modes are left as they were.
         samples: The images.
         preprocessing: The evaluation pipeline.
         store: Where features are looked up first and kept; None: nowhere.
@@ -100,11 +104,14 @@ def features_of(
         workers: Processes that decode; None: as the machine has cores.
         progress: Called with the numbers of images done and to do.
     """
-    names = identities(samples.files())
+    files = samples.files()
+    names = identities(files)
     todo = [i for i, name in enumerate(names) if store is None or name not in store.where]
     computed: list[Tensor] = []
-    loader = image_loader([samples.files()[i] for i in todo], preprocessing, batch_size, workers)
-    net = net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    loader = image_loader([files[i] for i in todo], preprocessing, batch_size, workers)
+    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    modes = [(module, module.training) for module in net.backbone.modules()]
+    net.backbone.eval()  # not the head: Lightning trains each module in the mode that it finds, dropout too
     pending, start = 0, 0
     with torch.inference_mode():
         for images in loader:
@@ -116,7 +123,9 @@ def features_of(
                 computed, start, pending = [], start + pending, 0
             if progress:
                 progress(start + pending, len(todo))
-    if store is not None:
+    for module, training in modes:
+        module.training = training
+    if store is not None and names:
         return store.get(names)
     return torch.cat(computed) if computed else torch.empty(0, net.width)
 
@@ -125,5 +134,5 @@ def probabilities_of(net: Net, features: Tensor) -> np.ndarray[Any, np.dtype[np.
     """Return softmax probabilities (N, classes), float64, of pooled features (N, C)."""
     head = net.head.to("cpu").eval()
     with torch.inference_mode():
-        logits = torch.cat([head(part) for part in features.split(4096)]) if len(features) else torch.empty(0, 1)
+        logits = torch.cat([head(part) for part in torch.split(features, 4096)]) if len(features) else torch.empty(0, 1)
     return torch.softmax(logits.double(), dim=1).numpy()

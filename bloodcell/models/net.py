@@ -47,7 +47,11 @@ class Net(nn.Module):
     def _feature_width(self, size: int) -> int:
         """Measure the number of channels on a blank image, in evaluation mode so that no statistic moves."""
         training = self.backbone.training
-        width = self.backbone.eval()(torch.zeros(1, 3, size, size)).shape[1]
+        try:
+            width = self.backbone.eval()(torch.zeros(1, 3, size, size)).shape[1]
+        except (RuntimeError, AssertionError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise BloodcellError(f"the model does not take images of model.image_size={size}: {reason}") from error
         self.backbone.train(training)
         return int(width)
 
@@ -69,7 +73,9 @@ def build_head(features: int, classes: int, hidden: int, dropout: float) -> nn.S
         dropout: Probability of dropping an input of the last layer, 0 to below 1.
     """
     if not 0 <= dropout < 1 or hidden < 0:
-        raise BloodcellError(f"model.head: hidden={hidden}, dropout={dropout}; hidden is 0 or more, dropout 0 to below 1")
+        raise BloodcellError(
+            f"model.head: hidden={hidden}, dropout={dropout}; hidden is 0 or more, dropout 0 to below 1"
+        )
     layers: list[tuple[str, nn.Module]] = []
     if hidden:
         layers += [("hidden", nn.Linear(features, hidden)), ("relu", nn.ReLU())]

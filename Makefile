@@ -1,0 +1,33 @@
+# make demo: set up and run the main job on data that the project paints itself.
+# make test: set up and pass the tests.
+# PYTHON chooses the interpreter (3.11 to 3.13); on Windows use Git Bash or WSL, or see README.md for the commands.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+
+.PHONY: setup demo test test-all lint clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml requirements-torch.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements-torch.txt
+	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,download]'
+	touch $@
+
+demo: setup
+	$(BIN)/python train.py experiment=demo
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow and not real"
+
+test-all: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV)

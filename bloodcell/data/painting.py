@@ -1,0 +1,305 @@
+"""Painting one photograph of a stained blood smear around one white cell.
+
+All is painted as optical density: what lies in the light's path adds up, and the camera sees
+`light * exp(-density)` (Beer-Lambert). Romanowsky's stain has two dyes, azure (blue) and eosin (red to dull
+pink); together they make the purple of the nuclei. Shape tells the classes apart: lobes, how much of the cell
+the nucleus fills, granules, vacuoles. Stain, light, focus, scale and the crowd of red cells are drawn alike
+for each class, so that the colour of a field knows the photograph and not the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Field = np.ndarray[Any, np.dtype[np.float32]]
+Box = tuple[int, int, int, int]
+
+CLASSES = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")
+
+#: Size of a photograph in pixels: that of the Kaggle set.
+HEIGHT, WIDTH = 240, 320
+
+#: The white cell's centre keeps this far from the border: a large cell is cut, its nucleus hardly.
+MARGIN = 70
+
+#: Half a smear, (y, x): reaches as far as any photograph of it, and PAD more for whole cells on the border.
+PAD = 56
+HALF = (HEIGHT - MARGIN + PAD, WIDTH - MARGIN + PAD)
+SIZE = (2 * HALF[0], 2 * HALF[1])
+
+
+@dataclass(frozen=True)
+class Stain:
+    """The dyes of one slide: optical density per channel (3,), RGB, at full strength."""
+
+    purple: Field  # chromatin: reddish to bluish purple
+    azure: Field  # cytoplasm rich in RNA: grey to blue
+    eosin: Field  # granules: orange-red to the dull pink of a poor stain
+    red: Field  # haemoglobin: brownish to pink
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a class looks like; ranges are lowest and highest value."""
+
+    radius: tuple[float, float]  # of the cell, pixels
+    nucleus: Callable[[Field, Field, np.random.Generator], Field]  # (u, v) -> depth inside it, in cell radii
+    cytoplasm: tuple[float, float]  # its share of azure and of eosin
+    granules: tuple[float, float]  # what a granule adds of azure and of eosin; below 0 it is a vacuole
+    count: tuple[int, int]  # of granules
+    size: tuple[float, float]  # radius of a granule, in cell radii
+    wobble: float  # how far the outline leaves the circle, in cell radii
+
+
+@dataclass(frozen=True)
+class Smear:
+    """A piece of slide with its white cell at the centre, larger than a photograph."""
+
+    density: Field  # optical density, (*SIZE, 3), RGB, 0 and more
+    box: Box  # of the white cell, relative to the centre, pixels
+
+
+@dataclass(frozen=True)
+class View:
+    """How a smear is photographed."""
+
+    x: int  # where the centre of the white cell comes to lie, pixels from the left
+    y: int  # and from the top
+    blur: float  # defocus, standard deviation in pixels
+    halo: float  # strength of the bright rims that a lens slightly off focus draws around cells, 0 to 1
+    light: Field  # colour of the empty background, (3,), RGB, 0 to 255
+    vignette: float  # loss of light at one field's width from the lamp's centre, 0 to 1
+    lamp: tuple[float, float]  # where the light is brightest, (y, x), as a share of height and width
+
+
+def paint_photograph(label: str, rng: np.random.Generator) -> tuple[Pixels, Box]:
+    """Paint a photograph of a white cell among red cells and platelets.
+
+    Args:
+        label: One of `CLASSES`.
+        rng: Source of all that varies.
+
+    Returns:
+        The photograph, uint8, (240, 320, 3), RGB, and the white cell's box x0, y0, x1, y1 in pixels, clipped
+        to the photograph, x1 and y1 excluded.
+    """
+    smear = paint_smear(label, rng)
+    return expose(smear, draw_view(rng), rng)
+
+
+def paint_smear(label: str, rng: np.random.Generator) -> Smear:
+    """Paint the optical density of a piece of slide; see `Smear`."""
+    look, stain = LOOKS[label], _draw_stain(rng)
+    scale = rng.uniform(0.85, 1.15)
+    radius = scale * rng.uniform(*look.radius)
+    density = _platelets(scale, rng)[..., None] * stain.purple
+    density += _red_cells(scale, radius, rng)[..., None] * stain.red
+    cell, cover = _white_cell(look, stain, radius, rng)
+    middle = _around(HALF, cell.shape[0] // 2)
+    density[middle] = density[middle] * (1 - cover[..., None]) + cell
+    inside = np.argwhere(cover > 0.5) - cell.shape[0] // 2
+    (y0, x0), (y1, x1) = inside.min(axis=0), inside.max(axis=0) + 1
+    return Smear(density, (int(x0), int(y0), int(x1), int(y1)))
+
+
+def draw_view(rng: np.random.Generator) -> View:
+    """Draw where the cell lies in a photograph, the light and the focus."""
+    brightness, warmth, magenta = rng.uniform(190, 238), rng.uniform(-0.06, 0.06), rng.uniform(-0.02, 0.05)
+    return View(
+        x=int(rng.integers(MARGIN, WIDTH - MARGIN + 1)),
+        y=int(rng.integers(MARGIN, HEIGHT - MARGIN + 1)),
+        blur=float(rng.uniform(0.6, 1.7)),
+        halo=float(rng.uniform(0.0, 0.5)),
+        light=np.float32(brightness) * np.array([1 + warmth, 1 - magenta, 1 - warmth], np.float32),
+        vignette=float(rng.uniform(0.0, 0.3)),
+        lamp=(float(rng.uniform(0.3, 0.7)), float(rng.uniform(0.3, 0.7))),
+    )
+
+
+def expose(smear: Smear, view: View, rng: np.random.Generator) -> tuple[Pixels, Box]:
+    """Take a photograph of a smear, with noise from `rng`; returns what `paint_photograph` does."""
+    top, left = HALF[0] - view.y, HALF[1] - view.x
+    density = smear.density[top : top + HEIGHT, left : left + WIDTH]
+    density = np.asarray(cv2.GaussianBlur(density, (0, 0), view.blur), np.float32)
+    density += view.halo * (density - cv2.GaussianBlur(density, (0, 0), view.blur + 2))
+    picture = view.light * _lamp(view)[..., None] * np.exp(-density)
+    picture += 2.5 * rng.standard_normal((HEIGHT, WIDTH, 1), dtype=np.float32)  # the sensor's noise
+    return np.clip(picture, 0, 255).astype(np.uint8), clip_box(*np.add(smear.box, 2 * (view.x, view.y)))
+
+
+def clip_box(x0: float, y0: float, x1: float, y1: float) -> Box:
+    """Round a box to whole pixels and clip it to the photograph."""
+    low_x, high_x = (int(np.clip(round(x), 0, WIDTH)) for x in (x0, x1))
+    low_y, high_y = (int(np.clip(round(y), 0, HEIGHT)) for y in (y0, y1))
+    return low_x, low_y, high_x, high_y
+
+
+def _draw_stain(rng: np.random.Generator) -> Stain:
+    """Draw the dyes of a slide; the ends of the ranges were read off real photographs."""
+    strength = rng.uniform(0.8, 1.25)
+
+    def between(one: tuple[float, ...], other: tuple[float, ...]) -> Field:
+        share = rng.uniform()
+        return (strength * (share * np.array(one) + (1 - share) * np.array(other))).astype(np.float32)
+
+    return Stain(
+        purple=between((0.42, 0.90, 0.08), (0.85, 0.95, 0.22)),
+        azure=between((0.55, 0.40, 0.05), (0.70, 0.62, 0.25)),
+        eosin=between((0.04, 0.75, 0.65), (0.16, 0.50, 0.24)),
+        red=between((0.06, 0.30, 0.38), (0.14, 0.42, 0.28)) * np.float32(rng.uniform(0.55, 1.0)),
+    )
+
+
+def _white_cell(look: Look, stain: Stain, radius: float, rng: np.random.Generator) -> tuple[Field, Field]:
+    """Paint a white cell: its density, (N, N, 3), and its cover of what lies below, (N, N), 0 to 1."""
+    u, v = _plane(radius, look.wobble, rng)
+    cover = _inside(1 - np.hypot(u, v), radius)
+    nucleus = _inside(look.nucleus(u, v, rng), radius) * cover
+    granules = _dots(len(u), radius, look, rng)
+    body = 1 + 0.15 * _clouds(len(u), 6, rng)
+    azure = np.clip(look.cytoplasm[0] * body + look.granules[0] * granules, 0, None)
+    eosin = np.clip(look.cytoplasm[1] * body + look.granules[1] * granules, 0, None)
+    cytoplasm = azure[..., None] * stain.azure + eosin[..., None] * stain.eosin
+    chromatin = 1 + 0.12 * _clouds(len(u), 4, rng) + 0.08 * _clouds(len(u), 10, rng)
+    purple = np.clip(chromatin, 0.5, 1.5)[..., None] * stain.purple
+    density = cytoplasm + nucleus[..., None] * (purple - cytoplasm)
+    return (density * cover[..., None]).astype(np.float32), cover
+
+
+def _red_cells(scale: float, free: float, rng: np.random.Generator) -> Field:
+    """Paint the red cells, some of them overlapping: haemoglobin, SIZE, about 0 to 3."""
+    canvas = np.zeros(SIZE, np.float32)
+    typical, pallor = scale * rng.uniform(25, 32), rng.uniform(0.2, 0.8)
+    crowd, overlap = int(rng.integers(20, 150)), rng.uniform(0.6, 1.05)
+    taken = np.empty((0, 2))
+    for centre in rng.uniform(PAD, 2 * np.array(HALF) - PAD, size=(crowd, 2)):
+        clear_of_white = np.hypot(*(centre - HALF)) > free + 0.8 * typical
+        if clear_of_white and (np.hypot(*(taken - centre).T) > 2 * overlap * typical).all():
+            taken = np.vstack([taken, centre])
+            cell = _red_cell(min(typical * rng.uniform(0.85, 1.15), PAD / 1.4), pallor, rng)
+            canvas[_around(centre, len(cell) // 2)] += cell
+    return canvas
+
+
+def _red_cell(radius: float, pallor: float, rng: np.random.Generator) -> Field:
+    """Paint a red cell: a disc, somewhat oval, paler at its centre."""
+    u, v = _plane(radius, 0.06, rng)
+    rho = np.hypot(u, v * rng.uniform(1.0, 1.3))
+    hollow = pallor * rng.uniform(0.6, 1.1) * np.exp(-((rho / rng.uniform(0.4, 0.6)) ** 4))
+    return np.asarray(_inside(1 - rho, radius) * (1 - hollow) * rng.uniform(0.85, 1.15), np.float32)
+
+
+def _platelets(scale: float, rng: np.random.Generator) -> Field:
+    """Paint a few platelets: purple, SIZE, 0 to 1."""
+    canvas = np.zeros(SIZE, np.float32)
+    for centre in rng.uniform(PAD, 2 * np.array(HALF) - PAD, size=(int(rng.integers(0, 12)), 2)):
+        radius = scale * rng.uniform(4, 8)
+        u, v = _plane(radius, 0.2, rng)
+        platelet = _inside(1 - np.hypot(u, v), radius) * np.float32(rng.uniform(0.25, 0.6))
+        canvas[_around(centre, len(platelet) // 2)] += platelet
+    return canvas
+
+
+def _segmented(u: Field, v: Field, rng: np.random.Generator) -> Field:
+    """Three to five lobes on a bow, joined by thin bridges: the neutrophil's nucleus."""
+    lobes = int(rng.integers(3, 6))
+    turn = np.linspace(0, np.deg2rad(rng.uniform(55, 75) * (lobes - 1) + 30), lobes)
+    turn += np.deg2rad(rng.uniform(-9, 9, size=lobes))
+    bow = rng.uniform(0.42, 0.56, size=lobes)
+    points = np.stack([bow * np.cos(turn), bow * np.sin(turn)], axis=1)
+    radii = rng.uniform(0.25, 0.32, size=lobes) * (1.2 - 0.05 * lobes)
+    return _chain(u, v, points, radii, bridge=0.08)
+
+
+def _bilobed(u: Field, v: Field, rng: np.random.Generator) -> Field:
+    """Two plump lobes joined by a bridge, off the centre: the eosinophil's nucleus."""
+    apart, aside = rng.uniform(0.38, 0.46), rng.uniform(0.1, 0.3)
+    points = np.array([[-apart, -aside], [apart, -aside]])
+    return _chain(u, v, points, rng.uniform(0.30, 0.38, size=2), bridge=0.09)
+
+
+def _kidney(u: Field, v: Field, rng: np.random.Generator) -> Field:
+    """A thick bow, from a kidney to a horseshoe: the monocyte's nucleus."""
+    turn = np.linspace(0, np.deg2rad(rng.uniform(160, 250)), 9)
+    bow = rng.uniform(0.42, 0.48)
+    points = bow * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    thick = rng.uniform(0.27, 0.33)
+    return _chain(u, v, points - 0.4 * points.mean(axis=0), np.full(9, thick), bridge=thick)
+
+
+def _round(u: Field, v: Field, rng: np.random.Generator) -> Field:
+    """A disc that nearly fills the cell: the lymphocyte's nucleus."""
+    aside = rng.uniform(-0.06, 0.06, size=(1, 2))
+    return _chain(u, v, aside, rng.uniform(0.80, 0.90, size=1), bridge=0.0)
+
+
+def _chain(u: Field, v: Field, points: Any, radii: Any, bridge: float) -> Field:
+    """Discs around points, each joined to the next by a bar of half-width `bridge`: depth in cell radii."""
+    depth = np.max([r - np.hypot(u - x, v - y) for (x, y), r in zip(points, radii, strict=True)], axis=0)
+    for (x, y), (dx, dy) in zip(points[:-1], np.diff(points, axis=0), strict=True):
+        along = np.clip(((u - x) * dx + (v - y) * dy) / (dx * dx + dy * dy), 0, 1)
+        depth = np.maximum(depth, bridge - np.hypot(u - x - along * dx, v - y - along * dy))
+    return np.asarray(depth)
+
+
+def _dots(side: int, radius: float, look: Look, rng: np.random.Generator) -> Field:
+    """Scatter granules or vacuoles over a cell: (side, side), 0 where there is none, to 1."""
+    canvas = np.zeros((side, side), np.uint8)
+    count = int(rng.integers(look.count[0], look.count[1] + 1))
+    distance, angle = np.sqrt(rng.uniform(0, 0.96, count)), rng.uniform(0, 2 * np.pi, count)
+    x, y = side / 2 + radius * distance * np.cos(angle), side / 2 + radius * distance * np.sin(angle)
+    places = np.round(16 * np.stack([x, y, radius * rng.uniform(*look.size, count)], axis=1)).astype(int)
+    for (cx, cy, r), tone in zip(places.tolist(), rng.integers(110, 256, count).tolist(), strict=True):
+        cv2.circle(canvas, (cx, cy), r, tone, thickness=-1, lineType=cv2.LINE_AA, shift=4)  # 16 = 2 ** 4
+    return cv2.GaussianBlur(canvas, (0, 0), 0.7).astype(np.float32) / np.float32(255)
+
+
+def _plane(radius: float, wobble: float, rng: np.random.Generator) -> tuple[Field, Field]:
+    """Coordinates u, v around a cell, in its radii, turned and gently bent at random; (N, N) each, N odd."""
+    half = int(np.ceil(1.35 * radius))
+    angle = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32) / np.float32(radius)
+    u, v = np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y
+    u, v = (axis + wobble * _clouds(2 * half + 1, radius, rng) for axis in (u, v))
+    return u.astype(np.float32), v.astype(np.float32)
+
+
+def _clouds(side: int, grain: float, rng: np.random.Generator) -> Field:
+    """Smooth noise of mean 0 and a deviation of some 0.7: (side, side), with blots of `grain` pixels."""
+    few = int(np.ceil(side / grain)) + 1
+    coarse = rng.standard_normal((few, few), dtype=np.float32)
+    return np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def _inside(depth: Field, radius: float) -> Field:
+    """Turn depth inside a shape, in cell radii, into cover, 0 to 1, with an edge of some two pixels."""
+    return np.asarray(np.clip(0.5 + 0.5 * radius * depth, 0, 1), np.float32)
+
+
+def _around(centre: Any, half: int) -> tuple[slice, slice]:
+    """Slices of the square of side 2 half + 1 around a (y, x)."""
+    y, x = map(int, centre)
+    return slice(y - half, y + half + 1), slice(x - half, x + half + 1)
+
+
+def _lamp(view: View) -> Field:
+    """Brightness over the photograph, (240, 320), 1 under the lamp."""
+    y = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None] - np.float32(view.lamp[0])
+    x = np.linspace(0, 1, WIDTH, dtype=np.float32)[None] - np.float32(view.lamp[1])
+    return np.asarray(1 - view.vignette * (x * x + y * y), np.float32)
+
+
+#: Radii at 320 x 240, where the boxes annotated in BCCD have a median side of 114 pixels. They overlap, so
+#: that size alone does not tell the class.
+LOOKS = {
+    "EOSINOPHIL": Look((48, 62), _bilobed, (0.05, 0.40), (0.0, 0.75), (160, 260), (0.045, 0.075), 0.07),
+    "LYMPHOCYTE": Look((34, 50), _round, (0.60, 0.05), (0.0, 0.0), (0, 0), (0.05, 0.05), 0.05),
+    "MONOCYTE": Look((52, 66), _kidney, (0.42, 0.08), (-0.40, -0.08), (6, 16), (0.05, 0.11), 0.10),
+    "NEUTROPHIL": Look((46, 62), _segmented, (0.14, 0.16), (0.08, 0.14), (120, 200), (0.018, 0.03), 0.07),
+}

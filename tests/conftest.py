@@ -1,0 +1,95 @@
+"""What the tests share: a cache of their own, small smears, and the shipped configuration."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+#: A small, quick network and few images; on top of the shipped configuration.
+QUICK = (
+    "model.weights=null",
+    "model.width=0.25",
+    "model.image_size=32",
+    "data.workers=0",
+    "data.batch_size=16",
+    "trainer.gpus=0",
+    "trainer.max_epochs=2",
+)
+
+#: Synthetic smears that are painted in a second or two.
+SMALL = ("data.reader.train_photographs=6", "data.reader.test_photographs=2", "data.reader.copies=3")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Give the whole session one cache root, and no test the user's own."""
+    root = tmp_path_factory.mktemp("cache")
+    os.environ["BLOODCELL_CACHE"] = str(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def compose():
+    """Compose the shipped configuration: compose("optimizer=sgd", verb="train") -> DictConfig."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    from bloodcell.config import config_dir, register_resolvers
+
+    def composed(*overrides, verb="train"):
+        register_resolvers()
+        with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+            return hydra_compose(config_name=verb, overrides=list(overrides))
+
+    return composed
+
+
+@pytest.fixture(scope="session")
+def smears(compose, cache):
+    """Return the Samples of small synthetic smears."""
+    from bloodcell.config import plain
+    from bloodcell.data.readers import load_samples
+
+    return load_samples(plain(compose(*SMALL).data))
+
+
+@pytest.fixture(scope="session")
+def quick_run(compose, tmp_path_factory):
+    """Train a small network on small smears, once, and return its run folder."""
+    from bloodcell.training import train
+
+    folder = tmp_path_factory.mktemp("runs") / "quick"
+    train(compose(*QUICK, *SMALL, f"outputs={folder.parent}"), folder)
+    return folder
+
+
+@pytest.fixture
+def write_image():
+    """Write a seeded random picture: write_image(path, size=(24, 16), seed=0) -> path."""
+
+    def write(path: Path, size=(24, 16), seed=0, **options):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path, **options)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def class_folders(tmp_path, write_image):
+    """Write folders of images: class_folders({"train/a": 4, "train/b": 4}) -> the root."""
+
+    def write(counts, root=tmp_path / "images"):
+        for folder, count in counts.items():
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                write_image(root / folder / f"{number}.png", seed=zlib.crc32(f"{folder}{number}".encode()))
+        return root
+
+    return write

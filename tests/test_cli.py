@@ -1,0 +1,162 @@
+"""What a user can get wrong on the command line is one clear line; help answers without torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bloodcell import cli
+from tests.conftest import QUICK, SMALL
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Run a verb in this process: command("train", "a=1") -> (exit code, standard error)."""
+
+    def run(verb, *arguments):
+        folder = [] if any("run.dir" in a or "sweep.dir" in a or "--" in a for a in arguments) else [
+            f"hydra.run.dir={tmp_path / 'run'}"]  # fmt: skip
+        monkeypatch.setattr(sys, "argv", [f"{verb}.py", *arguments, *folder])
+        with pytest.raises(SystemExit) as caught:
+            cli.main(verb)
+        return caught.value.code, capsys.readouterr().err
+
+    return run
+
+
+def clear(code, error, *words):
+    """Assert that an error is at most three lines without a traceback, and names what matters."""
+    assert code not in (0, None)
+    assert error.startswith("error: ")
+    assert len(error.strip().splitlines()) <= 3
+    assert "Traceback" not in error
+    for word in words:
+        assert word in error
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("optimizer.lrr=1", ["optimizer.lrr", "did you mean 'optimizer.lr'"]),
+        ("optimzer.lr=1", ["optimzer.lr", "did you mean 'optimizer.lr'"]),
+        ("trainer.max_epoch=3", ["did you mean 'trainer.max_epochs'"]),
+        ("modle=resnet18", ["did you mean 'model'"]),
+        ("model=resnet81", ["did you mean 'resnet18'"]),
+        ("model=nonsense", ["choose from", "mobilenetv2", "vit_b_16"]),
+        ("experiment=notebok", ["did you mean 'notebook'"]),
+        ("+model.x", ["+model.x"]),
+        ("finetune.name=half", ["finetune=half", "frozen or full"]),
+        ("data.image_size=0", ["data.image_size=0"]),
+        ("data.batch_size=0", ["data.batch_size=0"]),
+        ("data.on_bad_image=ignore", ["data.on_bad_image=ignore", "error or skip"]),
+        ("model.name=resnet34", ["model.name=resnet34", "resnet50"]),
+        ("model.head.pool=sum", ["model.head.pool=sum", "avg or max"]),
+        ("loss.class_weights=heavy", ["loss.class_weights=heavy"]),
+        ("features.cache=maybe", ["features.cache=maybe", "auto, on or off"]),
+        ("trainer.max_epochs=three", ["max_epochs", "three"]),
+        ("optimizer.lr=fast", ["optimizer", "fast"]),
+        ("seed=-1", ["seed=-1"]),
+        ("resume=/nowhere", ["resume=/nowhere", "run.json"]),
+    ],
+)
+def test_train_refuses(command, argument, words):
+    clear(*command("train", *QUICK, *SMALL, argument), *words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("gpus", ["1", "-1", "[0,1]"])
+def test_gpus_that_are_not_there(command, gpus):
+    clear(
+        *command("train", *QUICK, *SMALL, f"trainer.gpus={gpus}"),
+        f"trainer.gpus={gpus}".replace(",", ", "),
+        "trainer.gpus=0",
+    )
+
+
+def test_missing_and_empty_data_root(command, tmp_path):
+    (tmp_path / "empty").mkdir()
+    clear(*command("train", "data=imagefolder"), "data.root is not set", "data.root=DIR")
+    clear(*command("train", "data=imagefolder", "data.root=/no/such"), "/no/such", "data.root=DIR")
+    clear(*command("train", "data=imagefolder", f"data.root={tmp_path / 'empty'}"), "no class folders")
+    clear(*command("train", "data=kaggle", f"data.root={tmp_path / 'empty'}"), "data.download=true")
+
+
+def test_text_files_named_jpg(command, class_folders, tmp_path):
+    root = class_folders({"a": 8, "b": 8})
+    (root / "a" / "x.jpg").write_text("no picture")
+    clear(*command("train", *QUICK, "data=imagefolder", f"data.root={root}"), "a/x.jpg", "data.on_bad_image=skip")
+    assert "x.jpg" in (tmp_path / "run" / "bad_images.csv").read_text()
+
+
+def test_weights_of_another_architecture(command, tmp_path):
+    from torchvision.models import resnet18
+
+    torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
+    arguments = ["model.weights=" + str(tmp_path / "resnet18.pth"), "model.width=1.0"]
+    clear(*command("train", *QUICK, *SMALL, *arguments), "resnet18.pth", "is not a mobilenet_v2")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])
+def test_a_checkpoint_that_is_none(command, tmp_path, content):
+    file = tmp_path / "some.ckpt"
+    file.write_bytes(content)
+    clear(*command("evaluate", f"checkpoint={file}"), "some.ckpt")
+    clear(*command("evaluate", f"checkpoint={tmp_path / 'absent'}"), "absent", "run folder")
+    clear(*command("evaluate", f"checkpoint={tmp_path}"), str(tmp_path), "checkpoints/best.ckpt")
+
+
+def test_checkpoint_must_be_given(command):
+    clear(*command("evaluate"), "checkpoint")
+
+
+def test_a_used_run_folder_is_refused_and_left_alone(command, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    clear(*command("train", *QUICK, *SMALL), str(tmp_path / "run"), "resume=")
+    assert [file.name for file in (tmp_path / "run").iterdir() if file.name != ".lock"] == ["mine.txt"]
+
+
+def test_the_console_command_names_its_verbs(monkeypatch, capsys):
+    for arguments, code in (([], 2), (["--help"], 0)):
+        monkeypatch.setattr(sys, "argv", ["bloodcell", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == code
+        assert "evaluate" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["bloodcell", "trian"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "did you mean 'train'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
+def test_help_needs_no_torch(arguments):
+    watch = "import sys; sys.argv[0] = 'train.py'\nfrom bloodcell.cli import main\n"
+    watch += "try:\n    main('train')\nfinally:\n    print('torch' in sys.modules, 'pandas' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", watch, *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("False False")
+    assert "optimizer" in done.stdout
+
+
+def test_an_error_of_the_program_itself_keeps_its_traceback(monkeypatch):
+    def broken(cfg):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("bloodcell.training.run", broken)
+    monkeypatch.setattr(sys, "argv", ["train.py", *QUICK])
+    with pytest.raises(ZeroDivisionError):
+        cli.main("train")
+
+
+def test_a_full_disk_is_one_clear_line():
+    assert cli.user_message(OSError(28, "No space left on device", "/x/y")).startswith(
+        "no space left on the disk (/x/y)"
+    )
+    assert cli.user_message(OSError(2, "No such file")) is None

@@ -1,0 +1,102 @@
+"""Every file of conf/ composes, and configuration becomes objects only where it may."""
+
+import inspect
+import re
+
+import pytest
+from omegaconf import OmegaConf
+
+from bloodcell.config import cache_root, config_dir, instantiate, plain
+from bloodcell.errors import BloodcellError
+
+GROUP_FILES = sorted(
+    (file.parent.name, file.stem)
+    for file in config_dir().glob("*/*.yaml")
+    if file.stem != "base" and file.parent.name != "experiment"
+)
+EXPERIMENTS = sorted(file.stem for file in (config_dir() / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(("group", "option"), GROUP_FILES)
+def test_every_option_composes(compose, group, option):
+    verb = "evaluate" if option == "as_trained" else "train"
+    needed = {"table": ["data.table=t.csv"], "timm": ["model.name=x"]}
+    cfg = compose(f"{group}={option}", *needed.get(option, []), verb=verb)
+    assert OmegaConf.missing_keys(cfg) <= {"checkpoint"}
+    if verb == "train":
+        OmegaConf.resolve(cfg)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_changes_something(compose, experiment):
+    changed = compose(f"experiment={experiment}")
+    assert changed != compose()
+    text = (config_dir() / "experiment" / f"{experiment}.yaml").read_text()
+    assert re.search(r"python train\.py .*experiment=" + experiment, text), "an experiment says how to run itself"
+
+
+def test_an_experiment_goes_over_the_groups_and_the_command_line_over_both(compose):
+    assert compose().model.head.pool == "avg"
+    assert compose("experiment=notebook").model.head.pool == "max"
+    assert compose("experiment=notebook", "model.head.pool=avg").model.head.pool == "avg"
+
+
+def test_the_notebook_is_the_original_value_by_value(compose):
+    cfg = compose("experiment=notebook", "data.root=/d")
+    assert cfg.data.split == "random"
+    assert cfg.data.val_fraction == 0.2
+    assert (cfg.data.image_size, cfg.data.batch_size) == (224, 32)
+    assert plain(cfg.model.head) == {"pool": "max", "hidden": 256, "dropout": 0.0}
+    assert cfg.optimizer._target_ == "torch.optim.Adam"
+    assert cfg.optimizer.lr == 1e-3
+    assert cfg.trainer.max_epochs == 15
+    assert cfg.callbacks.early_stopping.patience == 5
+    assert cfg.finetune.name == "frozen"
+
+
+def test_every_trainer_argument_can_be_set(compose):
+    import pytorch_lightning as pl
+
+    ours = {"logger", "callbacks", "self"}  # groups of their own
+    assert set(inspect.signature(pl.Trainer.__init__).parameters) - ours == set(compose().trainer) - {"gpus"}
+
+
+def test_a_callback_can_be_taken_away(compose):
+    assert "early_stopping" not in compose("~callbacks.early_stopping").callbacks
+
+
+def test_seed_zero_is_a_seed(compose):
+    assert compose("seed=0").data.seed == 0
+
+
+@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "subprocess.run", "torch.load", "bloodcellx.a"])
+def test_a_target_outside_the_allow_list_is_refused(target):
+    with pytest.raises(BloodcellError, match=re.escape(f"_target_='{target}' is not allowed")):
+        instantiate({"_target_": target, "command": "x"})
+
+
+def test_instantiate_hands_over_plain_values():
+    made = instantiate(OmegaConf.create({"_target_": "bloodcell.data.transforms.Preprocessing", "image_size": 32}))
+    assert made.image_size == 32
+
+
+def test_an_unknown_argument_is_one_clear_line():
+    with pytest.raises(BloodcellError, match=r"torch\.optim\.SGD.*unexpected keyword argument 'speed'"):
+        instantiate({"_target_": "torch.optim.SGD", "speed": 1}, [])
+
+
+def test_a_target_that_does_not_exist_is_one_clear_line():
+    with pytest.raises(BloodcellError, match="has no attribute 'Nadamm'"):
+        instantiate({"_target_": "torch.optim.Nadamm"})
+
+
+def test_cache_root_prefers_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "environment"))
+    assert cache_root(str(tmp_path / "configured")) == tmp_path / "configured"
+    assert cache_root(None) == tmp_path / "environment"
+
+
+def test_cache_root_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BloodcellError, match=r"cannot make the folder .*; set cache\.root=DIR"):
+        cache_root(str(tmp_path / "file" / "below"))
