@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+import rich
 
-console = Console(highlight=False, soft_wrap=True)
+#: Text as it is: no colours for numbers, no line broken by us.
+STYLE = {"highlight": False, "soft_wrap": True}
+
+# rich's own console, so that Lightning's bar and our lines know of each other
+rich.reconfigure(**STYLE)
+console = rich.get_console()
 
 
 def say(line: str) -> None:

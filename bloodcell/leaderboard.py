@@ -111,10 +111,12 @@ def show(table: pd.DataFrame, folder: Path) -> None:
     for name in ("accuracy", "macro F1", "loss", "best epoch"):
         shown.add_column(name, justify="right")
     shown.add_column("status", overflow="fold")
+    shared = set.intersection(*(set(text.split()) for text in table["overrides"]))
     for row in table.to_dict("records"):
+        choices = " ".join(item for item in row["overrides"].split() if item not in shared or len(table) == 1)
         figures = [f"{row[k]:.{d}f}" if pd.notna(row[k]) else "" for k, d in _SHOWN.items()]
         status = f"{row['status']}: {row['error']}" if row["error"] else row["status"]
-        shown.add_row(row["job"], escape(row["overrides"]), *figures, escape(status))
+        shown.add_row(row["job"], escape(choices), *figures, escape(status))
     console.print(shown)
 
 

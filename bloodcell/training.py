@@ -212,10 +212,10 @@ def build_trainer(config: dict[str, Any], folder: Path, arguments: dict[str, Any
     """
     import pytorch_lightning as pl
     from lightning_fabric.utilities.exceptions import MisconfigurationException
-    from pytorch_lightning.callbacks import RichProgressBar
 
     from bloodcell.callbacks.atomic import AtomicCheckpointIO
     from bloodcell.callbacks.history import History
+    from bloodcell.callbacks.progress import EpochProgress
     from bloodcell.callbacks.tensorboard import TensorBoardReport
     from bloodcell.console import console
 
@@ -224,7 +224,7 @@ def build_trainer(config: dict[str, Any], folder: Path, arguments: dict[str, Any
     callbacks = [
         History(folder / "history.csv", say),
         TensorBoardReport(OmegaConf.to_yaml(config)),
-        *([RichProgressBar(leave=False)] if watched else []),
+        *([EpochProgress()] if watched else []),
         *(_callback(node, folder) for node in config["callbacks"].values()),
     ]
     plugins = [AtomicCheckpointIO(), *(arguments.pop("plugins") or [])]
@@ -349,10 +349,11 @@ def _log_hyperparameters(trainer: Any, config: dict[str, Any], metrics: dict[str
     """Give each logger the choices of the run, TensorBoard with the figures that they led to."""
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    groups = ("model", "optimizer", "scheduler", "finetune", "augment", "loss", "data", "seed")
+    groups = ("model", "optimizer", "scheduler", "finetune", "augment", "loss", "seed")
+    data = ("split", "fold", "image_size", "batch_size")
     shown = {f"{split}/{name}" for split in ("val", "test") for name in ("accuracy", "macro_f1", "loss")}
     for logger in trainer.loggers:
-        chosen = {name: config[name] for name in groups}
+        chosen = {name: config[name] for name in groups} | {"data": {name: config["data"][name] for name in data}}
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(chosen, {f"hparam/{name}": metrics[name] for name in sorted(shown & set(metrics))})
         else:
@@ -394,5 +395,6 @@ def _quiet() -> None:
         "The number of training batches .* is smaller than the logging interval",  # nothing is logged by step
         "Found .* module\\(s\\) in eval mode at the start of training",  # a frozen backbone is meant to be
         "Trying to infer the `batch_size`",
+        "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning 2.6 on torch 2.14
     ):
         warnings.filterwarnings("ignore", message=message)

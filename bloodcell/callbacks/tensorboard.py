@@ -44,7 +44,8 @@ class TensorBoardReport(pl.Callback):
     def _images(self, trainer: pl.Trainer) -> Tensor | None:
         """Return up to 16 training images, uint8 (N, 3, size, size)."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        files = data.samples.of_split("train").files()[:: max(1, len(data.samples.table) // 16)][:16]
+        files = data.samples.of_split("train").files()
+        files = files[:: max(1, len(files) // 16)][:16]  # spread over the classes, which follow each other
         return torch.stack([data.preprocessing(file) for file in files]) if files else None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

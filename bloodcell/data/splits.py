@@ -48,6 +48,7 @@ def assign_splits(
     table.loc[table["split"] == "", "split"] = "train"
     if folds is not None:
         table.loc[table["split"] == "val", "split"] = "train"
+    _require(table)
     if "test" not in given and test_fraction > 0:
         _draw(table, "test", test_fraction, method, seed)
     if folds is not None:
@@ -95,10 +96,10 @@ def _draw(table: pd.DataFrame, split: str, fraction: float, method: str, seed: i
         rows = table.loc[train]
         most = min(rows["source"].nunique(), rows["label"].value_counts().max())
         folds = _grouped_folds(rows, max(2, min(round(1 / fraction), most)), seed)
-        # a class with few sources may lie in one fold whole: take a fold that leaves some of each class to train on
+        # a class with few sources may lie in some folds only: take the first with each class on both sides, if there is
+        # one, and leave each class something to train on before that
         labels = rows["label"].to_numpy()
-        harmless = (fold for fold in folds if len(set(np.delete(labels, fold))) == len(set(labels)))
-        chosen = next(harmless, folds[0])
+        chosen = max(folds, key=lambda fold: (len(set(np.delete(labels, fold))), len(set(labels[fold]))))
     else:
         chosen = _stratified(table.loc[train, "label"].to_numpy(), fraction, seed)
     table.loc[train[chosen], "split"] = split

@@ -1,0 +1,196 @@
+"""Reading: every mode becomes the RGB picture that a viewer shows, and every bad file has its reason."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bloodcell.data import images
+from bloodcell.data.images import ImageError, read_image
+from bloodcell.errors import BloodcellError
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+@pytest.fixture
+def quarters():
+    """Four colours in four quarters, 8 x 6, so that every turn and mirror image shows."""
+    pixels = np.zeros((6, 8, 3), np.uint8)
+    pixels[:3, :4], pixels[:3, 4:], pixels[3:, :4], pixels[3:, 4:] = RED, GREEN, BLUE, WHITE
+    return pixels
+
+
+def test_rgb_is_read_as_it_is_into_writable_memory(tmp_path, quarters):
+    Image.fromarray(quarters).save(tmp_path / "a.png")
+    pixels = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(pixels, quarters)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.writeable
+    np.testing.assert_array_equal(read_image(str(tmp_path / "a.png")), quarters)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda a: a),
+        (2, lambda a: a[:, ::-1]),
+        (3, lambda a: np.rot90(a, 2)),
+        (4, lambda a: a[::-1]),
+        (5, lambda a: a.transpose(1, 0, 2)),
+        (6, lambda a: np.rot90(a, -1)),
+        (7, lambda a: np.rot90(a, 2).transpose(1, 0, 2)),
+        (8, lambda a: np.rot90(a)),
+    ],
+)
+def test_exif_orientation_is_applied(tmp_path, quarters, orientation, upright):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(quarters).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), upright(quarters))
+
+
+def test_damaged_exif_does_not_spoil_the_picture(tmp_path, quarters):
+    Image.fromarray(quarters).save(tmp_path / "a.jpg", exif=b"Exif\0\0nothing of the kind")
+    assert read_image(tmp_path / "a.jpg").shape == (6, 8, 3)
+
+
+def test_grey_has_three_equal_channels(tmp_path):
+    Image.fromarray(np.array([[0, 100, 255]], np.uint8)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), [[[0] * 3, [100] * 3, [255] * 3]])
+
+
+def test_one_bit_is_black_and_white(tmp_path):
+    Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1").save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), [[[0] * 3, [255] * 3]])
+
+
+@pytest.mark.parametrize(("mode", "pixel"), [("RGBA", (255, 0, 0, 51)), ("LA", (0, 51))])
+def test_alpha_is_laid_on_white(tmp_path, mode, pixel):
+    Image.new(mode, (2, 2), pixel).save(tmp_path / "a.png")
+    expected = [255, 204, 204] if mode == "RGBA" else [204, 204, 204]  # a fifth of the colour, four fifths of white
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0, 0], expected)
+
+
+def test_palette_with_a_transparent_entry_is_laid_on_white(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([0, 0, 255, 255, 0, 0])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "opaque.png")
+    image.save(tmp_path / "clear.png", transparency=0)
+    np.testing.assert_array_equal(read_image(tmp_path / "opaque.png"), [[BLUE, RED]])
+    np.testing.assert_array_equal(read_image(tmp_path / "clear.png"), [[WHITE, RED]])
+
+
+def test_a_transparent_colour_of_an_rgb_file_is_laid_on_white(tmp_path, quarters):
+    Image.fromarray(quarters).save(tmp_path / "a.png", transparency=BLUE)
+    pixels = read_image(tmp_path / "a.png")
+    assert tuple(pixels[5, 0]) == WHITE
+    assert tuple(pixels[0, 0]) == RED
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
+    np.testing.assert_allclose(read_image(tmp_path / "a.jpg")[4, 4], RED, atol=3)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_16_bit_grey_is_scaled_by_256(tmp_path, ending):
+    Image.fromarray(np.array([[0, 256, 0x80FF, 0xFFFF]], np.uint16)).save(tmp_path / f"a.{ending}")
+    np.testing.assert_array_equal(read_image(tmp_path / f"a.{ending}")[0, :, 0], [0, 1, 0x80, 255])
+
+
+def test_big_endian_16_bit_grey(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 1 65535\n" + np.array([0, 0x1234, 0xFFFF], ">u2").tobytes())
+    np.testing.assert_array_equal(read_image(tmp_path / "a.pgm")[0, :, 2], [0, 0x12, 255])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([0, 100.7, 255, 300, -5], [0, 100, 255, 255, 0]), ([0, 0.5, 1], [0, 127, 255])]
+)
+def test_floating_point_is_of_0_to_255_or_of_0_to_1(tmp_path, values, expected):
+    Image.fromarray(np.array([values], np.float32)).save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0, :, 0], expected)
+
+
+def test_floating_point_that_is_not_finite_is_refused(tmp_path):
+    Image.fromarray(np.array([[1, np.nan]], np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match="not finite"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("ending", ["gif", "tif"])
+def test_the_first_of_several_frames_counts_whatever_the_name(tmp_path, ending):
+    first, second = (Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE))
+    first.save(tmp_path / f"a.{ending}", save_all=True, append_images=[second])
+    (tmp_path / f"a.{ending}").rename(tmp_path / "a.jpg")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), np.full((4, 4, 3), RED))
+
+
+@pytest.mark.parametrize("ending", ["bmp", "webp", "ppm"])
+def test_other_formats(tmp_path, quarters, ending):
+    Image.fromarray(quarters).save(tmp_path / f"a.{ending}", **({"lossless": True} if ending == "webp" else {}))
+    np.testing.assert_array_equal(read_image(tmp_path / f"a.{ending}"), quarters)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"just words", "not an image"),
+        (b"<!DOCTYPE html><html>404 Not Found</html>", "not an image"),
+        (b"\xff\xd8\xff\xe0", "not an image|cannot be decoded"),
+    ],
+)
+def test_a_file_that_is_no_image(tmp_path, content, reason):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ImageError, match=reason):
+        read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_a_truncated_file(tmp_path, write_image, ending):
+    whole = write_image(tmp_path / f"whole.{ending}", size=(64, 64)).read_bytes()
+    (tmp_path / f"a.{ending}").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        read_image(tmp_path / f"a.{ending}")
+
+
+def test_a_header_beyond_the_limit_is_refused_undecoded(tmp_path, write_image, monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 24 * 16 - 1)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(ImageError, match="24 x 16 pixels; the limit is 383"):
+        read_image(write_image(tmp_path / "a.png"))
+
+
+def test_pillows_own_limit_is_told_likewise(tmp_path, write_image, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageError, match="more than 100,000,000 pixels"):
+        read_image(write_image(tmp_path / "a.png"))
+
+
+def test_memory_that_does_not_suffice_is_told(tmp_path, write_image, monkeypatch):
+    def fail(_):
+        raise MemoryError
+
+    monkeypatch.setattr(images, "to_rgb", fail)
+    with pytest.raises(ImageError, match="does not fit into memory"):
+        read_image(write_image(tmp_path / "a.png"))
+
+
+def test_what_is_missing_or_no_file(tmp_path):
+    (tmp_path / "x.jpg").mkdir()
+    with pytest.raises(ImageError, match="no such file"):
+        read_image(tmp_path / "y.jpg")
+    with pytest.raises(ImageError, match="not a regular file"):
+        read_image(tmp_path / "x.jpg")
+    assert issubclass(ImageError, BloodcellError)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+@pytest.mark.timeout(10)
+def test_a_pipe_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match="not a regular file"):
+        read_image(tmp_path / "a.jpg")

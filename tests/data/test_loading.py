@@ -1,0 +1,107 @@
+"""Batches: their order follows from seed and epoch, and not from the number of processes."""
+
+import pytest
+import torch
+
+from bloodcell.data import loading
+from bloodcell.data.loading import EpochBatches, EpochShuffle, ImageDataset, image_loader, tensor_loader, worker_count
+from bloodcell.data.transforms import Preprocessing
+
+
+@pytest.fixture
+def files(tmp_path, write_image):
+    return [write_image(tmp_path / f"{i}.png", seed=i) for i in range(7)]
+
+
+def test_epochs_differ_and_each_repeats():
+    sampler = EpochShuffle(50, seed=3)
+    orders = []
+    for epoch in (0, 1, 2):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+        assert list(sampler) == orders[-1]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+    again = EpochShuffle(50, seed=3)
+    again.set_epoch(2)
+    assert list(again) == orders[2]
+    assert list(EpochShuffle(50, seed=4)) != orders[0]
+    assert len(sampler) == 50
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
+def test_any_whole_number_is_a_seed(seed):
+    assert sorted(EpochShuffle(5, seed)) == [0, 1, 2, 3, 4]
+
+
+def test_the_order_leaves_the_global_generator_alone(files):
+    before = torch.get_rng_state()
+    list(EpochShuffle(5, 0))
+    list(image_loader(files, Preprocessing(16), 4, workers=0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_batches_are_slices_of_the_order():
+    sampler = EpochShuffle(10, seed=0)
+    batches = EpochBatches(sampler, 10, 4)
+    batches.set_epoch(5)
+    assert sampler.epoch == 5
+    assert len(batches) == 3
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    assert torch.equal(torch.cat(list(batches)), sampler.order())
+    assert [batch.tolist() for batch in EpochBatches(None, 5, 3)] == [[0, 1, 2], [3, 4]]
+
+
+def test_tensors_in_memory_come_in_the_samplers_order():
+    inputs, labels = torch.arange(20.0).view(10, 2), torch.arange(10)
+    sampler = EpochShuffle(10, seed=1)
+    loader = tensor_loader(inputs, labels, 4, sampler)
+    assert len(loader) == 3
+    seen = list(loader)
+    assert torch.equal(torch.cat([part for _, part in seen]), sampler.order())
+    assert torch.equal(torch.cat([part for part, _ in seen]), inputs[sampler.order()])
+    plain = list(tensor_loader(inputs, labels, 100, None))
+    assert len(plain) == 1
+    assert torch.equal(plain[0][0], inputs)
+
+
+def test_a_dataset_gives_images_with_or_without_labels(files):
+    assert ImageDataset(files, Preprocessing(16))[2].shape == (3, 16, 16)
+    image, label = ImageDataset(files, Preprocessing(16), torch.arange(7))[2]
+    assert torch.equal(image, Preprocessing(16)(files[2]))
+    assert label == 2
+    assert len(ImageDataset(files, Preprocessing(16))) == 7
+
+
+@pytest.mark.timeout(120)
+def test_workers_change_nothing(files):
+    epochs = {}
+    for workers in (0, 2):
+        sampler = EpochShuffle(7, seed=1)
+        loader = image_loader(files, Preprocessing(16), 3, workers, torch.arange(7), sampler)
+        for epoch in (0, 1):
+            sampler.set_epoch(epoch)
+            epochs[workers, epoch] = list(loader)
+    for epoch in (0, 1):
+        for (images, labels), (images_2, labels_2) in zip(epochs[0, epoch], epochs[2, epoch], strict=True):
+            assert torch.equal(images, images_2)
+            assert torch.equal(labels, labels_2)
+    order = [torch.cat([labels for _, labels in epochs[0, epoch]]).tolist() for epoch in (0, 1)]
+    assert order[0] != order[1]
+
+
+def test_without_a_sampler_images_come_as_they_stand(files):
+    batches = list(image_loader(files, Preprocessing(16), 3, workers=0))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    assert torch.equal(torch.cat(batches), torch.stack([Preprocessing(16)(file) for file in files]))
+    assert list(image_loader([], Preprocessing(16), 3, workers=0)) == []
+
+
+def test_workers_follow_from_machine_and_work(monkeypatch):
+    monkeypatch.setattr(loading, "cpu_count", lambda: 4)
+    assert worker_count(None, 999) == 0
+    assert worker_count(None, 1000) == 4
+    assert worker_count(0, 10**6) == 0
+    assert worker_count(3, 1) == 3
+    monkeypatch.setattr(loading, "cpu_count", lambda: 64)
+    assert worker_count(None, 10**6) == 8

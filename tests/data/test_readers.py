@@ -1,0 +1,180 @@
+"""Readers: folders and tables become the same samples table."""
+
+import pytest
+
+from bloodcell.data.readers import load_samples, read_imagefolder, read_synthetic, read_table, with_groups
+from bloodcell.errors import BloodcellError
+
+COLUMNS = {"path_column": "path", "label_column": "label", "group_column": "group", "split_column": "split"}
+
+
+def rows(samples):
+    return samples.table.to_numpy().tolist()
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write a CSV file and read it: table(text, root=None) -> Samples."""
+
+    def read(text, root=None, encoding="utf-8", **columns):
+        (tmp_path / "table.csv").write_bytes(text.encode(encoding))
+        return read_table(str(tmp_path / "table.csv"), root, **(COLUMNS | columns))
+
+    return read
+
+
+def test_one_folder_has_no_splits(class_folders):
+    root = class_folders({"b": 1, "a": 2})
+    samples = read_imagefolder(str(root))
+    assert rows(samples) == [["a/0.png", "a", "", ""], ["a/1.png", "a", "", ""], ["b/0.png", "b", "", ""]]
+    assert samples.root == root
+    assert all(file.is_file() for file in samples.files())
+
+
+def test_split_folders_are_mapped_by_class_name(class_folders):
+    # Numbered by position, c of TRAIN (2) would be another class than c of Test (0).
+    samples = read_imagefolder(str(class_folders({"TRAIN/a": 1, "TRAIN/b": 1, "TRAIN/c": 1, "Test/c": 1, "val/b": 1})))
+    assert [row[:3] for row in rows(samples)] == [
+        ["TRAIN/a/0.png", "a", "train"],
+        ["TRAIN/b/0.png", "b", "train"],
+        ["TRAIN/c/0.png", "c", "train"],
+        ["val/b/0.png", "b", "val"],
+        ["Test/c/0.png", "c", "test"],
+    ]
+
+
+def test_named_folders(class_folders, tmp_path):
+    root = class_folders({"here/a": 1, "there/a": 2})
+    samples = read_imagefolder(None, train_dir=str(root / "here"), test_dir=str(root / "there"))
+    assert samples.root == root
+    assert [row[::2] for row in rows(samples)] == [
+        ["here/a/0.png", "train"],
+        ["there/a/0.png", "test"],
+        ["there/a/1.png", "test"],
+    ]
+
+
+def test_a_test_folder_beside_a_root(class_folders):
+    root = class_folders({"mine/a": 1, "mine/b": 1, "theirs/a": 1})
+    samples = read_imagefolder(str(root / "mine"), test_dir=str(root / "theirs"))
+    assert samples.table["split"].tolist() == ["", "", "test"]
+    assert samples.table["path"].tolist()[-1] == (root / "theirs/a/0.png").as_posix()
+    assert all(file.is_file() for file in samples.files())
+
+
+def test_a_named_folder_goes_over_the_roots(class_folders):
+    root = class_folders({"set/train/a": 1, "set/test/a": 1, "other/a": 3})
+    samples = read_imagefolder(str(root / "set"), test_dir=str(root / "other"))
+    assert samples.table["split"].tolist() == ["train", "test", "test", "test"]
+
+
+def test_what_is_not_set_missing_or_empty(tmp_path, class_folders):
+    with pytest.raises(BloodcellError, match=r"data\.root is not set; .*data\.root=DIR"):
+        read_imagefolder(None)
+    with pytest.raises(BloodcellError, match=r"data\.train_dir is not set"):
+        read_imagefolder(None, test_dir=str(tmp_path))
+    with pytest.raises(BloodcellError, match=r"no such folder: data\.root=.*gone"):
+        read_imagefolder(str(tmp_path / "gone"))
+    with pytest.raises(BloodcellError, match="no such folder: .*gone"):
+        read_imagefolder(None, train_dir=str(tmp_path / "gone"))
+    with pytest.raises(BloodcellError, match="no images found in .*one folder of images for each class"):
+        read_imagefolder(str(class_folders({"a": 0, "b": 0})))
+
+
+def test_a_home_folder_is_meant_by_a_tilde(class_folders, monkeypatch):
+    root = class_folders({"a": 1})
+    monkeypatch.setenv("HOME", str(root.parent))
+    monkeypatch.setenv("USERPROFILE", str(root.parent))
+    assert read_imagefolder(f"~/{root.name}").root == root
+
+
+def test_a_table_with_a_byte_order_mark_and_blanks(table, tmp_path):
+    samples = table("path,label,group,split\nx/1.png, EOS ,p1,Train\nx\\2.png,NEU,,\n", encoding="utf-8-sig")
+    assert rows(samples) == [["x/2.png", "NEU", "", ""], ["x/1.png", "EOS", "train", "p1"]]
+    assert samples.root == tmp_path
+
+
+@pytest.mark.parametrize("label", ["NA", "null", "None", "007", "1.0"])
+def test_labels_stay_text(table, label):
+    assert table(f"path,label\n1.png,{label}\n").table["label"].tolist() == [label]
+
+
+def test_a_table_without_optional_columns_and_short_rows(table):
+    assert rows(table("path,label\n1.png,a\n")) == [["1.png", "a", "", ""]]
+    assert rows(table("path,label,group\n1.png,a\n")) == [["1.png", "a", "", ""]]
+
+
+def test_other_column_names(table):
+    samples = table("file,cell,patient\n1.png,a,7\n", path_column="file", label_column="cell", group_column="patient")
+    assert rows(samples) == [["1.png", "a", "", "7"]]
+
+
+def test_paths_of_a_table_are_relative_to_the_root_or_absolute(table, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    inside, outside = tmp_path / "pictures" / "in.png", tmp_path / "out.png"
+    samples = table(f"path,label\n{inside},a\n{outside},a\nsub/x.png,a\n", root=str(tmp_path / "pictures"))
+    assert sorted(samples.table["path"]) == sorted([outside.as_posix(), "in.png", "sub/x.png"])
+    assert set(samples.files()) == {inside, outside, tmp_path / "pictures/sub/x.png"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\n1.png,a\n", r"table\.csv has no column 'path'; it has file, label"),
+        ("path;label\n1.png;a\n", r"has no column 'path'; it has path;label"),
+        ("path,label\n1.png,a\n2.png,\n", "row 3: no label"),
+        ("path,label\n ,a\n", "row 2: no path"),
+        ("path,label,split\n1.png,a,trian\n", "unknown split 'trian'; use train, val or test"),
+        ("path,label\n", "lists no image"),
+        ("", "is no CSV file"),
+        ('path,label\n"1.png,a\n', "is no CSV file"),
+        ("path,label\n1.png,a\n1.png,b\n", r"1\.png is there twice in"),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_said(table, text, message):
+    with pytest.raises(BloodcellError, match=message):
+        table(text)
+
+
+def test_a_table_that_is_missing_or_no_text(table, tmp_path):
+    with pytest.raises(BloodcellError, match=r"cannot read data\.table=.*gone\.csv: No such file"):
+        read_table(str(tmp_path / "gone.csv"), None, **COLUMNS)
+    with pytest.raises(BloodcellError, match="is no CSV file"):
+        table("path,label\nä.png,a\n", encoding="latin-1")
+
+
+def test_groups_are_read_from_paths(class_folders):
+    samples = read_imagefolder(str(class_folders({"a/p1_x": 2, "b/p2_y": 1})))
+    assert with_groups(samples, r"/(p\d)_").table["source"].tolist() == ["p1", "p1", "p2"]
+    assert with_groups(samples, r"p\d_[xy]").table["source"].tolist() == ["p1_x", "p1_x", "p2_y"]
+    assert samples.table["source"].tolist() == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("(", "is no regular expression"),
+        (r"(p1)_", r"finds no group in 1 of 3 paths, e\.g\. b/p2_y/0\.png"),
+        (r"a/(p\d)|b", "finds no group in 1 of 3 paths"),  # matches, but its group does not take part
+        (r"x*", "finds no group in 2 of 3 paths|finds no group in 3 of 3"),  # matches the empty text
+    ],
+)
+def test_an_expression_that_leaves_a_group_unknown_is_refused(class_folders, expression, message):
+    samples = read_imagefolder(str(class_folders({"a/p1_x": 2, "b/p2_y": 1})))
+    with pytest.raises(BloodcellError, match=message):
+        with_groups(samples, expression)
+
+
+def test_load_samples_reads_what_the_configuration_names(class_folders, compose):
+    root = class_folders({"a/p1": 2, "b/p2": 2})
+    plain = compose("data=imagefolder", f"data.root={root.as_posix()}", r"data.group_regex='p\d'").data
+    from bloodcell.config import plain as plain_values
+
+    samples = load_samples(plain_values(plain))
+    assert samples.table["source"].tolist() == ["p1", "p1", "p2", "p2"]
+    assert samples.sources_known()
+
+
+def test_an_unknown_setting_of_the_smears_is_said():
+    with pytest.raises(BloodcellError, match=r"data\.reader: .*stregth"):
+        read_synthetic(None, None, stregth="kaggle")

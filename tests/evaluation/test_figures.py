@@ -1,0 +1,86 @@
+"""Figures: what they show is what was measured."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from bloodcell.evaluation.figures import BLUE, ORANGE, confusion_figure, curves_figure, save
+
+MATRIX = np.array([[1200, 300], [0, 4]])
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2, 3],
+        "train/loss": [1.0, 0.5, 0.2], "val/loss": [1.1, 0.7, 0.9],
+        "train/accuracy": [0.4, 0.8, 0.9], "val/accuracy": [0.3, 0.6, 0.7],
+    }
+)  # fmt: skip
+
+
+def texts(figure):
+    (axes,) = figure.axes
+    return {text.get_position(): text.get_text() for text in axes.texts}
+
+
+def test_counts_stand_at_row_true_and_column_predicted():
+    figure = confusion_figure(MATRIX, ["EOS", "NEU"], "test: 1,504 images", normalise=False)
+    assert texts(figure) == {(0, 0): "1,200", (1, 0): "300", (0, 1): "0", (1, 1): "4"}  # (column, row)
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "predicted class"
+    assert axes.get_ylabel() == "true class"
+    assert axes.get_title() == "test: 1,504 images"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["EOS", "NEU"]
+
+
+def test_shares_are_of_the_true_class():
+    figure = confusion_figure(MATRIX, ["EOS", "NEU"], "", normalise=True)
+    assert texts(figure) == {(0, 0): "80%", (1, 0): "20%", (0, 1): "0%", (1, 1): "100%"}
+    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), [[0.8, 0.2], [0, 1]])
+
+
+def test_numbers_can_be_read_on_their_field():
+    colours = {t.get_text(): t.get_color() for t in confusion_figure(MATRIX, ["a", "b"], "", True).axes[0].texts}
+    assert colours == {"80%": "white", "20%": "black", "0%": "black", "100%": "white"}
+
+
+def test_a_class_without_images_is_a_row_of_zeros():
+    figure = confusion_figure(np.array([[2, 0], [0, 0]]), ["a", "b"], "", normalise=True)
+    assert texts(figure)[1, 1] == "0%"
+
+
+def test_curves_show_both_splits_and_the_best_epoch():
+    loss, accuracy = curves_figure(HISTORY).axes
+    for axes, metric in ((loss, "loss"), (accuracy, "accuracy")):
+        train, val, best = axes.lines
+        for line, split, colour in ((train, "train", BLUE), (val, "val", ORANGE)):
+            assert list(line.get_xdata()) == [1, 2, 3]
+            assert list(line.get_ydata()) == HISTORY[f"{split}/{metric}"].tolist()
+            assert line.get_color() == colour
+        assert set(best.get_xdata()) == {2}  # of the lowest val/loss, not of the highest accuracy
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training", "validation", "best epoch (2)"]
+    assert loss.get_ylim()[0] == 0
+
+
+@pytest.mark.parametrize("columns", [["epoch", "train/loss", "train/accuracy"], list(HISTORY.columns)])
+def test_curves_without_validation_or_of_one_epoch(columns, tmp_path):
+    save(curves_figure(HISTORY[columns][:1]), tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.size == (1170, 468)
+
+
+def test_a_validation_loss_that_is_never_a_number_marks_nothing():
+    assert len(curves_figure(HISTORY.assign(**{"val/loss": np.nan})).axes[0].lines) == 2
+
+
+def test_drawing_opens_no_window_and_leaves_no_state(tmp_path):
+    import matplotlib.pyplot as plt
+
+    before = dict(matplotlib.rcParams)
+    save(confusion_figure(np.eye(8, dtype=int), list("abcdefgh"), "", False), tmp_path / "a.png")
+    assert plt.get_fignums() == []
+    assert dict(matplotlib.rcParams) == before
+    with Image.open(tmp_path / "a.png") as image:
+        image.load()
+        assert min(image.size) > 800
+        assert image.convert("L").getextrema() == (0, 255)

@@ -1,0 +1,90 @@
+"""What an evaluation writes is what it returns."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bloodcell.evaluation.outputs import write_evaluation
+from bloodcell.evaluation.predictions import metrics_of, predictions_table
+from bloodcell.files import write_atomically, write_csv, write_json
+
+
+@pytest.fixture
+def predictions():
+    generator = np.random.default_rng(0)
+    samples = pd.DataFrame(
+        {
+            "path": [f"a b/é{i}, 1.png" for i in range(30)],
+            "split": ["val"] * 20 + ["test"] * 10,
+            "source": "s,1",
+            "label": ["EOS", "LYM", "NEU"] * 10,
+        }
+    )
+    return predictions_table(samples, ["EOS", "LYM", "MON", "NEU"], generator.dirichlet([1, 2, 0.1, 3], 30))
+
+
+def test_everything_is_written(predictions, tmp_path):
+    metrics = write_evaluation(predictions, tmp_path)
+    assert metrics == metrics_of(predictions)
+    assert sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()) == [
+        "classification_report.json",
+        "classification_report.txt",
+        "figures/confusion_test_counts.png",
+        "figures/confusion_test_shares.png",
+        "figures/confusion_val_counts.png",
+        "figures/confusion_val_shares.png",
+        "predictions.csv",
+    ]
+
+
+def test_the_written_table_gives_the_same_figures(predictions, tmp_path):
+    metrics = write_evaluation(predictions, tmp_path, figures=False)
+    assert not (tmp_path / "figures").exists()
+    read = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
+    assert read["path"].tolist() == predictions["path"].tolist()
+    assert metrics_of(read) == pytest.approx(metrics, rel=1e-12)
+    assert b"\r" not in (tmp_path / "predictions.csv").read_bytes()
+
+
+def test_the_reports_are_of_each_split(predictions, tmp_path):
+    metrics = write_evaluation(predictions, tmp_path, figures=False)
+    report = json.loads((tmp_path / "classification_report.json").read_text())
+    assert list(report) == ["val", "test"]
+    for split in report:
+        assert report[split]["accuracy"] == pytest.approx(metrics[f"{split}/accuracy"])
+        assert report[split]["macro avg"]["f1-score"] == pytest.approx(metrics[f"{split}/macro_f1"])
+        assert report[split]["MON"]["f1-score"] == metrics[f"{split}/f1_MON"]
+    text = (tmp_path / "classification_report.txt").read_text()
+    assert text.startswith("val\n")
+    assert "\ntest\n" in text
+
+
+def test_a_second_evaluation_replaces_the_first(predictions, tmp_path):
+    write_evaluation(predictions, tmp_path)
+    write_evaluation(predictions[:20], tmp_path)
+    assert len(pd.read_csv(tmp_path / "predictions.csv")) == 20
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    file = tmp_path / "a.json"
+    write_json({"old": 1}, file)
+    with pytest.raises(TypeError):
+        write_json({"new": object()}, file)
+
+    def half(temporary):
+        temporary.write_text("half of it")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(file, half)
+    assert json.loads(file.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_csv_and_json_are_utf_8(tmp_path):
+    write_csv(pd.DataFrame({"ü": ["é"]}), tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_bytes() == "ü\né\n".encode()
+    write_json({"a": [1, None, True]}, tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_bytes()) == {"a": [1, None, True]}

@@ -1,0 +1,124 @@
+"""The predictions table and its figures, against scikit-learn on an asymmetric matrix."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
+
+from bloodcell.evaluation.predictions import (
+    classes_of,
+    confusion_of,
+    metrics_of,
+    predictions_table,
+    report_of,
+    splits_of,
+)
+
+CLASSES = ["p_odd", "EOS", "MON", "NEU"]  # one that looks like a column of probabilities, in no alphabetical order
+#: True classes by predicted ones; MON is there and never predicted.
+COUNTS = np.array([[5, 2, 0, 1], [0, 3, 0, 4], [1, 1, 0, 2], [0, 0, 0, 9]])
+
+
+def table_of(counts, classes=CLASSES, split="test", seed=0):
+    """Return a predictions table with the given confusion matrix and probabilities that fit it."""
+    generator = np.random.default_rng(seed)
+    pairs = [(i, j) for (i, j), count in np.ndenumerate(counts) for _ in range(count)]
+    probabilities = generator.dirichlet(np.ones(len(classes)), len(pairs))
+    for row, (_, best) in zip(probabilities, pairs, strict=True):
+        top = row.argmax()
+        row[[top, best]] = row[[best, top]]
+    samples = pd.DataFrame(
+        {
+            "path": [f"{k}.png" for k in range(len(pairs))],
+            "split": split,
+            "source": "",
+            "label": [classes[i] for i, _ in pairs],
+        }
+    )
+    return predictions_table(samples, classes, probabilities)
+
+
+def test_a_row_is_the_sample_with_its_probabilities():
+    samples = pd.DataFrame(
+        {"split": ["val", "test"], "label": ["b", "a"], "source": ["s", ""], "path": ["x", "y"], "more": 1},
+        index=[7, 3],
+    )
+    table = predictions_table(samples, ["b", "a"], np.array([[0.25, 0.75], [0.9, 0.1]]))
+    assert list(table.columns) == ["path", "split", "source", "label", "prediction", "p_b", "p_a"]
+    assert table.to_numpy().tolist() == [["x", "val", "s", "b", "a", 0.25, 0.75], ["y", "test", "", "a", "b", 0.9, 0.1]]
+    assert table.index.tolist() == [0, 1]
+    assert classes_of(table) == ["b", "a"]
+
+
+def test_no_row_is_a_table_too():
+    table = predictions_table(pd.DataFrame(columns=["path", "split", "source", "label"]), ["a", "b"], np.empty((0, 2)))
+    assert len(table) == 0
+    assert classes_of(table) == ["a", "b"]
+    assert metrics_of(table) == {}
+
+
+def test_classes_keep_their_names_and_order():
+    assert classes_of(table_of(COUNTS)) == CLASSES
+
+
+def test_rows_are_true_classes_and_columns_predicted_ones():
+    np.testing.assert_array_equal(confusion_of(table_of(COUNTS), CLASSES), COUNTS)
+
+
+def test_the_confusion_matrix_has_classes_that_are_absent():
+    table = table_of(COUNTS[:2, :2], CLASSES[:2])
+    expected = np.zeros((4, 4), int)
+    expected[:2, :2] = COUNTS[:2, :2]
+    np.testing.assert_array_equal(confusion_of(table, CLASSES), expected)
+
+
+def test_metrics_are_scikit_learns():
+    table = table_of(COUNTS)
+    label, predicted = table["label"], table["prediction"]
+    metrics = metrics_of(table)
+    f1 = f1_score(label, predicted, labels=CLASSES, average=None, zero_division=0)
+    assert metrics["test/accuracy"] == pytest.approx(accuracy_score(label, predicted)) == pytest.approx(17 / 28)
+    assert metrics["test/macro_f1"] == pytest.approx(f1_score(label, predicted, average="macro", zero_division=0))
+    assert [metrics[f"test/f1_{name}"] for name in CLASSES] == pytest.approx(f1)
+    assert metrics["test/f1_MON"] == 0
+    probabilities = table[[f"p_{name}" for name in CLASSES]].to_numpy()
+    positions = [CLASSES.index(name) for name in label]
+    assert metrics["test/loss"] == pytest.approx(log_loss(positions, probabilities, labels=range(4)))
+    assert metrics["test/images"] == 28
+    assert set(metrics) == {
+        f"test/{name}" for name in ("accuracy", "macro_f1", "loss", "images", *(f"f1_{c}" for c in CLASSES))
+    }
+
+
+def test_macro_f1_counts_a_class_that_is_neither_there_nor_predicted():
+    samples = pd.DataFrame({"path": ["x", "y"], "split": "val", "source": "", "label": ["a", "b"]})
+    table = predictions_table(samples, ["a", "b", "c"], np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]]))
+    assert metrics_of(table)["val/macro_f1"] == pytest.approx(2 / 3)
+
+
+def test_each_split_has_its_own_figures_in_order():
+    table = pd.concat([table_of(COUNTS, split="val"), table_of(np.diag([1, 2, 3, 4]), split="test")], ignore_index=True)
+    assert list(splits_of(table)) == ["val", "test"]
+    metrics = metrics_of(table)
+    assert metrics["val/accuracy"] == pytest.approx(17 / 28)
+    assert (metrics["test/accuracy"], metrics["test/macro_f1"], metrics["test/images"]) == (1, 1, 10)
+
+
+def test_a_probability_of_zero_gives_a_finite_loss():
+    samples = pd.DataFrame({"path": ["x"], "split": "val", "source": "", "label": ["a"]})
+    loss = metrics_of(predictions_table(samples, ["a", "b"], np.array([[0.0, 1.0]])))["val/loss"]
+    assert loss == pytest.approx(-np.log(np.finfo(float).tiny))
+
+
+def test_the_report_has_every_class_and_no_warning():
+    report = report_of(table_of(COUNTS), CLASSES, as_dict=True)
+    assert list(report)[:4] == CLASSES
+    assert report["MON"] == {"precision": 0.0, "recall": 0.0, "f1-score": 0.0, "support": 4.0}
+    assert report["EOS"]["precision"] == pytest.approx(3 / 6)
+    assert report["EOS"]["recall"] == pytest.approx(3 / 7)
+    assert report["accuracy"] == pytest.approx(17 / 28)
+    text = report_of(table_of(COUNTS), CLASSES)
+    assert [line.split()[0] for line in text.splitlines()[2:6]] == CLASSES
+    np.testing.assert_array_equal(
+        confusion_matrix(table_of(COUNTS)["label"], table_of(COUNTS)["prediction"], labels=CLASSES), COUNTS
+    )
