@@ -17,6 +17,7 @@ from bloodcell.errors import BloodcellError
 #: Verb -> (module, function that takes the configuration, what it is for). The verb names conf/VERB.yaml.
 VERBS = {
     "train": ("bloodcell.training", "run", "train a classifier and evaluate it"),
+    "audit": ("bloodcell.audit.command", "run", "find which images show the same cell, and what leaks between splits"),
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),
 }
 

@@ -11,12 +11,14 @@ from filelock import FileLock
 from omegaconf import DictConfig
 
 from bloodcell import runs
+from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.config import cache_root, check_types, plain
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, read_samples
 from bloodcell.errors import BloodcellError
+from bloodcell.evaluation.by_source import lines
 from bloodcell.evaluation.outputs import write_evaluation
 from bloodcell.evaluation.predictions import predictions_table
 from bloodcell.files import write_json
@@ -52,7 +54,8 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     classifier = load_classifier(checkpoint)
     device = best_device(config["device"])
     cache = cache_root(config["cache"]["root"])
-    samples = _samples(config, checkpoint)
+    samples = _samples(config, checkpoint, cache)
+    trained_on = training_sources(checkpoint)
     splits = chosen_splits(samples, config["splits"])
     samples = samples.of_split(*splits)
     check_labels(samples, classifier.classes)
@@ -65,20 +68,27 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
 
     predictions = predict_splits(classifier, samples, splits, None, device, config["workers"], config["batch_size"])
     record_test_reads(cache, samples, splits, checkpoint)
-    metrics = write_evaluation(predictions, folder, config["figures"])
+    metrics = write_evaluation(predictions, folder, config["figures"], trained_on)
     write_json(metrics, folder / "metrics.json")
     write_json({"checkpoint": str(checkpoint.absolute()), "command": runs.command()}, folder / "evaluation.json")
-    for split in splits:
-        accuracy, f1 = metrics[f"{split}/accuracy"], metrics[f"{split}/macro_f1"]
-        say(f"{split}: {metrics[f'{split}/images']:,} images, accuracy {100 * accuracy:.1f} %, macro F1 {f1:.3f}")
+    for line in lines(metrics):
+        say(line)
     say(f"results in {folder}")
     return metrics
 
 
-def _samples(config: dict[str, Any], checkpoint: Path) -> Samples:
+def training_sources(checkpoint: Path) -> frozenset[str]:
+    """Return the sources that a checkpoint was trained on; none where its run folder is not there."""
+    run_folder = runs.run_of(checkpoint)
+    if run_folder is None or not (run_folder / "samples.csv").is_file():
+        return frozenset()
+    return frozenset(read_samples(run_folder / "samples.csv").of_split("train").table["source"])
+
+
+def _samples(config: dict[str, Any], checkpoint: Path, cache: Path) -> Samples:
     """Return the run's own samples, or those of another data set, where an image without a split is a test image."""
     if "reader" in config["data"]:
-        samples = load_samples(config["data"])
+        samples = with_kept_sources(load_samples(config["data"]), cache)
         table = samples.table.assign(split=samples.table["split"].replace("", "test"))
         return Samples(table, samples.root)
     run_folder = runs.run_of(checkpoint)

@@ -12,14 +12,16 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from bloodcell import runs
+from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.config import cache_root, check_types, instantiate, plain, select
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, write_samples
-from bloodcell.data.splits import assign_splits
+from bloodcell.data.splits import assign_splits, split_arguments
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_atomically, write_json
+from bloodcell.leaks import check_leaks
 from bloodcell.machine import device_arguments
 
 
@@ -90,7 +92,8 @@ def train(
     if not 0 <= config["seed"] < 2**32:
         raise BloodcellError(f"seed={config['seed']}; give a whole number from 0 to {2**32 - 1}")
     roots = [Path(config["outputs"]), folder.parent]
-    samples = assign_splits(load_samples(config["data"]), **_split_arguments(config["data"]))
+    known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
+    samples = assign_splits(known, **split_arguments(config["data"]))
     identity = runs.fingerprint(config, digest(samples))
     if many and config["skip_finished"] and (finished := runs.find_runs(roots, identity, finished=True)):
         return _reuse(folder, finished[0])
@@ -115,10 +118,6 @@ def train(
             raise
         runs.write_run(folder, status="finished", error=None, seconds=round(time.perf_counter() - started, 1))
     return metrics
-
-
-def _split_arguments(data: dict[str, Any]) -> dict[str, Any]:
-    return {key: data[key] for key in ("split", "val_fraction", "test_fraction", "folds", "fold", "seed")}
 
 
 def _reuse(folder: Path, finished: Path) -> dict[str, float]:
@@ -151,6 +150,7 @@ def _train(config: dict[str, Any], samples: Samples, folder: Path, many: bool, r
     if "val" not in samples.splits():
         raise BloodcellError("there are no validation images; set data.val_fraction above 0")
     write_samples(samples, folder / "samples.csv")
+    check_leaks(samples, config["data"]["leak_check"], audit_command(config["data"], samples))
 
     import pytorch_lightning as pl
 
@@ -272,7 +272,7 @@ def stopped_early(checkpoint: dict[str, Any]) -> bool:
 def evaluates_test(config: dict[str, Any], many: bool) -> bool:
     """Say whether a run ends with the test part: unless told, a single run does, a fold or one job of many does not."""
     asked = config["evaluate"]["test"]
-    return bool(asked) if asked is not None else not many and config["data"]["folds"] is None
+    return bool(asked) if asked is not None else not many and config["data"]["fold"] is None
 
 
 def feature_store(config: dict[str, Any], cache: Path, classifier: Any, preprocessing: Any) -> Any:
@@ -333,7 +333,8 @@ def conclude(
     predictions = predict_splits(classifier, samples, splits, store, device, config["data"]["workers"])
     record_test_reads(cache_root(config["cache"]["root"]), samples, splits, folder)
     history = pd.read_csv(folder / "history.csv")
-    scores = write_evaluation(predictions, folder, config["evaluate"]["figures"])
+    trained_on = frozenset(samples.of_split("train").table["source"])
+    scores = write_evaluation(predictions, folder, config["evaluate"]["figures"], trained_on)
     metrics = {**scores, "best_epoch": int(chosen["epoch"]) + 1, "epochs": len(history)}
     if config["evaluate"]["figures"]:
         from bloodcell.evaluation.figures import curves_figure, save
@@ -377,12 +378,19 @@ def start_line(samples: Samples, classes: list[str], classifier: Any, device: st
 
 def end_line(metrics: dict[str, float], folder: Path) -> str:
     """Say what came out, and where it is."""
-    scores = [
-        f"{split} accuracy {100 * metrics[f'{split}/accuracy']:.1f} %, macro F1 {metrics[f'{split}/macro_f1']:.3f}"
-        for split in ("val", "test", "test_simple")
-        if f"{split}/accuracy" in metrics
-    ]
-    return f"best epoch {metrics['best_epoch']} of {metrics['epochs']}; {'; '.join(scores)}; run folder {folder}"
+    from bloodcell.evaluation.by_source import lines
+
+    return "\n".join(
+        [f"best epoch {metrics['best_epoch']} of {metrics['epochs']}; run folder {folder}", *lines(metrics)]
+    )
+
+
+def audit_command(data: dict[str, Any], samples: Samples) -> str:
+    """Return the command that finds the sources of a run's images."""
+    readers = {"read_kaggle": "kaggle", "read_imagefolder": "imagefolder", "read_table": "table"}
+    name = readers.get(data["reader"]["_target_"].rpartition(".")[2], "synthetic")
+    where = f"data.table={data['table']}" if name == "table" else f"data.root={samples.root}"
+    return f"bloodcell audit data={name} {where}"
 
 
 def _quiet() -> None:

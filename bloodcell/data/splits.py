@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bloodcell.data.samples import Samples
 from bloodcell.errors import BloodcellError
+
+
+def split_arguments(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `assign_splits` that a `data` configuration gives; without a fold there are no folds."""
+    arguments = {key: data[key] for key in ("split", "val_fraction", "test_fraction", "seed")}
+    return arguments if data["fold"] is None else {**arguments, "folds": data["folds"], "fold": data["fold"]}
 
 
 def assign_splits(

@@ -6,17 +6,21 @@ from pathlib import Path
 
 import pandas as pd
 
+from bloodcell.evaluation.by_source import estimates_of, flat
 from bloodcell.evaluation.predictions import classes_of, confusion_of, metrics_of, report_of, splits_of
 from bloodcell.files import write_csv, write_json
 
 
-def write_evaluation(predictions: pd.DataFrame, folder: Path, figures: bool = True) -> dict[str, float]:
+def write_evaluation(
+    predictions: pd.DataFrame, folder: Path, figures: bool = True, trained_on: frozenset[str] = frozenset()
+) -> dict[str, float]:
     """Write predictions.csv, the classification reports and the confusion matrices, and return the metrics.
 
     Args:
         predictions: The predictions table.
         folder: An existing folder.
         figures: Draw confusion matrices, as counts and as shares of each true class.
+        trained_on: Sources of the training images, from which test figures on unseen sources follow.
     """
     write_csv(predictions, folder / "predictions.csv")
     classes = classes_of(predictions)
@@ -27,7 +31,7 @@ def write_evaluation(predictions: pd.DataFrame, folder: Path, figures: bool = Tr
     write_json(reports, folder / "classification_report.json")
     if figures:
         draw_confusions(parts, classes, folder / "figures")
-    return metrics_of(predictions)
+    return {**metrics_of(predictions), **flat(estimates_of(predictions, trained_on))}
 
 
 def draw_confusions(parts: dict[str, pd.DataFrame], classes: list[str], folder: Path) -> None:

@@ -99,10 +99,10 @@ def test_a_missing_folder_and_one_without_classes(tmp_path, write_image):
     with pytest.raises(BloodcellError, match=f"no such folder: {tmp_path / 'gone'}".replace("\\", "\\\\")):
         ClassFolders(tmp_path / "gone")
     write_image(tmp_path / "flat.png")
-    with pytest.raises(BloodcellError, match="no class folders in .*one folder of images a class"):
+    with pytest.raises(BloodcellError, match=r"no class folders in .*one folder of images a class"):
         ClassFolders(tmp_path)
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(BloodcellError, match="cannot read the folder .*gone"):
+    with pytest.raises(BloodcellError, match=r"cannot read the folder .*gone"):
         visible_folders(tmp_path / "gone")

@@ -103,7 +103,7 @@ def test_an_interrupted_download_is_continued_and_not_trained_on(tmp_path, write
         raise ConnectionError("connection reset")
 
     kagglehub(interrupted)
-    with pytest.raises(BloodcellError, match="could not download .*connection reset\nthe same command continues"):
+    with pytest.raises(BloodcellError, match=r"could not download .*connection reset\nthe same command continues"):
         read_kaggle(None, True, str(tmp_path))
     with pytest.raises(BloodcellError, match=r"not whole: it has \{'train': 7, 'test': 3, 'test_simple': 4\}"):
         read_kaggle(None, False, str(tmp_path))

@@ -75,9 +75,9 @@ def test_what_is_not_set_missing_or_empty(tmp_path, class_folders):
         read_imagefolder(None, test_dir=str(tmp_path))
     with pytest.raises(BloodcellError, match=r"no such folder: data\.root=.*gone"):
         read_imagefolder(str(tmp_path / "gone"))
-    with pytest.raises(BloodcellError, match="no such folder: .*gone"):
+    with pytest.raises(BloodcellError, match=r"no such folder: .*gone"):
         read_imagefolder(None, train_dir=str(tmp_path / "gone"))
-    with pytest.raises(BloodcellError, match="no images found in .*one folder of images for each class"):
+    with pytest.raises(BloodcellError, match=r"no images found in .*one folder of images for each class"):
         read_imagefolder(str(class_folders({"a": 0, "b": 0})))
 
 

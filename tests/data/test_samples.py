@@ -28,7 +28,7 @@ def test_the_order_does_not_depend_on_the_order_of_reading():
 
 
 def test_no_row_and_a_row_twice_are_refused():
-    with pytest.raises(BloodcellError, match="no images found in .*r"):
+    with pytest.raises(BloodcellError, match=r"no images found in .*r"):
         samples_table([], Path("/r"))
     rows = [(Path("/r/a.png"), "x", "train", ""), (Path("/r/a.png"), "x", "test", "")]
     with pytest.raises(BloodcellError, match=r"a\.png is there twice"):

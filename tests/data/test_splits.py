@@ -133,7 +133,7 @@ def test_auto_is_grouped_only_where_every_source_is_known():
     assert assign_splits(known).table.equals(assign_splits(known, "grouped").table)
     partly = Samples(known.table.assign(source=["", *known.table["source"][1:]]), ROOT)
     assert assign_splits(partly).table["split"].equals(assign_splits(known, "random").table["split"])
-    with pytest.raises(BloodcellError, match="needs the source of every image; 1 of 120 are unknown\n.*group_regex"):
+    with pytest.raises(BloodcellError, match=r"needs the source of every image; 1 of 120 are unknown\n.*group_regex"):
         assign_splits(partly, "grouped")
 
 

@@ -1,0 +1,110 @@
+"""Where the white cells are: a coarse map of field and nuclei, and whether two images show the same cell.
+
+Neighbouring fields of one slide show the same red cells around different white cells, so that matching key
+points alone cannot tell copies of a cell from its neighbourhood. The nuclei can: laid upon each other by the
+alignment, those of the same cell coincide.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import cv2
+import numpy as np
+
+#: Pixels of the working size in one pixel of the map, along each side.
+MAP_SCALE = 4
+OUTSIDE, FIELD, NUCLEUS = 0, 1, 2
+
+_FILL = 16  # black fill of shifted and rotated copies, with JPEG noise
+_STAIN = 45  # least excess of blue over green in a stained nucleus; red cells and background stay below 20
+_LEAST_AREA = 12  # map pixels, 0.25 % of a 320 x 240 field: smaller spots are dirt
+_MINOR = 0.3  # a spot below this part of the largest nucleus is a platelet or a sliver at the border
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Cells(IntEnum):
+    """What the nuclei say of two aligned images."""
+
+    DIFFERENT = -1
+    UNKNOWN = 0
+    SAME = 1
+
+
+def field_map(picture: Array) -> tuple[Array, Array]:
+    """Tell the field from black fill, and the nuclei from the rest.
+
+    Args:
+        picture: uint8 (H, W, 3), RGB, at the working size.
+
+    Returns:
+        The fill, uint8 (H, W), 1 where the picture has none of its own pixels; and the map, uint8
+        (H / 4, W / 4) rounded up: 0 outside the field, 1 in the field, 2 in a nucleus.
+    """
+    outside = _fill(picture)
+    height, width = outside.shape
+    size = (-(-width // MAP_SCALE), -(-height // MAP_SCALE))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    places = 1 - cv2.resize(outside, size, interpolation=cv2.INTER_NEAREST)
+    places[_stained(small) & (places == FIELD)] = NUCLEUS
+    return outside, places
+
+
+def compare_cells(first: Array, second: Array, matrix: Array) -> Cells:
+    """Compare the nuclei of two aligned images where their fields overlap.
+
+    Args:
+        first: Map of the first image, uint8 (h, w).
+        second: Map of the second image, uint8 (h, w).
+        matrix: Affine map of the first image's working coordinates to the second's, float (2, 3).
+
+    Returns:
+        SAME where nuclei coincide (Dice coefficient at least 0.5), DIFFERENT where one image shows a nucleus
+        at a place where the other shows none (below 0.25), else UNKNOWN.
+    """
+    scaled = np.asarray(matrix, np.float64).copy()
+    # Pixel centres: x_full = MAP_SCALE * (x_map + 0.5) - 0.5 on both sides.
+    centre = (MAP_SCALE - 1) / 2
+    scaled[:, 2] = (scaled[:, 2] + scaled[:, :2] @ [centre, centre] - centre) / MAP_SCALE
+    warped = cv2.warpAffine(first, scaled, second.shape[::-1], flags=cv2.INTER_NEAREST)
+    overlap = (warped != OUTSIDE) & (second != OUTSIDE)
+    a, b = (warped == NUCLEUS) & overlap, (second == NUCLEUS) & overlap
+    least = max(_LEAST_AREA, _MINOR * min(np.sum(first == NUCLEUS), np.sum(second == NUCLEUS)))
+    areas = int(a.sum()), int(b.sum())
+    if max(areas) < least:
+        return Cells.UNKNOWN
+    dice = 2 * int((a & b).sum()) / sum(areas)
+    if dice >= 0.5 and min(areas) >= least / 2:
+        return Cells.SAME
+    return Cells.DIFFERENT if dice < 0.25 else Cells.UNKNOWN
+
+
+def _fill(picture: Array) -> Array:
+    """Return where near-black pixels are connected to the border: uint8 (H, W), 0 or 1."""
+    dark = cv2.inRange(picture, (0, 0, 0), (_FILL - 1,) * 3)
+    count, labels = cv2.connectedComponents(dark, ltype=cv2.CV_16U) if dark.any() else (1, dark)
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    touches = np.zeros(count, np.uint8)
+    touches[border] = 1
+    touches[0] = 0
+    return np.asarray(touches[labels])
+
+
+def _stained(small: Array) -> Array:
+    """Return the nuclei in a small picture, uint8 (h, w, 3) RGB, as bool (h, w).
+
+    Giemsa and Wright stains colour nuclei violet: blue well above green, which haemoglobin absorbs too.
+    """
+    excess = cv2.subtract(small[..., 2], small[..., 1])
+    threshold, _ = cv2.threshold(excess, 0, 255, cv2.THRESH_OTSU)
+    spots = (excess > max(threshold, _STAIN)).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(spots, connectivity=8)
+    if count == 1:
+        return np.zeros(spots.shape, bool)
+    areas = stats[:, cv2.CC_STAT_AREA].astype(float)
+    areas[0] = 0
+    kept = areas >= max(_LEAST_AREA, _MINOR * areas.max())
+    kept[0] = False
+    return np.asarray(kept[labels])

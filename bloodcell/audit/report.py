@@ -1,0 +1,65 @@
+"""The audit's page: verdict, counts, and pairs of images with their matched points, in one file."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bloodcell.audit.figures import matched_pair_figure
+from bloodcell.audit.result import Audit
+
+#: Pairs that are drawn of each kind: enough to believe, few enough to look at.
+PAIRS = 6
+
+
+def write_report(audit: Audit, root: Path, file: Path) -> None:
+    """Write the page; it asks for nothing from elsewhere.
+
+    Args:
+        audit: The outcome.
+        root: The data root.
+        file: Where to.
+    """
+    pages = Environment(loader=PackageLoader("bloodcell.audit"), autoescape=True, undefined=StrictUndefined)
+    text = pages.get_template("report.html").render(
+        verdict=audit.verdict().splitlines(),
+        root=str(root),
+        counts=_counts(audit),
+        leaks=_pairs(audit.leaks, root),
+        leak_total=len(audit.leaks),
+        conflicts=_pairs(audit.conflicts, root),
+        conflict_total=len(audit.conflicts),
+        strengths=audit.sources["strength"].value_counts().to_dict(),
+    )
+    file.write_text(text, encoding="utf-8")
+
+
+def _counts(audit: Audit) -> list[dict[str, Any]]:
+    """Return images and sources of each split and class."""
+    table = audit.samples.assign(source=audit.sources["source"])
+    groups = table.groupby(["split", "label"], sort=False)
+    return [
+        {"split": split or "all", "label": label, "images": len(rows), "sources": rows["source"].nunique()}
+        for (split, label), rows in groups
+    ]
+
+
+def _pairs(table: pd.DataFrame, root: Path) -> list[dict[str, Any]]:
+    """Draw the example pairs of some rows, spread over the table."""
+    chosen = table.iloc[:: max(1, len(table) // PAIRS)].head(PAIRS)
+    drawn = []
+    for row in chosen.to_dict("records"):
+        picture, points = matched_pair_figure(root / row["path_a"], root / row["path_b"])
+        encoded = base64.b64encode(picture).decode("ascii")
+        drawn.append({**row, "picture": encoded, "points": points, "sides": _sides(row)})
+    return drawn
+
+
+def _sides(row: dict[Any, Any]) -> tuple[str, str]:
+    """Name what the two images of a pair differ in: their splits, or their labels."""
+    kind = "split" if "split_a" in row else "label"
+    return str(row[f"{kind}_a"]), str(row[f"{kind}_b"])

@@ -1,0 +1,34 @@
+"""Two cores without processes: threads, as OpenCV and NumPy let go of the interpreter while they compute."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import cv2
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Keep OpenCV and BLAS to one thread each, since the callers' threads fill the cores already."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Return `function` of each item, in order, computed on all cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with single_threaded(), ThreadPoolExecutor(cores) as pool:
+        return list(pool.map(function, items))

@@ -1,0 +1,74 @@
+"""Figures with the sources behind them: what is known when images of one source are not independent."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bloodcell.evaluation.intervals import (
+    Estimate,
+    accuracy_by_image,
+    accuracy_by_source,
+    macro_f1_by_source,
+    macro_recall_by_source,
+)
+from bloodcell.evaluation.predictions import splits_of
+
+#: Name -> figure. `accuracy` counts every image one, the others every source.
+FIGURES = {
+    "accuracy": accuracy_by_image,
+    "accuracy_by_source": accuracy_by_source,
+    "macro_recall_by_source": macro_recall_by_source,
+    "macro_f1_by_source": macro_f1_by_source,
+}
+
+
+def estimates_of(predictions: pd.DataFrame, trained_on: frozenset[str] = frozenset()) -> dict[str, dict[str, Estimate]]:
+    """Return each split's figures with 95 % intervals; none for a split whose sources are not all known.
+
+    Where test images share sources with training, `SPLIT_disjoint` holds the figures of the others.
+
+    Args:
+        predictions: The predictions table.
+        trained_on: Sources of the training images.
+    """
+    estimates: dict[str, dict[str, Estimate]] = {}
+    for split, rows in splits_of(predictions).items():
+        if (rows["source"].fillna("") == "").any():
+            continue
+        estimates[split] = _figures(rows)
+        unseen = rows[~rows["source"].isin(trained_on)]
+        if split.startswith("test") and 0 < len(unseen) < len(rows):
+            estimates[f"{split}_disjoint"] = _figures(unseen)
+    return estimates
+
+
+def _figures(rows: pd.DataFrame) -> dict[str, Estimate]:
+    columns = [rows[name].astype(str).tolist() for name in ("label", "prediction", "source")]
+    return {name: figure(*columns) for name, figure in FIGURES.items()}
+
+
+def flat(estimates: dict[str, dict[str, Estimate]]) -> dict[str, float]:
+    """Return the estimates as `SPLIT/NAME`, `SPLIT/NAME_low`, `SPLIT/NAME_high` and `SPLIT/sources`."""
+    values: dict[str, float] = {}
+    for split, figures in estimates.items():
+        for name, estimate in figures.items():
+            values[f"{split}/{name}"] = estimate.value
+            values[f"{split}/{name}_low"] = estimate.low
+            values[f"{split}/{name}_high"] = estimate.high
+        values[f"{split}/sources"] = figures["accuracy"].sources
+    return values
+
+
+def lines(metrics: dict[str, float]) -> list[str]:
+    """Say each split's accuracy, with its interval and the sources behind it where they are known."""
+    said = []
+    for split in dict.fromkeys(key.partition("/")[0] for key in metrics if key.endswith("/accuracy")):
+        text = f"{split} accuracy {100 * metrics[f'{split}/accuracy']:.1f} %"
+        if f"{split}/sources" in metrics:
+            low, high = (100 * metrics[f"{split}/accuracy_{end}"] for end in ("low", "high"))
+            text += f" (95 % interval {low:.0f} to {high:.0f}, {metrics[f'{split}/sources']:.0f} sources)"
+            text += f", macro recall by source {100 * metrics[f'{split}/macro_recall_by_source']:.1f} %"
+        else:
+            text += f", macro F1 {metrics[f'{split}/macro_f1']:.3f}; sources unknown, so no honest interval"
+        said.append(text)
+    return said

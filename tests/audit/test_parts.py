@@ -1,0 +1,126 @@
+import cv2
+import numpy as np
+import pytest
+
+from bloodcell.audit.clusters import agreeing_components
+from bloodcell.audit.features import extract, mirror, mirrored_descriptors, root_sift
+from bloodcell.audit.geometry import align, plausible
+from bloodcell.audit.nuclei import FIELD, NUCLEUS, OUTSIDE, Cells, compare_cells, field_map
+from bloodcell.audit.words import Index, Vocabulary, strongest
+from bloodcell.data.synthetic import paint_photograph
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return paint_photograph("NEUTROPHIL", np.random.default_rng(1))[0]
+
+
+def record(folder, picture):
+    path = folder / "picture.png"
+    cv2.imwrite(str(path), picture[..., ::-1])
+    return extract(path)
+
+
+def test_mirrored_descriptors_are_those_of_the_mirror_image(tmp_path, photograph):
+    straight, flipped = record(tmp_path, photograph), record(tmp_path, photograph[:, ::-1])
+    a = root_sift(mirrored_descriptors(straight["descriptors"][0, : straight["count"][0]]))
+    b = root_sift(flipped["descriptors"][0, : flipped["count"][0]])
+    assert np.median((a @ b.T).max(axis=1)) > 0.99
+    assert align(straight, flipped).inliers == 0
+    assert align(mirror(straight), flipped).inliers > 150
+
+
+def test_alignment_finds_the_map(tmp_path, photograph):
+    turned = cv2.getRotationMatrix2D((160, 120), 20, 1)
+    copy = cv2.warpAffine(photograph, turned, (320, 240))
+    found = align(record(tmp_path, photograph), record(tmp_path, copy))
+    assert found.inliers > 60
+    np.testing.assert_allclose(found.matrix, turned, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("linear", "rigid", "expected"),
+    [
+        ([[1, 0], [0, 1]], True, True),
+        ([[0, -1], [1, 0]], True, True),
+        ([[-1, 0], [0, 1]], False, False),  # a mirror image
+        ([[1, 0.4], [0, 1]], True, False),  # sheared
+        ([[1, 0.4], [0, 1]], False, True),
+        ([[3, 0], [0, 3]], False, False),
+        ([[0.3, 0], [0, 0.3]], False, False),
+    ],
+)
+def test_plausible_maps(linear, rigid, expected):
+    assert plausible(np.array([[*linear[0], 5], [*linear[1], -5]], float), rigid) is expected
+
+
+def test_field_map_tells_fill_field_and_nucleus(photograph):
+    picture = photograph.copy()
+    picture[:40] = 0
+    outside, places = field_map(picture)
+    assert places.shape == (60, 80)
+    assert outside[:40].all()
+    assert not outside[40:].any()
+    assert (places[:9] == OUTSIDE).all()
+    assert np.isin(places[11:], (FIELD, NUCLEUS)).all()
+    assert 20 < (places == NUCLEUS).sum() < 1500
+
+
+def places(x, y):
+    field = np.full((60, 80), FIELD, np.uint8)
+    cv2.circle(field, (x, y), 8, NUCLEUS, -1)
+    return field
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shift", "expected"),
+    [
+        ((20, 20), (30, 25), (40, 20), Cells.SAME),
+        ((20, 20), (60, 40), (0, 0), Cells.DIFFERENT),
+        ((70, 20), (10, 40), (200, 0), Cells.UNKNOWN),  # both nuclei outside the overlap
+    ],
+)
+def test_nuclei_tell_cells_apart(first, second, shift, expected):
+    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], float)
+    assert compare_cells(places(*first), places(*second), matrix) is expected
+
+
+def components(nodes, edges, certain=60):
+    first, second, weight, supports = (np.array(column) for column in zip(*edges, strict=True))
+    return agreeing_components(nodes, first, second, weight, supports, certain).tolist()
+
+
+TRIANGLES = [(a, b, 90, True) for a, b in [(0, 1), (1, 2), (0, 2), (3, 4), (4, 5), (3, 5)]]
+
+
+def test_single_wrong_edge_does_not_join_groups():
+    assert components(6, [*TRIANGLES, (2, 3, 20, True)]) == [0, 0, 0, 1, 1, 1]
+
+
+def test_two_edges_of_one_image_do_not_join_groups():
+    assert components(6, [*TRIANGLES, (2, 3, 20, True), (2, 4, 20, True)]) == [0, 0, 0, 1, 1, 1]
+
+
+def test_two_independent_edges_join_groups():
+    assert components(6, [*TRIANGLES, (2, 3, 20, True), (1, 4, 20, True)]) == [0] * 6
+
+
+def test_opposing_edges_outvote():
+    edges = [(2, 3, 20, True), (1, 4, 20, True), (0, 3, 30, False), (0, 5, 30, False)]
+    assert components(6, [*TRIANGLES, *edges]) == [0, 0, 0, 1, 1, 1]
+
+
+def test_certain_edge_and_lone_image_join():
+    assert components(6, [*TRIANGLES, (2, 3, 80, True)]) == [0] * 6
+    assert components(3, [(0, 1, 90, True), (1, 2, 12, True)]) == [0, 0, 0]
+
+
+def test_index_votes_for_the_image_itself_and_caps_common_words():
+    rng = np.random.default_rng(0)
+    descriptors = root_sift(rng.integers(0, 256, (4000, 128), np.uint8))
+    vocabulary = Vocabulary(descriptors, 100)
+    words, counts = vocabulary.words(descriptors), np.full(100, 40)
+    assert words.min() >= 0
+    assert words.max() < vocabulary.size
+    votes = Index(counts, words, vocabulary.size).votes(counts, words)
+    assert [best[0] for best in strongest(votes, 3)] == list(range(100))
