@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from bloodcell import runs
 from bloodcell.cli import user_message
+from bloodcell.config import plain
+from bloodcell.console import say
 from bloodcell.files import write_csv
 
 
@@ -27,7 +29,6 @@ def job_of_many(cfg: DictConfig, folder: Path, overrides: list[str], number: int
     Returns:
         Its metrics; None where it failed.
     """
-    from bloodcell.console import say
     from bloodcell.training import train
 
     choices = [item for item in overrides if not item.startswith("hydra.")]
@@ -60,6 +61,10 @@ class Leaderboard:
             return
         write_csv(table, folder / "leaderboard.csv")
         show(table, folder)
+        from bloodcell import cross_validation
+
+        for line in cross_validation.lines(cross_validation.out_of_fold(table, folder)):
+            say(line)
         if (table["status"] == "failed").any():
             raise SystemExit(1)
 
@@ -79,12 +84,23 @@ def leaderboard(folder: Path) -> pd.DataFrame:
         metrics = _metrics(run) if record.get("status") == "finished" else {}
         rows.append({
             "job": job.name, "status": "reused" if run is not job else record.get("status", ""),
-            "overrides": " ".join(record.get("overrides") or []),
+            "overrides": " ".join(record.get("overrides") or []), **_fold(run),
             **{name: metrics.get(name) for name in ("val/accuracy", "val/macro_f1", "val/loss", "best_epoch")},
             "run": run.as_posix(), "error": record.get("error") or "",
         })  # fmt: skip
     table = pd.DataFrame(rows)
     return table.sort_values("val/macro_f1", ascending=False, kind="stable", na_position="last") if rows else table
+
+
+def _fold(run: Path) -> dict[str, str]:
+    """Return the fold that a run validates on, and of how many; empty where it is no fold."""
+    data = plain(OmegaConf.load(run / "config.yaml"))["data"] if _has_config(run) else {}
+    fold = data.get("fold")
+    return {"fold": "" if fold is None else str(fold), "folds": "" if fold is None else str(data["folds"])}
+
+
+def _has_config(run: Path) -> bool:
+    return (run / "config.yaml").is_file()
 
 
 def _job_number(folder: Path) -> tuple[int, str]:

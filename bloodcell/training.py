@@ -18,7 +18,7 @@ from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, write_samples
-from bloodcell.data.splits import assign_splits, split_arguments
+from bloodcell.data.splits import assign_splits, require_classes, split_arguments
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_atomically, write_json
 from bloodcell.leaks import check_leaks
@@ -147,6 +147,7 @@ def _train(config: dict[str, Any], samples: Samples, folder: Path, many: bool, r
     with progress("checking images") as report:
         bad = check_images(samples, cache, report)
     samples = without_bad(samples, bad, config["data"]["on_bad_image"], folder / "bad_images.csv")
+    require_classes(samples.table)  # once more: leaving out bad images may have emptied a class
     if "val" not in samples.splits():
         raise BloodcellError("there are no validation images; set data.val_fraction above 0")
     write_samples(samples, folder / "samples.csv")
@@ -168,6 +169,8 @@ def _train(config: dict[str, Any], samples: Samples, folder: Path, many: bool, r
     trainer = build_trainer(config, folder, {**trainer_arguments, **devices}, resumed)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classes, classifier, device))
+    for line in missing_classes(samples, classes):
+        say(line)
 
     tests = evaluates_test(config, many)
     store = feature_store(config, cache, classifier, preprocessing)
@@ -201,6 +204,7 @@ def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str
     weighted = loss["class_weights"] == "balanced"
     loss["class_weights"] = balanced_weights([int(counts[name]) for name in classes]) if weighted else None
     parts = select(OmegaConf.create(config), "model", "optimizer", "scheduler", "finetune", "augment")
+    parts["model"]["image_size"] = preprocessing.image_size  # the size that the net is really given
     return Classifier(**parts, classes=classes, preprocessing=preprocessing.as_dict(), loss=loss, seed=config["seed"])
 
 
@@ -335,7 +339,8 @@ def conclude(
     history = pd.read_csv(folder / "history.csv")
     trained_on = frozenset(samples.of_split("train").table["source"])
     scores = write_evaluation(predictions, folder, config["evaluate"]["figures"], trained_on)
-    metrics = {**scores, "best_epoch": int(chosen["epoch"]) + 1, "epochs": len(history)}
+    best_epoch = min(int(chosen["epoch"]) + 1, len(history))  # a checkpoint written after the last epoch counts on
+    metrics = {**scores, "best_epoch": best_epoch, "epochs": len(history)}
     if config["evaluate"]["figures"]:
         from bloodcell.evaluation.figures import curves_figure, save
 
@@ -374,6 +379,12 @@ def start_line(samples: Samples, classes: list[str], classifier: Any, device: st
         f"{len(samples.table):,} images ({parts}){known}; {len(classes)} classes: {', '.join(classes)}\n"
         f"{classifier.hparams['model']['name']} on {device}: {learn:,} parameters learn, {frozen:,} are frozen"
     )
+
+
+def missing_classes(samples: Samples, classes: list[str]) -> list[str]:
+    """Say which classes a split lacks: its figures are then not those of all classes."""
+    lacks = {split: sorted(set(classes) - set(samples.of_split(split).table["label"])) for split in samples.splits()}
+    return [f"note: the {split} part has no image of {', '.join(names)}" for split, names in lacks.items() if names]
 
 
 def end_line(metrics: dict[str, float], folder: Path) -> str:

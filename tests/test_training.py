@@ -272,10 +272,19 @@ def test_balanced_class_weights_enter_the_loss(compose, class_folders, tmp_path)
     assert stored.tolist() == pytest.approx([len(samples[samples["split"] == "train"]) / (2 * counts[c]) for c in "ab"])
 
 
-def test_any_image_folder_trains_with_its_own_classes(compose, class_folders, tmp_path):
+def test_any_image_folder_trains_with_its_own_classes(compose, class_folders, tmp_path, capsys):
     root = class_folders({"Train/one": 6, "Train/two": 6, "Train/three": 6, "TEST/two": 3})
     metrics = train(compose(*QUICK, "data=imagefolder", f"data.root={root}", f"outputs={tmp_path}"), tmp_path / "run")
     assert metrics["test/images"] == 3
     predictions = pd.read_csv(tmp_path / "run" / "predictions.csv")
     assert [c for c in predictions if c.startswith("p_")] == ["p_one", "p_three", "p_two"]
     assert set(predictions[predictions["split"] == "test"]["label"]) == {"two"}
+    assert "note: the test part has no image of one, three" in capsys.readouterr().out
+
+
+def test_a_class_of_bad_images_alone_is_named(compose, class_folders, tmp_path):
+    root = class_folders({"train/a": 6, "train/b": 6, "train/c": 0, "val/a": 2, "val/c": 2})
+    (root / "train" / "c" / "x.png").write_text("no picture")
+    cfg = compose(*QUICK, "data=imagefolder", f"data.root={root}", "data.on_bad_image=skip", f"outputs={tmp_path}")
+    with pytest.raises(BloodcellError, match="class c is in the val part but not in training"):
+        train(cfg, tmp_path / "run")

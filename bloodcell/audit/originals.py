@@ -23,8 +23,9 @@ from bloodcell.errors import BloodcellError
 STRONG, WEAK = 16, 10
 #: Inliers of two photographs with overlapping fields. Null as above with rigid maps only: at most 6.
 OVERLAP = 9
-#: Photographs, or their mirror images, that are compared with each image.
-CANDIDATES = 4
+#: Photographs, or their mirror images, that are compared with each image: of n photographs this many, and where they
+#: are few, whose words are too few to vote well, `FEW` / n.
+CANDIDATES, FEW = 4, 1400
 #: Photographs that are compared with each photograph.
 NEIGHBOURS = 60
 
@@ -156,7 +157,7 @@ def _candidates(photographs: Photographs, records: Record) -> list[Array]:
         for queries in (descriptors, mirrored_descriptors(descriptors))
     ]
     order = np.argsort(-np.hstack(votes), axis=1, kind="stable")
-    return list(order[:, :CANDIDATES])
+    return list(order[:, : max(CANDIDATES, FEW // len(photographs.names))])
 
 
 def _best(photographs: Photographs, record: Record, candidates: Array) -> Array:

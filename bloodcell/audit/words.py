@@ -15,7 +15,7 @@ from scipy import sparse
 
 #: Descriptors a word, on average, in the training of the vocabulary.
 _SHARE = 4
-#: Most branches of a level: 512 x 512 words, some 80 entries each for 100,000 images.
+#: Most branches of a level: 512 x 512 words, some 100 entries each for 100,000 images.
 _BRANCHES = 512
 #: Longest posting list that is kept. Caps the cost of words that every image has, so that the whole grows
 #: linearly; of a longer list every image still finds some entries.

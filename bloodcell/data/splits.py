@@ -55,7 +55,7 @@ def assign_splits(
     table.loc[table["split"] == "", "split"] = "train"
     if folds is not None:
         table.loc[table["split"] == "val", "split"] = "train"
-    _require(table)
+    require_classes(table)
     if "test" not in given and test_fraction > 0:
         _draw(table, "test", test_fraction, method, seed)
     if folds is not None:
@@ -64,7 +64,7 @@ def assign_splits(
         # 70/15/15: the fraction is of the whole, and the test part has just been taken from it
         drawn = 0.0 if "test" in given else test_fraction
         _draw(table, "val", val_fraction / (1 - drawn), method, seed)
-    _require(table)
+    require_classes(table)
     if method == "grouped":
         _assert_disjoint(table, given)
     return replace(samples, table=table)
@@ -156,11 +156,11 @@ def _grouped_folds(rows: pd.DataFrame, folds: int, seed: int) -> list[np.ndarray
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with few sources: `_require` has the last word
+        warnings.simplefilter("ignore", UserWarning)  # a class with few sources: `require_classes` has the last word
         return [val for _, val in splitter.split(rows["path"], rows["label"], rows["source"])]
 
 
-def _require(table: pd.DataFrame) -> None:
+def require_classes(table: pd.DataFrame) -> None:
     """Check that there is something to train on, and no class that training never sees."""
     train = set(table.loc[table["split"] == "train", "label"])
     if len(train) < 2:

@@ -1,0 +1,66 @@
+"""The verb audit: verdict, tables, page, and sources that later commands know."""
+
+import pandas as pd
+import pytest
+
+from bloodcell.audit.command import originals_folder, run_audit
+from bloodcell.audit.keeping import with_kept_sources
+from bloodcell.config import plain
+from bloodcell.data.readers import load_samples
+from bloodcell.errors import BloodcellError
+from tests.conftest import SMALL
+
+
+@pytest.fixture(scope="module")
+def painted(compose):
+    """Return the Samples of small synthetic smears, with their true sources."""
+    return load_samples(plain(compose(*SMALL).data))
+
+
+@pytest.fixture(scope="module")
+def audited(compose, painted, tmp_path_factory):
+    """Audit the files of small smears as a folder of unknown sources, with their originals."""
+    folder = tmp_path_factory.mktemp("audit") / "run"
+    cache = folder.parent / "cache"
+    arguments = ["data=imagefolder", f"data.root={painted.root / 'images'}", f"cache.root={cache}"]
+    cfg = compose(*arguments, f"data.originals={painted.root / 'originals'}", verb="audit")
+    run_audit(cfg, folder)
+    return folder, cache, plain(cfg.data)
+
+
+def test_it_writes_all_tables_and_a_page_that_asks_for_nothing(audited):
+    folder, *_ = audited
+    for name in ("sources", "leaks", "conflicts", "duplicates", "unreadable"):
+        assert (folder / f"{name}.csv").is_file()
+    page = (folder / "report.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "data:image/png;base64," in page
+    assert (folder / "verdict.txt").read_text().splitlines()[0] in page
+
+
+def test_it_finds_the_true_sources(audited, painted):
+    folder, *_ = audited
+    sources = pd.read_csv(folder / "sources.csv")
+    assert list(sources.columns) == ["path", "source", "photograph", "evidence", "strength"]
+    truth = painted.table.assign(path=painted.table["path"].str.removeprefix("images/"))
+    both = sources.merge(truth, on="path", suffixes=("", "_true"))
+    assert len(both) == len(painted.table)
+    assert both.groupby("source")["source_true"].nunique().max() == 1
+    assert both.groupby("source_true")["source"].nunique().max() == 1
+
+
+def test_later_commands_know_the_sources(audited):
+    _, cache, data = audited
+    samples = load_samples(data)
+    assert not samples.sources_known()
+    assert with_kept_sources(samples, cache).sources_known()
+
+
+def test_originals_folder(tmp_path):
+    assert originals_folder("auto", tmp_path) is None
+    (tmp_path / "a" / "b" / "JPEGImages").mkdir(parents=True)
+    assert originals_folder("auto", tmp_path) == tmp_path / "a" / "b" / "JPEGImages"
+    assert originals_folder("none", tmp_path) is None
+    with pytest.raises(BloodcellError, match=r"no such folder: data\.originals="):
+        originals_folder(str(tmp_path / "absent"), tmp_path)

@@ -1,0 +1,75 @@
+"""A split that leaks is said so: exactly where sources are known, by a probe where they are not."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from bloodcell.audit.keeping import keep, with_kept_sources
+from bloodcell.data.readers import read_imagefolder
+from bloodcell.data.samples import Samples
+from bloodcell.data.splits import assign_splits
+from bloodcell.errors import BloodcellError
+from bloodcell.leaks import check_leaks, known_leaks
+
+
+def table(tmp_path, rows):
+    return Samples(pd.DataFrame(rows, columns=["path", "label", "split", "source"]), tmp_path)
+
+
+def test_shared_sources_are_counted_exactly(tmp_path):
+    samples = table(
+        tmp_path,
+        [("1", "a", "train", "x"), ("2", "a", "train", "y"), ("3", "a", "val", "x"), ("4", "a", "val", "x"),
+         ("5", "a", "val", "z"), ("6", "a", "test", "y"), ("7", "a", "test", "w")],
+    )  # fmt: skip
+    message = known_leaks(samples)
+    assert "2 of 3 val images (1 sources), 1 of 2 test images (1 sources) share a source with training" in message
+    assert "data.split=grouped" in message
+
+
+def test_a_split_by_source_is_not_accused(smears, capsys):
+    samples = assign_splits(smears)
+    assert known_leaks(samples) is None
+    check_leaks(samples, "error", "audit")
+    assert capsys.readouterr().err == ""
+
+
+def test_policies(smears, capsys):
+    leaky = assign_splits(smears, "random")
+    check_leaks(leaky, "off", "audit")
+    assert capsys.readouterr().err == ""
+    check_leaks(leaky, "warn", "audit")
+    assert capsys.readouterr().err.startswith("warning: leak: ")
+    with pytest.raises(BloodcellError, match="share a source with training"):
+        check_leaks(leaky, "error", "audit")
+    with pytest.raises(BloodcellError, match=r"data\.leak_check=loud; choose warn, error or off"):
+        check_leaks(leaky, "loud", "audit")
+
+
+def test_the_probe_smells_copies_whose_source_is_unknown(smears, capsys):
+    unknown = replace(smears, table=smears.table.assign(source=""))
+    check_leaks(assign_splits(unknown), "warn", "bloodcell audit data=x")
+    assert "validation images looked at show a cell of a training image" in (said := capsys.readouterr().err)
+    assert "bloodcell audit data=x" in said
+
+
+def test_kept_sources_return_by_identity(class_folders, tmp_path):
+    root = class_folders({"a": 3, "b": 3})
+    samples = read_imagefolder(str(root))
+    sources = samples.table[["path"]].assign(source=["s0", "s0", "s1", "s2", "s3", "s3"])
+    assert not with_kept_sources(samples, tmp_path / "cache").sources_known()
+    keep(samples, sources, tmp_path / "cache")
+    known = with_kept_sources(samples, tmp_path / "cache")
+    assert list(known.table["source"]) == ["s0", "s0", "s1", "s2", "s3", "s3"]
+    changed = root / samples.table["path"][2]
+    changed.write_bytes(changed.read_bytes() + b" ")
+    assert list(with_kept_sources(samples, tmp_path / "cache").table["source"]) == ["s0", "s0", "", "s2", "s3", "s3"]
+
+
+def test_a_given_group_goes_over_the_audit(class_folders, tmp_path):
+    root = class_folders({"a": 2})
+    samples = read_imagefolder(str(root))
+    keep(samples, samples.table[["path"]].assign(source=["s", "s"]), tmp_path)
+    given = replace(samples, table=samples.table.assign(source=["patient1", ""]))
+    assert list(with_kept_sources(given, tmp_path).table["source"]) == ["patient1", "s"]
