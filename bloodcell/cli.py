@@ -59,6 +59,7 @@ def run_verb(verb: str, arguments: list[str]) -> None:
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `one_clear_line` instead of Hydra's own report
     # the job is called by its verb, whether started as train.py, bloodcell or python -m bloodcell
+    _check_flags(arguments)
     many = [flag for flag in ("-m", "--multirun") if flag in arguments]  # Hydra wants flags before overrides
     rest = [argument for argument in arguments if argument not in many]
     sys.argv = [sys.argv[0], *many, *rest, f"hydra.job.name={verb}"]
@@ -85,6 +86,19 @@ def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
     if arguments[0] not in VERBS:
         raise BloodcellError(f"no verb '{arguments[0]}'; {_nearest(arguments[0], VERBS)}")
     return arguments[0], arguments[1:]
+
+
+def _check_flags(arguments: list[str]) -> None:
+    """Refuse a flag that Hydra does not have; choices are written without dashes."""
+    from hydra._internal.utils import get_args_parser
+
+    known = get_args_parser()._option_string_actions
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if flag.startswith("-") and flag not in known:
+            raise BloodcellError(
+                f"no flag '{flag}'; choices are written key=value, e.g. {flag.lstrip('-') or 'model'}=..."
+            )
 
 
 def _resumed_run(verb: str, arguments: list[str]) -> tuple[Path, list[str]] | None:

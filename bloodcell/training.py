@@ -91,6 +91,7 @@ def train(
     config = plain(cfg)
     if not 0 <= config["seed"] < 2**32:
         raise BloodcellError(f"seed={config['seed']}; give a whole number from 0 to {2**32 - 1}")
+    devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
     roots = [Path(config["outputs"]), folder.parent]
     known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
     samples = assign_splits(known, **split_arguments(config["data"]))
@@ -108,7 +109,7 @@ def train(
         )
         started = time.perf_counter()
         try:
-            metrics = _train(config, samples, folder, many, resumed)
+            metrics = _train(config, samples, folder, devices, many, resumed)
         except BaseException as error:
             runs.write_run(
                 folder,
@@ -141,7 +142,9 @@ def _newest_unfinished(roots: list[Path], identity: str, folder: Path) -> tuple[
     return unfinished[0], True
 
 
-def _train(config: dict[str, Any], samples: Samples, folder: Path, many: bool, resumed: bool) -> dict[str, float]:
+def _train(
+    config: dict[str, Any], samples: Samples, folder: Path, devices: dict[str, Any], many: bool, resumed: bool
+) -> dict[str, float]:
     """Check, read, train, evaluate: the recipe."""
     cache = cache_root(config["cache"]["root"])
     with progress("checking images") as report:
@@ -164,9 +167,7 @@ def _train(config: dict[str, Any], samples: Samples, folder: Path, many: bool, r
     classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
     preprocessing = Preprocessing(config["data"]["image_size"])
     classifier = build_classifier(config, samples, classes, preprocessing)
-    trainer_arguments = dict(config["trainer"])
-    devices = device_arguments(*(trainer_arguments.pop(key) for key in ("gpus", "accelerator", "devices")))
-    trainer = build_trainer(config, folder, {**trainer_arguments, **devices}, resumed)
+    trainer = build_trainer(config, folder, devices, resumed)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classes, classifier, device))
     for line in missing_classes(samples, classes):
@@ -208,7 +209,7 @@ def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str
     return Classifier(**parts, classes=classes, preprocessing=preprocessing.as_dict(), loss=loss, seed=config["seed"])
 
 
-def build_trainer(config: dict[str, Any], folder: Path, arguments: dict[str, Any], resumed: bool) -> Any:
+def build_trainer(config: dict[str, Any], folder: Path, devices: dict[str, Any], resumed: bool) -> Any:
     """Build Lightning's Trainer with the configured callbacks and loggers.
 
     Raises:
@@ -223,6 +224,7 @@ def build_trainer(config: dict[str, Any], folder: Path, arguments: dict[str, Any
     from bloodcell.callbacks.tensorboard import TensorBoardReport
     from bloodcell.console import console
 
+    arguments = {**{key: value for key, value in config["trainer"].items() if key != "gpus"}, **devices}
     watched = arguments.pop("enable_progress_bar") and console.is_terminal
     loggers = [_logger(node, folder, resumed) for node in config["logger"].values()]
     callbacks = [

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bloodcell.audit.figures import matched_pair_figure
 from bloodcell.audit.result import Audit
+from bloodcell.data.samples import SPLITS
 
 #: Pairs that are drawn of each kind: enough to believe, few enough to look at.
 PAIRS = 6
@@ -40,8 +41,9 @@ def write_report(audit: Audit, root: Path, file: Path) -> None:
 
 def _counts(audit: Audit) -> list[dict[str, Any]]:
     """Return images and sources of each split and class."""
-    table = audit.samples.assign(source=audit.sources["source"])
-    groups = table.groupby(["split", "label"], sort=False)
+    table = audit.samples.assign(source=audit.sources["source"]).sort_values("label", kind="stable")
+    table["split"] = pd.Categorical(table["split"], [s for s in ("", *SPLITS) if s in set(table["split"])])
+    groups = table.groupby(["split", "label"], sort=True, observed=True)
     return [
         {"split": split or "all", "label": label, "images": len(rows), "sources": rows["source"].nunique()}
         for (split, label), rows in groups
