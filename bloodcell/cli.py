@@ -16,7 +16,7 @@ from bloodcell.errors import BloodcellError
 
 #: Verb -> (module, function that takes the configuration, what it is for). The verb names conf/VERB.yaml.
 VERBS = {
-    "train": ("bloodcell.training", "run", "train a classifier and evaluate it"),
+    "train": ("bloodcell.jobs", "run", "train a classifier and evaluate it"),
     "audit": ("bloodcell.audit.command", "run", "find which images show the same cell, and what leaks between splits"),
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),
 }
@@ -55,7 +55,9 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     register_resolvers()
     if resumed := _resumed_run(verb, arguments):
         run, overrides = resumed
-        import_module(module).resume(run, overrides)
+        from bloodcell.training import resume
+
+        resume(run, overrides)
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `one_clear_line` instead of Hydra's own report
     # the job is called by its verb, whether started as train.py, bloodcell or python -m bloodcell

@@ -1,9 +1,8 @@
-"""Many jobs: one failure does not lose the others, and a table of validation figures ends them."""
+"""The end of a multirun: a table of validation figures, best first."""
 
 from __future__ import annotations
 
 import json
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +10,9 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from bloodcell import runs
-from bloodcell.cli import user_message
 from bloodcell.config import plain
 from bloodcell.console import say
 from bloodcell.files import write_csv
-
-
-def job_of_many(cfg: DictConfig, folder: Path, overrides: list[str], number: int) -> dict[str, float] | None:
-    """Train one job of a multirun; a failure is recorded in its folder and said in one line.
-
-    Args:
-        cfg: The job's configuration.
-        folder: Its folder.
-        overrides: Its part of the command line.
-        number: Its number, from 0.
-
-    Returns:
-        Its metrics; None where it failed.
-    """
-    from bloodcell.training import train
-
-    choices = [item for item in overrides if not item.startswith("hydra.")]
-    say(f"job {number}: {' '.join(choices)}")
-    try:
-        return train(cfg, folder, many=True, overrides=overrides)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
-        message = user_message(error) or f"{type(error).__name__}: {error}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        runs.write_run(folder, status="failed", error=message, overrides=choices)
-        say(f"job {number} failed: {message}")
-        return None
 
 
 class Leaderboard:

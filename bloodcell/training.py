@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from bloodcell import runs
 from bloodcell.audit.keeping import with_kept_sources
-from bloodcell.config import cache_root, check_types, instantiate, plain, select
+from bloodcell.building import build_classifier, build_trainer, feature_store, quiet
+from bloodcell.config import cache_root, check_types, plain
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.readers import load_samples
@@ -23,20 +22,7 @@ from bloodcell.errors import BloodcellError
 from bloodcell.files import write_atomically, write_json
 from bloodcell.leaks import check_leaks
 from bloodcell.machine import device_arguments
-
-
-def run(cfg: DictConfig) -> dict[str, float] | None:
-    """Do one job of Hydra's: a single run, or one of a multirun, where a failure does not stop the others."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    job = HydraConfig.get()
-    folder = Path(job.runtime.output_dir)
-    if job.mode == RunMode.RUN:
-        return train(cfg, folder, overrides=list(job.overrides.task))
-    from bloodcell.leaderboard import job_of_many
-
-    return job_of_many(cfg, folder, list(job.overrides.task), job.job.num)
+from bloodcell.messages import audit_command, end_line, missing_classes, start_line
 
 
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
@@ -162,7 +148,7 @@ def _train(
     from bloodcell.data.transforms import Preprocessing
     from bloodcell.models.classifier import load_checkpoint
 
-    _quiet()
+    quiet()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
     preprocessing = Preprocessing(config["data"]["image_size"])
@@ -194,81 +180,6 @@ def _train(
     return conclude(config, folder, classifier, chosen, samples, tests, store, device, trainer)
 
 
-def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str], preprocessing: Any) -> Any:
-    """Build the LightningModule from plain values."""
-    from bloodcell.models.classifier import Classifier, balanced_weights
-
-    loss = dict(config["loss"])
-    if loss["class_weights"] not in ("none", None, "balanced"):
-        raise BloodcellError(f"loss.class_weights={loss['class_weights']}; choose none or balanced")
-    counts = samples.of_split("train").table["label"].value_counts()
-    weighted = loss["class_weights"] == "balanced"
-    loss["class_weights"] = balanced_weights([int(counts[name]) for name in classes]) if weighted else None
-    parts = select(OmegaConf.create(config), "model", "optimizer", "scheduler", "finetune", "augment")
-    parts["model"]["image_size"] = preprocessing.image_size  # the size that the net is really given
-    return Classifier(**parts, classes=classes, preprocessing=preprocessing.as_dict(), loss=loss, seed=config["seed"])
-
-
-def build_trainer(config: dict[str, Any], folder: Path, devices: dict[str, Any], resumed: bool) -> Any:
-    """Build Lightning's Trainer with the configured callbacks and loggers.
-
-    Raises:
-        BloodcellError: The Trainer refuses an argument.
-    """
-    import pytorch_lightning as pl
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
-
-    from bloodcell.callbacks.atomic import AtomicCheckpointIO
-    from bloodcell.callbacks.history import History
-    from bloodcell.callbacks.progress import EpochProgress
-    from bloodcell.callbacks.tensorboard import TensorBoardReport
-    from bloodcell.console import console
-
-    arguments = {**{key: value for key, value in config["trainer"].items() if key != "gpus"}, **devices}
-    watched = arguments.pop("enable_progress_bar") and console.is_terminal
-    loggers = [_logger(node, folder, resumed) for node in config["logger"].values()]
-    callbacks = [
-        History(folder / "history.csv", say),
-        TensorBoardReport(OmegaConf.to_yaml(config)),
-        *([EpochProgress()] if watched else []),
-        *(_callback(node, folder) for node in config["callbacks"].values()),
-    ]
-    plugins = [AtomicCheckpointIO(), *(arguments.pop("plugins") or [])]
-    try:
-        return pl.Trainer(
-            **arguments,
-            callbacks=callbacks,
-            logger=loggers,
-            plugins=plugins,
-            enable_progress_bar=bool(watched),
-        )
-    except (TypeError, ValueError, MisconfigurationException) as error:
-        raise BloodcellError(f"trainer: {' '.join(str(error).split())}") from error
-
-
-def _callback(node: dict[str, Any], folder: Path) -> Any:
-    """Build one callback; a ModelCheckpoint writes into the run's folder as each epoch is over."""
-    if not node["_target_"].endswith("ModelCheckpoint"):
-        return instantiate(node)
-    return instantiate(
-        node,
-        dirpath=str(folder / "checkpoints"),
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,  # the epoch's schedulers and history are then part of the checkpoint
-    )
-
-
-def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
-    """Build one logger; a resumed TensorBoard log drops what the killed process wrote after its last checkpoint."""
-    from bloodcell.models.classifier import load_checkpoint
-
-    last = folder / "checkpoints" / "last.ckpt"
-    extra = {}
-    if resumed and node["_target_"].endswith("TensorBoardLogger"):
-        extra["purge_step"] = load_checkpoint(last)["epoch"] + 2 if last.is_file() else 0
-    return instantiate(node, save_dir=str(folder), **extra)
-
-
 def stopped_early(checkpoint: dict[str, Any]) -> bool:
     """Say whether early stopping had ended the training that a checkpoint comes from."""
     states = [state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
@@ -279,28 +190,6 @@ def evaluates_test(config: dict[str, Any], many: bool) -> bool:
     """Say whether a run ends with the test part: unless told, a single run does, a fold or one job of many does not."""
     asked = config["evaluate"]["test"]
     return bool(asked) if asked is not None else not many and config["data"]["fold"] is None
-
-
-def feature_store(config: dict[str, Any], cache: Path, classifier: Any, preprocessing: Any) -> Any:
-    """Return the store of features where each image passes the backbone but once; None where it does not.
-
-    Raises:
-        BloodcellError: `features.cache=on`, but training needs the images.
-    """
-    from torch import nn
-
-    from bloodcell.models.features import store_for
-
-    wanted = {True: "on", False: "off"}.get(config["features"]["cache"], config["features"]["cache"])
-    if wanted not in ("auto", "on", "off"):
-        raise BloodcellError(f"features.cache={wanted}; choose auto, on or off")
-    possible = classifier.frozen and isinstance(classifier.augment, nn.Identity)
-    if wanted == "on" and not possible:
-        raise BloodcellError("features.cache=on needs finetune=frozen and augment=none; use features.cache=auto")
-    if wanted == "off" or not possible:
-        return None
-    root = Path(config["features"]["root"] or cache / "features")
-    return store_for(root, classifier.net, preprocessing, config["model"]["head"]["pool"])
 
 
 def _features(
@@ -367,55 +256,3 @@ def _log_hyperparameters(trainer: Any, config: dict[str, Any], metrics: dict[str
         else:
             logger.log_hyperparams(chosen)
         logger.finalize("success")
-
-
-def start_line(samples: Samples, classes: list[str], classifier: Any, device: str) -> str:
-    """Say what is trained on what."""
-    from bloodcell.models.classifier import parameter_counts
-
-    counts = samples.table["split"].value_counts()
-    parts = ", ".join(f"{split} {counts[split]:,}" for split in samples.splits())
-    known = f" from {samples.table['source'].nunique():,} sources" if samples.sources_known() else ", sources unknown"
-    learn, frozen = parameter_counts(classifier)
-    return (
-        f"{len(samples.table):,} images ({parts}){known}; {len(classes)} classes: {', '.join(classes)}\n"
-        f"{classifier.hparams['model']['name']} on {device}: {learn:,} parameters learn, {frozen:,} are frozen"
-    )
-
-
-def missing_classes(samples: Samples, classes: list[str]) -> list[str]:
-    """Say which classes a split lacks: its figures are then not those of all classes."""
-    lacks = {split: sorted(set(classes) - set(samples.of_split(split).table["label"])) for split in samples.splits()}
-    return [f"note: the {split} part has no image of {', '.join(names)}" for split, names in lacks.items() if names]
-
-
-def end_line(metrics: dict[str, float], folder: Path) -> str:
-    """Say what came out, and where it is."""
-    from bloodcell.evaluation.by_source import lines
-
-    return "\n".join(
-        [f"best epoch {metrics['best_epoch']} of {metrics['epochs']}; run folder {folder}", *lines(metrics)]
-    )
-
-
-def audit_command(data: dict[str, Any], samples: Samples) -> str:
-    """Return the command that finds the sources of a run's images."""
-    readers = {"read_kaggle": "kaggle", "read_imagefolder": "imagefolder", "read_table": "table"}
-    name = readers.get(data["reader"]["_target_"].rpartition(".")[2], "synthetic")
-    where = f"data.table={data['table']}" if name == "table" else f"data.root={samples.root}"
-    return f"bloodcell audit data={name} {where}"
-
-
-def _quiet() -> None:
-    """Silence what Lightning says at each start; each line names why it is of no use here."""
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        "The '.*_dataloader' does not have many workers",  # the count follows from the machine
-        "Checkpoint directory .* exists and is not empty",  # a resumed run's own
-        "The number of training batches .* is smaller than the logging interval",  # nothing is logged by step
-        "Found .* module\\(s\\) in eval mode at the start of training",  # a frozen backbone is meant to be
-        "Trying to infer the `batch_size`",
-        "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning 2.6 on torch 2.14
-    ):
-        warnings.filterwarnings("ignore", message=message)

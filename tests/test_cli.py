@@ -149,7 +149,7 @@ def test_an_error_of_the_program_itself_keeps_its_traceback(monkeypatch):
     def broken(cfg):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("bloodcell.training.run", broken)
+    monkeypatch.setattr("bloodcell.jobs.run", broken)
     monkeypatch.setattr(sys, "argv", ["train.py", *QUICK])
     with pytest.raises(ZeroDivisionError):
         cli.main("train")

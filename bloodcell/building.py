@@ -1,0 +1,127 @@
+"""What a training configuration becomes: classifier, trainer, and the store of features."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from bloodcell.config import instantiate, select
+from bloodcell.console import say
+from bloodcell.data.samples import Samples
+from bloodcell.errors import BloodcellError
+
+
+def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str], preprocessing: Any) -> Any:
+    """Build the LightningModule from plain values."""
+    from bloodcell.models.classifier import Classifier, balanced_weights
+
+    loss = dict(config["loss"])
+    if loss["class_weights"] not in ("none", None, "balanced"):
+        raise BloodcellError(f"loss.class_weights={loss['class_weights']}; choose none or balanced")
+    counts = samples.of_split("train").table["label"].value_counts()
+    weighted = loss["class_weights"] == "balanced"
+    loss["class_weights"] = balanced_weights([int(counts[name]) for name in classes]) if weighted else None
+    parts = select(OmegaConf.create(config), "model", "optimizer", "scheduler", "finetune", "augment")
+    parts["model"]["image_size"] = preprocessing.image_size  # the size that the net is really given
+    return Classifier(**parts, classes=classes, preprocessing=preprocessing.as_dict(), loss=loss, seed=config["seed"])
+
+
+def build_trainer(config: dict[str, Any], folder: Path, devices: dict[str, Any], resumed: bool) -> Any:
+    """Build Lightning's Trainer with the configured callbacks and loggers.
+
+    Raises:
+        BloodcellError: The Trainer refuses an argument.
+    """
+    import pytorch_lightning as pl
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    from bloodcell.callbacks.atomic import AtomicCheckpointIO
+    from bloodcell.callbacks.history import History
+    from bloodcell.callbacks.progress import EpochProgress
+    from bloodcell.callbacks.tensorboard import TensorBoardReport
+    from bloodcell.console import console
+
+    arguments = {**{key: value for key, value in config["trainer"].items() if key != "gpus"}, **devices}
+    watched = arguments.pop("enable_progress_bar") and console.is_terminal
+    loggers = [_logger(node, folder, resumed) for node in config["logger"].values()]
+    callbacks = [
+        History(folder / "history.csv", say),
+        TensorBoardReport(OmegaConf.to_yaml(config)),
+        *([EpochProgress()] if watched else []),
+        *(_callback(node, folder) for node in config["callbacks"].values()),
+    ]
+    plugins = [AtomicCheckpointIO(), *(arguments.pop("plugins") or [])]
+    try:
+        return pl.Trainer(
+            **arguments,
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=plugins,
+            enable_progress_bar=bool(watched),
+        )
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise BloodcellError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _callback(node: dict[str, Any], folder: Path) -> Any:
+    """Build one callback; a ModelCheckpoint writes into the run's folder as each epoch is over."""
+    if not node["_target_"].endswith("ModelCheckpoint"):
+        return instantiate(node)
+    return instantiate(
+        node,
+        dirpath=str(folder / "checkpoints"),
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,  # the epoch's schedulers and history are then part of the checkpoint
+    )
+
+
+def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
+    """Build one logger; a resumed TensorBoard log drops what the killed process wrote after its last checkpoint."""
+    from bloodcell.models.classifier import load_checkpoint
+
+    last = folder / "checkpoints" / "last.ckpt"
+    extra = {}
+    if resumed and node["_target_"].endswith("TensorBoardLogger"):
+        extra["purge_step"] = load_checkpoint(last)["epoch"] + 2 if last.is_file() else 0
+    return instantiate(node, save_dir=str(folder), **extra)
+
+
+def feature_store(config: dict[str, Any], cache: Path, classifier: Any, preprocessing: Any) -> Any:
+    """Return the store of features where each image passes the backbone but once; None where it does not.
+
+    Raises:
+        BloodcellError: `features.cache=on`, but training needs the images.
+    """
+    from torch import nn
+
+    from bloodcell.models.features import store_for
+
+    wanted = {True: "on", False: "off"}.get(config["features"]["cache"], config["features"]["cache"])
+    if wanted not in ("auto", "on", "off"):
+        raise BloodcellError(f"features.cache={wanted}; choose auto, on or off")
+    possible = classifier.frozen and isinstance(classifier.augment, nn.Identity)
+    if wanted == "on" and not possible:
+        raise BloodcellError("features.cache=on needs finetune=frozen and augment=none; use features.cache=auto")
+    if wanted == "off" or not possible:
+        return None
+    root = Path(config["features"]["root"] or cache / "features")
+    return store_for(root, classifier.net, preprocessing, config["model"]["head"]["pool"])
+
+
+def quiet() -> None:
+    """Silence what Lightning says at each start; each line names why it is of no use here."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        "The '.*_dataloader' does not have many workers",  # the count follows from the machine
+        "Checkpoint directory .* exists and is not empty",  # a resumed run's own
+        "The number of training batches .* is smaller than the logging interval",  # nothing is logged by step
+        "Found .* module\\(s\\) in eval mode at the start of training",  # a frozen backbone is meant to be
+        "Trying to infer the `batch_size`",
+        "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning 2.6 on torch 2.14
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,50 @@
+"""Hydra's jobs: a single run, or one of many, where a failure does not lose the others."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from bloodcell import runs
+from bloodcell.cli import user_message
+from bloodcell.console import say
+from bloodcell.training import train
+
+
+def run(cfg: DictConfig) -> dict[str, float] | None:
+    """Do one job of Hydra's: a single run, or one of a multirun, where a failure does not stop the others."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    job = HydraConfig.get()
+    folder = Path(job.runtime.output_dir)
+    if job.mode == RunMode.RUN:
+        return train(cfg, folder, overrides=list(job.overrides.task))
+    return job_of_many(cfg, folder, list(job.overrides.task), job.job.num)
+
+
+def job_of_many(cfg: DictConfig, folder: Path, overrides: list[str], number: int) -> dict[str, float] | None:
+    """Train one job of a multirun; a failure is recorded in its folder and said in one line.
+
+    Args:
+        cfg: The job's configuration.
+        folder: Its folder.
+        overrides: Its part of the command line.
+        number: Its number, from 0.
+
+    Returns:
+        Its metrics; None where it failed.
+    """
+    choices = [item for item in overrides if not item.startswith("hydra.")]
+    say(f"job {number}: {' '.join(choices)}")
+    try:
+        return train(cfg, folder, many=True, overrides=overrides)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
+        message = user_message(error) or f"{type(error).__name__}: {error}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        runs.write_run(folder, status="failed", error=message, overrides=choices)
+        say(f"job {number} failed: {message}")
+        return None
