@@ -19,9 +19,9 @@ from bloodcell.data.images import EXTENSIONS
 from bloodcell.errors import BloodcellError
 
 #: Inliers of strong and of weak evidence. Null: 67,161 pairs of a photograph and another's mirror image, which
-#: no slide can show: at most 7. A copy of a photograph has 60 and more.
+#: no slide can show: at most 7, with 300 key points. The copies in the Kaggle set have 45 and more.
 STRONG, WEAK = 16, 10
-#: Inliers of two photographs with overlapping fields. Null as above with rigid maps only: at most 6.
+#: Inliers of two photographs with overlapping fields. The null above, of any affine map, has at most 7.
 OVERLAP = 9
 #: Photographs, or their mirror images, that are compared with each image: of n photographs this many, and where they
 #: are few, whose words are too few to vote well, `FEW` / n.
