@@ -13,6 +13,7 @@ from bloodcell.config import instantiate, select
 from bloodcell.console import say
 from bloodcell.data.samples import Samples
 from bloodcell.errors import BloodcellError
+from bloodcell.machine import has_bf16, has_cuda
 
 
 def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str], preprocessing: Any) -> Any:
@@ -30,7 +31,9 @@ def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str
     return Classifier(**parts, classes=classes, preprocessing=preprocessing.as_dict(), loss=loss, seed=config["seed"])
 
 
-def build_trainer(config: dict[str, Any], folder: Path, devices: dict[str, Any], resumed: bool) -> Any:
+def build_trainer(
+    config: dict[str, Any], folder: Path, devices: dict[str, Any], resumed: bool, frozen: bool = False
+) -> Any:
     """Build Lightning's Trainer with the configured callbacks and loggers.
 
     Raises:
@@ -46,6 +49,8 @@ def build_trainer(config: dict[str, Any], folder: Path, devices: dict[str, Any],
     from bloodcell.console import console
 
     arguments = {**{key: value for key, value in config["trainer"].items() if key != "gpus"}, **devices}
+    on_gpu = devices["accelerator"] in ("gpu", "cuda") or (devices["accelerator"] == "auto" and has_cuda())
+    arguments["precision"] = precision(arguments["precision"], frozen, "cuda" if on_gpu else "cpu")
     watched = arguments.pop("enable_progress_bar") and console.is_terminal
     loggers = [_logger(node, folder, resumed) for node in config["logger"].values()]
     callbacks = [
@@ -90,26 +95,42 @@ def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
     return instantiate(node, save_dir=str(folder), **extra)
 
 
-def feature_store(config: dict[str, Any], cache: Path, classifier: Any, preprocessing: Any) -> Any:
-    """Return the store of features where each image passes the backbone but once; None where it does not.
+def build_extractor(config: dict[str, Any], cache: Path, classifier: Any, preprocessing: Any, device: str) -> Any:
+    """Return what passes images through the backbone; it keeps the features where each image passes but once.
 
     Raises:
-        BloodcellError: `features.cache=on`, but training needs the images.
+        BloodcellError: A choice of the group `features` is unknown, or training excludes it.
     """
-    from torch import nn
+    from bloodcell.models.features import Extractor
 
-    from bloodcell.models.features import store_for
-
-    wanted = {True: "on", False: "off"}.get(config["features"]["cache"], config["features"]["cache"])
+    features = config["features"]
+    wanted = {True: "on", False: "off"}.get(features["cache"], features["cache"])
     if wanted not in ("auto", "on", "off"):
         raise BloodcellError(f"features.cache={wanted}; choose auto, on or off")
-    possible = classifier.frozen and isinstance(classifier.augment, nn.Identity)
+    views = features.get("views", 0)
+    if not isinstance(views, int) or views < 0:
+        raise BloodcellError(f"features.views={views}; give the number of fixed views, or 0")
+    augmented = config.get("augment", {}).get("name", "none") != "none"
+    if views and (not classifier.frozen or not augmented or wanted == "off"):
+        raise BloodcellError("features.views needs finetune=frozen, an augmentation, e.g. augment=light, and the cache")
+    possible = classifier.frozen and (not augmented or views > 0)
     if wanted == "on" and not possible:
-        raise BloodcellError("features.cache=on needs finetune=frozen and augment=none; use features.cache=auto")
-    if wanted == "off" or not possible:
-        return None
-    root = Path(config["features"]["root"] or cache / "features")
-    return store_for(root, classifier.net, preprocessing, config["model"]["head"]["pool"])
+        raise BloodcellError(
+            "features.cache=on needs finetune=frozen, and augment=none or features.views; use features.cache=auto"
+        )
+    keeps = possible and wanted != "off"
+    root = Path(features["root"] or cache / "features") if keeps else None
+    workers = config["data"].get("workers", config.get("workers"))
+    return Extractor(
+        classifier.net, preprocessing, root, device, workers, features["backend"], features["precision"]
+    )  # fmt: skip
+
+
+def precision(asked: Any, frozen: bool, device: str) -> Any:
+    """Return Lightning's precision: bf16 steps where the whole net learns and the device multiplies bf16 itself."""
+    if asked != "auto":
+        return asked
+    return "bf16-mixed" if not frozen and has_bf16(device) else "32-true"
 
 
 def quiet() -> None:

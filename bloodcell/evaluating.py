@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from bloodcell import runs
 from bloodcell.audit.keeping import with_kept_sources
+from bloodcell.building import build_extractor
 from bloodcell.config import cache_root, check_types, plain
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
@@ -47,6 +48,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
+    from bloodcell.data.transforms import Preprocessing
     from bloodcell.models.classifier import load_classifier
 
     config = plain(cfg)
@@ -66,7 +68,9 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     policy = config["data"].get("on_bad_image") or "error"
     samples = without_bad(samples, bad, policy, folder / "bad_images.csv")
 
-    predictions = predict_splits(classifier, samples, splits, None, device, config["workers"], config["batch_size"])
+    preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
+    extractor = build_extractor(config, cache, classifier, preprocessing, device)
+    predictions = predict_splits(extractor, classifier.classes, samples, splits)
     record_test_reads(cache, samples, splits, checkpoint)
     metrics = write_evaluation(predictions, folder, config["figures"], trained_on)
     write_json(metrics, folder / "metrics.json")
@@ -129,34 +133,19 @@ def check_labels(samples: Samples, classes: list[str]) -> None:
         )
 
 
-def predict_splits(
-    classifier: Any,
-    samples: Samples,
-    splits: list[str],
-    store: Any = None,
-    device: str = "cpu",
-    workers: int | None = None,
-    batch_size: int = 64,
-) -> pd.DataFrame:
+def predict_splits(extractor: Any, classes: list[str], samples: Samples, splits: list[str]) -> pd.DataFrame:
     """Return the predictions table of some splits.
 
     Args:
-        classifier: The classifier.
+        extractor: The `Extractor` of the classifier's net.
+        classes: The classifier's classes.
         samples: The samples.
         splits: Which of them.
-        store: Features that are kept; None: none are.
-        device: Where to compute.
-        workers: Processes that decode; None: as the machine has cores.
-        batch_size: Images at once.
     """
-    from bloodcell.data.transforms import Preprocessing
-    from bloodcell.models.features import features_of, probabilities_of
-
     part = samples.of_split(*splits)
-    preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
     with progress("predicting") as report:
-        features = features_of(classifier.net, part, preprocessing, store, device, batch_size, workers, report)
-    return predictions_table(part.table, classifier.classes, probabilities_of(classifier.net, features))
+        probabilities = extractor.probabilities(part, report)
+    return predictions_table(part.table, classes, probabilities)
 
 
 def record_test_reads(cache: Path, samples: Samples, splits: list[str], by: Path) -> None:

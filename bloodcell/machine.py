@@ -30,6 +30,40 @@ def _cgroup_limit() -> int | None:
     return max(1, round(int(quota) / int(period))) if quota not in ("max", "-1") else None
 
 
+def available_memory() -> int:
+    """Return how many bytes this process may still take without swapping, containers' limits included."""
+    from pathlib import Path
+
+    free: list[int] = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+        folder = Path("/sys/fs/cgroup")
+        free += [int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())]
+    except (OSError, ValueError):  # no Linux, no control group, or no limit in it
+        pass
+    if not free and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
+    return max(0, min(free, default=4 * 2**30))
+
+
+def has_cuda() -> bool:
+    """Say whether torch can use a CUDA device."""
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def has_bf16(device: str) -> bool:
+    """Say whether a device multiplies bfloat16 in hardware; elsewhere it is emulated and slower than float32."""
+    import torch
+
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, and absent on some builds
+    return device == "cpu" and any(getattr(torch.cpu, test, lambda: False)() for test in tests)
+
+
 def device_arguments(gpus: Any, accelerator: str | None, devices: Any) -> dict[str, Any]:
     """Translate `trainer.gpus` into the accelerator and devices of Lightning's Trainer.
 

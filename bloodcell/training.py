@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bloodcell import runs
 from bloodcell.audit.keeping import with_kept_sources
-from bloodcell.building import build_classifier, build_trainer, feature_store, quiet
+from bloodcell.building import build_classifier, build_extractor, build_trainer, quiet
 from bloodcell.config import cache_root, check_types, plain
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
@@ -21,7 +21,7 @@ from bloodcell.data.splits import assign_splits, require_classes, split_argument
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_atomically, write_json
 from bloodcell.leaks import check_leaks
-from bloodcell.machine import device_arguments
+from bloodcell.machine import available_memory, device_arguments
 from bloodcell.messages import audit_command, end_line, missing_classes, start_line
 
 
@@ -153,19 +153,18 @@ def _train(
     classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
     preprocessing = Preprocessing(config["data"]["image_size"])
     classifier = build_classifier(config, samples, classes, preprocessing)
-    trainer = build_trainer(config, folder, devices, resumed)
+    trainer = build_trainer(config, folder, devices, resumed, classifier.frozen)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classes, classifier, device))
     for line in missing_classes(samples, classes):
         say(line)
 
     tests = evaluates_test(config, many)
-    store = feature_store(config, cache, classifier, preprocessing)
+    extractor = build_extractor(config, cache, classifier, preprocessing, device)
     used = samples if tests else samples.of_split("train", "val")
-    data = BloodCellDataModule(
-        used, classes, preprocessing, config["data"]["batch_size"], config["data"]["workers"], config["seed"],
-        features=store and _features(classifier, used, preprocessing, store, device, config),
-    )  # fmt: skip
+    rows, views = training_rows(config, classifier, used, extractor)
+    loading = {name: config["data"][name] for name in ("batch_size", "workers")}
+    data = BloodCellDataModule(used, classes, preprocessing, **loading, seed=config["seed"], rows=rows, views=views)
     last, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
     if not (resumed and last.is_file() and stopped_early(load_checkpoint(last))):
         ckpt_path = str(last) if resumed and last.is_file() else None
@@ -177,7 +176,8 @@ def _train(
     chosen = load_checkpoint(best if best.is_file() else last)
     classifier.load_state_dict(chosen["state_dict"])
 
-    return conclude(config, folder, classifier, chosen, samples, tests, store, device, trainer)
+    extractor = build_extractor(config, cache, classifier, preprocessing, device)  # of the weights that were chosen
+    return conclude(config, folder, classifier, chosen, samples, tests, extractor, trainer)
 
 
 def stopped_early(checkpoint: dict[str, Any]) -> bool:
@@ -192,21 +192,48 @@ def evaluates_test(config: dict[str, Any], many: bool) -> bool:
     return bool(asked) if asked is not None else not many and config["data"]["fold"] is None
 
 
-def _features(
-    classifier: Any, samples: Samples, preprocessing: Any, store: Any, device: str, config: dict[str, Any]
-) -> Any:
-    from bloodcell.models.features import features_of
+def training_rows(config: dict[str, Any], classifier: Any, samples: Samples, extractor: Any) -> tuple[Any, int]:
+    """Return what training slices its batches from, and how many fixed views of each training image are in it.
+
+    Features where the backbone is frozen and the images stay the same; else the decoded images where they fit into
+    memory; else None, and each epoch decodes them.
+    """
+    if extractor.root is not None:
+        return feature_rows(config["features"]["views"], classifier, samples, extractor)
+    if not decoded_images_fit(config["data"]["in_memory"], len(samples.table), extractor.preprocessing.image_size):
+        return None, 0
+    import torch
+
+    from bloodcell.data.decoding import decode_all
+
+    with progress("decoding") as report:
+        images = decode_all(samples.paths(), extractor.preprocessing, extractor.threads, report)
+    return torch.from_numpy(images), 0
+
+
+def feature_rows(views: int, classifier: Any, samples: Samples, extractor: Any) -> tuple[Any, int]:
+    """Return the features of the samples, then those of each fixed view of the training samples; and their number."""
+    from bloodcell.models.features import View, in_memory
 
     with progress("features") as report:
-        return features_of(
-            classifier.net,
-            samples,
-            preprocessing,
-            store,
-            device,
-            workers=config["data"]["workers"],
-            progress=report,
-        )
+        rows = extractor.features(samples, report)
+    train = samples.of_split("train")
+    others = []
+    for number in range(views):
+        with progress(f"features of view {number + 1}/{views}") as report:
+            others.append(extractor.features(train, report, View(classifier.augment, number)))
+    return in_memory(rows.followed_by(others) if others else rows), views
+
+
+def decoded_images_fit(wanted: Any, images: int, size: int) -> bool:
+    """Say whether training keeps all decoded images in memory: as asked for, or where they take a quarter of it.
+
+    Raises:
+        BloodcellError: `data.in_memory` is neither true, false nor auto.
+    """
+    if wanted not in (True, False, "auto"):
+        raise BloodcellError(f"data.in_memory={wanted}; choose auto, true or false")
+    return bool(wanted) if wanted != "auto" else images * size * size * 3 <= available_memory() // 4
 
 
 def conclude(
@@ -216,8 +243,7 @@ def conclude(
     chosen: dict[str, Any],
     samples: Samples,
     tests: bool,
-    store: Any,
-    device: str,
+    extractor: Any,
     trainer: Any,
 ) -> dict[str, float]:
     """Evaluate the chosen weights and write all that a run leaves."""
@@ -225,7 +251,7 @@ def conclude(
     from bloodcell.evaluation.outputs import write_evaluation
 
     splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
-    predictions = predict_splits(classifier, samples, splits, store, device, config["data"]["workers"])
+    predictions = predict_splits(extractor, classifier.classes, samples, splits)
     record_test_reads(cache_root(config["cache"]["root"]), samples, splits, folder)
     history = pd.read_csv(folder / "history.csv")
     trained_on = frozenset(samples.of_split("train").table["source"])

@@ -14,7 +14,7 @@ from bloodcell.audit.result import Audit
 from bloodcell.errors import BloodcellError
 
 #: Changes when the same files would give another outcome; part of the key under which results are kept.
-METHOD = 1
+METHOD = 2
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -18,6 +18,7 @@ from bloodcell.audit.nuclei import Cells, compare_cells
 from bloodcell.audit.originals import all_descriptors
 from bloodcell.audit.words import Index, Vocabulary, strongest
 from bloodcell.audit.workers import parallel
+from bloodcell.data.samples import identities
 
 #: Candidates that are compared with each image, mirror images included.
 CANDIDATES = 10
@@ -71,7 +72,7 @@ class Gallery:
     """
 
     def __init__(self, paths: Sequence[Path], kept: Path, progress: state.Progress) -> None:
-        keys = [state.identity(path) for path in paths]
+        keys = identities(paths)
 
         def compute(items: range) -> Record:
             return np.concatenate(parallel(extract, [paths[item] for item in items]))
@@ -139,8 +140,9 @@ def group(paths: Sequence[Path], kept: Path, progress: state.Progress) -> Groups
 
 def components(images: int, edges: Array) -> Array:
     """Return the group of each image, int (n,), from verified pairs."""
-    supports = (edges["cells"] == Cells.SAME) | (edges["inliers"] >= PLENTY)
-    opposes = (edges["cells"] == Cells.DIFFERENT) & ~supports
+    neighbours = edges["cells"] == Cells.NEIGHBOURS
+    supports = (edges["cells"] == Cells.SAME) | ((edges["inliers"] >= PLENTY) & ~neighbours)
+    opposes = neighbours | ((edges["cells"] == Cells.DIFFERENT) & ~supports)
     used = (supports | opposes) & (edges["inliers"] >= LEAST)
     kept, supports = edges[used], supports[used]
     return agreeing_components(images, kept["first"], kept["second"], kept["inliers"], supports, CERTAIN)

@@ -21,13 +21,21 @@ _FILL = 16  # black fill of shifted and rotated copies, with JPEG noise
 _STAIN = 45  # least excess of blue over green in a stained nucleus; red cells and background stay below 20
 _LEAST_AREA = 12  # map pixels, 0.25 % of a 320 x 240 field: smaller spots are dirt
 _MINOR = 0.3  # a spot below this part of the largest nucleus is a platelet or a sliver at the border
+_CENTRED = 0.1  # a crop is made around a nucleus that lies this near its centre, in sides of the crop
+_APART = 0.15  # least distance of two such nuclei, in sides: lobes of one nucleus lie closer, neighbouring cells do not
+_UNTURNED = 0.03  # largest entry by which the map between two crops of one photograph differs from a shift
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Cells(IntEnum):
-    """What the nuclei say of two aligned images."""
+    """What the nuclei say of two aligned images.
 
+    NEIGHBOURS are two crops of one photograph, each made around another of its cells: both cells can be in both
+    crops, but the label of a crop means the one in its centre.
+    """
+
+    NEIGHBOURS = -2
     DIFFERENT = -1
     UNKNOWN = 0
     SAME = 1
@@ -61,9 +69,12 @@ def compare_cells(first: Array, second: Array, matrix: Array) -> Cells:
         matrix: Affine map of the first image's working coordinates to the second's, float (2, 3).
 
     Returns:
-        SAME where nuclei coincide (Dice coefficient at least 0.5), DIFFERENT where one image shows a nucleus
-        at a place where the other shows none (below 0.25), else UNKNOWN.
+        NEIGHBOURS where a mere shift puts the central nucleus of one beside that of the other, SAME where nuclei
+        coincide (Dice coefficient at least 0.5), DIFFERENT where one image shows a nucleus at a place where the
+        other shows none (below 0.25), else UNKNOWN.
     """
+    if _neighbours(first, second, matrix):
+        return Cells.NEIGHBOURS
     scaled = np.asarray(matrix, np.float64).copy()
     # Pixel centres: x_full = MAP_SCALE * (x_map + 0.5) - 0.5 on both sides.
     centre = (MAP_SCALE - 1) / 2
@@ -79,6 +90,29 @@ def compare_cells(first: Array, second: Array, matrix: Array) -> Cells:
     if dice >= 0.5 and min(areas) >= least / 2:
         return Cells.SAME
     return Cells.DIFFERENT if dice < 0.25 else Cells.UNKNOWN
+
+
+def _neighbours(first: Array, second: Array, matrix: Array) -> bool:
+    """Return whether two crops of one photograph are each centred on another nucleus."""
+    if np.abs(matrix[:, :2] - np.eye(2)).max() > _UNTURNED:
+        return False
+    a, b = _central(first), _central(second)
+    if a is None or b is None:
+        return False
+    apart = np.linalg.norm(a + matrix[:, 2] / MAP_SCALE - b)
+    return bool(apart >= _APART * max(second.shape))
+
+
+def _central(places: Array) -> Array | None:
+    """Return the centroid (x, y) of the nucleus in the centre of a map, in its pixels; None where there is none."""
+    count, _, _, centroids = cv2.connectedComponentsWithStats((places == NUCLEUS).astype(np.uint8))
+    rows, columns = np.nonzero(places != OUTSIDE)
+    if count == 1 or not len(rows):
+        return None
+    side = max(rows.max() + 1, columns.max() + 1)
+    away = np.linalg.norm(centroids[1:] - [columns.max() / 2, rows.max() / 2], axis=1)
+    nearest = int(away.argmin())
+    return np.asarray(centroids[nearest + 1]) if away[nearest] <= _CENTRED * side else None
 
 
 def _fill(picture: Array) -> Array:

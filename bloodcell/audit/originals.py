@@ -16,12 +16,13 @@ from bloodcell.audit.nuclei import Cells, compare_cells
 from bloodcell.audit.words import Index, Vocabulary, strongest
 from bloodcell.audit.workers import parallel
 from bloodcell.data.images import EXTENSIONS
+from bloodcell.data.samples import identities
 from bloodcell.errors import BloodcellError
 
 #: Inliers of strong and of weak evidence. Null: 67,161 pairs of a photograph and another's mirror image, which
-#: no slide can show: at most 7, with 300 key points. The copies in the Kaggle set have 45 and more.
+#: no slide can show: at most 5 (tests/benchmarks/audit_null.py). The copies in the Kaggle set have 45 and more.
 STRONG, WEAK = 16, 10
-#: Inliers of two photographs with overlapping fields. The null above, of any affine map, has at most 7.
+#: Inliers of two photographs with overlapping fields. The null above has none by a rigid map.
 OVERLAP = 9
 #: Photographs, or their mirror images, that are compared with each image: of n photographs this many, and where they
 #: are few, whose words are too few to vote well, `FEW` / n.
@@ -68,7 +69,7 @@ def read_photographs(folder: Path, kept: Path, progress: state.Progress) -> Phot
         BloodcellError: The folder holds no photograph that can be read.
     """
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
-    keys = [state.identity(path) for path in paths]
+    keys = identities(paths)
     parts = state.chunks(kept, "originals", keys, lambda items: _extract(paths, items), progress, "originals")
     records = np.concatenate([np.zeros(0, RECORD), *parts])
     usable = records["count"] > 0
@@ -84,7 +85,7 @@ def read_photographs(folder: Path, kept: Path, progress: state.Progress) -> Phot
 
 def match(photographs: Photographs, paths: Sequence[Path], kept: Path, progress: state.Progress) -> Array:
     """Find the photograph of each image: `MATCH` records, shape (len(paths),)."""
-    keys = [f"{state.identity(path)} {photographs.key}" for path in paths]
+    keys = [f"{name} {photographs.key}" for name in identities(paths)]
 
     def compute(items: range) -> Array:
         records = _extract(paths, items)

@@ -18,15 +18,6 @@ Progress = Callable[[int, int, str], None]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def identity(path: Path) -> str:
-    """Return what a file is known by: path, size and time of its last change."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return f"{path} absent"
-    return f"{path} {stat.st_size} {stat.st_mtime_ns}"
-
-
 def digest(*parts: object) -> str:
     """Return a short name for anything whose `repr` is stable."""
     return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()

@@ -56,34 +56,44 @@ class Augment(nn.Module):
         self.rotation, self.flip, self.scale, self.shift = rotation, flip, scale, shift
         self.brightness, self.contrast = brightness, contrast
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return float images (N, 3, H, W) of 0 to 1 from uint8 images of 0 to 255 or float ones of 0 to 1."""
+    def as_dict(self) -> dict[str, float]:
+        """Return the plain values that make this augmentation what it is."""
+        names = ("rotation", "flip", "scale", "shift", "brightness", "contrast")
+        return {name: getattr(self, name) for name in names}
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return float images (N, 3, H, W) of 0 to 1 from uint8 images of 0 to 255 or float ones of 0 to 1.
+
+        Args:
+            images: The images.
+            generator: Where the random numbers come from; None: torch's global one.
+        """
         if not images.is_floating_point():
             images = images.float() / 255
-        grid = nn.functional.affine_grid(self._matrices(images), list(images.shape), align_corners=False)
+        grid = nn.functional.affine_grid(self._matrices(images, generator), list(images.shape), align_corners=False)
         images = nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-        return self._light(images)
+        return self._light(images, generator)
 
-    def _matrices(self, images: Tensor) -> Tensor:
+    def _matrices(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw (N, 2, 3) maps from output to input positions, in units of half the image's sides."""
         count, device = len(images), images.device
-        angle = _uniform(count, math.radians(self.rotation), device)
-        zoom = 1 / (1 + _uniform(count, self.scale, device))
-        mirror = 1 - 2 * (torch.rand(count, device=device) < 0.5).float() * float(self.flip)
+        angle = _uniform(count, math.radians(self.rotation), device, generator)
+        zoom = 1 / (1 + _uniform(count, self.scale, device, generator))
+        mirror = 1 - 2 * (torch.rand(count, device=device, generator=generator) < 0.5).float() * float(self.flip)
         ratio = images.shape[3] / images.shape[2]
         cos, sin = angle.cos() * zoom, angle.sin() * zoom
-        shift_x, shift_y = (2 * _uniform(count, self.shift, device) for _ in range(2))
+        shift_x, shift_y = (2 * _uniform(count, self.shift, device, generator) for _ in range(2))
         rows = [cos * mirror, -sin / ratio * mirror, shift_x, sin * ratio, cos, shift_y]
         return torch.stack(rows, dim=1).view(count, 2, 3)
 
-    def _light(self, images: Tensor) -> Tensor:
+    def _light(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         shape = (len(images), 1, 1, 1)
-        bright = 1 + _uniform(len(images), self.brightness, images.device).view(shape)
-        contrast = 1 + _uniform(len(images), self.contrast, images.device).view(shape)
+        bright = 1 + _uniform(len(images), self.brightness, images.device, generator).view(shape)
+        contrast = 1 + _uniform(len(images), self.contrast, images.device, generator).view(shape)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         return (((images - mean) * contrast + mean) * bright).clamp(0, 1)
 
 
-def _uniform(count: int, limit: float, device: torch.device) -> Tensor:
+def _uniform(count: int, limit: float, device: torch.device, generator: torch.Generator | None) -> Tensor:
     """Draw (count,) numbers uniform in plus or minus `limit`."""
-    return (2 * torch.rand(count, device=device) - 1) * limit
+    return (2 * torch.rand(count, device=device, generator=generator) - 1) * limit

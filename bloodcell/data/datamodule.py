@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from bloodcell.data.loading import EpochShuffle, image_loader, tensor_loader
+from bloodcell.data.loading import EpochShuffle, RowsDataset, image_loader, rows_loader
 from bloodcell.data.samples import Samples
 from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
 
+#: Rows of features that are evaluated at once; the result does not depend on it.
+EVALUATED = 2048
+
 
 class BloodCellDataModule(pl.LightningDataModule):
-    """Wraps a samples table with splits: batches of images, or of features where those are given.
+    """Wraps a samples table with splits: batches of images, or of rows where those are given.
 
     Args:
         samples: The samples, each with a split.
@@ -24,7 +28,9 @@ class BloodCellDataModule(pl.LightningDataModule):
         batch_size: Images in a batch, 1 or more.
         workers: Processes that decode; None: found from the machine.
         seed: Of the shuffling.
-        features: Pooled features (N, C) in the order of the samples; None: images are decoded.
+        rows: Pooled features (M, C), or decoded images uint8 (M, H, W, 3): first those of the samples in their
+            order, then, for each view, those of the training samples. None: images are decoded in each epoch.
+        views: Fixed views of each training sample among the rows; 0: training takes the samples' own rows.
     """
 
     def __init__(
@@ -35,7 +41,8 @@ class BloodCellDataModule(pl.LightningDataModule):
         batch_size: int = 32,
         workers: int | None = None,
         seed: int = 0,
-        features: Tensor | None = None,
+        rows: Any = None,
+        views: int = 0,
     ) -> None:
         super().__init__()
         if not isinstance(batch_size, int) or batch_size < 1:
@@ -43,7 +50,7 @@ class BloodCellDataModule(pl.LightningDataModule):
         if workers is not None and (not isinstance(workers, int) or workers < 0):
             raise BloodcellError(f"data.workers={workers}; give 0 or more, or null")
         self.samples, self.classes, self.preprocessing = samples, classes, preprocessing
-        self.batch_size, self.workers, self.seed, self.features = batch_size, workers, seed, features
+        self.batch_size, self.workers, self.seed, self.rows, self.views = batch_size, workers, seed, rows, views
 
     def labels(self, samples: Samples) -> Tensor:
         """Return each row's class number, int64 (N,), by name.
@@ -68,7 +75,10 @@ class BloodCellDataModule(pl.LightningDataModule):
     def _batches(self, split: str, sampler: EpochShuffle | None) -> Any:
         part = self.samples.of_split(split)
         labels = self.labels(part)
-        if self.features is not None:
-            rows = torch.from_numpy((self.samples.table["split"] == split).to_numpy(copy=True))
-            return tensor_loader(self.features[rows], labels, self.batch_size, sampler)
+        if self.rows is not None:
+            where = torch.from_numpy(np.flatnonzero(self.samples.table["split"] == split))[None]
+            if split == "train" and self.views:
+                where = len(self.samples.table) + torch.arange(self.views * len(labels)).view(self.views, -1)
+            batch_size = self.batch_size if split == "train" or self.rows.ndim > 2 else max(self.batch_size, EVALUATED)
+            return rows_loader(RowsDataset(self.rows, where, labels, sampler), batch_size)
         return image_loader(part.files(), self.preprocessing, self.batch_size, self.workers, labels, sampler)

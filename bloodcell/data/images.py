@@ -14,6 +14,11 @@ from bloodcell.errors import BloodcellError
 #: Endings that count as images, in lower case.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
+# Pillow warns of slightly odd metadata and of large sizes, which have their own limit below. Once and for all:
+# `catch_warnings` around each image is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 #: Largest image that is decoded: 100 megapixels, some 300 MB as RGB. Larger headers are refused undecoded.
 MAX_PIXELS = 100_000_000
 
@@ -43,14 +48,11 @@ def read_image(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
     if not path.is_file():
         raise ImageError("not a regular file")
     try:
-        # Pillow warns of slightly odd metadata and of large sizes; the size has its own limit below.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ImageError(f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}")
-                image.load()
-                return np.array(to_rgb(image))  # a copy: torch wants writable memory
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}")
+            image.load()
+            return np.array(to_rgb(image))  # a copy: torch wants writable memory
     except ImageError:
         raise
     except UnidentifiedImageError as error:

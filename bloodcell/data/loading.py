@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bloodcell.data.transforms import Preprocessing
 from bloodcell.machine import cpu_count
@@ -98,10 +98,34 @@ class EpochBatches(Sampler[Tensor]):
         yield from torch.split(order, self.batch_size)
 
 
-def tensor_loader(inputs: Tensor, labels: Tensor, batch_size: int, sampler: EpochShuffle | None) -> DataLoader[Any]:
-    """Return a loader of (inputs, labels) sliced from tensors in memory: (N, ...) and int64 (N,)."""
-    batches = EpochBatches(sampler, len(labels), batch_size)
-    return DataLoader(TensorDataset(inputs, labels), sampler=batches, batch_size=None, generator=_own_generator())
+class RowsDataset(Dataset[Any]):
+    """Rows that are sliced a batch at a time: `dataset[positions]` is (inputs, labels).
+
+    Args:
+        inputs: What positions can index: pooled features, in memory or on disk, or uint8 (M, H, W, 3) images.
+        where: The row of each item, int64 (views, N): in epoch e the items are those of view e modulo views.
+        labels: int64 (N,).
+        order: The sampler, which knows the epoch; None: the first view always.
+    """
+
+    def __init__(self, inputs: Any, where: Tensor, labels: Tensor, order: EpochShuffle | None = None) -> None:
+        self.inputs, self.where, self.labels, self.order = inputs, where, labels, order
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self.labels)
+
+    def __getitem__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the batch at some positions, int64 (n,); images as (n, 3, H, W) in channels-last memory."""
+        view = self.order.epoch % len(self.where) if self.order is not None else 0
+        inputs: Tensor = self.inputs[self.where[view][positions]]
+        return inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs, self.labels[positions]
+
+
+def rows_loader(dataset: RowsDataset, batch_size: int) -> DataLoader[Any]:
+    """Return a loader of (inputs, labels), each batch one slice of the rows."""
+    batches = EpochBatches(dataset.order, len(dataset), batch_size)
+    return DataLoader(dataset, sampler=batches, batch_size=None, generator=_own_generator())
 
 
 def _own_generator() -> torch.Generator:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,11 @@ class Samples:
     def files(self) -> list[Path]:
         """Return the full path of each row's image."""
         return [self.root / path for path in self.table["path"]]
+
+    def paths(self) -> list[str]:
+        """Return the full path of each row's image as text, which takes less memory than `files`."""
+        root = os.path.abspath(self.root)  # noqa: PTH100 - pathlib has no text
+        return [os.path.join(root, path) for path in self.table["path"]]  # noqa: PTH118
 
     def of_split(self, *splits: str) -> Samples:
         """Return the rows of the named splits, renumbered from 0."""
@@ -98,20 +105,21 @@ def read_samples(file: Path, root: str | None = None) -> Samples:
     return Samples(table[COLUMNS], Path(root or table["root"].iloc[0]))
 
 
-def identities(files: list[Path]) -> list[str]:
+def identities(files: Sequence[str | Path]) -> list[str]:
     """Return each file's identity: full path, size in bytes and modification time, as one text.
 
     A file that cannot be looked at has size -1.
     """
+    return [identity(os.path.abspath(file)) for file in files]  # noqa: PTH100
 
-    def identity(file: Path) -> str:
-        try:
-            status = file.stat()
-        except OSError:
-            return f"{file}|-1|0"
-        return f"{file}|{status.st_size}|{status.st_mtime_ns}"
 
-    return [identity(file.absolute()) for file in files]
+def identity(file: str) -> str:
+    """Return one file's identity; see `identities`."""
+    try:
+        status = os.stat(file)  # noqa: PTH116
+    except OSError:
+        return f"{file}|-1|0"
+    return f"{file}|{status.st_size}|{status.st_mtime_ns}"
 
 
 def digest(samples: Samples) -> str:

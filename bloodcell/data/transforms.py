@@ -31,10 +31,11 @@ class Preprocessing:
             raise BloodcellError(f"data.image_size={self.image_size}; give whole pixels from 16 to 4096")
 
     def __call__(self, image: str | Path | np.ndarray[Any, Any] | Image.Image) -> Tensor:
-        """Return uint8 (3, size, size) of a file, an RGB array uint8 (H, W, 3), or a Pillow image.
+        """Return uint8 (3, size, size) of a file, an RGB array uint8 (H, W, 3), or a Pillow image."""
+        return torch.from_numpy(self.pixels(image)).permute(2, 0, 1)
 
-        Bilinear with antialiasing, as Pillow does it.
-        """
+    def pixels(self, image: str | Path | np.ndarray[Any, Any] | Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return uint8 (size, size, 3) of an image as in `__call__`: bilinear with antialiasing, as Pillow does it."""
         if isinstance(image, Image.Image):
             pixels = to_rgb(image)
         elif isinstance(image, np.ndarray):
@@ -42,7 +43,7 @@ class Preprocessing:
         else:
             pixels = Image.fromarray(read_image(image))
         side = (self.image_size, self.image_size)
-        return torch.from_numpy(np.array(pixels.resize(side, Image.Resampling.BILINEAR))).permute(2, 0, 1)
+        return np.array(pixels.resize(side, Image.Resampling.BILINEAR))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plain values from which the same pipeline can be built."""

@@ -102,9 +102,10 @@ class Classifier(pl.LightningModule):
         return cast(Tensor, self.loss(logits, labels))
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Keep the logits of one batch until the epoch's end."""
+        """Keep the logits of one batch until the epoch's end; in float32, whatever precision training steps have."""
         inputs, labels = batch
-        self.outputs["val_"].append((self(inputs), labels))
+        with torch.autocast(inputs.device.type, enabled=False):
+            self.outputs["val_"].append((self(inputs), labels))
 
     def on_validation_epoch_end(self) -> None:
         """Compute the validation metrics."""

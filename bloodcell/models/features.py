@@ -1,138 +1,200 @@
-"""Features of a frozen backbone, computed once for each image and kept."""
+"""Features of a backbone that does not learn: computed once for each image, and kept."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bloodcell.data.loading import image_loader
+from bloodcell.data.augment import Augment
+from bloodcell.data.decoding import decode, in_order
 from bloodcell.data.samples import Samples, identities
 from bloodcell.data.transforms import Preprocessing
+from bloodcell.errors import BloodcellError
+from bloodcell.machine import available_memory, cpu_count
 from bloodcell.models.backbones import state_digest
+from bloodcell.models.forward import Engine, Forward
 from bloodcell.models.net import Net
+from bloodcell.models.store import FeatureStore, StoredRows
 
+Array = np.ndarray[Any, np.dtype[Any]]
 Progress = Callable[[int, int], None]
+Rows = Tensor | StoredRows
 
 #: Images whose features are written to disk together: what an interruption loses at most.
 CHUNK = 2048
+#: Rows that pass the head at once.
+HEAD_ROWS = 4096
 
 
-class FeatureStore:
-    """Features on disk, in append-only chunks that several processes may write at once.
-
-    A chunk is one `.npy` file with a `.json` beside it that names each row's file identity and holds a checksum. The
-    `.json` is written last and atomically; a chunk without it, or with another checksum, counts as not there.
-
-    Args:
-        folder: The folder of one backbone, weights and preprocessing; see `store_for`.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.where: dict[str, tuple[np.ndarray[Any, Any], int]] = {}
-        for index in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-            self._open(index)
-
-    def _open(self, index: Path) -> None:
-        """Map one chunk into memory, unless it is damaged."""
-        try:
-            described = json.loads(index.read_text(encoding="utf-8"))
-            rows = np.load(index.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-            # the checksum is of the values alone; a damaged header may have changed what they mean
-            if zlib.crc32(rows.tobytes()) != described["crc32"] or len(rows) != len(described["files"]):
-                return
-            if rows.dtype != np.float32 or rows.ndim != 2 or not rows.flags.c_contiguous:
-                return
-        except (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError, ArithmeticError, TokenError):
-            return
-        self.where.update({name: (rows, row) for row, name in enumerate(described["files"])})
-
-    def get(self, names: list[str]) -> Tensor:
-        """Return float32 (N, C) features of files that are all in the store."""
-        return torch.from_numpy(np.stack([self.where[name][0][self.where[name][1]] for name in names]))
-
-    def add(self, names: list[str], features: Tensor) -> None:
-        """Write one chunk: (N, C) features of N files."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        rows = features.numpy()
-        chunk = self.folder / f"{uuid.uuid4().hex}.npy"
-        np.save(chunk, rows, allow_pickle=False)
-        temporary = chunk.with_suffix(f".{os.getpid()}")
-        described = {"files": names, "crc32": zlib.crc32(rows.tobytes())}
-        temporary.write_text(json.dumps(described), encoding="utf-8")
-        temporary.replace(chunk.with_suffix(".json"))
-        self._open(chunk.with_suffix(".json"))
-
-
-def store_for(root: Path, net: Net, preprocessing: Preprocessing, pool: str) -> FeatureStore:
-    """Return the store whose key covers all that a feature depends on besides the image."""
-    described = {"backbone": state_digest(net.backbone), "normalise": [net.mean.tolist(), net.std.tolist()]}
-    key = json.dumps([described, type(net.backbone).__name__, pool, preprocessing.as_dict(), "float32"], sort_keys=True)
-    return FeatureStore(root / hashlib.sha256(key.encode()).hexdigest()[:16])
-
-
-def features_of(
-    net: Net,
-    samples: Samples,
-    preprocessing: Preprocessing,
-    store: FeatureStore | None = None,
-    device: str = "cpu",
-    batch_size: int = 64,
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> Tensor:
-    """Return pooled features (N, C), float32 on the CPU, in the order of the samples.
+class Extractor:
+    """Passes images through a net's backbone, each but once where the features are kept.
 
     Args:
-        net: The net; its backbone is used in evaluation mode, and its modes are left as they were.
-        samples: The images.
+        net: The net, in the state whose features are wanted.
         preprocessing: The evaluation pipeline.
-        store: Where features are looked up first and kept; None: nowhere.
+        root: Where features are kept, in a folder for each net, preprocessing and backend; None: nowhere.
         device: Where to compute.
-        batch_size: Images at once.
-        workers: Processes that decode; None: as the machine has cores.
-        progress: Called with the numbers of images done and to do.
+        workers: Threads that decode; None: as the machine has cores.
+        backend: See `Engine`.
+        precision: See `Engine`.
     """
-    files = samples.files()
-    names = identities(files)
-    todo = [i for i, name in enumerate(names) if store is None or name not in store.where]
-    computed: list[Tensor] = []
-    loader = image_loader([files[i] for i in todo], preprocessing, batch_size, workers)
-    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    modes = [(module, module.training) for module in net.backbone.modules()]
-    net.backbone.eval()  # not the head: Lightning trains each module in the mode that it finds, dropout too
-    pending, start = 0, 0
-    with torch.inference_mode():
-        for images in loader:
-            features = net.features(images.to(device)).float().cpu()
-            computed.append(features)
-            pending += len(features)
-            if store is not None and (pending >= CHUNK or start + pending == len(todo)):
-                store.add([names[i] for i in todo[start : start + pending]], torch.cat(computed))
-                computed, start, pending = [], start + pending, 0
+
+    def __init__(
+        self,
+        net: Net,
+        preprocessing: Preprocessing,
+        root: Path | None = None,
+        device: str = "cpu",
+        workers: int | None = None,
+        backend: str = "auto",
+        precision: str = "float32",
+    ) -> None:
+        self.net, self.preprocessing, self.root = net, preprocessing, root
+        self.threads = cpu_count() if workers is None else max(1, workers)
+        self.engine = Engine(net, preprocessing.image_size, backend, precision, device)
+
+    def described(self) -> dict[str, Any]:
+        """Return all that a feature depends on besides the image; the head and its training are no part of it."""
+        return {
+            "backbone": type(self.net.backbone).__name__,
+            "weights": state_digest(self.net.backbone),
+            "mean": self.net.mean.flatten().tolist(),
+            "std": self.net.std.flatten().tolist(),
+            "pool": str(self.net.pool),
+            "preprocessing": self.preprocessing.as_dict(),
+            "backend": self.engine.name,
+        }
+
+    def store(self) -> FeatureStore:
+        """Return the store of this net, preprocessing and backend."""
+        assert self.root is not None
+        described = json.dumps(self.described(), sort_keys=True, indent=1)
+        folder = self.root / hashlib.sha256(described.encode()).hexdigest()[:16]
+        if not (folder / "about.txt").is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "about.txt").write_text(described, encoding="utf-8")
+        return FeatureStore(folder)
+
+    def features(self, samples: Samples, progress: Progress | None = None, view: View | None = None) -> Rows:
+        """Return pooled features, float32 (N, C), in the order of the samples.
+
+        Args:
+            samples: The images.
+            progress: Called with the numbers of images done and to do.
+            view: Change each image like this before it passes the backbone; None: as it is.
+
+        Raises:
+            BloodcellError: An image cannot be read.
+        """
+        files = samples.paths()
+        if self.root is None:
+            parts = list(self._batches(files, progress, view))
+            return torch.from_numpy(np.concatenate(parts)) if parts else torch.empty(0, self.net.width)
+        names = [f"{name}{view.name if view else ''}" for name in identities(files)]
+        store, before = self.store(), self.engine.name
+        places = store.places(names)
+        if (places < 0).any() and self.engine.forward().name != before:
+            store = self.store()  # the engine fell back on another backend, which has a store of its own
+            places = store.places(names)
+        if len(todo := np.flatnonzero(places < 0)):
+            start = 0
+            for chunk in _joined(self._batches([files[i] for i in todo], progress, view), CHUNK):
+                store.add([names[i] for i in todo[start : start + len(chunk)]], chunk)
+                start += len(chunk)
+            places = store.places(names)
+        if (places < 0).any():
+            raise BloodcellError(f"{store.folder}: features that were just written cannot be read; is the disk sound?")
+        return store.rows(places) if len(places) else torch.empty(0, self.net.width)
+
+    def probabilities(self, samples: Samples, progress: Progress | None = None) -> Array:
+        """Return softmax probabilities, float64 (N, classes), in the order of the samples; see `features`."""
+        if self.root is not None:
+            return probabilities_of(self.net, self.features(samples, progress))
+        blocks = _joined(self._batches(samples.paths(), progress, None), HEAD_ROWS)
+        parts = [probabilities_of(self.net, torch.from_numpy(block)) for block in blocks]
+        return np.concatenate(parts) if parts else np.empty((0, 0))
+
+    def _batches(self, files: Sequence[str], progress: Progress | None, view: View | None) -> Iterator[Array]:
+        """Yield features of the files in order, float32 (n, C)."""
+        if not files:
+            return
+        forward = self.engine.forward()
+        batches = [files[start : start + forward.batch] for start in range(0, len(files), forward.batch)]
+
+        def read(batch: Sequence[str]) -> Array:
+            images = decode(batch, self.preprocessing)
+            return view(images, batch) if view else images
+
+        done = 0
+        for features in _computed(forward, read, batches, self.threads):
+            done += len(features)
             if progress:
-                progress(start + pending, len(todo))
-    for module, training in modes:
-        module.training = training
-    if store is not None and names:
-        return store.get(names)
-    return torch.cat(computed) if computed else torch.empty(0, net.width)
+                progress(done, len(files))
+            yield features
 
 
-def probabilities_of(net: Net, features: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+class View:
+    """One of several fixed random changes of each image.
+
+    Args:
+        augment: The random change.
+        number: Which view, from 0.
+    """
+
+    def __init__(self, augment: Augment, number: int) -> None:
+        self.augment, self.number = augment, number
+        key = hashlib.sha256(json.dumps(augment.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
+        self.name = f"|view {number} of {key}"
+
+    def __call__(self, images: Array, files: Sequence[str]) -> Array:
+        """Return the changed images, uint8 (N, H, W, 3); each change follows from file name and view alone."""
+        changed = np.empty_like(images)
+        for row, image, file in zip(changed, images, files, strict=True):
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{Path(file).name}{self.name}".encode()))
+            result = self.augment(torch.from_numpy(image).permute(2, 0, 1)[None], generator)
+            row[:] = (result[0].permute(1, 2, 0) * 255).round().numpy()
+        return changed
+
+
+def _computed(forward: Forward, read: Callable[[Any], Array], batches: list[Any], threads: int) -> Iterator[Array]:
+    """Yield the features of each batch in order; decoding overlaps the forward pass."""
+    if forward.streams > 1:
+        yield from in_order(lambda batch: forward.run(read(batch)), batches, min(threads, forward.streams))
+    else:
+        yield from map(forward.run, in_order(read, batches, threads + 1))
+
+
+def _joined(parts: Iterator[Array], rows: int) -> Iterator[Array]:
+    """Yield arrays joined to at least `rows` rows; the last one may be shorter."""
+    held: list[Array] = []
+    for part in parts:
+        held.append(part)
+        if sum(map(len, held)) >= rows:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
+
+
+def in_memory(rows: Rows) -> Rows:
+    """Return rows as one tensor where that takes at most a quarter of the free memory, else unread as they are."""
+    if isinstance(rows, StoredRows) and rows.shape[0] * rows.shape[1] * 4 <= available_memory() // 4:
+        return rows[:]
+    return rows
+
+
+def probabilities_of(net: Net, features: Rows) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return softmax probabilities (N, classes), float64, of pooled features (N, C)."""
     head = net.head.to("cpu").eval()
+    starts = range(0, len(features), HEAD_ROWS)
     with torch.inference_mode():
-        logits = torch.cat([head(part) for part in torch.split(features, 4096)]) if len(features) else torch.empty(0, 1)
+        logits = torch.cat([head(features[start : start + HEAD_ROWS]) for start in starts] or [torch.empty(0, 1)])
     return torch.softmax(logits.double(), dim=1).numpy()

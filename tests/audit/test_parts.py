@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from bloodcell.audit import grouping
 from bloodcell.audit.clusters import agreeing_components
 from bloodcell.audit.features import extract, mirror, mirrored_descriptors, root_sift
 from bloodcell.audit.geometry import align, plausible
@@ -83,6 +84,27 @@ def places(x, y):
 def test_nuclei_tell_cells_apart(first, second, shift, expected):
     matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], float)
     assert compare_cells(places(*first), places(*second), matrix) is expected
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shift", "expected"),
+    [
+        ([(40, 30), (60, 34)], [(20, 26), (40, 30)], (-80, -16), Cells.NEIGHBOURS),  # each crop around its own cell
+        ([(40, 30), (60, 34)], [(41, 31), (61, 35)], (4, 4), Cells.SAME),  # two crops around one cell
+        ([(60, 34), (20, 26)], [(40, 30)], (-80, -16), Cells.SAME),  # the first is not around a cell
+    ],
+)
+def test_crops_around_two_cells_of_one_field_are_neighbours(first, second, shift, expected):
+    maps = []
+    for cells in (first, second):
+        maps.append(np.max([places(*cell) for cell in cells], axis=0))
+    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], float)
+    assert compare_cells(*maps, matrix) is expected
+
+
+def test_neighbours_are_not_joined_whatever_their_key_points_say():
+    edges = np.array([(0, 1, 144, Cells.NEIGHBOURS), (1, 2, 144, Cells.SAME)], grouping.EDGE)
+    assert grouping.components(3, edges).tolist() == [0, 1, 1]
 
 
 def components(nodes, edges, certain=60):

@@ -69,7 +69,7 @@ def test_a_mirror_image_is_one_and_half_are(images):
 
 def with_angle(monkeypatch, images, degrees, **values):
     """Augment with the largest draw of every number: the whole angle, shift and so on."""
-    monkeypatch.setattr("bloodcell.data.augment._uniform", lambda n, limit, device: torch.full((n,), float(limit)))
+    monkeypatch.setattr("bloodcell.data.augment._uniform", lambda n, limit, *_: torch.full((n,), float(limit)))
     return Augment(rotation=degrees, **values)(images)
 
 

@@ -49,7 +49,7 @@ def test_training_is_shuffled_and_validation_is_not(samples):
 
 def test_features_go_with_their_rows(samples):
     features = torch.arange(12.0).view(12, 1)
-    data = module(samples, batch_size=4, features=features)
+    data = module(samples, batch_size=4, rows=features)
     seen = {
         float(row): int(label)
         for rows, labels in data.train_dataloader()
@@ -63,7 +63,7 @@ def test_features_go_with_their_rows(samples):
 
 def test_images_and_features_come_in_the_same_order(samples):
     by_image = module(samples, batch_size=4, seed=2).train_dataloader()
-    by_feature = module(samples, batch_size=4, seed=2, features=torch.zeros(12, 1)).train_dataloader()
+    by_feature = module(samples, batch_size=4, seed=2, rows=torch.zeros(12, 1)).train_dataloader()
     for epoch in (0, 1):
         for loader in (by_image, by_feature):
             loader.sampler.set_epoch(epoch)  # as Lightning does

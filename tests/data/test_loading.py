@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from bloodcell.data import loading
-from bloodcell.data.loading import EpochBatches, EpochShuffle, ImageDataset, image_loader, tensor_loader, worker_count
+from bloodcell.data.loading import (
+    EpochBatches,
+    EpochShuffle,
+    ImageDataset,
+    RowsDataset,
+    image_loader,
+    rows_loader,
+    worker_count,
+)
 from bloodcell.data.transforms import Preprocessing
 
 
@@ -55,14 +63,33 @@ def test_batches_are_slices_of_the_order():
 def test_tensors_in_memory_come_in_the_samplers_order():
     inputs, labels = torch.arange(20.0).view(10, 2), torch.arange(10)
     sampler = EpochShuffle(10, seed=1)
-    loader = tensor_loader(inputs, labels, 4, sampler)
+    where = torch.arange(10)[None]
+    loader = rows_loader(RowsDataset(inputs, where, labels, sampler), 4)
     assert len(loader) == 3
     seen = list(loader)
     assert torch.equal(torch.cat([part for _, part in seen]), sampler.order())
     assert torch.equal(torch.cat([part for part, _ in seen]), inputs[sampler.order()])
-    plain = list(tensor_loader(inputs, labels, 100, None))
+    plain = list(rows_loader(RowsDataset(inputs, where, labels), 100))
     assert len(plain) == 1
     assert torch.equal(plain[0][0], inputs)
+
+
+def test_each_epoch_takes_the_next_view():
+    """Rows: of 3 samples, the last for validation, then two views of the two that train."""
+    rows, labels = torch.tensor([[0.0], [1], [2], [10], [11], [20], [21]]), torch.tensor([0, 1])
+    sampler = EpochShuffle(2, seed=0)
+    loader = rows_loader(RowsDataset(rows, torch.tensor([[3, 4], [5, 6]]), labels, sampler), 2)
+    for epoch in range(4):
+        loader.sampler.set_epoch(epoch)
+        ((inputs, shown),) = list(loader)
+        assert (inputs[:, 0] - shown).unique().tolist() == [10 + 10 * (epoch % 2)]
+
+
+def test_images_in_memory_come_with_channels_first():
+    images = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).view(2, 4, 5, 3)
+    inputs, _ = RowsDataset(images, torch.tensor([[0, 1]]), torch.tensor([0, 1]))[torch.tensor([1])]
+    assert inputs.shape == (1, 3, 4, 5)
+    assert torch.equal(inputs[0], images[1].permute(2, 0, 1))
 
 
 def test_a_dataset_gives_images_with_or_without_labels(files):

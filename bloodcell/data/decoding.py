@@ -1,0 +1,70 @@
+"""Decoding many files on all cores, in their order and a bounded number ahead."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from bloodcell.data.transforms import Preprocessing
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def decode(files: Sequence[str | Path], preprocessing: Preprocessing) -> Array:
+    """Return the net's input of some files: uint8 (N, size, size, 3)."""
+    size = preprocessing.image_size
+    images = np.empty((len(files), size, size, 3), np.uint8)
+    for row, file in zip(images, files, strict=True):
+        row[:] = preprocessing.pixels(file)
+    return images
+
+
+def decode_all(
+    files: Sequence[str], preprocessing: Preprocessing, threads: int, progress: Callable[[int, int], None] | None = None
+) -> Array:
+    """Return the net's input of all files, uint8 (N, size, size, 3), decoded by threads."""
+    size, step = preprocessing.image_size, 64
+    images = np.empty((len(files), size, size, 3), np.uint8)
+    parts = in_order(
+        lambda part: decode(part, preprocessing), [files[i : i + step] for i in range(0, len(files), step)], threads
+    )
+    done = 0
+    for part in parts:
+        images[done : done + len(part)] = part
+        done += len(part)
+        if progress:
+            progress(done, len(files))
+    return images
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int = 2
+) -> Iterator[Result]:
+    """Yield `function` of each item in order, computed by threads.
+
+    Args:
+        function: Runs in a thread; Pillow and the backends release the interpreter's lock.
+        items: Taken as they are needed.
+        threads: How many; 1: no thread but the caller's.
+        ahead: Results a thread that wait at most, which bounds the memory.
+    """
+    if threads <= 1:
+        yield from map(function, items)
+        return
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[Result]]()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= threads * ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

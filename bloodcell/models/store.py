@@ -1,0 +1,161 @@
+"""The store of features: on disk, append-only, never trusted unread."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+import zlib
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: Rows of the largest chunk; a place in the store is one number, chunk * ROWS + row.
+ROWS = 2**20
+_BLOCK = 2**20  # bytes that are read at once to check a chunk
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError, ArithmeticError, TokenError)
+
+
+class FeatureStore:
+    """Features on disk, in append-only chunks that several processes may write at once.
+
+    A chunk is one `.npy` file with a `.json` beside it that names each row's file identity and holds a checksum. The
+    `.json` is written last and atomically; a chunk without it counts as not there. The checksum is verified when a
+    row of the chunk is first asked for: a damaged chunk counts as not there either.
+
+    Args:
+        folder: The folder of one backbone, weights, preprocessing, precision and backend.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.chunks: list[Path] = []
+        self.where: dict[str, int] = {}
+        self.sound: dict[int, Array | None] = {}  # chunks that were verified; None: damaged
+        for index in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+            self._register(index.with_suffix(".npy"), _names(index))
+
+    def _register(self, chunk: Path, names: list[str]) -> int:
+        number = len(self.chunks)
+        self.chunks.append(chunk)
+        self.where.update({name: number * ROWS + row for row, name in enumerate(names)})
+        return number
+
+    def places(self, names: list[str]) -> Array:
+        """Return each name's place, int64 (N,); -1 where it is not in the store or its chunk is damaged."""
+        found = np.array([self.where.get(name, -1) for name in names], np.int64)
+        for number in np.unique(found[found >= 0] // ROWS):
+            if self._rows(int(number)) is None:
+                found[found // ROWS == number] = -1
+        return found
+
+    def rows(self, places: Array) -> StoredRows:
+        """Return the features at some places, all of them valid, in their order."""
+        return StoredRows({int(n): self._rows(int(n)) for n in np.unique(places // ROWS)}, places)
+
+    def add(self, names: list[str], features: Array) -> None:
+        """Write one chunk: float32 (N, C) features of N files.
+
+        Raises:
+            OSError: The disk is full, or cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        rows = np.ascontiguousarray(features, dtype=np.float32)
+        chunk = self.folder / f"{uuid.uuid4().hex}.npy"
+        index = chunk.with_suffix(".json")
+        part = chunk.with_suffix(f".{os.getpid()}")
+        try:
+            with chunk.open("wb") as file:
+                header = np.lib.format.header_data_from_array_1_0(rows)
+                np.lib.format.write_array_header_1_0(file, header)
+                file.write(rows.data)  # not numpy's writer, which hides the reason when the disk is full
+            part.write_text(json.dumps({"files": names, "crc32": zlib.crc32(rows.data)}), encoding="utf-8")
+            part.replace(index)
+        except BaseException:
+            for path in (chunk, part, index):
+                path.unlink(missing_ok=True)
+            raise
+        self._register(chunk, names)
+
+    def _rows(self, number: int) -> Array | None:
+        """Return a chunk, mapped into memory; None where it is damaged."""
+        if number not in self.sound:
+            self.sound[number] = _open(self.chunks[number])
+        return self.sound[number]
+
+
+class StoredRows:
+    """Rows of a store, mapped into memory and read when they are asked for.
+
+    Args:
+        chunks: Number -> rows, float32 (n, C).
+        places: Of the rows, int64 (N,).
+    """
+
+    def __init__(self, chunks: dict[int, Array | None], places: Array) -> None:
+        self.chunks, self.places = chunks, places
+        self.width = next((rows.shape[1] for rows in chunks.values() if rows is not None), 0)
+        self.shape, self.ndim = (len(places), self.width), 2
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.places)
+
+    def __getitem__(self, chosen: Any) -> Tensor:
+        """Return float32 (n, C): rows at positions or of a slice or mask."""
+        places = self.places[np.asarray(chosen) if isinstance(chosen, Tensor) else chosen]
+        result = np.empty((len(places), self.width), np.float32)
+        numbers = places // ROWS
+        for number in np.unique(numbers):
+            here, rows = numbers == number, self.chunks[int(number)]
+            assert rows is not None
+            result[here] = rows[places[here] % ROWS]
+        return torch.from_numpy(result)
+
+    def followed_by(self, others: list[StoredRows]) -> StoredRows:
+        """Return these rows and, after them, those of others of the same store, unread."""
+        places = np.concatenate([self.places, *(other.places for other in others)])
+        chunks = {number: rows for part in (self, *others) for number, rows in part.chunks.items()}
+        return StoredRows(chunks, places)
+
+
+def _names(index: Path) -> list[str]:
+    """Return the names of a chunk's rows; none where its index is damaged."""
+    try:
+        names = json.loads(index.read_text(encoding="utf-8"))["files"]
+        return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
+    except _DAMAGED:
+        return []
+
+
+def _open(chunk: Path) -> Array | None:
+    """Map a chunk into memory where its values are those that were written."""
+    try:
+        described = json.loads(chunk.with_suffix(".json").read_text(encoding="utf-8"))
+        rows = np.load(chunk, mmap_mode="r", allow_pickle=False)
+        # The checksum is of the values alone; a damaged header may have changed what they mean.
+        if rows.dtype != np.float32 or rows.ndim != 2 or not rows.flags.c_contiguous:
+            return None
+        if rows.offset + rows.nbytes != chunk.stat().st_size:
+            return None
+        if len(rows) != len(described["files"]) or _checksum(chunk, rows.nbytes) != described["crc32"]:
+            return None
+    except _DAMAGED:
+        return None
+    return np.asarray(rows)
+
+
+def _checksum(chunk: Path, size: int) -> int:
+    """Return the CRC-32 of a file's last `size` bytes, in blocks: mapped, they would count as memory in use."""
+    total = 0
+    with chunk.open("rb") as file:
+        file.seek(-size, os.SEEK_END) if size else None
+        while block := file.read(_BLOCK):
+            total = zlib.crc32(block, total)
+    return total
