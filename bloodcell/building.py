@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,9 @@ def precision(asked: Any, frozen: bool, device: str) -> Any:
 
 def quiet() -> None:
     """Silence what Lightning says at each start; each line names why it is of no use here."""
+    # Lightning has torch look for NVIDIA's library whenever it asks for a GPU, which optimizers do at each step.
+    if not has_cuda():
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
-from bloodcell.data.samples import Samples
+from bloodcell.data.samples import Samples, digest
 from bloodcell.errors import BloodcellError
+from bloodcell.files import write_json
 
 
-def check_leaks(samples: Samples, policy: str, audit_command: str) -> None:
+def check_leaks(samples: Samples, policy: str, audit_command: str, cache: Path) -> None:
     """Warn, or refuse to go on, where images outside training share a source with it.
 
     Where sources are known it is exact; else a probe of at most some seconds looks for copies.
@@ -18,6 +20,7 @@ def check_leaks(samples: Samples, policy: str, audit_command: str) -> None:
         samples: The samples with their splits.
         policy: `data.leak_check`: warn, error or off.
         audit_command: What to run to know the sources.
+        cache: The cache root, where the probe's outcome is kept for the same split of the same files.
 
     Raises:
         BloodcellError: The policy is unknown, or is error and there is a leak.
@@ -26,7 +29,7 @@ def check_leaks(samples: Samples, policy: str, audit_command: str) -> None:
         raise BloodcellError(f"data.leak_check={policy}; choose warn, error or off")
     if policy == "off":
         return
-    message = known_leaks(samples) if samples.sources_known() else probed_leak(samples, audit_command)
+    message = known_leaks(samples) if samples.sources_known() else probed_leak(samples, audit_command, cache)
     if message and policy == "error":
         raise BloodcellError(message)
     if message:
@@ -48,8 +51,21 @@ def known_leaks(samples: Samples) -> str | None:
     return f"leak: {', '.join(parts)} share a source with training: their accuracy is not that of unseen cells{advice}"
 
 
-def probed_leak(samples: Samples, audit_command: str) -> str | None:
+def probed_leak(samples: Samples, audit_command: str, cache: Path) -> str | None:
     """Return one line where validation images look like copies of training images; None where they do not."""
+    sides = samples.of_split("train", "val")
+    file = cache / "probes" / f"{digest(sides)}.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))["message"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = _probe(sides)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json({"message": found}, file)
+    return f"leak: {found}; find the sources: {audit_command}" if found else None
+
+
+def _probe(samples: Samples) -> str | None:
+    """Return the probe's figures where it smells; else None."""
     from bloodcell.audit.probe import leak_probe
 
     train, val = samples.of_split("train"), samples.of_split("val")
@@ -57,4 +73,4 @@ def probed_leak(samples: Samples, audit_command: str) -> str | None:
     for part in (train, val):
         sides += [part.files(), part.table["label"].tolist()]
     probe = leak_probe(*sides)  # type: ignore[arg-type]
-    return f"leak: {probe.message()}; find the sources: {audit_command}" if probe.leak else None
+    return probe.message() if probe.leak else None

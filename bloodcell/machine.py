@@ -47,6 +47,23 @@ def available_memory() -> int:
     return max(0, min(free, default=4 * 2**30))
 
 
+def keep_freed_memory() -> None:
+    """Have glibc keep freed blocks for the next batch in place of returning them to the system.
+
+    Training frees and takes the same large blocks in each step. By default each goes back to the system, and each page
+    comes back by a fault, which costs more the more virtual the machine is (measured: tests/benchmarks/finetuning.py).
+    Elsewhere than on Linux with glibc nothing happens.
+    """
+    import ctypes
+    import sys
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
+        mallopt(mmap_threshold, 2**30)
+        mallopt(trim_threshold, largest)
+
+
 def has_cuda() -> bool:
     """Say whether torch can use a CUDA device."""
     import torch

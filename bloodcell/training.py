@@ -21,7 +21,7 @@ from bloodcell.data.splits import assign_splits, require_classes, split_argument
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_atomically, write_json
 from bloodcell.leaks import check_leaks
-from bloodcell.machine import available_memory, device_arguments
+from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
 from bloodcell.messages import audit_command, end_line, missing_classes, start_line
 
 
@@ -140,7 +140,7 @@ def _train(
     if "val" not in samples.splits():
         raise BloodcellError("there are no validation images; set data.val_fraction above 0")
     write_samples(samples, folder / "samples.csv")
-    check_leaks(samples, config["data"]["leak_check"], audit_command(config["data"], samples))
+    check_leaks(samples, config["data"]["leak_check"], audit_command(config["data"], samples), cache)
 
     import pytorch_lightning as pl
 
@@ -149,6 +149,7 @@ def _train(
     from bloodcell.models.classifier import load_checkpoint
 
     quiet()
+    keep_freed_memory()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
     preprocessing = Preprocessing(config["data"]["image_size"])

@@ -28,30 +28,33 @@ def test_shared_sources_are_counted_exactly(tmp_path):
     assert "data.split=grouped" in message
 
 
-def test_a_split_by_source_is_not_accused(smears, capsys):
+def test_a_split_by_source_is_not_accused(smears, capsys, tmp_path):
     samples = assign_splits(smears)
     assert known_leaks(samples) is None
-    check_leaks(samples, "error", "audit")
+    check_leaks(samples, "error", "audit", tmp_path)
     assert capsys.readouterr().err == ""
 
 
-def test_policies(smears, capsys):
+def test_policies(smears, capsys, tmp_path):
     leaky = assign_splits(smears, "random")
-    check_leaks(leaky, "off", "audit")
+    check_leaks(leaky, "off", "audit", tmp_path)
     assert capsys.readouterr().err == ""
-    check_leaks(leaky, "warn", "audit")
+    check_leaks(leaky, "warn", "audit", tmp_path)
     assert capsys.readouterr().err.startswith("warning: leak: ")
     with pytest.raises(BloodcellError, match="share a source with training"):
-        check_leaks(leaky, "error", "audit")
+        check_leaks(leaky, "error", "audit", tmp_path)
     with pytest.raises(BloodcellError, match=r"data\.leak_check=loud; choose warn, error or off"):
-        check_leaks(leaky, "loud", "audit")
+        check_leaks(leaky, "loud", "audit", tmp_path)
 
 
-def test_the_probe_smells_copies_whose_source_is_unknown(smears, capsys):
+def test_the_probe_smells_copies_whose_source_is_unknown(smears, capsys, tmp_path, monkeypatch):
     unknown = replace(smears, table=smears.table.assign(source=""))
-    check_leaks(assign_splits(unknown), "warn", "bloodcell audit data=x")
+    check_leaks(assign_splits(unknown), "warn", "bloodcell audit data=x", tmp_path)
     assert "validation images looked at show a cell of a training image" in (said := capsys.readouterr().err)
     assert "bloodcell audit data=x" in said
+    monkeypatch.setattr("bloodcell.audit.probe.leak_probe", lambda *_: pytest.fail("looked again"))
+    check_leaks(assign_splits(unknown), "warn", "bloodcell audit data=x", tmp_path)
+    assert capsys.readouterr().err == said  # kept for the same split of the same files
 
 
 def test_kept_sources_return_by_identity(class_folders, tmp_path):

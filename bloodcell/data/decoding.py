@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from bloodcell.data.transforms import Preprocessing
 
@@ -58,7 +59,12 @@ def in_order(
     if threads <= 1:
         yield from map(function, items)
         return
-    pool, waiting = ThreadPoolExecutor(threads), deque[Future[Result]]()
+    own = torch.get_num_threads()
+    # each thread is one of as many as there are cores: torch's own threads would only get into their way
+    pool, waiting = (
+        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)),
+        deque[Future[Result]](),
+    )
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -68,3 +74,4 @@ def in_order(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(own)  # for the threads that come after

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,19 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 MAX_PIXELS = 100_000_000
 
 
+_ORIENTATION = 0x0112  # EXIF's tag
+
+
 class ImageError(BloodcellError):
     """An image file that cannot be read; the message is the reason, without the path."""
 
 
 def read_image(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return a file's picture as an array of its own, uint8 (H, W, 3); see `open_image`."""
+    return np.array(open_image(path))  # a copy: torch wants writable memory
+
+
+def open_image(path: str | Path) -> Image.Image:
     """Decode an image file completely.
 
     EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled by 1/256, floating point of
@@ -37,26 +47,27 @@ def read_image(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
         path: The file.
 
     Returns:
-        The picture: uint8, (H, W, 3), RGB, 0 to 255.
+        The picture, upright, of mode RGB.
 
     Raises:
         ImageError: The file is missing, no regular file, empty, truncated, too large, or no image.
     """
-    path = Path(path)
-    if not path.exists():
-        raise ImageError("no such file")
-    if not path.is_file():
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - one look in place of two
+    except (OSError, ValueError) as error:
+        raise ImageError("no such file") from error
+    if not stat.S_ISREG(mode):
         raise ImageError("not a regular file")
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}")
             image.load()
-            return np.array(to_rgb(image))  # a copy: torch wants writable memory
+            return to_rgb(image)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError("empty file" if path.stat().st_size == 0 else "not an image") from error
+        raise ImageError("empty file" if Path(path).stat().st_size == 0 else "not an image") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
     except MemoryError as error:
@@ -67,8 +78,9 @@ def read_image(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a decoded Pillow image upright and as RGB; see `read_image` for the rules."""
-    image = ImageOps.exif_transpose(image)
+    """Return a decoded Pillow image upright and as RGB; see `open_image` for the rules."""
+    if image.getexif().get(_ORIENTATION, 1) != 1:  # asked first, since the transposition copies what is upright too
+        image = ImageOps.exif_transpose(image)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16") or image.mode == "I":

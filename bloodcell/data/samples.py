@@ -124,6 +124,6 @@ def identity(file: str) -> str:
 
 def digest(samples: Samples) -> str:
     """Return 16 hexadecimal digits that change with any row of the table and with any of its files."""
-    rows = samples.table.astype(str).agg("|".join, axis=1)
-    text = "\n".join(f"{row}|{identity}" for row, identity in zip(rows, identities(samples.files()), strict=True))
+    columns = [samples.table[name].astype(str) for name in samples.table.columns]
+    text = "\n".join(map("|".join, zip(*columns, identities(samples.paths()), strict=True)))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

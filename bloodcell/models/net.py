@@ -29,6 +29,9 @@ class Net(nn.Module):
         self.register_buffer("std", torch.tensor(model["std"]).view(3, 1, 1), persistent=False)
         keys = ("name", "library", "weights", "width", "image_size")
         self.backbone = build_backbone(**{key: model[key] for key in keys})
+        for module in self.backbone.modules():
+            if type(module) is nn.Conv2d and module.groups == module.in_channels > 1 and max(module.stride) > 1:
+                module.__class__ = StridedDepthwise
         self.pool = _pooling(model["head"]["pool"])
         self.width = self._feature_width(model["image_size"])
         self.head = build_head(self.width, classes, model["head"]["hidden"], model["head"]["dropout"])
@@ -55,6 +58,21 @@ class Net(nn.Module):
             raise BloodcellError(f"the model does not take images of model.image_size={size}: {reason}") from error
         self.backbone.train(training)
         return int(width)
+
+
+class StridedDepthwise(nn.Conv2d):
+    """A depthwise convolution with a stride, in float32 where a processor computes the rest in bf16.
+
+    oneDNN has no fast gradient of it in bf16: in MobileNetV2 these four layers took half of a training step
+    (measured: tests/benchmarks/finetuning.py).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (N, C, h, w) of (N, C, H, W)."""
+        if not torch.is_autocast_enabled("cpu") or input.device.type != "cpu":
+            return super().forward(input)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(input.float())
 
 
 def _pooling(name: str) -> nn.Module:

@@ -14,7 +14,7 @@ from bloodcell.data.augment import Augment
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.data.samples import identities
 from bloodcell.data.transforms import Preprocessing
-from bloodcell.models import features, forward
+from bloodcell.models import features
 from bloodcell.models.features import Extractor, View, in_memory, probabilities_of
 from bloodcell.models.net import Net
 from bloodcell.models.store import FeatureStore
@@ -150,7 +150,7 @@ def test_the_key_is_of_all_that_a_feature_depends_on(tmp_path):
 
 
 def test_kept_features_are_the_computed_ones(samples, tmp_path, monkeypatch):
-    monkeypatch.setitem(forward.BATCH, "eager", 3)
+    monkeypatch.setattr(features, "GROUP", 3)
     net, pre = make_net(), Preprocessing(32)
     told = []
     plain = extractor(net).features(samples, lambda done, of: told.append((done, of)))
@@ -203,7 +203,7 @@ def test_a_damaged_chunk_is_computed_again(samples, tmp_path):
 
 def test_an_interruption_loses_a_chunk_at_most(samples, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "CHUNK", 3)
-    monkeypatch.setitem(forward.BATCH, "eager", 1)
+    monkeypatch.setattr(features, "GROUP", 1)
 
     def interrupt(done, _):
         if done == 5:
