@@ -18,6 +18,7 @@ from bloodcell.errors import BloodcellError
 VERBS = {
     "train": ("bloodcell.jobs", "run", "train a classifier and evaluate it"),
     "audit": ("bloodcell.audit.command", "run", "find which images show the same cell, and what leaks between splits"),
+    "cache": ("bloodcell.caching", "run", "list or clear what is kept between runs"),
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),
 }
 

@@ -18,6 +18,7 @@ from bloodcell.data.decoding import decode, in_order
 from bloodcell.data.samples import Samples, identities
 from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
+from bloodcell.files import write_json
 from bloodcell.machine import available_memory, cpu_count
 from bloodcell.models.backbones import state_digest
 from bloodcell.models.forward import Engine, Forward
@@ -67,7 +68,7 @@ class Extractor:
     def described(self) -> dict[str, Any]:
         """Return all that a feature depends on besides the image; the head and its training are no part of it."""
         return {
-            "backbone": type(self.net.backbone).__name__,
+            "model": self.net.name,
             "weights": state_digest(self.net.backbone),
             "mean": self.net.mean.flatten().tolist(),
             "std": self.net.std.flatten().tolist(),
@@ -79,11 +80,11 @@ class Extractor:
     def store(self) -> FeatureStore:
         """Return the store of this net, preprocessing and backend."""
         assert self.root is not None
-        described = json.dumps(self.described(), sort_keys=True, indent=1)
+        described = json.dumps(self.described(), sort_keys=True)
         folder = self.root / hashlib.sha256(described.encode()).hexdigest()[:16]
-        if not (folder / "about.txt").is_file():
+        if not (folder / "about.json").is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "about.txt").write_text(described, encoding="utf-8")
+            write_json(self.described(), folder / "about.json")
         return FeatureStore(folder)
 
     def features(self, samples: Samples, progress: Progress | None = None, view: View | None = None) -> Rows:

@@ -25,6 +25,7 @@ class Net(nn.Module):
 
     def __init__(self, model: dict[str, Any], classes: int) -> None:
         super().__init__()
+        self.name = str(model["name"])
         self.register_buffer("mean", torch.tensor(model["mean"]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(model["std"]).view(3, 1, 1), persistent=False)
         keys = ("name", "library", "weights", "width", "image_size")

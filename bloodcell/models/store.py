@@ -38,7 +38,7 @@ class FeatureStore:
         self.chunks: list[Path] = []
         self.where: dict[str, int] = {}
         self.sound: dict[int, Array | None] = {}  # chunks that were verified; None: damaged
-        for index in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        for index in sorted(folder.glob("chunk-*.json")) if folder.is_dir() else []:
             self._register(index.with_suffix(".npy"), _names(index))
 
     def _register(self, chunk: Path, names: list[str]) -> int:
@@ -67,7 +67,7 @@ class FeatureStore:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         rows = np.ascontiguousarray(features, dtype=np.float32)
-        chunk = self.folder / f"{uuid.uuid4().hex}.npy"
+        chunk = self.folder / f"chunk-{uuid.uuid4().hex}.npy"
         index = chunk.with_suffix(".json")
         part = chunk.with_suffix(f".{os.getpid()}")
         try:

@@ -261,7 +261,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_half_chunk(samples, tmp_pat
     with pytest.raises(OSError, match="No space left") as caught:
         extractor(make_net(), tmp_path / "store").features(samples)
     assert "no space left on the disk" in user_message(caught.value)
-    assert [file.name for file in (tmp_path / "store").rglob("*") if file.is_file()] == ["about.txt"]
+    assert [file.name for file in (tmp_path / "store").rglob("*") if file.is_file()] == ["about.json"]
 
 
 def test_two_processes_at_once_give_what_one_gives(samples, tmp_path):

@@ -1,0 +1,67 @@
+"""The verb `cache`: everything that is kept is listed and can be cleared, and nothing else."""
+
+import subprocess
+import sys
+
+import pytest
+
+from bloodcell.caching import KINDS, chosen, entries, remove
+from bloodcell.errors import BloodcellError
+from bloodcell.training import train
+from tests.conftest import QUICK, SMALL
+
+
+@pytest.fixture(scope="module")
+def root(compose, tmp_path_factory):
+    """Return a cache root that a run has filled."""
+    folder = tmp_path_factory.mktemp("kept")
+    overrides = (*QUICK, *SMALL, f"cache.root={folder / 'cache'}", f"outputs={folder}", "trainer.max_epochs=1")
+    train(compose(*overrides), folder / "run")
+    return folder / "cache"
+
+
+def cache(root, *arguments):
+    command = [sys.executable, "-m", "bloodcell", "cache", f"cache.root={root}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=root.parent)
+
+
+def test_every_folder_that_a_run_leaves_is_known(root):
+    assert {path.name for path in root.iterdir() if path.is_dir()} <= set(KINDS)
+    assert {entry.kind for entry in entries(root)} >= {"features", "synthetic", "checks"}
+
+
+def test_the_list_says_what_the_features_are_of(root):
+    said = cache(root)
+    assert said.returncode == 0, said.stderr
+    text = " ".join(said.stdout.split())
+    assert "96 images" in text
+    assert "mobilenet_v2" in text
+    assert not (root.parent / "outputs").exists()
+
+
+def test_clearing_takes_what_was_asked_for_and_keeps_the_record(root):
+    refused = cache(root, "clear=featurs")
+    assert refused.returncode == 1
+    assert "nothing of that name is kept; choose all, features" in refused.stderr
+    kept = {entry.kind for entry in entries(root)}
+    assert cache(root, "clear=features").returncode == 0
+    assert {entry.kind for entry in entries(root)} == kept - {"features"}
+    assert "cleared" in cache(root, "clear=all").stdout
+    assert entries(root) == []
+    assert (root / "test_reads.csv").is_file()
+    assert "nothing is kept" in cache(root).stdout
+
+
+def test_one_entry_by_its_name(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / "features" / name).mkdir(parents=True)
+        (tmp_path / "features" / name / "chunk-1.npy").write_bytes(b"12345")
+    (tmp_path / "probes").mkdir()
+    (tmp_path / "probes" / "x.json").write_text("{}")
+    kept = entries(tmp_path)
+    assert sorted((entry.path.name, entry.size) for entry in kept) == [("one", 5), ("two", 5), ("x.json", 2)]
+    (gone,) = chosen(kept, "two")
+    remove(gone.path)
+    assert [entry.path.name for entry in entries(tmp_path)] == ["one", "x.json"]
+    with pytest.raises(BloodcellError, match="clear=three"):
+        chosen(kept, "three")
