@@ -28,14 +28,9 @@ from bloodcell.data.transforms import Preprocessing
 from bloodcell.models.features import Extractor
 from bloodcell.models.net import Net
 
-MODEL = {
-    "name": "mobilenet_v2",
-    "library": "torchvision",
-    "weights": None,
-    "width": 1.0,
-    "mean": [0.5] * 3,
-    "std": [0.25] * 3,
-}
+MODEL = {"name": "mobilenet_v2", "library": "torchvision", "weights": None, "width": 1.0}
+NORMALISE = {"mean": [0.5] * 3, "std": [0.25] * 3}
+HEAD = {"pool": "avg", "hidden": 0, "dropout": 0.0}
 
 
 def main() -> None:
