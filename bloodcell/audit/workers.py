@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from typing import TypeVar
 
 import cv2
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+
+from bloodcell.machine import cpu_count
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,6 +30,5 @@ def single_threaded() -> Iterator[None]:
 
 def parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Return `function` of each item, in order, computed on all cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with single_threaded(), ThreadPoolExecutor(cores) as pool:
+    with single_threaded(), ThreadPoolExecutor(cpu_count()) as pool:
         return list(pool.map(function, items))
