@@ -83,7 +83,12 @@ class Extractor:
         described = json.dumps(self.described(), sort_keys=True)
         folder = self.root / hashlib.sha256(described.encode()).hexdigest()[:16]
         if not (folder / "about.json").is_file():
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+                raise BloodcellError(
+                    f"no folder can be made below {self.root}; choose another features.root"
+                ) from error
             write_json(self.described(), folder / "about.json")
         return FeatureStore(folder)
 

@@ -14,6 +14,7 @@ from bloodcell.data.augment import Augment
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.data.samples import identities
 from bloodcell.data.transforms import Preprocessing
+from bloodcell.errors import BloodcellError
 from bloodcell.models import features
 from bloodcell.models.features import Extractor, View, in_memory, probabilities_of
 from bloodcell.models.net import Net
@@ -234,6 +235,7 @@ import os, signal
 import numpy as np
 from pathlib import Path
 from bloodcell.data.readers import read_imagefolder
+from bloodcell.errors import BloodcellError
 from bloodcell.models import features, forward
 from tests.models.test_features import extractor, make_net
 calls = 0
@@ -262,6 +264,12 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_half_chunk(samples, tmp_pat
         extractor(make_net(), tmp_path / "store").features(samples)
     assert "no space left on the disk" in user_message(caught.value)
     assert [file.name for file in (tmp_path / "store").rglob("*") if file.is_file()] == ["about.json"]
+
+
+def test_a_root_that_can_be_no_folder_is_one_clear_line(samples, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BloodcellError, match=r"no folder can be made below .*file; choose another features\.root"):
+        extractor(make_net(), tmp_path / "file" / "below").features(samples)
 
 
 def test_two_processes_at_once_give_what_one_gives(samples, tmp_path):
