@@ -152,7 +152,7 @@ def _train(
     keep_freed_memory()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
-    preprocessing = Preprocessing(config["data"]["image_size"])
+    preprocessing = Preprocessing(**{name: config["data"][name] for name in ("image_size", "crop", "crop_size")})
     classifier = build_classifier(config, samples, classes, preprocessing)
     trainer = build_trainer(config, folder, devices, resumed, classifier.frozen)
     device = str(trainer.strategy.root_device)

@@ -13,12 +13,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from bloodcell.data.localise import stained
+
 #: Pixels of the working size in one pixel of the map, along each side.
 MAP_SCALE = 4
 OUTSIDE, FIELD, NUCLEUS = 0, 1, 2
 
 _FILL = 16  # black fill of shifted and rotated copies, with JPEG noise
-_STAIN = 45  # least excess of blue over green in a stained nucleus; red cells and background stay below 20
 _LEAST_AREA = 12  # map pixels, 0.25 % of a 320 x 240 field: smaller spots are dirt
 _MINOR = 0.3  # a spot below this part of the largest nucleus is a platelet or a sliver at the border
 _CENTRED = 0.1  # a crop is made around a nucleus that lies this near its centre, in sides of the crop
@@ -56,7 +57,7 @@ def field_map(picture: Array) -> tuple[Array, Array]:
     size = (-(-width // MAP_SCALE), -(-height // MAP_SCALE))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     places = 1 - cv2.resize(outside, size, interpolation=cv2.INTER_NEAREST)
-    places[_stained(small) & (places == FIELD)] = NUCLEUS
+    places[_nuclei(small) & (places == FIELD)] = NUCLEUS
     return outside, places
 
 
@@ -126,14 +127,9 @@ def _fill(picture: Array) -> Array:
     return np.asarray(touches[labels])
 
 
-def _stained(small: Array) -> Array:
-    """Return the nuclei in a small picture, uint8 (h, w, 3) RGB, as bool (h, w).
-
-    Giemsa and Wright stains colour nuclei violet: blue well above green, which haemoglobin absorbs too.
-    """
-    excess = cv2.subtract(small[..., 2], small[..., 1])
-    threshold, _ = cv2.threshold(excess, 0, 255, cv2.THRESH_OTSU)
-    spots = (excess > max(threshold, _STAIN)).astype(np.uint8)
+def _nuclei(small: Array) -> Array:
+    """Return the nuclei in a small picture, uint8 (h, w, 3) RGB, as bool (h, w)."""
+    spots = stained(small).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(spots, connectivity=8)
     if count == 1:
         return np.zeros(spots.shape, bool)

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bloodcell.data.images import open_image, to_rgb
+from bloodcell.data.localise import cut, locate
 from bloodcell.errors import BloodcellError
 
 
@@ -20,13 +21,22 @@ class Preprocessing:
     """Turns any image into the net's input. The net itself normalises, so the input stays uint8.
 
     Args:
-        image_size: Side of the square that the whole image is squashed to, in pixels.
+        image_size: Side of the net's input, pixels.
+        crop: none: the whole image is squashed to the square. cell: the square around the white cell is taken; where
+            none is found, the whole image.
+        crop_size: Side of that square in diameters of the nucleus, so that magnification cancels.
     """
 
     image_size: int = 224
+    crop: str = "none"
+    crop_size: float = 2.0
 
     def __post_init__(self) -> None:
-        """Check the size."""
+        """Check the values."""
+        if self.crop not in ("none", "cell") or not 1 <= self.crop_size <= 10:
+            raise BloodcellError(
+                f"data.crop={self.crop}, data.crop_size={self.crop_size}; choose none or cell, and 1 to 10 diameters"
+            )
         if not isinstance(self.image_size, int) or not 16 <= self.image_size <= 4096:
             raise BloodcellError(f"data.image_size={self.image_size}; give whole pixels from 16 to 4096")
 
@@ -40,6 +50,8 @@ class Preprocessing:
             pixels = np.ascontiguousarray(_checked(image))
         else:
             pixels = np.array(to_rgb(image) if isinstance(image, Image.Image) else open_image(image))
+        if self.crop == "cell" and (cell := locate(pixels)):
+            pixels = cut(pixels, *cell.square(self.crop_size))
         return _resized(pixels, self.image_size)
 
     def as_dict(self) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_the_same_size_is_the_same_picture():
 @pytest.mark.parametrize("size", [16, 299, 4096])
 def test_it_travels_as_plain_values(size):
     assert Preprocessing(**Preprocessing(size).as_dict()) == Preprocessing(size)
-    assert Preprocessing(size).as_dict() == {"image_size": size}
+    assert Preprocessing(size).as_dict() == {"image_size": size, "crop": "none", "crop_size": 2.0}
 
 
 @pytest.mark.parametrize("size", [15, 4097, 224.0, "224", None, True])
@@ -85,3 +85,9 @@ def test_an_array_of_another_form_is_refused(array):
 def test_a_bad_file_is_an_image_error(tmp_path):
     with pytest.raises(ImageError, match="no such file"):
         Preprocessing()(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("values", [{"crop": "nucleus"}, {"crop_size": 0.5}, {"crop_size": 11}, {"crop": None}])
+def test_a_senseless_crop(values):
+    with pytest.raises(BloodcellError, match="choose none or cell, and 1 to 10 diameters"):
+        Preprocessing(32, **values)

@@ -1,0 +1,93 @@
+"""Where the white cell is, on painted photographs whose boxes are known, and on pictures that have none."""
+
+import cv2
+import numpy as np
+import pytest
+
+from bloodcell.data.localise import cut, locate
+from bloodcell.data.synthetic import CLASSES, paint_photograph
+from bloodcell.data.transforms import Preprocessing
+
+
+@pytest.mark.parametrize("label", CLASSES)
+def test_the_centre_lies_in_the_painted_box(label):
+    inside = 0
+    for seed in range(25):
+        picture, (x0, y0, x1, y1) = paint_photograph(label, np.random.default_rng(seed))
+        cell = locate(picture)
+        inside += cell is not None and x0 <= cell.x < x1 and y0 <= cell.y < y1
+    assert inside >= 24
+
+
+def smear(size=(240, 320)):
+    return np.full((*size, 3), (225, 200, 205), np.uint8)
+
+
+def nucleus(picture, x, y, radius):
+    cv2.circle(picture, (x, y), radius, (90, 50, 140), -1)
+    return picture
+
+
+def test_centre_and_diameter_are_those_of_the_nucleus():
+    cell = locate(nucleus(smear(), 200, 100, 30))
+    assert (cell.x, cell.y) == pytest.approx((200, 100), abs=1)
+    assert cell.diameter == pytest.approx(61, abs=2)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2, 3.7])
+def test_magnification_cancels(factor):
+    picture = nucleus(smear(), 200, 100, 30)
+    larger = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    assert locate(larger).diameter == pytest.approx(factor * locate(picture).diameter, rel=0.05)
+
+
+def test_lobes_are_one_nucleus_and_a_neighbour_is_another():
+    lobes = nucleus(nucleus(nucleus(smear(), 150, 110, 16), 176, 122, 14), 158, 142, 15)
+    cell = locate(lobes)
+    assert (cell.x, cell.y) == pytest.approx((161, 124), abs=3)
+    assert cell.diameter > 50
+    beside = locate(nucleus(nucleus(smear(), 160, 120, 25), 290, 30, 25))
+    assert (beside.x, beside.y) == pytest.approx((160, 120), abs=1)  # of two alike the central one
+
+
+def test_platelets_and_red_cells_are_no_nucleus():
+    picture = nucleus(nucleus(smear(), 50, 60, 4), 200, 100, 30)
+    cv2.circle(picture, (100, 150), 40, (200, 130, 135), -1)
+    assert locate(picture).x == pytest.approx(200, abs=1)
+    without = smear()
+    cv2.circle(without, (100, 150), 40, (200, 130, 135), -1)
+    assert locate(without) is None
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (5, 5), (300, 40)])
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_pictures_without_a_cell(shape, value):
+    assert locate(np.full((*shape, 3), value, np.uint8)) is None
+
+
+def test_a_copy_with_black_corners_has_its_cell_where_it_was_turned_to():
+    picture = nucleus(smear(), 200, 100, 30)
+    turn = cv2.getRotationMatrix2D((160, 120), 20, 1)
+    cell = locate(cv2.warpAffine(picture, turn, (320, 240)))
+    assert (cell.x, cell.y) == pytest.approx(tuple(turn @ [200, 100, 1]), abs=2)
+
+
+def test_a_square_is_moved_into_the_picture_and_reflected_where_it_is_larger():
+    picture = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    assert np.array_equal(cut(picture, 2, 1, 3), picture[1:4, 2:5])
+    assert np.array_equal(cut(picture, -2, 5, 3), picture[3:6, 0:3])
+    larger = cut(picture, 0, 0, 10)
+    assert larger.shape == (10, 10, 3)
+    assert np.array_equal(larger[2:8, 1:9], picture)
+    assert np.array_equal(larger[1, 1:9], picture[0])
+
+
+def test_the_crop_is_part_of_the_preprocessing():
+    picture = nucleus(smear(), 60, 60, 20)
+    whole, cell = Preprocessing(64), Preprocessing(64, crop="cell", crop_size=2.0)
+    shares = [(pre.pixels(picture)[..., 1] < 100).mean() for pre in (whole, cell)]
+    assert shares[0] == pytest.approx(np.pi * 20**2 / (240 * 320), rel=0.1)
+    assert shares[1] == pytest.approx(np.pi / 16, rel=0.1)
+    blank = smear()
+    assert np.array_equal(cell.pixels(blank), whole.pixels(blank))
+    assert Preprocessing(**cell.as_dict()) == cell
