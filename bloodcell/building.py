@@ -96,7 +96,9 @@ def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
     return instantiate(node, save_dir=str(folder), **extra)
 
 
-def build_extractor(config: dict[str, Any], cache: Path, classifier: Any, preprocessing: Any, device: str) -> Any:
+def build_extractor(
+    config: dict[str, Any], cache: Path, classifier: Any, preprocessing: Any, device: str, workers: int | None
+) -> Any:
     """Return what passes images through the backbone; it keeps the features where each image passes but once.
 
     Raises:
@@ -121,10 +123,7 @@ def build_extractor(config: dict[str, Any], cache: Path, classifier: Any, prepro
         )
     keeps = possible and wanted != "off"
     root = Path(features["root"] or cache / "features") if keeps else None
-    workers = config["data"].get("workers", config.get("workers"))
-    return Extractor(
-        classifier.net, preprocessing, root, device, workers, features["backend"], features["precision"]
-    )  # fmt: skip
+    return Extractor(classifier.net, preprocessing, root, device, workers, features["backend"], features["precision"])
 
 
 def precision(asked: Any, frozen: bool, device: str) -> Any:

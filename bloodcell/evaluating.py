@@ -69,7 +69,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     samples = without_bad(samples, bad, policy, folder / "bad_images.csv")
 
     preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
-    extractor = build_extractor(config, cache, classifier, preprocessing, device)
+    extractor = build_extractor(config, cache, classifier, preprocessing, device, config["workers"])
     predictions = predict_splits(extractor, classifier.classes, samples, splits)
     record_test_reads(cache, samples, splits, checkpoint)
     metrics = write_evaluation(predictions, folder, config["figures"], trained_on)

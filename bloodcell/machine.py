@@ -60,7 +60,7 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
-        mallopt(mmap_threshold, 2**30)
+        mallopt(mmap_threshold, 2**30) or mallopt(mmap_threshold, 2**25)  # older releases take no more
         mallopt(trim_threshold, largest)
 
 

@@ -161,7 +161,7 @@ def _train(
         say(line)
 
     tests = evaluates_test(config, many)
-    extractor = build_extractor(config, cache, classifier, preprocessing, device)
+    extractor = build_extractor(config, cache, classifier, preprocessing, device, config["data"]["workers"])
     used = samples if tests else samples.of_split("train", "val")
     rows, views = training_rows(config, classifier, used, extractor)
     loading = {name: config["data"][name] for name in ("batch_size", "workers")}
@@ -177,7 +177,8 @@ def _train(
     chosen = load_checkpoint(best if best.is_file() else last)
     classifier.load_state_dict(chosen["state_dict"])
 
-    extractor = build_extractor(config, cache, classifier, preprocessing, device)  # of the weights that were chosen
+    # of the weights that were chosen
+    extractor = build_extractor(config, cache, classifier, preprocessing, device, config["data"]["workers"])
     return conclude(config, folder, classifier, chosen, samples, tests, extractor, trainer)
 
 

@@ -27,7 +27,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 BACKENDS = ("auto", "onnx", "compile", "eager")
 PRECISIONS = ("float32", "bf16")
 
-#: Images at once. Larger batches leave the processor's cache (measured: tests/benchmarks/forward.py).
+#: Images at once. Larger batches leave the processor's cache.
 BATCH = {"onnx": 8, "compile": 32, "eager": 32}
 
 
@@ -76,7 +76,7 @@ class Engine:
                 "features.backend=onnx is for features.precision=float32 on the CPU; use features.backend=auto"
             )
         self.net, self.size, self.precision, self.device = net, size, precision, device
-        self.asked, self.backend = backend, self._choose(backend)
+        self.backend = self._choose(backend)
         self.built: Forward | None = None
 
     @property

@@ -119,10 +119,13 @@ class StoredRows:
         return torch.from_numpy(result)
 
     def followed_by(self, others: list[StoredRows]) -> StoredRows:
-        """Return these rows and, after them, those of others of the same store, unread."""
-        places = np.concatenate([self.places, *(other.places for other in others)])
-        chunks = {number: rows for part in (self, *others) for number, rows in part.chunks.items()}
-        return StoredRows(chunks, places)
+        """Return these rows and those of others after them, unread; each reading of a store numbers its chunks anew."""
+        places, chunks = [self.places], dict(self.chunks)
+        for other in others:
+            first = max(chunks, default=-1) + 1
+            places.append(other.places + first * ROWS)
+            chunks |= {first + number: rows for number, rows in other.chunks.items()}
+        return StoredRows(chunks, np.concatenate(places))
 
 
 def _names(index: Path) -> list[str]:

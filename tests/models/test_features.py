@@ -320,6 +320,18 @@ def test_rows_are_read_from_disk_where_memory_is_short(samples, tmp_path, monkey
     assert torch.equal(probabilities := torch.from_numpy(probabilities_of(make_net(), rows)), probabilities)
 
 
+def test_rows_of_several_readings_are_joined_in_their_order(samples, tmp_path, monkeypatch):
+    """Each reading of the store numbers its chunks in another order."""
+    monkeypatch.setattr(features, "CHUNK", 2)
+    augment = Augment(rotation=180, brightness=0.2)
+    extractor(make_net(), tmp_path).features(samples, None, View(augment, 2))  # its chunks stand among the later ones
+    plain = extractor(make_net(), tmp_path).features(samples)
+    views = [extractor(make_net(), tmp_path).features(samples, None, View(augment, number)) for number in range(3)]
+    joined = plain.followed_by(views)
+    assert joined.shape == (28, 1280)
+    assert torch.equal(joined[:], torch.cat([part[:] for part in (plain, *views)]))
+
+
 def test_views_are_fixed_differ_and_are_kept(samples, tmp_path, monkeypatch):
     augment = Augment(rotation=180, flip=True, brightness=0.2)
     views = [extractor(make_net(), tmp_path).features(samples, None, View(augment, n))[:] for n in range(3)]
