@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bloodcell.data import appearance
 from bloodcell.errors import BloodcellError
 
 
@@ -27,18 +29,24 @@ def build_augment(augment: dict[str, Any]) -> nn.Module:
 
 
 class Augment(nn.Module):
-    """Rotates, mirrors, scales, shifts, and changes brightness and contrast, each image by its own numbers.
+    """Moves, mirrors and recolours each image by its own numbers: what another microscope would change, no more.
 
     One affine sampling serves the whole batch. What leaves the frame is filled by reflection, so that no black
-    corner tells an augmented image from a real one.
+    corner tells an augmented image from a real one. The colours are changed as by another stain, lamp and camera; see
+    `bloodcell.data.appearance`.
 
     Args:
         rotation: Degrees, uniform in plus or minus.
         flip: Mirror half of the images.
         scale: Zoom by a factor uniform in 1 plus or minus this.
         shift: Of the image's side, uniform in plus or minus.
+        stain: Factor of each stain's optical density uniform in 1 plus or minus this; a tenth of it, in optical
+            density, is added to or taken from the whole field.
+        white_balance: Factor of red, green and blue, each uniform in 1 plus or minus this.
         brightness: Factor uniform in 1 plus or minus this.
         contrast: Likewise, about the image's mean.
+        gamma: Exponent uniform in 1 plus or minus this.
+        blur: Width of the Gaussian, of the image's side, uniform from 0 to this.
     """
 
     def __init__(
@@ -47,19 +55,24 @@ class Augment(nn.Module):
         flip: bool = False,
         scale: float = 0.0,
         shift: float = 0.0,
+        stain: float = 0.0,
+        white_balance: float = 0.0,
         brightness: float = 0.0,
         contrast: float = 0.0,
+        gamma: float = 0.0,
+        blur: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(rotation, scale, shift, brightness, contrast) < 0 or max(scale, brightness, contrast) >= 1:
-            raise BloodcellError("augment: values are 0 or more; scale, brightness and contrast below 1")
+        factors = (scale, stain, white_balance, brightness, contrast, gamma)
+        if min(rotation, shift, *factors, blur) < 0 or max(factors) >= 1 or blur > 0.1:
+            raise BloodcellError("augment: values are 0 or more; the factors below 1, blur 0.1 at most")
         self.rotation, self.flip, self.scale, self.shift = rotation, flip, scale, shift
-        self.brightness, self.contrast = brightness, contrast
+        self.stain, self.white_balance = stain, white_balance
+        self.brightness, self.contrast, self.gamma, self.blur = brightness, contrast, gamma, blur
 
     def as_dict(self) -> dict[str, float]:
         """Return the plain values that make this augmentation what it is."""
-        names = ("rotation", "flip", "scale", "shift", "brightness", "contrast")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in inspect.signature(Augment).parameters}
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return float images (N, 3, H, W) of 0 to 1 from uint8 images of 0 to 255 or float ones of 0 to 1.
@@ -72,7 +85,7 @@ class Augment(nn.Module):
             images = images.float() / 255
         grid = nn.functional.affine_grid(self._matrices(images, generator), list(images.shape), align_corners=False)
         images = nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-        return self._light(images, generator)
+        return self._appearance(images, generator)
 
     def _matrices(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw (N, 2, 3) maps from output to input positions, in units of half the image's sides."""
@@ -86,12 +99,23 @@ class Augment(nn.Module):
         rows = [cos * mirror, -sin / ratio * mirror, shift_x, sin * ratio, cos, shift_y]
         return torch.stack(rows, dim=1).view(count, 2, 3)
 
-    def _light(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
-        shape = (len(images), 1, 1, 1)
-        bright = 1 + _uniform(len(images), self.brightness, images.device, generator).view(shape)
-        contrast = 1 + _uniform(len(images), self.contrast, images.device, generator).view(shape)
-        mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        return (((images - mean) * contrast + mean) * bright).clamp(0, 1)
+    def _appearance(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+        count, device = len(images), images.device
+
+        def factors(limit: float, *shape: int) -> Tensor:
+            drawn = _uniform(count * math.prod(shape), limit, device, generator)
+            return 1 + drawn.view(count, *shape)
+
+        if self.stain:
+            images = appearance.stain(images, factors(self.stain, 3), factors(self.stain, 3).sub(1) / 10)
+        if self.white_balance:
+            images = appearance.white_balance(images, factors(self.white_balance, 3))
+        if self.brightness or self.contrast or self.gamma:
+            images = appearance.light(images, *map(factors, (self.brightness, self.contrast, self.gamma)))
+        if self.blur:
+            width = self.blur * images.shape[3] * torch.rand(count, device=device, generator=generator)
+            images = appearance.blur(images, width)
+        return images
 
 
 def _uniform(count: int, limit: float, device: torch.device, generator: torch.Generator | None) -> Tensor:

@@ -10,7 +10,8 @@ from torch import nn
 from bloodcell.data.augment import Augment, build_augment
 from bloodcell.errors import BloodcellError
 
-STRONG = {"rotation": 180.0, "flip": True, "scale": 0.25, "shift": 0.1, "brightness": 0.25, "contrast": 0.25}
+STRONG = {"rotation": 180.0, "flip": True, "scale": 0.25, "shift": 0.1, "stain": 0.3, "white_balance": 0.1}
+STRONG |= {"brightness": 0.25, "contrast": 0.25, "gamma": 0.2, "blur": 0.02}
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_what_is_shipped_can_be_built(compose, name, images):
     [
         ({"rotaton": 10}, "augment: .*rotaton"),
         ({"rotation": -1}, "augment: values are 0 or more"),
-        ({"scale": 1.0}, "scale, brightness and contrast below 1"),
+        ({"scale": 1.0}, "the factors below 1"),
         ({"rotation": None}, "augment: "),
     ],
 )
