@@ -1,0 +1,67 @@
+"""Another laboratory's images without labels: batch norm takes their statistics in place of training's.
+
+Li et al. 2016, "Revisiting batch normalization for practical domain adaptation" (https://arxiv.org/abs/1603.04779).
+Stain, lamp and camera shift the mean and spread of every channel; these are measured again, and nothing is learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bloodcell.errors import BloodcellError
+from bloodcell.models.net import Net
+
+#: The statistics of training weigh as much as so many images of the new laboratory, so that a handful of images does
+#: not run away with them (Schneider et al. 2020, https://arxiv.org/abs/2006.16971, who find 8 to 128 to serve well).
+PRIOR = 16
+#: Fewer images than this say too little about a laboratory.
+LEAST = 32
+
+
+@torch.no_grad()
+def adapt_batch_norm(net: Net, batches: Iterable[Tensor]) -> int:
+    """Move the batch-norm statistics of a net to those of some images, and return how many there were.
+
+    Args:
+        net: The net; changed in place, and left in evaluation mode.
+        batches: Images (N, 3, H, W), uint8 of 0 to 255 or float of 0 to 1, classes mixed in each batch.
+
+    Raises:
+        BloodcellError: There are too few images, or the net has no batch norm.
+    """
+    norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+    if not norms:
+        raise BloodcellError(f"adapt=batch_norm: {net.name} has no batch norm; use adapt=none")
+    before = [[value.clone() for value in _statistics(norm)] for norm in norms]
+    sums = [[torch.zeros_like(value) for value in values] for values in before]
+    momentum = norms[0].momentum
+    count = 0
+    net.eval()
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0  # each batch leaves its own statistics
+    for images in batches:
+        net.features(images)
+        count += len(images)
+        for norm, totals in zip(norms, sums, strict=True):
+            for total, value in zip(totals, _statistics(norm), strict=True):
+                total += len(images) * value
+    for norm, totals, old in zip(norms, sums, before, strict=True):
+        norm.momentum = momentum
+        for value, total, prior in zip(_statistics(norm), totals, old, strict=True):
+            value.copy_((PRIOR * prior + total) / (PRIOR + count))
+    net.eval()
+    if count < LEAST:
+        raise BloodcellError(f"adapt=batch_norm needs {LEAST} images of the new laboratory; there are {count}")
+    return count
+
+
+def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return the running mean and variance of a batch norm, the tensors themselves."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean, norm.running_var
