@@ -26,6 +26,8 @@ def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str
         raise BloodcellError(f"loss.class_weights={loss['class_weights']}; choose none or balanced")
     counts = samples.of_split("train").table["label"].value_counts()
     weighted = loss["class_weights"] == "balanced"
+    if weighted and config["data"]["sampling"] == "balanced":
+        raise BloodcellError("data.sampling=balanced and loss.class_weights=balanced do the same twice; choose one")
     loss["class_weights"] = balanced_weights([int(counts[name]) for name in classes]) if weighted else None
     parts = select(OmegaConf.create(config), "model", "optimizer", "scheduler", "finetune", "augment")
     parts["model"]["image_size"] = preprocessing.image_size  # the size that the net is really given

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -12,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bloodcell.errors import BloodcellError
+from bloodcell.errors import BloodcellError, nearest
 
 #: Verb -> (module, function that takes the configuration, what it is for). The verb names conf/VERB.yaml.
 VERBS = {
@@ -87,7 +86,7 @@ def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
         print(f"bloodcell {__version__}")
         raise SystemExit(0)
     if arguments[0] not in VERBS:
-        raise BloodcellError(f"no verb '{arguments[0]}'; {_nearest(arguments[0], VERBS)}")
+        raise BloodcellError(f"no verb '{arguments[0]}'; {nearest(arguments[0], VERBS)}")
     return arguments[0], arguments[1:]
 
 
@@ -157,36 +156,23 @@ def _hydra_message(error: BaseException) -> str:
     """Say what is wrong with the command line or the configuration, and which valid name is nearest."""
     text = f"{error}\n{error.__cause__ or ''}"
     if match := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text):
-        return f"no configuration key '{match[1]}'; {_nearest(match[1].lstrip('+~'), _all_keys())}"
+        return f"no configuration key '{match[1]}'; {nearest(match[1].lstrip('+~'), _all_keys())}"
     if match := re.search(r"Key '([^']+)' is not in struct", text):
         full = (re.search(r"full_key: (\S+)", text) or match)[1]
-        return f"no configuration key '{full}'; {_nearest(full, _all_keys())}"
+        return f"no configuration key '{full}'; {nearest(full, _all_keys())}"
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
         return (
-            f"no option '{option}' in group '{group}'; {_nearest(option, _options(group))}"
+            f"no option '{option}' in group '{group}'; {nearest(option, _options(group))}"
             if group
             else (f"no configuration '{option}'")
         )
     if match := re.search(r"(?:Missing mandatory value|Structured config of type).*?: (\S+)", text):
         return f"{match[1]} is not set; give {match[1]}=..."
     if match := re.search(r"Could not override '([^']+)'. No match in the defaults list", text):
-        return f"no group '{match[1]}'; {_nearest(match[1], _groups())}"
+        return f"no group '{match[1]}'; {nearest(match[1], _groups())}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "; ".join(lines[:2])
-
-
-def _nearest(name: str, valid: Any) -> str:
-    """Name the most alike valid names, or all where there are few."""
-    names = sorted(valid)
-    leaf = name.rpartition(".")[2]
-    alike = (
-        difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-        or [key for key in names if difflib.SequenceMatcher(None, leaf, key.rpartition(".")[2]).ratio() > 0.75][:1]
-    )
-    if alike:
-        return f"did you mean '{alike[0]}'?"
-    return f"choose from: {', '.join(names)}" if len(names) <= 30 else "see --help"
 
 
 def _all_keys() -> list[str]:

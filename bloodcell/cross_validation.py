@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from bloodcell.evaluation.by_source import estimates_of
-from bloodcell.evaluation.predictions import metrics_of
+from bloodcell.evaluation.predictions import metrics_of, splits_of
 from bloodcell.files import write_csv
 
 
@@ -46,29 +48,40 @@ def _without_fold(overrides: str) -> str:
 
 
 def _validation(run: Path) -> pd.DataFrame:
-    table = pd.read_csv(run / "predictions.csv", dtype={"source": str}, keep_default_na=False)
+    table = pd.read_csv(run / "predictions.csv", dtype={"source": str, "set": str}, keep_default_na=False)
     return table[table["split"] == "val"]
 
 
 def _figures(predictions: pd.DataFrame) -> dict[str, float]:
-    """Return images, and accuracy and the figures by source with their limits where sources are known."""
-    metrics = metrics_of(predictions)
-    figures: dict[str, float] = {"images": len(predictions), "accuracy": metrics["val/accuracy"]}
-    for name, estimate in estimates_of(predictions).get("val", {}).items():
-        figures |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-        figures["sources"] = estimate.sources
-    return figures | {"macro_f1": metrics["val/macro_f1"]}
+    """Return images, accuracy, and the figures by source with their limits where sources are known.
+
+    Where several data sets validate, those of each follow, as `NAME[SET]`.
+    """
+    metrics, estimates = metrics_of(predictions), estimates_of(predictions)
+    figures: dict[str, float] = {}
+    for part in splits_of(predictions):
+        of = part.removeprefix("val")  # nothing, or [SET]
+        figures |= {f"images{of}": metrics[f"{part}/images"], f"accuracy{of}": metrics[f"{part}/accuracy"]}
+        for name, estimate in estimates.get(part, {}).items():
+            figures |= {f"{name}{of}": estimate.value, f"{name}_low{of}": estimate.low}
+            figures |= {f"{name}_high{of}": estimate.high, f"sources{of}": estimate.sources}
+        figures[f"macro_f1{of}"] = metrics[f"{part}/macro_f1"]
+    return figures
 
 
 def lines(summary: pd.DataFrame) -> list[str]:
     """Say what each cross-validation came to."""
-    said = []
-    for row in summary.to_dict("records"):
-        text = f"out of fold: {row['images']:,} images, accuracy {100 * row['accuracy']:.1f} %"
-        for name, words in (("accuracy_by_source", "by source"), ("macro_recall_by_source", "macro recall by source")):
-            if name in row and pd.notna(row[name]):
-                low, high = 100 * row[f"{name}_low"], 100 * row[f"{name}_high"]
-                text += f", {words} {100 * row[name]:.1f} % ({low:.0f} to {high:.0f})"
-        known = f", {row['sources']:.0f} sources" if pd.notna(row.get("sources")) else "; sources unknown"
-        said.append(f"{text}{known}; {row['predictions']}")
-    return said
+    parts = [name.removeprefix("images") for name in summary.columns if name.startswith("images")]
+    rows = summary.to_dict("records")
+    return [_line(row, of) for row in rows for of in parts if pd.notna(row[f"images{of}"])]
+
+
+def _line(row: dict[Hashable, Any], of: str) -> str:
+    """Say what a cross-validation came to, of all images or `of` one data set's, as [SET]."""
+    text = f"out of fold{of}: {row[f'images{of}']:,.0f} images, accuracy {100 * row[f'accuracy{of}']:.1f} %"
+    for name, words in (("accuracy_by_source", "by source"), ("macro_recall_by_source", "macro recall by source")):
+        if pd.notna(row.get(f"{name}{of}")):
+            low, high = 100 * row[f"{name}_low{of}"], 100 * row[f"{name}_high{of}"]
+            text += f", {words} {100 * row[f'{name}{of}']:.1f} % ({low:.0f} to {high:.0f})"
+    known = f", {row[f'sources{of}']:.0f} sources" if pd.notna(row.get(f"sources{of}")) else "; sources unknown"
+    return f"{text}{known}; {row['predictions']}"

@@ -16,6 +16,7 @@ from bloodcell.building import build_extractor
 from bloodcell.config import cache_root, check_types, plain
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
+from bloodcell.data.classes import spelt_as
 from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, read_samples
 from bloodcell.errors import BloodcellError
@@ -60,7 +61,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     trained_on = training_sources(checkpoint)
     splits = chosen_splits(samples, config["splits"])
     samples = samples.of_split(*splits)
-    check_labels(samples, classifier.classes)
+    samples = spelt_as(samples, classifier.classes)
     runs.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with progress("checking images") as report:
@@ -86,7 +87,7 @@ def training_sources(checkpoint: Path) -> frozenset[str]:
     run_folder = runs.run_of(checkpoint)
     if run_folder is None or not (run_folder / "samples.csv").is_file():
         return frozenset()
-    return frozenset(read_samples(run_folder / "samples.csv").of_split("train").table["source"])
+    return read_samples(run_folder / "samples.csv").of_split("train").source_names()
 
 
 def _samples(config: dict[str, Any], checkpoint: Path, cache: Path) -> Samples:
@@ -119,18 +120,6 @@ def chosen_splits(samples: Samples, asked: list[str] | None) -> list[str]:
     if not splits:
         raise BloodcellError("the data has only a train part; evaluate it with splits=[train]")
     return splits
-
-
-def check_labels(samples: Samples, classes: list[str]) -> None:
-    """Refuse images of a class that training never saw.
-
-    Raises:
-        BloodcellError: It names the classes.
-    """
-    if unseen := sorted(set(samples.table["label"]) - set(classes)):
-        raise BloodcellError(
-            f"class {', '.join(unseen)} was not in training; the checkpoint knows {', '.join(classes)}"
-        )
 
 
 def predict_splits(extractor: Any, classes: list[str], samples: Samples, splits: list[str]) -> pd.DataFrame:

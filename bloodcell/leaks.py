@@ -11,15 +11,16 @@ from bloodcell.errors import BloodcellError
 from bloodcell.files import write_json
 
 
-def check_leaks(samples: Samples, policy: str, audit_command: str, cache: Path) -> None:
+def check_leaks(samples: Samples, policy: str, advice: str, cache: Path) -> None:
     """Warn, or refuse to go on, where images outside training share a source with it.
 
-    Where sources are known it is exact; else a probe of at most some seconds looks for copies.
+    Where sources are known it is exact. A probe of at most some seconds looks for copies of the others, and for those
+    between sets that were joined, which an audit of each alone cannot know.
 
     Args:
         samples: The samples with their splits.
         policy: `data.leak_check`: warn, error or off.
-        audit_command: What to run to know the sources.
+        advice: What to do about copies that the probe finds.
         cache: The cache root, where the probe's outcome is kept for the same split of the same files.
 
     Raises:
@@ -29,7 +30,9 @@ def check_leaks(samples: Samples, policy: str, audit_command: str, cache: Path) 
         raise BloodcellError(f"data.leak_check={policy}; choose warn, error or off")
     if policy == "off":
         return
-    message = known_leaks(samples) if samples.sources_known() else probed_leak(samples, audit_command, cache)
+    message = known_leaks(samples)
+    if message is None and (samples.sets() or not samples.sources_known()):
+        message = probed_leak(samples, advice, cache)
     if message and policy == "error":
         raise BloodcellError(message)
     if message:
@@ -37,8 +40,8 @@ def check_leaks(samples: Samples, policy: str, audit_command: str, cache: Path) 
 
 
 def known_leaks(samples: Samples) -> str | None:
-    """Return one line on the images that share a source with training; None where there are none."""
-    trained = set(samples.of_split("train").table["source"])
+    """Return one line on the images that share a known source with training; None where there are none."""
+    trained = set(samples.of_split("train").table["source"]) - {""}
     parts = []
     for split in (name for name in samples.splits() if name != "train"):
         sources = samples.of_split(split).table["source"]
@@ -51,7 +54,7 @@ def known_leaks(samples: Samples) -> str | None:
     return f"leak: {', '.join(parts)} share a source with training: their accuracy is not that of unseen cells{advice}"
 
 
-def probed_leak(samples: Samples, audit_command: str, cache: Path) -> str | None:
+def probed_leak(samples: Samples, advice: str, cache: Path) -> str | None:
     """Return one line where validation images look like copies of training images; None where they do not."""
     sides = samples.of_split("train", "val")
     file = cache / "probes" / f"{digest(sides)}.json"
@@ -61,7 +64,7 @@ def probed_leak(samples: Samples, audit_command: str, cache: Path) -> str | None
         found = _probe(sides)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json({"message": found}, file)
-    return f"leak: {found}; find the sources: {audit_command}" if found else None
+    return f"leak: {found}; {advice}" if found else None
 
 
 def _probe(samples: Samples) -> str | None:

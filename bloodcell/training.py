@@ -22,7 +22,7 @@ from bloodcell.errors import BloodcellError
 from bloodcell.files import write_atomically, write_json
 from bloodcell.leaks import check_leaks
 from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
-from bloodcell.messages import audit_command, end_line, missing_classes, start_line
+from bloodcell.messages import end_line, leak_advice, missing_classes, start_line, unaudited_sets
 
 
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
@@ -140,7 +140,7 @@ def _train(
     if "val" not in samples.splits():
         raise BloodcellError("there are no validation images; set data.val_fraction above 0")
     write_samples(samples, folder / "samples.csv")
-    check_leaks(samples, config["data"]["leak_check"], audit_command(config["data"], samples), cache)
+    check_leaks(samples, config["data"]["leak_check"], leak_advice(config["data"], samples), cache)
 
     import pytorch_lightning as pl
 
@@ -157,14 +157,14 @@ def _train(
     trainer = build_trainer(config, folder, devices, resumed, classifier.frozen)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classes, classifier, device))
-    for line in missing_classes(samples, classes):
+    for line in [*missing_classes(samples, classes), *unaudited_sets(config["data"], samples)]:
         say(line)
 
     tests = evaluates_test(config, many)
     extractor = build_extractor(config, cache, classifier, preprocessing, device, config["data"]["workers"])
     used = samples if tests else samples.of_split("train", "val")
     rows, views = training_rows(config, classifier, used, extractor)
-    loading = {name: config["data"][name] for name in ("batch_size", "workers")}
+    loading = {name: config["data"][name] for name in ("batch_size", "workers", "sampling", "balance", "epoch_size")}
     data = BloodCellDataModule(used, classes, preprocessing, **loading, seed=config["seed"], rows=rows, views=views)
     last, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
     if not (resumed and last.is_file() and stopped_early(load_checkpoint(last))):
@@ -189,9 +189,13 @@ def stopped_early(checkpoint: dict[str, Any]) -> bool:
 
 
 def evaluates_test(config: dict[str, Any], many: bool) -> bool:
-    """Say whether a run ends with the test part: unless told, a single run does, a fold or one job of many does not."""
-    asked = config["evaluate"]["test"]
-    return bool(asked) if asked is not None else not many and config["data"]["fold"] is None
+    """Say whether a run ends with the test part.
+
+    Unless told, a single run does, a fold or one job of many does not; a set that is left out is there to be tested.
+    """
+    if (asked := config["evaluate"]["test"]) is not None:
+        return bool(asked)
+    return config["data"].get("leave_out") is not None or (not many and config["data"]["fold"] is None)
 
 
 def training_rows(config: dict[str, Any], classifier: Any, samples: Samples, extractor: Any) -> tuple[Any, int]:

@@ -67,3 +67,23 @@ def test_the_table_is_of_all_folds_together(tmp_path):
 def test_a_cross_validation_that_lacks_a_fold_has_no_table(tmp_path):
     assert out_of_fold(jobs(tmp_path, [1]), tmp_path).empty
     assert not (tmp_path / "out_of_fold.csv").exists()
+
+
+def test_each_set_that_validates_has_its_figures(tmp_path):
+    table = jobs(tmp_path, [0, 1])
+    for fold, run in enumerate(table["run"]):
+        predictions = pd.read_csv(run / "predictions.csv").assign(set=["one", "one", "two", "two"])
+        if fold:
+            predictions.loc[predictions["set"] == "two", "source"] = ""
+        predictions.to_csv(run / "predictions.csv", index=False)
+    summary = out_of_fold(table, tmp_path)
+    row = summary.iloc[0]
+    assert (row["images"], row["images[one]"], row["images[two]"]) == (8, 4, 4)
+    assert row["accuracy[one]"] == row["accuracy_by_source[one]"] == 1
+    assert row["accuracy[two]"] == pytest.approx(1 / 4)
+    assert row["sources[one]"] == 2
+    assert "sources" not in row  # two's are not all known
+    said = lines(summary)
+    assert [line.partition(":")[0] for line in said] == ["out of fold", "out of fold[one]", "out of fold[two]"]
+    assert "2 sources; out_of_fold.csv" in said[1]
+    assert "4 images, accuracy 25.0 %; sources unknown" in said[2]

@@ -20,6 +20,7 @@ from bloodcell.data.samples import Samples, digest
 from bloodcell.data.splits import assign_splits, split_arguments
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_csv, write_json
+from bloodcell.messages import audit_of_set
 
 #: Where original photographs lie in the sets that have them, relative to a folder at most three below the root.
 _ORIGINALS = ("JPEGImages", "originals")
@@ -48,6 +49,9 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     config = plain(cfg)
     cache = cache_root(config["cache"]["root"])
     samples = load_samples(config["data"])
+    if names := samples.sets():
+        commands = "; ".join(audit_of_set(config["data"], name) for name in names)
+        raise BloodcellError(f"an audit is of one data set, and joint training knows its sources: {commands}")
     originals = originals_folder(config["data"]["originals"], samples.root)
     judged = _with_split(samples, config)
     runs.refuse_used(folder)

@@ -9,8 +9,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from bloodcell.data.loading import EpochShuffle, RowsDataset, image_loader, rows_loader
+from bloodcell.data.loading import RowsDataset, image_loader, rows_loader
 from bloodcell.data.samples import Samples
+from bloodcell.data.sampling import EpochSampler, build_sampler, check_sampling
 from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
 
@@ -28,6 +29,9 @@ class BloodCellDataModule(pl.LightningDataModule):
         batch_size: Images in a batch, 1 or more.
         workers: Processes that decode; None: found from the machine.
         seed: Of the shuffling.
+        sampling: What an epoch trains on; see `build_sampler`, with balance and epoch_size.
+        balance: See there.
+        epoch_size: See there.
         rows: Pooled features (M, C), or decoded images uint8 (M, H, W, 3): first those of the samples in their
             order, then, for each view, those of the training samples. None: images are decoded in each epoch.
         views: Fixed views of each training sample among the rows; 0: training takes the samples' own rows.
@@ -41,6 +45,9 @@ class BloodCellDataModule(pl.LightningDataModule):
         batch_size: int = 32,
         workers: int | None = None,
         seed: int = 0,
+        sampling: str = "files",
+        balance: float = 1.0,
+        epoch_size: int | None = None,
         rows: Any = None,
         views: int = 0,
     ) -> None:
@@ -49,6 +56,8 @@ class BloodCellDataModule(pl.LightningDataModule):
             raise BloodcellError(f"data.batch_size={batch_size}; give a whole number of 1 or more")
         if workers is not None and (not isinstance(workers, int) or workers < 0):
             raise BloodcellError(f"data.workers={workers}; give 0 or more, or null")
+        check_sampling(sampling, balance, epoch_size)
+        self.sampling: dict[str, Any] = {"sampling": sampling, "balance": balance, "epoch_size": epoch_size}
         self.samples, self.classes, self.preprocessing = samples, classes, preprocessing
         self.batch_size, self.workers, self.seed, self.rows, self.views = batch_size, workers, seed, rows, views
 
@@ -64,15 +73,14 @@ class BloodCellDataModule(pl.LightningDataModule):
         return torch.tensor([number[name] for name in samples.table["label"]], dtype=torch.int64)
 
     def train_dataloader(self) -> Any:
-        """Return the training batches, shuffled anew in each epoch."""
-        count = int((self.samples.table["split"] == "train").sum())
-        return self._batches("train", EpochShuffle(count, self.seed))
+        """Return the training batches, drawn anew in each epoch."""
+        return self._batches("train", build_sampler(self.samples.of_split("train").table, self.seed, **self.sampling))
 
     def val_dataloader(self) -> Any:
         """Return the validation batches in the table's order; none where there is no validation part."""
         return self._batches("val", None) if "val" in self.samples.splits() else []
 
-    def _batches(self, split: str, sampler: EpochShuffle | None) -> Any:
+    def _batches(self, split: str, sampler: EpochSampler | None) -> Any:
         part = self.samples.of_split(split)
         labels = self.labels(part)
         if self.rows is not None:

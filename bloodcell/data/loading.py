@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from bloodcell.data.sampling import EpochSampler
 from bloodcell.data.transforms import Preprocessing
 from bloodcell.machine import cpu_count
 
@@ -39,46 +40,18 @@ class ImageDataset(Dataset[Any]):
         return image if self.labels is None else (image, self.labels[index])
 
 
-class EpochShuffle(Sampler[int]):
-    """An order of N items that follows from seed and epoch alone, so that a resumed run repeats it.
-
-    Args:
-        count: Number of items.
-        seed: Of the run.
-    """
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this as each one starts."""
-        self.epoch = epoch
-
-    def order(self) -> Tensor:
-        """Return the epoch's permutation, int64 (N,)."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
-        return torch.randperm(self.count, generator=generator)
-
-    def __len__(self) -> int:
-        """Return the number of items."""
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield the epoch's permutation."""
-        yield from self.order().tolist()
-
-
 class EpochBatches(Sampler[Tensor]):
     """Whole batches of positions, so that a batch is one slice of a tensor and not a collation of rows.
 
     Args:
-        order: The shuffled order of the N items; None: as they stand.
-        count: N.
+        order: The sampler; None: the items as they stand.
+        count: Number of items; with a sampler, its own number of draws counts.
         batch_size: Positions in a batch; the last may be smaller.
     """
 
-    def __init__(self, order: EpochShuffle | None, count: int, batch_size: int) -> None:
-        self.order, self.count, self.batch_size = order, count, batch_size
+    def __init__(self, order: EpochSampler | None, count: int, batch_size: int) -> None:
+        self.order, self.batch_size = order, batch_size
+        self.count = count if order is None else len(order)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this as each one starts."""
@@ -108,7 +81,7 @@ class RowsDataset(Dataset[Any]):
         order: The sampler, which knows the epoch; None: the first view always.
     """
 
-    def __init__(self, inputs: Any, where: Tensor, labels: Tensor, order: EpochShuffle | None = None) -> None:
+    def __init__(self, inputs: Any, where: Tensor, labels: Tensor, order: EpochSampler | None = None) -> None:
         self.inputs, self.where, self.labels, self.order = inputs, where, labels, order
 
     def __len__(self) -> int:
@@ -144,7 +117,7 @@ def image_loader(
     batch_size: int,
     workers: int | None = None,
     labels: Tensor | None = None,
-    sampler: EpochShuffle | None = None,
+    sampler: EpochSampler | None = None,
 ) -> DataLoader[Any]:
     """Return a loader of uint8 images (N, 3, size, size), with labels where they are given.
 

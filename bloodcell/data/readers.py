@@ -13,21 +13,24 @@ import pandas as pd
 
 from bloodcell.config import cache_root as cache_folder
 from bloodcell.config import instantiate
-from bloodcell.data.samples import Samples, samples_table
+from bloodcell.data.classes import with_classes
+from bloodcell.data.samples import Samples, samples_table, sources_of_set
 from bloodcell.errors import BloodcellError
 
 
 def load_samples(data: dict[str, Any]) -> Samples:
-    """Read the samples table that a `data` configuration describes, with groups taken as sources.
+    """Read the samples table that a `data` configuration describes: groups are sources, classes those that are wanted.
 
     Args:
-        data: The plain `data` node: `reader` with its `_target_`, and `group_regex`.
+        data: The plain `data` node: `reader` with its `_target_`, `group_regex`, `class_map` and `classes`.
 
     Raises:
-        BloodcellError: The reader finds nothing, or the expression is wrong.
+        BloodcellError: The reader finds nothing, the expression is wrong, or a class is not there.
     """
     samples: Samples = instantiate(data["reader"])
-    return samples if data["group_regex"] is None else with_groups(samples, data["group_regex"])
+    if data["group_regex"] is not None:
+        samples = with_groups(samples, data["group_regex"])
+    return with_classes(samples, data["class_map"], data["classes"])
 
 
 def with_groups(samples: Samples, expression: str) -> Samples:
@@ -48,7 +51,8 @@ def with_groups(samples: Samples, expression: str) -> Samples:
             f"data.group_regex='{expression}' finds no group in {len(missing)} of {len(matches)} paths, "
             f"e.g. {missing[0]}"
         )
-    return replace(samples, table=samples.table.assign(source=sources))
+    table = samples.table.assign(source=sources)
+    return replace(samples, table=table.assign(source=sources_of_set(table)))
 
 
 def read_imagefolder(

@@ -15,8 +15,8 @@ from bloodcell.files import write_csv
 
 #: path: relative to the data root, POSIX (absolute where it lies outside). label: class name. split: train, val,
 #: test, test_simple, or empty where none is given. source: the physical cell, photograph, patient or slide that the
-#: image comes from, empty where unknown.
-COLUMNS = ["path", "label", "split", "source"]
+#: image comes from, empty where unknown. set: name of the data set that the row is from, empty where there is but one.
+COLUMNS = ["path", "label", "split", "source", "set"]
 
 SPLITS = ("train", "val", "test", "test_simple")
 
@@ -46,6 +46,19 @@ class Samples:
         present = set(self.table["split"])
         return [split for split in SPLITS if split in present]
 
+    def sets(self) -> list[str]:
+        """Return the names of the data sets that were joined, in their order; none where there is but one."""
+        return [str(name) for name in self.table["set"].unique() if name]
+
+    def of_set(self, name: str) -> Samples:
+        """Return the rows of the named data set, renumbered from 0."""
+        return Samples(self.table[self.table["set"] == name].reset_index(drop=True), self.root)
+
+    def source_names(self) -> frozenset[str]:
+        """Return the sources, those of a joined set also by the name that they have in that set alone."""
+        pairs = zip(self.table["set"], self.table["source"], strict=True)
+        return frozenset(self.table["source"]) | {source.removeprefix(f"{name}/") for name, source in pairs if name}
+
     def sources_known(self) -> bool:
         """Say whether every image has a known source."""
         return bool(len(self.table)) and bool((self.table["source"] != "").all())
@@ -60,7 +73,7 @@ def samples_table(rows: list[tuple[Path, str, str, str]], root: Path) -> Samples
     if not rows:
         raise BloodcellError(f"no images found in {root}; it should hold one folder of images for each class")
     table = pd.DataFrame(
-        [(relative(file, root), label, split, source) for file, label, split, source in rows], columns=COLUMNS
+        [(relative(file, root), label, split, source, "") for file, label, split, source in rows], columns=COLUMNS
     )
     if (twice := table["path"].duplicated()).any():
         raise BloodcellError(f"{table['path'][twice.idxmax()]} is there twice in {root}; each image may be listed once")
@@ -81,6 +94,12 @@ def _is_text(path: str) -> bool:
     return True
 
 
+def sources_of_set(table: pd.DataFrame) -> list[str]:
+    """Return each row's source as SET/SOURCE where it is from a named set, so that those of two sets cannot collide."""
+    pairs = zip(table["set"], table["source"], strict=True)
+    return [f"{name}/{source}" if name and source else source for name, source in pairs]
+
+
 def relative(file: Path, root: Path) -> str:
     """Return a file's path relative to the root as POSIX text; absolute where it lies outside the root."""
     try:
@@ -95,13 +114,14 @@ def write_samples(samples: Samples, file: Path) -> None:
 
 
 def read_samples(file: Path, root: str | None = None) -> Samples:
-    """Read what `write_samples` wrote.
+    """Read what `write_samples` wrote; an older file without the column `set` is of one data set.
 
     Args:
         file: The CSV file.
         root: The folder of the images, where it has moved since.
     """
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    table = table if "set" in table else table.assign(set="")
     return Samples(table[COLUMNS], Path(root or table["root"].iloc[0]))
 
 

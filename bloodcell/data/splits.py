@@ -1,20 +1,20 @@
-"""Which images train, validate and test: at random, or with no source on two sides."""
+"""Splits: which images train, validate and test, in each of the data sets that there are."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from bloodcell.data.drawing import draw, draw_fold
 from bloodcell.data.samples import Samples
-from bloodcell.errors import BloodcellError
+from bloodcell.errors import BloodcellError, nearest
 
 
 def split_arguments(data: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `assign_splits` that a `data` configuration gives; without a fold there are no folds."""
-    arguments = {key: data[key] for key in ("split", "val_fraction", "test_fraction", "seed")}
+    always = ("split", "val_fraction", "test_fraction", "seed")
+    arguments = {key: data[key] for key in (*always, "train_only", "leave_out") if key in always or key in data}
     return arguments if data["fold"] is None else {**arguments, "folds": data["folds"], "fold": data["fold"]}
 
 
@@ -26,21 +26,27 @@ def assign_splits(
     folds: int | None = None,
     fold: int = 0,
     seed: int = 0,
+    train_only: list[str] | tuple[str, ...] = (),
+    leave_out: str | None = None,
 ) -> Samples:
     """Give every image a split, keeping those that the folders or the table gave.
 
     A test part or a validation part that is lacking is drawn from the training part. With `folds`, the validation
-    part is one of so many equal parts of training and validation together.
+    part is one of so many equal parts of training and validation together. In a joint table each set is split as it
+    would be alone; all of them together must have what training needs.
 
     Args:
         samples: The samples; an empty split means: not given.
         split: `random`: stratified by class. `grouped`: also no source on two sides. `auto`: grouped where every
-            image has a known source.
+            image of the set has a known source.
         val_fraction: Of the training part, 0 to 1.
         test_fraction: Of the training part, 0 to 1.
         folds: Number of folds, at least 2; None: no cross-validation.
         fold: Which of them validates, from 0.
         seed: Of the drawing.
+        train_only: Sets of a joint table whose every image trains.
+        leave_out: The set of a joint table whose every image is a test image; the test parts of the others leave the
+            table. None: no such set.
 
     Returns:
         The samples, every split filled in.
@@ -48,31 +54,66 @@ def assign_splits(
     Raises:
         BloodcellError: The values make no sense, or a grouped split is asked for where sources are unknown.
     """
-    method = _method(samples, split)
-    _check(val_fraction, test_fraction, folds, fold)
-    table = samples.table.copy()
-    given = set(table["split"])
-    table.loc[table["split"] == "", "split"] = "train"
-    if folds is not None:
-        table.loc[table["split"] == "val", "split"] = "train"
+    _check(split, val_fraction, test_fraction, folds, fold)
+    train_only = [train_only] if isinstance(train_only, str) else list(train_only)
+    if samples.sets() or train_only or leave_out is not None:
+        _check_sets(samples, train_only, leave_out)
+    table = _begun(samples.table, folds is not None, train_only, leave_out)
     require_classes(table)
-    if "test" not in given and test_fraction > 0:
-        _draw(table, "test", test_fraction, method, seed)
-    if folds is not None:
-        _draw_fold(table, folds, fold, method, seed)
-    elif "val" not in given and val_fraction > 0:
-        # 70/15/15: the fraction is of the whole, and the test part has just been taken from it
-        drawn = 0.0 if "test" in given else test_fraction
-        _draw(table, "val", val_fraction / (1 - drawn), method, seed)
+    fractions = (val_fraction, 0.0 if leave_out is not None else test_fraction)
+    parts = []
+    for name, rows in table.groupby("set", sort=False):
+        part = Samples(rows.reset_index(drop=True), samples.root)
+        if name not in (*train_only, leave_out):
+            part = _split_set(part, split, *fractions, folds, fold, seed)
+        parts.append(part.table)
+    table = pd.concat(parts, ignore_index=True)
     require_classes(table)
+    return Samples(table, samples.root)
+
+
+def _begun(table: pd.DataFrame, in_folds: bool, train_only: list[str], leave_out: str | None) -> pd.DataFrame:
+    """Return the table before anything is drawn: what has no split trains, and sets that are set aside are whole."""
+    table = table.copy()
+    trains = (table["split"] == "") | table["set"].isin(train_only) | (in_folds & (table["split"] == "val"))
+    table.loc[trains, "split"] = "train"
+    if leave_out is None:
+        return table
+    left_out = table["set"] == leave_out
+    table.loc[left_out, "split"] = "test"
+    return table[left_out | ~table["split"].str.startswith("test")]
+
+
+def _split_set(
+    samples: Samples,
+    split: str,
+    val_fraction: float,
+    test_fraction: float,
+    folds: int | None,
+    fold: int,
+    seed: int,
+) -> Samples:
+    """Draw the parts that one set lacks; see `assign_splits`."""
+    table, given = samples.table, set(samples.table["split"])
+    try:
+        method = _method(samples, split)
+        if "test" not in given and test_fraction > 0:
+            draw(table, "test", test_fraction, method, seed)
+        if folds is not None:
+            draw_fold(table, folds, fold, method, seed)
+        elif "val" not in given and val_fraction > 0:
+            # 70/15/15: the fraction is of the whole, and the test part has just been taken from it
+            drawn = 0.0 if "test" in given else test_fraction
+            draw(table, "val", val_fraction / (1 - drawn), method, seed)
+    except BloodcellError as error:
+        where = "".join(f"data set {name}: " for name in samples.sets())
+        raise BloodcellError(f"{where}{error}") from error
     if method == "grouped":
         _assert_disjoint(table, given)
-    return replace(samples, table=table)
+    return samples
 
 
 def _method(samples: Samples, split: str) -> str:
-    if split not in ("auto", "random", "grouped"):
-        raise BloodcellError(f"data.split={split}; choose random, grouped or auto")
     if split == "auto":
         return "grouped" if samples.sources_known() else "random"
     if split == "grouped" and not samples.sources_known():
@@ -84,7 +125,33 @@ def _method(samples: Samples, split: str) -> str:
     return split
 
 
-def _check(val_fraction: float, test_fraction: float, folds: int | None, fold: int) -> None:
+def _check_sets(samples: Samples, train_only: list[str], leave_out: str | None) -> None:
+    """Check that the sets which are named are there, that some other trains and validates, and that classes are shared.
+
+    Raises:
+        BloodcellError: One of these does not hold.
+    """
+    names, set_aside = samples.sets(), [*train_only, *([] if leave_out is None else [leave_out])]
+    if unknown := [name for name in set_aside if name not in names]:
+        key = "data.leave_out" if unknown == [leave_out] else "data.train_only"
+        raise BloodcellError(f"{key}: no data set '{unknown[0]}'; {nearest(str(unknown[0]), names)}")
+    if leave_out in train_only:
+        raise BloodcellError(f"data.leave_out={leave_out} is in data.train_only as well; a set cannot train and test")
+    if set(names) <= set(set_aside):
+        raise BloodcellError("data.train_only and data.leave_out name every set; one at least must be left to validate")
+    classes = {name: set(samples.of_set(name).table["label"]) for name in names}
+    for name in names:
+        others = set().union(*(classes[other] for other in names if other != name))
+        if not classes[name] & others:
+            raise BloodcellError(
+                f"data set {name} ({', '.join(sorted(classes[name]))}) has no class in common with the others "
+                f"({', '.join(sorted(others))}); rename classes with data.class_map"
+            )
+
+
+def _check(split: str, val_fraction: float, test_fraction: float, folds: int | None, fold: int) -> None:
+    if split not in ("auto", "random", "grouped"):
+        raise BloodcellError(f"data.split={split}; choose random, grouped or auto")
     for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not isinstance(value, int | float) or not 0 <= value < 1:
             raise BloodcellError(f"data.{name}={value}; give a number from 0 to below 1")
@@ -96,70 +163,6 @@ def _check(val_fraction: float, test_fraction: float, folds: int | None, fold: i
         raise BloodcellError(f"data.fold={fold}; with data.folds={folds} choose 0 to {folds - 1}")
 
 
-def _draw(table: pd.DataFrame, split: str, fraction: float, method: str, seed: int) -> None:
-    """Move about a fraction of the training rows to a split."""
-    train = table.index[table["split"] == "train"]
-    if method == "grouped":
-        rows = table.loc[train]
-        most = min(rows["source"].nunique(), rows["label"].value_counts().max())
-        folds = _grouped_folds(rows, max(2, min(round(1 / fraction), most)), seed)
-        # a class with few sources may lie in some folds only: take the first with each class on both sides, if there is
-        # one, and leave each class something to train on before that
-        labels = rows["label"].to_numpy()
-        chosen = max(folds, key=lambda fold: (len(set(np.delete(labels, fold))), len(set(labels[fold]))))
-    else:
-        chosen = _stratified(table.loc[train, "label"].to_numpy(), fraction, seed)
-    table.loc[train[chosen], "split"] = split
-
-
-def _stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Return the positions of a fraction of each class; a class of two or more has one on each side at least."""
-    generator = np.random.default_rng(seed)
-    chosen = []
-    for name in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == name))
-        count = int(np.clip(round(fraction * len(members)), min(1, len(members) - 1), max(len(members) - 1, 0)))
-        chosen.append(members[:count])
-    return np.sort(np.concatenate(chosen))
-
-
-def _draw_fold(table: pd.DataFrame, folds: int, fold: int, method: str, seed: int) -> None:
-    """Make one of `folds` equal parts of the training rows the validation part."""
-    train = table.index[table["split"] == "train"]
-    if method == "grouped":
-        chosen = _grouped_folds(table.loc[train], folds, seed)[fold]
-    else:
-        labels = table.loc[train, "label"].to_numpy()
-        generator = np.random.default_rng(seed)
-        number = np.empty(len(labels), dtype=int)
-        start = 0  # classes go on counting where the last one stopped, so that small ones do not all land in fold 0
-        for name in np.unique(labels):
-            members = generator.permutation(np.flatnonzero(labels == name))
-            number[members] = (start + np.arange(len(members))) % folds
-            start += len(members)
-        chosen = np.flatnonzero(number == fold)
-    table.loc[train[chosen], "split"] = "val"
-
-
-def _grouped_folds(rows: pd.DataFrame, folds: int, seed: int) -> list[np.ndarray]:
-    """Return the positions of each fold, stratified by class, no source in two folds."""
-    import warnings
-
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    sources = rows["source"].nunique()
-    if sources < folds:
-        raise BloodcellError(f"a grouped split into {folds} parts needs as many sources; there are {sources}")
-    if folds > (most := rows["label"].value_counts().max()):
-        raise BloodcellError(
-            f"a grouped split into {folds} parts needs as many images of some class; the most is {most}"
-        )
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with few sources: `require_classes` has the last word
-        return [val for _, val in splitter.split(rows["path"], rows["label"], rows["source"])]
-
-
 def require_classes(table: pd.DataFrame) -> None:
     """Check that there is something to train on, and no class that training never sees."""
     train = set(table.loc[table["split"] == "train", "label"])
@@ -169,7 +172,8 @@ def require_classes(table: pd.DataFrame) -> None:
     for split in sorted(set(table["split"]) - {"train"}):
         if unseen := sorted(set(table.loc[table["split"] == split, "label"]) - train):
             raise BloodcellError(
-                f"class {', '.join(unseen)} is in the {split} part but not in training; add images of it or remove it"
+                f"class {', '.join(unseen)} is in the {split} part but not in training; "
+                f"add images of it, or leave it out with 'data.class_map={{{unseen[0]}: null}}'"
             )
 
 

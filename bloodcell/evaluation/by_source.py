@@ -23,7 +23,7 @@ FIGURES = {
 
 
 def estimates_of(predictions: pd.DataFrame, trained_on: frozenset[str] = frozenset()) -> dict[str, dict[str, Estimate]]:
-    """Return each split's figures with 95 % intervals; none for a split whose sources are not all known.
+    """Return the figures of each part of `splits_of` with 95 % intervals; none where its sources are not all known.
 
     Where test images share sources with training, `SPLIT_disjoint` holds the figures of the others.
 

@@ -38,15 +38,24 @@ def classes_of(predictions: pd.DataFrame) -> list[str]:
 
 
 def splits_of(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the rows of each split, in the order in which the splits appear."""
-    return {str(split): rows for split, rows in predictions.groupby("split", sort=False)}
+    """Return the rows of each split, in the order in which the splits appear.
+
+    Where a split has rows of several data sets, `SPLIT[SET]` follows with those of each.
+    """
+    parts = {}
+    for split, rows in predictions.groupby("split", sort=False):
+        parts[str(split)] = rows
+        if "set" in rows and rows["set"].nunique() > 1:
+            parts |= {f"{split}[{name}]": part for name, part in rows.groupby("set", sort=False)}
+    return parts
 
 
 def metrics_of(predictions: pd.DataFrame) -> dict[str, float]:
-    """Return `SPLIT/accuracy`, `SPLIT/macro_f1`, `SPLIT/loss`, `SPLIT/images` and `SPLIT/f1_CLASS` of every split.
+    """Return `SPLIT/accuracy`, `SPLIT/macro_f1`, `SPLIT/loss`, `SPLIT/images` and `SPLIT/f1_CLASS` of every part.
 
-    The loss is the mean negative logarithm of the true class's probability. The macro F1 is the mean over all classes
-    of the classifier; a class that is neither there nor predicted counts 0.
+    The parts are those of `splits_of`. The loss is the mean negative logarithm of the true class's probability. The
+    macro F1 is the mean over all classes of the classifier, in one set of several over those that this set has there;
+    a class that is neither there nor predicted counts 0.
     """
     classes = classes_of(predictions)
     metrics: dict[str, float] = {}
@@ -55,9 +64,10 @@ def metrics_of(predictions: pd.DataFrame) -> dict[str, float]:
         probabilities = rows[[PROBABILITY + name for name in classes]].to_numpy()
         true = probabilities[np.arange(len(rows)), rows["label"].map(column).to_numpy()]
         f1 = f1_score(rows["label"], rows["prediction"], labels=classes, average=None, zero_division=0)
+        counted = [name for name in classes if not split.endswith("]") or (rows["label"] == name).any()]
         metrics |= {
             f"{split}/accuracy": float((rows["label"] == rows["prediction"]).mean()),
-            f"{split}/macro_f1": float(np.mean(f1)),
+            f"{split}/macro_f1": float(np.mean([f1[column[name]] for name in counted])),
             f"{split}/loss": float(-np.log(np.maximum(true, np.finfo(float).tiny)).mean()),
             f"{split}/images": len(rows),
         }

@@ -6,13 +6,13 @@ import torch
 from bloodcell.data import loading
 from bloodcell.data.loading import (
     EpochBatches,
-    EpochShuffle,
     ImageDataset,
     RowsDataset,
     image_loader,
     rows_loader,
     worker_count,
 )
+from bloodcell.data.sampling import EpochShuffle
 from bloodcell.data.transforms import Preprocessing
 
 

@@ -69,6 +69,22 @@ def test_round_trip(samples, tmp_path):
     assert b"\r" not in (tmp_path / "samples.csv").read_bytes()
 
 
+def test_a_file_without_the_column_set_is_of_one_data_set(samples, tmp_path):
+    write_samples(Samples(samples.table.drop(columns="set"), samples.root), tmp_path / "samples.csv")
+    read = read_samples(tmp_path / "samples.csv")
+    assert read.table.equals(samples.table)
+    assert read.sets() == []
+
+
+def test_what_is_from_which_set(samples):
+    sources = ["b/x", "", "a/x", "", "b/y"]
+    joined = replace(samples, table=samples.table.assign(set=["b", "b", "a", "a", "b"], source=sources))
+    assert joined.sets() == ["b", "a"]
+    assert joined.of_set("a").table["path"].tolist() == ["train/b/0.png", "test/b/0.png"]
+    assert joined.source_names() == {"b/x", "a/x", "b/y", "", "x", "y"}
+    assert samples.source_names() == {""}
+
+
 def test_an_identity_is_of_path_size_and_time(tmp_path, write_image):
     file = write_image(tmp_path / "a.png")
     (before,) = identities([file])

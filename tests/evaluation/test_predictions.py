@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
+from bloodcell.evaluation.by_source import estimates_of, flat, lines
 from bloodcell.evaluation.predictions import (
     classes_of,
     confusion_of,
@@ -102,6 +103,37 @@ def test_each_split_has_its_own_figures_in_order():
     metrics = metrics_of(table)
     assert metrics["val/accuracy"] == pytest.approx(17 / 28)
     assert (metrics["test/accuracy"], metrics["test/macro_f1"], metrics["test/images"]) == (1, 1, 10)
+
+
+def test_a_split_of_several_sets_has_the_figures_of_each():
+    one, other = table_of(COUNTS, split="val"), table_of(np.diag([3, 0, 0, 2]), split="val")
+    test = table_of(COUNTS, split="test").assign(set="two")
+    table = pd.concat([one.assign(set="one"), other.assign(set="two"), test], ignore_index=True)
+    assert {name: len(rows) for name, rows in splits_of(table).items()} == {
+        "val": 33, "val[one]": 28, "val[two]": 5, "test": 28,
+    }  # fmt: skip
+    metrics = metrics_of(table)
+    assert metrics["val/accuracy"] == pytest.approx(22 / 33)
+    assert metrics["val[one]/accuracy"] == metrics["test/accuracy"] == pytest.approx(17 / 28)
+    assert metrics["val[two]/accuracy"] == metrics["val[two]/macro_f1"] == 1  # over the two classes that it has
+    assert metrics["val[one]/macro_f1"] == pytest.approx(metrics["test/macro_f1"])
+    assert list(splits_of(one.assign(set=""))) == ["val"]
+
+
+def test_each_set_has_its_interval_where_its_sources_are_known():
+    table = pd.concat([table_of(COUNTS, split="test")] * 3, ignore_index=True)
+    table = table.assign(set=["one"] * 28 + ["two"] * 28 + ["three"] * 28, source=[f"s{i // 2}" for i in range(84)])
+    table.loc[table["set"] == "three", "source"] = ""
+    estimates = estimates_of(table, frozenset({"s0", "s20"}))
+    assert set(estimates) == {"test[one]", "test[one]_disjoint", "test[two]", "test[two]_disjoint"}
+    assert estimates["test[one]"]["accuracy"].sources == 14
+    assert estimates["test[two]_disjoint"]["accuracy"].sources == 13
+    said = lines({**metrics_of(table), **flat(estimates)})
+    assert [line.partition(" accuracy")[0] for line in said] == [
+        "test", "test[one]", "test[two]", "test[three]", "test[one]_disjoint", "test[two]_disjoint",
+    ]  # fmt: skip
+    assert "sources unknown" in said[0]
+    assert "14 sources" in said[1]
 
 
 def test_a_probability_of_zero_gives_a_finite_loss():

@@ -1,0 +1,143 @@
+"""Several sets by the command line: trained, left out in turn, evaluated with classes in other letter case."""
+
+import json
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+from bloodcell import cli
+from bloodcell.errors import BloodcellError
+from bloodcell.evaluating import evaluate
+from bloodcell.training import resume, train
+from tests.conftest import QUICK, SMALL
+
+
+@pytest.fixture(scope="module")
+def sets(smears, tmp_path_factory):
+    """Return the overrides that join the painted smears, in Kaggle's layout, with class folders of other names."""
+    from PIL import Image
+
+    mine = tmp_path_factory.mktemp("mine")
+    names = {"EOSINOPHIL": "eosinophil", "LYMPHOCYTE": "lymphocyte", "NEUTROPHIL": "seg_neutrophil"}
+    for number, row in enumerate(smears.of_split("test").table.itertuples()):
+        if row.label in names:
+            (mine / names[row.label]).mkdir(exist_ok=True)
+            with Image.open(smears.root / row.path) as image:  # mirrored: other files, of no known source
+                image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mine / names[row.label] / f"{number}.png")
+    return (
+        "data=joint",
+        f"data.sets={{painted: {smears.root}, mine: {mine}}}",
+        "data.class_map={seg_neutrophil: neutrophil}",
+        "data.leak_check=off",
+    )
+
+
+def command(monkeypatch, verb, *arguments):
+    monkeypatch.setattr(sys, "argv", [f"{verb}.py", *arguments])
+    cli.main(verb)
+
+
+def test_a_joint_run_from_start_to_end(monkeypatch, sets, tmp_path, capsys):
+    run = tmp_path / "run"
+    own = [f"outputs={tmp_path}", f"hydra.run.dir={run}", "data.sampling=balanced", "data.epoch_size=40"]
+    command(monkeypatch, "train", *QUICK, *sets, *own, "scheduler=onecycle")
+    said = capsys.readouterr().out
+    assert "4 classes: EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL" in said
+    assert "note: sources of mine are unknown; find them: bloodcell audit data=imagefolder data.root=" in said
+    samples = pd.read_csv(run / "samples.csv", keep_default_na=False)
+    assert samples.groupby("set")["split"].unique().map(set).to_dict() == {
+        name: {"train", "val", "test"} for name in ("painted", "mine")
+    }
+    config = json.loads((run / "run.json").read_text())
+    assert config["status"] == "finished"
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 2 * 3  # epochs of 40 images in batches of 16
+    assert checkpoint["lr_schedulers"][0]["total_steps"] == 6
+    command(monkeypatch, "evaluate", f"checkpoint={run}", "device=cpu", f"hydra.run.dir={tmp_path / 'again'}")
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (run, tmp_path / "again")]
+    assert metrics[1]["test/accuracy"] == pytest.approx(metrics[0]["test/accuracy"], abs=1e-6)
+
+
+def test_each_set_is_left_out_in_turn_and_tested(monkeypatch, sets, tmp_path):
+    own = [f"outputs={tmp_path}", f"hydra.sweep.dir={tmp_path / 'many'}", "trainer.max_epochs=1"]
+    classes = "data.classes=[eosinophil,lymphocyte,neutrophil]"
+    command(monkeypatch, "train", "-m", *QUICK, *sets, *own, classes, "data.leave_out=painted,mine")
+    for job, name in enumerate(("painted", "mine")):
+        samples = pd.read_csv(tmp_path / "many" / str(job) / "samples.csv", keep_default_na=False)
+        assert set(samples[samples["split"] == "test"]["set"]) == {name}
+        assert set(samples[samples["split"] != "test"]["set"]) == {"painted", "mine"} - {name}
+        metrics = json.loads((tmp_path / "many" / str(job) / "metrics.json").read_text())
+        assert metrics["test/images"] == (samples["set"] == name).sum()
+
+
+@pytest.mark.parametrize("kept", ["auto", "off"])
+def test_an_interrupted_run_of_balanced_draws_resumes_to_the_same_end(compose, tmp_path, monkeypatch, kept):
+    from bloodcell.models.classifier import Classifier
+    from tests.test_training import assert_same_run
+
+    own = ["data.sampling=balanced", "data.epoch_size=30", f"features.cache={kept}", "data.in_memory=false"]
+    cfg = compose(*QUICK, *SMALL, *own, "trainer.max_epochs=3", f"outputs={tmp_path}")
+    train(cfg, tmp_path / "whole")
+    step = Classifier.training_step
+
+    def fails_in_epoch_2(self, batch, index):
+        if self.current_epoch == 1 and index == 1:
+            raise RuntimeError("pulled the plug")
+        return step(self, batch, index)
+
+    monkeypatch.setattr(Classifier, "training_step", fails_in_epoch_2)
+    with pytest.raises(RuntimeError, match="pulled the plug"):
+        train(cfg, tmp_path / "broken")
+    monkeypatch.setattr(Classifier, "training_step", step)
+    resume(tmp_path / "broken", [])
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_evaluate_ignores_the_letter_case_of_class_names(quick_run, compose, tmp_path, class_folders):
+    root = class_folders({"Monocyte": 2, "neutrophil": 3, "ig": 1})
+    arguments = [f"checkpoint={quick_run}", "data=imagefolder", f"data.root={root}", "device=cpu"]
+    with pytest.raises(
+        BloodcellError, match=r"class ig was not in training.*\n.*data\.classes=\[Monocyte,neutrophil\]"
+    ):
+        evaluate(compose(*arguments, verb="evaluate"), tmp_path / "a")
+    keep = "data.classes=[Monocyte,neutrophil]"
+    assert evaluate(compose(*arguments, keep, verb="evaluate"), tmp_path / "b")["test/images"] == 5
+    predictions = pd.read_csv(tmp_path / "b" / "predictions.csv")
+    assert predictions["label"].value_counts().to_dict() == {"NEUTROPHIL": 3, "MONOCYTE": 2}
+
+
+def test_a_net_of_a_joint_run_knows_the_sources_of_each_set_alone(tmp_path):
+    from bloodcell.evaluating import training_sources
+
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "run.json").write_text("{}")
+    rows = "a.png,x,train,kaggle/cell1,kaggle,/r\nb.png,x,val,kaggle/cell2,kaggle,/r\n"
+    (tmp_path / "samples.csv").write_text("path,label,split,source,set,root\n" + rows)
+    assert training_sources(tmp_path / "checkpoints" / "best.ckpt") == {"kaggle/cell1", "cell1"}
+
+
+def test_an_audit_is_of_one_set(compose, sets, tmp_path):
+    from bloodcell.audit.command import run_audit
+
+    with pytest.raises(BloodcellError, match=r"bloodcell audit data=kaggle .*; bloodcell audit data=imagefolder"):
+        run_audit(compose(*sets, verb="audit"), tmp_path / "audit")
+
+
+def test_classes_are_not_balanced_twice(compose, tmp_path):
+    with pytest.raises(BloodcellError, match="do the same twice; choose one"):
+        train(compose(*QUICK, *SMALL, "data.sampling=balanced", "loss.class_weights=balanced"), tmp_path / "run")
+
+
+def test_copies_across_sets_are_looked_for(monkeypatch, tmp_path):
+    from bloodcell import leaks
+    from bloodcell.data.samples import COLUMNS, Samples
+
+    rows = [("1", "a", "train", "x/1", "x"), ("2", "a", "val", "y/1", "y")]
+    joined = Samples(pd.DataFrame(rows, columns=COLUMNS), tmp_path)
+    monkeypatch.setattr(leaks, "_probe", lambda samples: "copies")
+    with pytest.raises(BloodcellError, match="leak: copies; train without one of them"):
+        leaks.check_leaks(joined, "error", "train without one of them", tmp_path)
+    alone = Samples(joined.table.assign(set=""), tmp_path)
+    leaks.check_leaks(alone, "error", "", tmp_path)
