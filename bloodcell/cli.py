@@ -62,9 +62,9 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `one_clear_line` instead of Hydra's own report
     # the job is called by its verb, whether started as train.py, bloodcell or python -m bloodcell
     _check_flags(arguments)
-    many = [flag for flag in ("-m", "--multirun") if flag in arguments]  # Hydra wants flags before overrides
-    rest = [argument for argument in arguments if argument not in many]
-    sys.argv = [sys.argv[0], *many, *rest, f"hydra.job.name={verb}"]
+    overrides = [argument for argument in arguments if _is_override(argument)]
+    flags = [argument for argument in arguments if argument not in overrides]  # Hydra wants them first, or last
+    sys.argv = [sys.argv[0], *flags, *overrides, f"hydra.job.name={verb}"]
 
     def task(cfg: Any) -> Any:
         with one_clear_line():  # here too: Hydra would put a line of its own before an error that reaches it
@@ -88,6 +88,11 @@ def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
     if arguments[0] not in VERBS:
         raise BloodcellError(f"no verb '{arguments[0]}'; {nearest(arguments[0], VERBS)}")
     return arguments[0], arguments[1:]
+
+
+def _is_override(argument: str) -> bool:
+    """Tell `key=value` and `~key` from a flag and its value."""
+    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
 
 
 def _check_flags(arguments: list[str]) -> None:

@@ -133,6 +133,14 @@ def test_the_console_command_names_its_verbs(monkeypatch, capsys):
     assert "did you mean 'train'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", ["--cfg job seed=3 data=table", "seed=3 data=table --cfg job", "seed=3 --cfg job data=table"])
+def test_flags_stand_anywhere(arguments):
+    done = subprocess.run([sys.executable, "train.py", *arguments.split()], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "seed: 3" in done.stdout
+    assert "read_table" in done.stdout
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
 def test_help_needs_no_torch(arguments):
     watch = "import sys; sys.argv[0] = 'train.py'\nfrom bloodcell.cli import main\n"
