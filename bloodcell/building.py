@@ -127,7 +127,7 @@ def build_extractor(
 
 
 def precision(asked: Any, frozen: bool, device: str) -> Any:
-    """Return Lightning's precision: bf16 steps where the whole net learns and the device multiplies bf16 itself."""
+    """Return Lightning's precision: bf16 steps where the backbone learns and the device multiplies bf16 itself."""
     if asked != "auto":
         return asked
     return "bf16-mixed" if not frozen and has_bf16(device) else "32-true"

@@ -48,7 +48,7 @@ def clear(code, error, *words):
         ("model=nonsense", ["choose from", "mobilenetv2", "vit_b_16"]),
         ("experiment=notebok", ["did you mean 'notebook'"]),
         ("+model.x", ["+model.x"]),
-        ("finetune.name=half", ["finetune=half", "frozen or full"]),
+        ("finetune.name=half", ["finetune=half", "frozen, full or gradual"]),
         ("data.image_size=0", ["data.image_size=0"]),
         ("data.batch_size=0", ["data.batch_size=0"]),
         ("data.on_bad_image=ignore", ["data.on_bad_image=ignore", "error or skip"]),

@@ -16,6 +16,8 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from bloodcell.config import instantiate
 from bloodcell.data.augment import build_augment
 from bloodcell.errors import BloodcellError
+from bloodcell.models.blocks import blocks_of
+from bloodcell.models.finetune import Finetune
 from bloodcell.models.net import Net
 
 Batch = tuple[Tensor, Tensor]
@@ -32,7 +34,7 @@ class Classifier(pl.LightningModule):
         preprocessing: What turns a file into the net's input; see `bloodcell.data.transforms.Preprocessing`.
         optimizer: The `optimizer` configuration.
         scheduler: The `scheduler` configuration.
-        finetune: The `finetune` configuration: name is frozen or full.
+        finetune: The `finetune` configuration; see `bloodcell.models.finetune.Finetune`.
         augment: The `augment` configuration.
         loss: label_smoothing, and class_weights as a list of numbers or None.
         seed: Dropout and augmentation of an epoch follow from it and from the epoch's number alone.
@@ -66,30 +68,31 @@ class Classifier(pl.LightningModule):
         self.metrics = torch.nn.ModuleDict({split: metrics.clone() for split in ("train_", "val_")})
         self.outputs: dict[str, list[Batch]] = {"train_": [], "val_": []}
         self.results: dict[str, dict[str, Tensor]] = {}
-        if finetune["name"] == "frozen":
-            self.freeze_backbone()
-        elif finetune["name"] != "full":
-            raise BloodcellError(f"finetune={finetune['name']}; choose frozen or full")
+        self.finetune = Finetune.of(finetune)
+        self.finetune.apply(self.net, epoch=0)
 
     @property
     def frozen(self) -> bool:
         """Whether the backbone stays as it is."""
-        return bool(self.hparams["finetune"]["name"] == "frozen")
+        return self.finetune.frozen
 
-    def freeze_backbone(self) -> None:
-        """Take the backbone's gradient away and put it into evaluation mode, where batch norm moves nothing.
-
-        Lightning keeps each module's own mode through training.
-        """
-        self.net.backbone.requires_grad_(False)
-        self.net.backbone.eval()
+    @property
+    def last_phase(self) -> int:
+        """The first epoch, from 0, in which all that ever learns does."""
+        return self.finetune.last_phase(len(blocks_of(self.net.backbone)))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits (N, classes) of images (N, 3, H, W), or of pooled features (N, C) where those are given."""
         return cast(Tensor, self.net.head(inputs) if inputs.ndim == 2 else self.net(inputs))
 
+    def on_fit_start(self) -> None:
+        """Refuse processes that would not share the gradients of what learns later."""
+        if self.last_phase > 0 and self.trainer.world_size > 1:
+            raise BloodcellError("finetune=gradual learns on one device; set trainer.gpus=1, or use finetune=full")
+
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's random numbers from seed and epoch, so that a resumed run repeats them."""
+        """Let the epoch's blocks learn; start its random numbers from seed and epoch: a resumed run repeats both."""
+        self.finetune.apply(self.net, self.current_epoch)
         torch.manual_seed(_mix(self.hparams["seed"], self.current_epoch, self.global_rank))
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
@@ -151,8 +154,9 @@ class Classifier(pl.LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer of the parameters that learn, and the scheduler."""
-        optimizer = instantiate(self.hparams["optimizer"], [p for p in self.parameters() if p.requires_grad])
+        """Build the optimizer of all parameters that ever learn, and the scheduler."""
+        groups = self.finetune.groups(self.net, self.hparams["optimizer"]["lr"])
+        optimizer = instantiate(self.hparams["optimizer"], groups)
         scheduler = dict(self.hparams["scheduler"])
         if scheduler["_target_"] is None:
             return optimizer
@@ -166,6 +170,8 @@ class Classifier(pl.LightningModule):
             )
         total = max(1, int(steps))
         values = {key: total if value == "total_steps" else value for key, value in scheduler.items()}
+        if "max_lr" in values:  # of the head; the other schedulers multiply what each group has
+            values["max_lr"] = [values["max_lr"] * self.finetune.lr_decay**depth for depth in range(len(groups))]
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": instantiate(values, optimizer), "interval": "step"},
