@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +17,9 @@ from bloodcell.data.augment import build_augment
 from bloodcell.errors import BloodcellError
 from bloodcell.models.blocks import blocks_of
 from bloodcell.models.finetune import Finetune
+from bloodcell.models.losses import build_loss
 from bloodcell.models.net import Net
+from bloodcell.models.scheduling import build_scheduler
 
 Batch = tuple[Tensor, Tensor]
 
@@ -36,7 +37,7 @@ class Classifier(pl.LightningModule):
         scheduler: The `scheduler` configuration.
         finetune: The `finetune` configuration; see `bloodcell.models.finetune.Finetune`.
         augment: The `augment` configuration.
-        loss: label_smoothing, and class_weights as a list of numbers or None.
+        loss: The `loss` configuration, but class_weights a list of numbers or None.
         seed: Dropout and augmentation of an epoch follow from it and from the epoch's number alone.
     """
 
@@ -57,13 +58,7 @@ class Classifier(pl.LightningModule):
         self.classes = classes
         self.net = Net(model, len(classes))
         self.augment = build_augment(augment)
-        weights = loss["class_weights"]
-        if not 0 <= loss["label_smoothing"] < 1:
-            raise BloodcellError(f"loss.label_smoothing={loss['label_smoothing']}; give a number from 0 to below 1")
-        self.loss = torch.nn.CrossEntropyLoss(
-            weight=None if weights is None else torch.tensor(weights, dtype=torch.float32),
-            label_smoothing=loss["label_smoothing"],
-        )
+        self.loss = build_loss(loss)
         metrics = _metrics(len(classes))
         self.metrics = torch.nn.ModuleDict({split: metrics.clone() for split in ("train_", "val_")})
         self.outputs: dict[str, list[Batch]] = {"train_": [], "val_": []}
@@ -155,27 +150,14 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer of all parameters that ever learn, and the scheduler."""
-        groups = self.finetune.groups(self.net, self.hparams["optimizer"]["lr"])
-        optimizer = instantiate(self.hparams["optimizer"], groups)
-        scheduler = dict(self.hparams["scheduler"])
+        optimizer, scheduler = self.hparams["optimizer"], self.hparams["scheduler"]
+        groups = self.finetune.groups(self.net, optimizer["lr"])
+        built = instantiate(optimizer, groups)
         if scheduler["_target_"] is None:
-            return optimizer
-        if scheduler["_target_"].endswith("ReduceLROnPlateau"):
-            built = instantiate(scheduler, optimizer)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": built, "monitor": "val/loss"}}
-        steps = self.trainer.estimated_stepping_batches
-        if steps == math.inf:
-            raise BloodcellError(
-                "this scheduler needs an end: set trainer.max_epochs, or use scheduler=none or plateau"
-            )
-        total = max(1, int(steps))
-        values = {key: total if value == "total_steps" else value for key, value in scheduler.items()}
-        if "max_lr" in values:  # of the head; the other schedulers multiply what each group has
-            values["max_lr"] = [values["max_lr"] * self.finetune.lr_decay**depth for depth in range(len(groups))]
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": instantiate(values, optimizer), "interval": "step"},
-        }
+            return built
+        shares = [self.finetune.lr_decay**depth for depth in range(len(groups))]
+        course = build_scheduler(scheduler, built, shares, lambda: self.trainer.estimated_stepping_batches)
+        return {"optimizer": built, "lr_scheduler": course}
 
 
 def _metrics(classes: int) -> MetricCollection:
@@ -238,8 +220,3 @@ def parameter_counts(classifier: Classifier) -> tuple[int, int]:
     """Return the numbers of parameters that learn and that are frozen."""
     learn = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
     return learn, sum(p.numel() for p in classifier.parameters()) - learn
-
-
-def balanced_weights(counts: list[int]) -> list[float]:
-    """Return class weights inverse to the numbers of images, with mean 1 over the images (scikit-learn: balanced)."""
-    return [sum(counts) / (len(counts) * count) if count else math.nan for count in counts]

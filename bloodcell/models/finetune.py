@@ -25,7 +25,7 @@ class Finetune:
         batch_norm: Of what learns; train: statistics of each batch; frozen: they stay as they are.
         head_epochs: gradual: epochs in which the head alone learns.
         block_epochs: gradual: epochs from one block to the next.
-        blocks: gradual: how many blocks ever learn, from the top; None: all.
+        blocks: full and gradual: how many blocks ever learn, from the top; None: all.
 
     Raises:
         BloodcellError: One of them is no such value.

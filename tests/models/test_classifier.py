@@ -8,13 +8,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
-from sklearn.utils.class_weight import compute_class_weight
 from torch.utils.data import DataLoader, TensorDataset
 
 from bloodcell.errors import BloodcellError
 from bloodcell.models.classifier import (
     _mix,
-    balanced_weights,
     load_checkpoint,
     load_classifier,
     parameter_counts,
@@ -156,13 +154,6 @@ def test_class_weights_and_smoothing_are_torchs():
     torch.testing.assert_close(classifier.training_step(batch, 0), expected)
     with pytest.raises(BloodcellError, match=r"loss\.label_smoothing=2; give a number from 0 to below 1"):
         build(loss={"label_smoothing": 2})
-
-
-def test_balanced_weights_are_scikit_learns():
-    labels = [0] * 75 + [1] * 27 + [2] * 16 + [3] * 159
-    expected = compute_class_weight("balanced", classes=np.arange(4), y=np.array(labels))
-    assert balanced_weights([75, 27, 16, 159]) == pytest.approx(expected)
-    assert math.isnan(balanced_weights([1, 0])[1])
 
 
 def test_images_are_augmented_in_training_alone():
