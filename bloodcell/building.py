@@ -19,7 +19,8 @@ from bloodcell.machine import has_bf16, has_cuda
 
 def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str], preprocessing: Any) -> Any:
     """Build the LightningModule from plain values."""
-    from bloodcell.models.classifier import Classifier, balanced_weights
+    from bloodcell.models.classifier import Classifier
+    from bloodcell.models.losses import balanced_weights
 
     loss = dict(config["loss"])
     if loss["class_weights"] not in ("none", None, "balanced"):
@@ -42,19 +43,12 @@ def build_trainer(
     Raises:
         BloodcellError: The Trainer refuses an argument.
     """
-    import pytorch_lightning as pl
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
-
-    from bloodcell.callbacks.atomic import AtomicCheckpointIO
     from bloodcell.callbacks.history import History
     from bloodcell.callbacks.progress import EpochProgress
     from bloodcell.callbacks.tensorboard import TensorBoardReport
     from bloodcell.console import console
 
-    arguments = {**{key: value for key, value in config["trainer"].items() if key != "gpus"}, **devices}
-    on_gpu = devices["accelerator"] in ("gpu", "cuda") or (devices["accelerator"] == "auto" and has_cuda())
-    arguments["precision"] = precision(arguments["precision"], frozen, "cuda" if on_gpu else "cpu")
-    watched = arguments.pop("enable_progress_bar") and console.is_terminal
+    watched = bool(config["trainer"]["enable_progress_bar"] and console.is_terminal)
     loggers = [_logger(node, folder, resumed) for node in config["logger"].values()]
     callbacks = [
         History(folder / "history.csv", say),
@@ -62,15 +56,34 @@ def build_trainer(
         *([EpochProgress()] if watched else []),
         *(_callback(node, folder) for node in config["callbacks"].values()),
     ]
-    plugins = [AtomicCheckpointIO(), *(arguments.pop("plugins") or [])]
+    return trainer_of(
+        config["trainer"], devices, frozen, callbacks=callbacks, logger=loggers, enable_progress_bar=watched
+    )
+
+
+def trainer_of(arguments: dict[str, Any], devices: dict[str, Any], frozen: bool, **changes: Any) -> Any:
+    """Build Lightning's Trainer.
+
+    Args:
+        arguments: The `trainer` configuration.
+        devices: Its accelerator and devices.
+        frozen: Whether the backbone stays as it is, on which the precision depends.
+        **changes: What goes over the configuration.
+
+    Raises:
+        BloodcellError: The Trainer refuses an argument.
+    """
+    import pytorch_lightning as pl
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    from bloodcell.callbacks.atomic import AtomicCheckpointIO
+
+    arguments = {**{key: value for key, value in arguments.items() if key != "gpus"}, **devices, **changes}
+    on_gpu = devices["accelerator"] in ("gpu", "cuda") or (devices["accelerator"] == "auto" and has_cuda())
+    arguments["precision"] = precision(arguments["precision"], frozen, "cuda" if on_gpu else "cpu")
+    arguments["plugins"] = [AtomicCheckpointIO(), *(arguments["plugins"] or [])]
     try:
-        return pl.Trainer(
-            **arguments,
-            callbacks=callbacks,
-            logger=loggers,
-            plugins=plugins,
-            enable_progress_bar=bool(watched),
-        )
+        return pl.Trainer(**arguments)
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise BloodcellError(f"trainer: {' '.join(str(error).split())}") from error
 
@@ -129,7 +142,7 @@ def build_extractor(
 
 
 def precision(asked: Any, frozen: bool, device: str) -> Any:
-    """Return Lightning's precision: bf16 steps where the whole net learns and the device multiplies bf16 itself."""
+    """Return Lightning's precision: bf16 steps where the backbone learns and the device multiplies bf16 itself."""
     if asked != "auto":
         return asked
     return "bf16-mixed" if not frozen and has_bf16(device) else "32-true"

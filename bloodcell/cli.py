@@ -16,6 +16,7 @@ from bloodcell.errors import BloodcellError, nearest
 #: Verb -> (module, function that takes the configuration, what it is for). The verb names conf/VERB.yaml.
 VERBS = {
     "train": ("bloodcell.jobs", "run", "train a classifier and evaluate it"),
+    "find-lr": ("bloodcell.lr_finder", "run", "find the learning rate for a training"),
     "audit": ("bloodcell.audit.command", "run", "find which images show the same cell, and what leaks between splits"),
     "cache": ("bloodcell.caching", "run", "list or clear what is kept between runs"),
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),

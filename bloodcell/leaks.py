@@ -6,7 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-from bloodcell.data.samples import Samples, digest
+import pandas as pd
+
+from bloodcell import runs
+from bloodcell.data.samples import Samples, digest, read_samples
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_json
 
@@ -33,10 +36,40 @@ def check_leaks(samples: Samples, policy: str, advice: str, cache: Path) -> None
     message = known_leaks(samples)
     if message is None and (samples.sets() or not samples.sources_known()):
         message = probed_leak(samples, advice, cache)
+    say_leak(message, policy)
+
+
+def say_leak(message: str | None, policy: str) -> None:
+    """Warn of a leak, or refuse to go on, as `data.leak_check` says.
+
+    Raises:
+        BloodcellError: The policy is error and there is a leak.
+    """
     if message and policy == "error":
         raise BloodcellError(message)
-    if message:
+    if message and policy == "warn":
         print(f"warning: {message}", file=sys.stderr)
+
+
+def weights_leak(samples: Samples, weights: str | None) -> str | None:
+    """Return one line on images outside training that the run knows whose backbone is taken; None where it knows none.
+
+    Args:
+        samples: The samples with their splits.
+        weights: `model.weights`. What a file of weights was trained on is not known, unless it lies in a run folder.
+    """
+    path = Path(weights or "").expanduser()
+    run = runs.run_of(path) if path.suffix == ".ckpt" else path
+    if weights in (None, "DEFAULT") or run is None or not (run / "samples.csv").is_file():
+        return None
+    learned = read_samples(run / "samples.csv").of_split("train")
+    files, sources = set(learned.paths()), set(learned.table["source"]) - {""}
+    parts = []
+    for split in (name for name in samples.splits() if name != "train"):
+        part = samples.of_split(split)
+        known = part.table["source"].isin(sources) | pd.Series(part.paths()).isin(files)
+        parts += [f"{known.sum():,} of {len(known):,} {split} images"] if known.any() else []
+    return f"leak: the run of model.weights={weights} was trained on {', '.join(parts)}" if parts else None
 
 
 def known_leaks(samples: Samples) -> str | None:

@@ -16,9 +16,10 @@ def start_line(samples: Samples, classes: list[str], classifier: Any, device: st
     parts = ", ".join(f"{split} {counts[split]:,}" for split in samples.splits())
     known = f" from {samples.table['source'].nunique():,} sources" if samples.sources_known() else ", sources unknown"
     learn, frozen = parameter_counts(classifier)
+    later = f" at first; all that will learn do from epoch {last + 1}" if (last := classifier.last_phase) else ""
     return (
         f"{len(samples.table):,} images ({parts}){known}; {len(classes)} classes: {', '.join(classes)}\n"
-        f"{classifier.hparams['model']['name']} on {device}: {learn:,} parameters learn, {frozen:,} are frozen"
+        f"{classifier.hparams['model']['name']} on {device}: {learn:,} parameters learn, {frozen:,} are frozen{later}"
     )
 
 

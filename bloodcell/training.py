@@ -20,7 +20,7 @@ from bloodcell.data.samples import Samples, digest, write_samples
 from bloodcell.data.splits import assign_splits, require_classes, split_arguments
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_atomically, write_json
-from bloodcell.leaks import check_leaks
+from bloodcell.leaks import check_leaks, say_leak, weights_leak
 from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
 from bloodcell.messages import end_line, leak_advice, missing_classes, start_line, unaudited_sets
 
@@ -133,27 +133,21 @@ def _train(
 ) -> dict[str, float]:
     """Check, read, train, evaluate: the recipe."""
     cache = cache_root(config["cache"]["root"])
-    with progress("checking images") as report:
-        bad = check_images(samples, cache, report)
-    samples = without_bad(samples, bad, config["data"]["on_bad_image"], folder / "bad_images.csv")
-    require_classes(samples.table)  # once more: leaving out bad images may have emptied a class
+    samples = readable(config, samples, folder)
     if "val" not in samples.splits():
         raise BloodcellError("there are no validation images; set data.val_fraction above 0")
     write_samples(samples, folder / "samples.csv")
     check_leaks(samples, config["data"]["leak_check"], leak_advice(config["data"], samples), cache)
+    say_leak(weights_leak(samples, config["model"]["weights"]), config["data"]["leak_check"])
 
-    import pytorch_lightning as pl
-
-    from bloodcell.data.datamodule import BloodCellDataModule
     from bloodcell.data.transforms import Preprocessing
+    from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
 
-    quiet()
-    keep_freed_memory()
-    pl.seed_everything(config["seed"], workers=True, verbose=False)
-    classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
-    preprocessing = Preprocessing(**{name: config["data"][name] for name in ("image_size", "crop", "crop_size")})
-    classifier = build_classifier(config, samples, classes, preprocessing)
+    classifier = classifier_of(config, samples)
+    classes, preprocessing = classifier.classes, Preprocessing(**classifier.hparams["preprocessing"])
+    source = {"weights": config["model"]["weights"], "digest": state_digest(classifier.net.backbone)}
+    runs.write_run(folder, backbone=source)  # a path may hold other weights tomorrow
     trainer = build_trainer(config, folder, devices, resumed, classifier.frozen)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classes, classifier, device))
@@ -163,9 +157,7 @@ def _train(
     tests = evaluates_test(config, many)
     extractor = build_extractor(config, cache, classifier, preprocessing, device, config["data"]["workers"])
     used = samples if tests else samples.of_split("train", "val")
-    rows, views = training_rows(config, classifier, used, extractor)
-    loading = {name: config["data"][name] for name in ("batch_size", "workers", "sampling", "balance", "epoch_size")}
-    data = BloodCellDataModule(used, classes, preprocessing, **loading, seed=config["seed"], rows=rows, views=views)
+    data = build_data(config, classifier, used, extractor)
     last, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
     if not (resumed and last.is_file() and stopped_early(load_checkpoint(last))):
         ckpt_path = str(last) if resumed and last.is_file() else None
@@ -180,6 +172,44 @@ def _train(
     # of the weights that were chosen
     extractor = build_extractor(config, cache, classifier, preprocessing, device, config["data"]["workers"])
     return conclude(config, folder, classifier, chosen, samples, tests, extractor, trainer)
+
+
+def readable(config: dict[str, Any], samples: Samples, folder: Path) -> Samples:
+    """Return the samples without the images that cannot be read, which are listed in the folder.
+
+    Raises:
+        BloodcellError: There are such, and `data.on_bad_image` is error; or without them a class is empty.
+    """
+    with progress("checking images") as report:
+        bad = check_images(samples, cache_root(config["cache"]["root"]), report)
+    samples = without_bad(samples, bad, config["data"]["on_bad_image"], folder / "bad_images.csv")
+    require_classes(samples.table)  # once more: leaving out bad images may have emptied a class
+    return samples
+
+
+def classifier_of(config: dict[str, Any], samples: Samples) -> Any:
+    """Build the classifier that training starts with; the seed begins here."""
+    import pytorch_lightning as pl
+
+    from bloodcell.data.transforms import Preprocessing
+
+    quiet()
+    keep_freed_memory()
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
+    preprocessing = Preprocessing(**{name: config["data"][name] for name in ("image_size", "crop", "crop_size")})
+    return build_classifier(config, samples, classes, preprocessing)
+
+
+def build_data(config: dict[str, Any], classifier: Any, samples: Samples, extractor: Any) -> Any:
+    """Build the LightningDataModule of what the samples are trained as: features or images."""
+    from bloodcell.data.datamodule import BloodCellDataModule
+
+    rows, views = training_rows(config, classifier, samples, extractor)
+    loading = {name: config["data"][name] for name in ("batch_size", "workers", "sampling", "balance", "epoch_size")}
+    return BloodCellDataModule(
+        samples, classifier.classes, extractor.preprocessing, **loading, seed=config["seed"], rows=rows, views=views
+    )
 
 
 def stopped_early(checkpoint: dict[str, Any]) -> bool:

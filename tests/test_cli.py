@@ -48,13 +48,14 @@ def clear(code, error, *words):
         ("model=nonsense", ["choose from", "mobilenetv2", "vit_b_16"]),
         ("experiment=notebok", ["did you mean 'notebook'"]),
         ("+model.x", ["+model.x"]),
-        ("finetune.name=half", ["finetune=half", "frozen or full"]),
+        ("finetune.name=half", ["finetune=half", "frozen, full or gradual"]),
         ("data.image_size=0", ["data.image_size=0"]),
         ("data.batch_size=0", ["data.batch_size=0"]),
         ("data.on_bad_image=ignore", ["data.on_bad_image=ignore", "error or skip"]),
         ("model.name=resnet34", ["model.name=resnet34", "resnet50"]),
         ("model.head.pool=sum", ["model.head.pool=sum", "avg or max"]),
         ("loss.class_weights=heavy", ["loss.class_weights=heavy"]),
+        ("loss.robust=2", ["loss.robust=2", "from 0 to 1"]),
         ("features.cache=maybe", ["features.cache=maybe", "auto, on or off"]),
         ("trainer.max_epochs=three", ["max_epochs", "three"]),
         ("optimizer.lr=fast", ["optimizer", "fast"]),
@@ -65,6 +66,19 @@ def clear(code, error, *words):
 )
 def test_train_refuses(command, argument, words):
     clear(*command("train", *QUICK, *SMALL, argument), *words)
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("finder.steps=3", ["finder.steps=3", "10 or more"]),
+        ("finder.min_lr=2", ["min_lr above 0 and below max_lr"]),
+        ("finder.speed=3", ["finder.speed", "finder.steps"]),
+        ("finder.steps=many", ["finder.steps", "whole number"]),
+    ],
+)
+def test_find_lr_refuses(command, argument, words):
+    clear(*command("find-lr", *QUICK, *SMALL, argument), *words)
 
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")

@@ -6,6 +6,7 @@ import re
 import pytest
 from omegaconf import OmegaConf
 
+from bloodcell.cli import VERBS
 from bloodcell.config import cache_root, config_dir, instantiate, plain
 from bloodcell.errors import BloodcellError
 
@@ -25,6 +26,11 @@ def test_every_option_composes(compose, group, option):
     assert OmegaConf.missing_keys(cfg) <= {"checkpoint"}
     if verb == "train":
         OmegaConf.resolve(cfg)
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_has_a_configuration(compose, verb):
+    assert "outputs" in compose(verb=verb)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -137,6 +137,8 @@ def test_the_same_seed_gives_the_same_run(compose, tmp_path, extra):
         ["scheduler=plateau", "scheduler.patience=0"],
         ["scheduler=cosine", "finetune=full", "augment=light"],
         ["scheduler=onecycle", "optimizer=sgd", "features.cache=off"],
+        ["scheduler=onecycle", "finetune=gradual", "optimizer=adamw", "augment=light"],
+        ["scheduler=cosine", "finetune=gradual", "optimizer=sgd", "callbacks=ema", "callbacks.average.decay=0.9"],
     ],
 )
 def test_an_interrupted_run_resumes_to_the_same_end(compose, tmp_path, monkeypatch, extra):

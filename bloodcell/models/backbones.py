@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bloodcell.errors import BloodcellError
+from bloodcell.models.weights import fit_state, load_state, run_backbone
 
 
 class TokenMap(nn.Module):
@@ -89,14 +89,19 @@ def build_backbone(
     Args:
         name: The library's name of the model.
         library: torchvision or timm.
-        weights: DEFAULT: the library's download. None: random. Else the path of a state dict, which is loaded with
-            `weights_only=True` and checked against the architecture; its classifier is ignored.
-        width: MobileNetV2's width multiplier; only without weights other than 1.
+        weights: DEFAULT: the library's download. None: random. Else a path: of a state dict of the library's model, or
+            a run folder or checkpoint of this package, whose backbone is taken. It is loaded with `weights_only=True`
+            and checked against the architecture; its classifier is ignored.
+        width: MobileNetV2's width multiplier; other than 1 only without weights or with those of a run.
         image_size: Pixels; only the vision transformer depends on it.
 
     Raises:
         BloodcellError: The name is unknown, the weights cannot be had or are another architecture's.
     """
+    if (learned := run_backbone(weights)) is not None:
+        backbone = build_backbone(name, library, None, width, image_size)
+        fit_state(backbone, learned, str(weights), name)
+        return backbone
     if library == "timm":
         return _build_timm(name, weights)
     if library != "torchvision":
@@ -167,55 +172,6 @@ def _build_timm(name: str, weights: str | None) -> nn.Module:
         load_state(net, Path(str(weights)), name, ignore=f"{prefix}.")
     net.reset_classifier(0, "")
     return TimmMap(net)
-
-
-def load_state(net: nn.Module, path: Path, name: str, ignore: str) -> None:
-    """Load a file of weights into a whole classifier, its own classifier left as it is.
-
-    Args:
-        net: The network.
-        path: A state dict, or a dictionary with one under `state_dict`.
-        name: Of the architecture, for messages.
-        ignore: The prefix of the classifier's parameters.
-
-    Raises:
-        BloodcellError: The file is missing, holds no state dict, or one of another architecture.
-    """
-    state = {_current(key): value for key, value in read_state(path).items() if not key.startswith(ignore)}
-    own = {key: value for key, value in net.state_dict().items() if not key.startswith(ignore)}
-    optional = {key for key in own if key.endswith("num_batches_tracked")}
-    wrong = [key for key in own if key not in state and key not in optional]
-    wrong += [key for key in state if key not in own or state[key].shape != own[key].shape]
-    if wrong:
-        raise BloodcellError(
-            f"model.weights={path} is not a {name}: {len(wrong)} tensors do not fit, e.g. {wrong[0]}; "
-            "choose the model that it belongs to"
-        )
-    net.load_state_dict(state, strict=False)
-
-
-def _current(key: str) -> str:
-    """Return today's name of a tensor: torchvision's own DenseNet files hold `denselayer1.norm.1`, now `norm1`."""
-    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)", r"\1", key)
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict without running any code that the file may hold.
-
-    Raises:
-        BloodcellError: The file is missing, cannot be read, or holds something else.
-    """
-    path = path.expanduser()
-    if not path.is_file():
-        raise BloodcellError(f"no weights file {path}; give an existing one with model.weights=PATH")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise BloodcellError(f"model.weights={path} is no file of weights that can be read safely") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BloodcellError(f"model.weights={path} holds no state dict")
-    return state
 
 
 def state_digest(module: nn.Module) -> str:

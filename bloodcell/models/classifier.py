@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +15,11 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from bloodcell.config import instantiate
 from bloodcell.data.augment import build_augment
 from bloodcell.errors import BloodcellError
+from bloodcell.models.blocks import blocks_of
+from bloodcell.models.finetune import Finetune
+from bloodcell.models.losses import build_loss
 from bloodcell.models.net import Net
+from bloodcell.models.scheduling import build_scheduler
 
 Batch = tuple[Tensor, Tensor]
 
@@ -32,9 +35,9 @@ class Classifier(pl.LightningModule):
         preprocessing: What turns a file into the net's input; see `bloodcell.data.transforms.Preprocessing`.
         optimizer: The `optimizer` configuration.
         scheduler: The `scheduler` configuration.
-        finetune: The `finetune` configuration: name is frozen or full.
+        finetune: The `finetune` configuration; see `bloodcell.models.finetune.Finetune`.
         augment: The `augment` configuration.
-        loss: label_smoothing, and class_weights as a list of numbers or None.
+        loss: The `loss` configuration, but class_weights a list of numbers or None.
         seed: Dropout and augmentation of an epoch follow from it and from the epoch's number alone.
     """
 
@@ -55,41 +58,36 @@ class Classifier(pl.LightningModule):
         self.classes = classes
         self.net = Net(model, len(classes))
         self.augment = build_augment(augment)
-        weights = loss["class_weights"]
-        if not 0 <= loss["label_smoothing"] < 1:
-            raise BloodcellError(f"loss.label_smoothing={loss['label_smoothing']}; give a number from 0 to below 1")
-        self.loss = torch.nn.CrossEntropyLoss(
-            weight=None if weights is None else torch.tensor(weights, dtype=torch.float32),
-            label_smoothing=loss["label_smoothing"],
-        )
+        self.loss = build_loss(loss)
         metrics = _metrics(len(classes))
         self.metrics = torch.nn.ModuleDict({split: metrics.clone() for split in ("train_", "val_")})
         self.outputs: dict[str, list[Batch]] = {"train_": [], "val_": []}
         self.results: dict[str, dict[str, Tensor]] = {}
-        if finetune["name"] == "frozen":
-            self.freeze_backbone()
-        elif finetune["name"] != "full":
-            raise BloodcellError(f"finetune={finetune['name']}; choose frozen or full")
+        self.finetune = Finetune.of(finetune)
+        self.finetune.apply(self.net, epoch=0)
 
     @property
     def frozen(self) -> bool:
         """Whether the backbone stays as it is."""
-        return bool(self.hparams["finetune"]["name"] == "frozen")
+        return self.finetune.frozen
 
-    def freeze_backbone(self) -> None:
-        """Take the backbone's gradient away and put it into evaluation mode, where batch norm moves nothing.
-
-        Lightning keeps each module's own mode through training.
-        """
-        self.net.backbone.requires_grad_(False)
-        self.net.backbone.eval()
+    @property
+    def last_phase(self) -> int:
+        """The first epoch, from 0, in which all that ever learns does."""
+        return self.finetune.last_phase(len(blocks_of(self.net.backbone)))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits (N, classes) of images (N, 3, H, W), or of pooled features (N, C) where those are given."""
         return cast(Tensor, self.net.head(inputs) if inputs.ndim == 2 else self.net(inputs))
 
+    def on_fit_start(self) -> None:
+        """Refuse processes that would not share the gradients of what learns later."""
+        if self.last_phase > 0 and self.trainer.world_size > 1:
+            raise BloodcellError("finetune=gradual learns on one device; set trainer.gpus=1, or use finetune=full")
+
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's random numbers from seed and epoch, so that a resumed run repeats them."""
+        """Let the epoch's blocks learn; start its random numbers from seed and epoch: a resumed run repeats both."""
+        self.finetune.apply(self.net, self.current_epoch)
         torch.manual_seed(_mix(self.hparams["seed"], self.current_epoch, self.global_rank))
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
@@ -151,25 +149,15 @@ class Classifier(pl.LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer of the parameters that learn, and the scheduler."""
-        optimizer = instantiate(self.hparams["optimizer"], [p for p in self.parameters() if p.requires_grad])
-        scheduler = dict(self.hparams["scheduler"])
+        """Build the optimizer of all parameters that ever learn, and the scheduler."""
+        optimizer, scheduler = self.hparams["optimizer"], self.hparams["scheduler"]
+        groups = self.finetune.groups(self.net, optimizer["lr"])
+        built = instantiate(optimizer, groups)
         if scheduler["_target_"] is None:
-            return optimizer
-        if scheduler["_target_"].endswith("ReduceLROnPlateau"):
-            built = instantiate(scheduler, optimizer)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": built, "monitor": "val/loss"}}
-        steps = self.trainer.estimated_stepping_batches
-        if steps == math.inf:
-            raise BloodcellError(
-                "this scheduler needs an end: set trainer.max_epochs, or use scheduler=none or plateau"
-            )
-        total = max(1, int(steps))
-        values = {key: total if value == "total_steps" else value for key, value in scheduler.items()}
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": instantiate(values, optimizer), "interval": "step"},
-        }
+            return built
+        shares = [self.finetune.lr_decay**depth for depth in range(len(groups))]
+        course = build_scheduler(scheduler, built, shares, lambda: self.trainer.estimated_stepping_batches)
+        return {"optimizer": built, "lr_scheduler": course}
 
 
 def _metrics(classes: int) -> MetricCollection:
@@ -232,8 +220,3 @@ def parameter_counts(classifier: Classifier) -> tuple[int, int]:
     """Return the numbers of parameters that learn and that are frozen."""
     learn = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
     return learn, sum(p.numel() for p in classifier.parameters()) - learn
-
-
-def balanced_weights(counts: list[int]) -> list[float]:
-    """Return class weights inverse to the numbers of images, with mean 1 over the images (scikit-learn: balanced)."""
-    return [sum(counts) / (len(counts) * count) if count else math.nan for count in counts]

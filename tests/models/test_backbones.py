@@ -9,7 +9,8 @@ import torch
 from torchvision.models import get_model
 
 from bloodcell.errors import BloodcellError
-from bloodcell.models.backbones import TORCHVISION, build_backbone, read_state, state_digest
+from bloodcell.models.backbones import TORCHVISION, build_backbone, state_digest
+from bloodcell.models.weights import read_state
 
 #: name -> (image size, shape of the map, parameters without the classifier).
 MAPS = {

@@ -1,6 +1,5 @@
 """The LightningModule: what learns and what stays, what is measured, and what a checkpoint may be."""
 
-import copy
 import math
 from pathlib import Path
 
@@ -9,78 +8,22 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
-from sklearn.utils.class_weight import compute_class_weight
 from torch.utils.data import DataLoader, TensorDataset
 
 from bloodcell.errors import BloodcellError
 from bloodcell.models.classifier import (
-    Classifier,
     _mix,
-    balanced_weights,
     load_checkpoint,
     load_classifier,
     parameter_counts,
 )
-
-CLASSES = ["EOS", "LYM", "MON", "NEU"]
-MODEL = {
-    "name": "mobilenet_v2", "library": "torchvision", "weights": None, "width": 0.25, "image_size": 32,
-    "mean": [0.5] * 3, "std": [0.25] * 3, "head": {"pool": "avg", "hidden": 8, "dropout": 0.0},
-}  # fmt: skip
-
-
-def build(finetune="full", augment=None, scheduler=None, optimizer=None, loss=None, seed=0, **model):
-    torch.manual_seed(0)
-    return Classifier(
-        model={**copy.deepcopy(MODEL), **model},
-        classes=list(CLASSES),
-        preprocessing={"image_size": 32},
-        optimizer=optimizer or {"_target_": "torch.optim.SGD", "lr": 0.05},
-        scheduler=scheduler or {"_target_": None},
-        finetune={"name": finetune},
-        augment=augment or {"name": "none"},
-        loss={"class_weights": None, "label_smoothing": 0.0, **(loss or {})},
-        seed=seed,
-    )
-
-
-@pytest.fixture
-def loader():
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (24, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return DataLoader(TensorDataset(images, torch.arange(24) % 4), batch_size=8)
-
-
-@pytest.fixture
-def fit():
-    """Train for real and quickly: fit(classifier, train, val=None, epochs=2) -> the trainer."""
-
-    def run(classifier, train, val=None, epochs=2, callbacks=(), **options):
-        options = {"max_epochs": epochs, "enable_checkpointing": False, **options}
-        trainer = pl.Trainer(
-            accelerator="cpu", devices=1, logger=False, enable_progress_bar=False,
-            enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=1, callbacks=list(callbacks),
-            **options,
-        )  # fmt: skip
-        trainer.fit(classifier, train, val or train)
-        return trainer
-
-    return run
-
+from tests.models.conftest import CLASSES, build, changed, state_of
 
 # Lightning's advice on workers is for larger data, and a frozen backbone is meant to be in evaluation mode.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:Found .* module.* in eval mode"),
 ]
-
-
-def state_of(classifier):
-    return {key: value.clone() for key, value in classifier.net.state_dict().items()}
-
-
-def changed(before, after, prefix):
-    return {key for key in before if key.startswith(prefix) and not torch.equal(before[key], after[key])}
 
 
 @pytest.mark.parametrize("augment", [{"name": "none"}, {"name": "mine", "rotation": 180.0, "flip": True}])
@@ -137,7 +80,7 @@ def test_the_optimizer_has_what_learns(finetune):
 
 
 def test_an_unknown_way_of_learning():
-    with pytest.raises(BloodcellError, match="finetune=gradaul; choose frozen or full"):
+    with pytest.raises(BloodcellError, match="finetune=gradaul; choose frozen, full or gradual"):
         build("gradaul")
 
 
@@ -211,13 +154,6 @@ def test_class_weights_and_smoothing_are_torchs():
     torch.testing.assert_close(classifier.training_step(batch, 0), expected)
     with pytest.raises(BloodcellError, match=r"loss\.label_smoothing=2; give a number from 0 to below 1"):
         build(loss={"label_smoothing": 2})
-
-
-def test_balanced_weights_are_scikit_learns():
-    labels = [0] * 75 + [1] * 27 + [2] * 16 + [3] * 159
-    expected = compute_class_weight("balanced", classes=np.arange(4), y=np.array(labels))
-    assert balanced_weights([75, 27, 16, 159]) == pytest.approx(expected)
-    assert math.isnan(balanced_weights([1, 0])[1])
 
 
 def test_images_are_augmented_in_training_alone():

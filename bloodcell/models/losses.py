@@ -1,0 +1,77 @@
+"""What training minimises."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bloodcell.errors import BloodcellError
+
+
+def build_loss(loss: dict[str, Any]) -> nn.CrossEntropyLoss:
+    """Build the loss of logits (N, classes) and labels (N,).
+
+    Args:
+        loss: label_smoothing, class_weights as a list of numbers or None, and robust, which checkpoints of before lack.
+
+    Raises:
+        BloodcellError: A number is out of its range.
+    """
+    smoothing, robust = loss["label_smoothing"], loss.get("robust", 0.0)
+    if not 0 <= smoothing < 1:
+        raise BloodcellError(f"loss.label_smoothing={smoothing}; give a number from 0 to below 1")
+    if not 0 <= robust <= 1:
+        raise BloodcellError(f"loss.robust={robust}; give a number from 0 to 1")
+    weights = loss["class_weights"]
+    weight = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+    if robust == 0:
+        return nn.CrossEntropyLoss(weight=weight, label_smoothing=smoothing)
+    return RobustCrossEntropy(robust, weight=weight, label_smoothing=smoothing)
+
+
+class RobustCrossEntropy(nn.CrossEntropyLoss):
+    """The generalised cross-entropy as a module.
+
+    Args:
+        robust: Its q.
+        **options: weight and label_smoothing, as of torch's cross-entropy.
+    """
+
+    def __init__(self, robust: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.robust = robust
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss of logits (N, classes) and labels (N,)."""
+        return robust_cross_entropy(input, target, self.robust, self.weight, self.label_smoothing)
+
+
+def robust_cross_entropy(
+    logits: Tensor, labels: Tensor, q: float, weight: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
+    """Return the mean generalised cross-entropy of Zhang and Sabuncu 2018 (https://arxiv.org/abs/1805.07836).
+
+    The loss of a class with probability p is (1 - p^q) / q: for q towards 0 cross-entropy, for q = 1 the (halved) mean
+    absolute error. The larger q, the less an image counts that the net holds for another class: its label may be wrong.
+    Class weights and smoothing enter as in torch's cross-entropy, whose limit it is with both.
+
+    Args:
+        logits: (N, classes).
+        labels: (N,).
+        q: Above 0, up to 1.
+        weight: Of each class (classes,); None: 1.
+        smoothing: The share of each label that goes to all classes alike.
+    """
+    losses = -torch.expm1(q * logits.float().log_softmax(dim=1)) / q
+    weight = losses.new_ones(losses.shape[1]) if weight is None else weight
+    losses = losses * weight
+    of_label = losses.gather(1, labels[:, None]).sum()
+    return ((1 - smoothing) * of_label + smoothing * losses.mean(dim=1).sum()) / weight[labels].sum()
+
+
+def balanced_weights(counts: list[int]) -> list[float]:
+    """Return class weights inverse to the numbers of images, with mean 1 over the images (scikit-learn: balanced)."""
+    return [sum(counts) / (len(counts) * count) if count else math.nan for count in counts]

@@ -1,0 +1,83 @@
+"""Weights from files: a library's, or those that a run of this package has learned."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bloodcell.errors import BloodcellError
+from bloodcell.runs import checkpoint_of
+
+
+def load_state(net: nn.Module, path: Path, name: str, ignore: str) -> None:
+    """Load a file of weights into a whole classifier, its own classifier left as it is.
+
+    Args:
+        net: The network.
+        path: A state dict, or a dictionary with one under `state_dict`.
+        name: Of the architecture, for messages.
+        ignore: The prefix of the classifier's parameters.
+
+    Raises:
+        BloodcellError: The file is missing, holds no state dict, or one of another architecture.
+    """
+    state = {_current(key): value for key, value in read_state(path).items() if not key.startswith(ignore)}
+    fit_state(net, state, str(path), name, ignore)
+
+
+def fit_state(net: nn.Module, state: dict[str, Tensor], source: str, name: str, ignore: str | None = None) -> None:
+    """Load a state dict that fits a net wholly, but for batch counters and what is to be ignored.
+
+    Raises:
+        BloodcellError: It does not fit.
+    """
+    own = {key: value for key, value in net.state_dict().items() if ignore is None or not key.startswith(ignore)}
+    optional = {key for key in own if key.endswith("num_batches_tracked")}
+    wrong = [key for key in own if key not in state and key not in optional]
+    wrong += [key for key in state if key not in own or state[key].shape != own[key].shape]
+    if wrong:
+        raise BloodcellError(
+            f"model.weights={source} is not a {name}: {len(wrong)} tensors do not fit, e.g. {wrong[0]}; "
+            "choose the model that it belongs to"
+        )
+    net.load_state_dict(state, strict=False)
+
+
+def _current(key: str) -> str:
+    """Return today's name of a tensor: torchvision's own DenseNet files hold `denselayer1.norm.1`, now `norm1`."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)", r"\1", key)
+
+
+def run_backbone(weights: str | None) -> dict[str, Tensor] | None:
+    """Return the state of the backbone that a run learned; None where the weights are no run folder or checkpoint.
+
+    Raises:
+        BloodcellError: A folder holds no checkpoint, or a checkpoint cannot be read.
+    """
+    path = Path(weights or "").expanduser()
+    if weights in (None, "DEFAULT") or not (path.is_dir() or path.suffix == ".ckpt"):
+        return None
+    state, prefix = read_state(checkpoint_of(path) if path.is_dir() else path), "net.backbone."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)} or None
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict without running any code that the file may hold.
+
+    Raises:
+        BloodcellError: The file is missing, cannot be read, or holds something else.
+    """
+    path = path.expanduser()
+    if not path.is_file():
+        raise BloodcellError(f"no weights file {path}; give an existing one with model.weights=PATH")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise BloodcellError(f"model.weights={path} is no file of weights that can be read safely") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BloodcellError(f"model.weights={path} holds no state dict")
+    return state
