@@ -112,14 +112,16 @@ def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
 
 
 def build_extractor(
-    config: dict[str, Any], cache: Path, classifier: Any, preprocessing: Any, device: str, workers: int | None
+    config: dict[str, Any], cache: Path, classifier: Any, tta: str, device: str, workers: int | None
 ) -> Any:
     """Return what passes images through the backbone; it keeps the features where each image passes but once.
 
     Raises:
-        BloodcellError: A choice of the group `features` is unknown, or training excludes it.
+        BloodcellError: A choice of the group `features` is unknown, or training excludes it; or that of `tta` is.
     """
+    from bloodcell.data.transforms import Preprocessing
     from bloodcell.models.features import Extractor
+    from bloodcell.models.tta import symmetries
 
     features = config["features"]
     wanted = {True: "on", False: "off"}.get(features["cache"], features["cache"])
@@ -138,7 +140,16 @@ def build_extractor(
         )
     keeps = possible and wanted != "off"
     root = Path(features["root"] or cache / "features") if keeps else None
-    return Extractor(classifier.net, preprocessing, root, device, workers, features["backend"], features["precision"])
+    return Extractor(
+        classifier.net,
+        Preprocessing(**classifier.hparams["preprocessing"]),
+        root,
+        device,
+        workers,
+        features["backend"],
+        features["precision"],
+        symmetries(tta),
+    )
 
 
 def precision(asked: Any, frozen: bool, device: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from datetime import datetime
@@ -127,7 +128,9 @@ def _features(folder: Path) -> str:
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         size, weights = about["preprocessing"]["image_size"], about["weights"][:6]
-        count = sum(len(json.loads(file.read_text(encoding="utf-8"))["files"]) for file in folder.glob("chunk-*.json"))
+        indexes = [json.loads(file.read_text(encoding="utf-8"))["files"] for file in folder.glob("chunk-*.json")]
+        # an image's plain features end with size and time, those of its views with what they are
+        count = sum(bool(re.search(r"\|-?\d+\|\d+$", name)) for names in indexes for name in names)
         return f"{count:,} images, {about['model']} (weights {weights}) at {size} px, {about['backend']}"
     except (OSError, ValueError, KeyError, TypeError):
         return KINDS["features"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.classes import spelt_as
 from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, read_samples
+from bloodcell.ensemble import load_members, overlap_warning, training_samples, training_sources
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.by_source import lines
-from bloodcell.evaluation.outputs import write_evaluation
-from bloodcell.evaluation.predictions import predictions_table
+from bloodcell.evaluation.gain import write_gain
+from bloodcell.evaluation.outputs import write_evaluation, write_members
+from bloodcell.evaluation.predictions import averaged, predictions_table
 from bloodcell.files import write_json
 from bloodcell.machine import best_device
 
@@ -37,7 +40,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
 
 
 def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
-    """Evaluate one checkpoint; architecture, classes and preprocessing are the checkpoint's own.
+    """Evaluate one checkpoint, or the mean of several; architecture, classes and preprocessing are each one's own.
 
     Args:
         cfg: The configuration that `conf/evaluate.yaml` composes.
@@ -49,19 +52,19 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
-    from bloodcell.data.transforms import Preprocessing
-    from bloodcell.models.classifier import load_classifier
-
     config = plain(cfg)
-    checkpoint = runs.checkpoint_of(Path(config["checkpoint"]).expanduser())
-    classifier = load_classifier(checkpoint)
+    members = load_members(config["checkpoint"])
+    first = next(iter(members))
     device = best_device(config["device"])
     cache = cache_root(config["cache"]["root"])
-    samples = _samples(config, checkpoint, cache)
-    trained_on = training_sources(checkpoint)
+    extractors = {
+        checkpoint: build_extractor(config, cache, classifier, config["tta"], device, config["workers"])
+        for checkpoint, classifier in members.items()
+    }
+    samples = _samples(config, first, cache)
     splits = chosen_splits(samples, config["splits"])
     samples = samples.of_split(*splits)
-    samples = spelt_as(samples, classifier.classes)
+    samples = spelt_as(samples, members[first].classes)
     runs.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with progress("checking images") as report:
@@ -69,25 +72,63 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     policy = config["data"].get("on_bad_image") or "error"
     samples = without_bad(samples, bad, policy, folder / "bad_images.csv")
 
-    preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
-    extractor = build_extractor(config, cache, classifier, preprocessing, device, config["workers"])
-    predictions = predict_splits(extractor, classifier.classes, samples, splits)
-    record_test_reads(cache, samples, splits, checkpoint)
-    metrics = write_evaluation(predictions, folder, config["figures"], trained_on)
-    write_json(metrics, folder / "metrics.json")
-    write_json({"checkpoint": str(checkpoint.absolute()), "command": runs.command()}, folder / "evaluation.json")
-    for line in lines(metrics):
-        say(line)
+    training = {checkpoint: training_samples(checkpoint) for checkpoint in members}
+    if len(members) > 1:
+        warn_of_overlap(samples, training, moved="reader" not in config["data"])
+    predicted = {
+        checkpoint: predict_splits(extractor, members[checkpoint].classes, samples, splits)
+        for checkpoint, extractor in extractors.items()
+    }
+    for checkpoint in members:
+        record_test_reads(cache, samples, splits, checkpoint)
+    metrics = conclude(predicted, folder, config["figures"], training_sources(training.values()))
+    absolute = [str(checkpoint.absolute()) for checkpoint in members]
+    record = {"checkpoint": absolute if len(absolute) > 1 else absolute[0], "tta": config["tta"]}
+    write_json({**record, "command": runs.command()}, folder / "evaluation.json")
     say(f"results in {folder}")
     return metrics
 
 
-def training_sources(checkpoint: Path) -> frozenset[str]:
-    """Return the sources that a checkpoint was trained on; none where its run folder is not there."""
-    run_folder = runs.run_of(checkpoint)
-    if run_folder is None or not (run_folder / "samples.csv").is_file():
-        return frozenset()
-    return read_samples(run_folder / "samples.csv").of_split("train").source_names()
+def conclude(
+    predicted: dict[Path, list[pd.DataFrame]], folder: Path, figures: bool, trained_on: frozenset[str]
+) -> dict[str, float]:
+    """Average the members' predictions, write what they come to and what the averages gain, and say it.
+
+    Args:
+        predicted: Checkpoint -> predictions table under each symmetry, the identity first.
+        folder: Where it goes.
+        figures: Draw confusion matrices.
+        trained_on: Sources of the training images of all members.
+    """
+    predictions = averaged([table for tables in predicted.values() for table in tables])
+    others = {}
+    if any(len(tables) > 1 for tables in predicted.values()):
+        others["tta=none"] = averaged([tables[0] for tables in predicted.values()])
+    if len(predicted) > 1:
+        members = {str(checkpoint): averaged(tables) for checkpoint, tables in predicted.items()}
+        write_members(members, folder / "members.csv", trained_on)
+        others |= members
+    metrics = write_evaluation(predictions, folder, figures, trained_on)
+    write_json(metrics, folder / "metrics.json")
+    for line in [*lines(metrics), *write_gain(predictions, others, folder, trained_on)]:
+        say(line)
+    return metrics
+
+
+def warn_of_overlap(samples: Samples, training: dict[Path, Samples | None], moved: bool) -> None:
+    """Warn where some member was trained on what is evaluated, or where that cannot be known.
+
+    Args:
+        samples: What is evaluated.
+        training: Checkpoint -> what it was trained on.
+        moved: The samples are the first run's own, whose folder may lie elsewhere by now.
+    """
+    own = next(iter(training.values()))
+    recorded = Samples(samples.table, own.root) if moved and own else samples
+    if message := overlap_warning(recorded, training):
+        print(f"warning: {message}", file=sys.stderr)
+    if unknown := [str(checkpoint) for checkpoint, known in training.items() if known is None]:
+        print(f"warning: no run folder says what {', '.join(unknown)} was trained on", file=sys.stderr)
 
 
 def _samples(config: dict[str, Any], checkpoint: Path, cache: Path) -> Samples:
@@ -122,8 +163,8 @@ def chosen_splits(samples: Samples, asked: list[str] | None) -> list[str]:
     return splits
 
 
-def predict_splits(extractor: Any, classes: list[str], samples: Samples, splits: list[str]) -> pd.DataFrame:
-    """Return the predictions table of some splits.
+def predict_splits(extractor: Any, classes: list[str], samples: Samples, splits: list[str]) -> list[pd.DataFrame]:
+    """Return the predictions table of some splits under each symmetry, the identity first; their mean is `averaged`.
 
     Args:
         extractor: The `Extractor` of the classifier's net.
@@ -133,8 +174,9 @@ def predict_splits(extractor: Any, classes: list[str], samples: Samples, splits:
     """
     part = samples.of_split(*splits)
     with progress("predicting") as report:
-        probabilities = extractor.probabilities(part, report)
-    return predictions_table(part.table, classes, probabilities)
+        probabilities, cells = extractor.predict(part, report)
+    rows = part.table.assign(cell=cells)
+    return [predictions_table(rows, classes, of_symmetry) for of_symmetry in probabilities]
 
 
 def record_test_reads(cache: Path, samples: Samples, splits: list[str], by: Path) -> None:

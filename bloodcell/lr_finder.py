@@ -91,7 +91,6 @@ def measure(config: dict[str, Any], samples: Any, devices: dict[str, Any], rates
         Columns lr, loss and smoothed, a row per step, up to where the loss diverged.
     """
     from bloodcell.callbacks.range_test import RangeTest
-    from bloodcell.data.transforms import Preprocessing
 
     learning = {**config["finetune"], "name": "frozen" if config["finetune"]["name"] == "frozen" else "full"}
     optimizer = {**config["optimizer"], "lr": rates[0]}
@@ -101,9 +100,8 @@ def measure(config: dict[str, Any], samples: Any, devices: dict[str, Any], rates
     quiet = {"logger": False, "enable_progress_bar": False}
     trainer = trainer_of(config["trainer"], devices, classifier.frozen, callbacks=[test], **changes, **quiet)
     device, workers = str(trainer.strategy.root_device), config["data"]["workers"]
-    preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
     cache = cache_root(config["cache"]["root"])
-    extractor = build_extractor(config, cache, classifier, preprocessing, device, workers)
+    extractor = build_extractor(config, cache, classifier, "none", device, workers)
     data = build_data(config, classifier, samples, extractor)
     with progress("learning rates") as test.report:
         trainer.fit(classifier, datamodule=data)

@@ -10,31 +10,32 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bloodcell import runs
 from bloodcell.data.images import ImageError
 from bloodcell.data.transforms import Preprocessing
+from bloodcell.ensemble import load_members
 from bloodcell.errors import BloodcellError
-from bloodcell.evaluation.predictions import predictions_table
+from bloodcell.evaluation.predictions import averaged, predictions_table
 from bloodcell.machine import best_device
-from bloodcell.models.classifier import Classifier, load_classifier
+from bloodcell.models.classifier import Classifier
 from bloodcell.models.features import probabilities_of
+from bloodcell.models.tta import symmetries
 
 #: One image: a file, an RGB array uint8 (H, W, 3), or a Pillow image.
 ImageLike = Any
 
 
 class Predictor:
-    """A classifier with its preprocessing and class names, all from one checkpoint.
+    """One classifier, or the mean of several, each with its preprocessing, all from their checkpoints.
 
     Args:
-        classifier: The trained classifier.
+        classifiers: The trained classifiers, of the same classes in any order.
         device: The torch device to compute on.
+        tta: none, flips or d4: the symmetries of each image over which the probabilities are averaged.
     """
 
-    def __init__(self, classifier: Classifier, device: str = "cpu") -> None:
-        self.classifier, self.device = classifier, device
-        self.classes = list(classifier.classes)
-        self.preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
+    def __init__(self, classifiers: list[Classifier], device: str = "cpu", tta: str = "none") -> None:
+        self.classifiers, self.device, self.symmetries = classifiers, device, symmetries(tta)
+        self.classes = list(classifiers[0].classes)
 
     def predict(self, images: ImageLike | Iterable[ImageLike], batch_size: int = 64) -> pd.DataFrame:
         """Return the predictions table of some images, a row each, in their order.
@@ -44,31 +45,44 @@ class Predictor:
             batch_size: Images at once.
 
         Returns:
-            Columns path (an array's is `array_N`), split, source and label (all empty), prediction, and p_NAME for
-            each class.
+            Columns path (an array's is `array_N`), split, source and label (all empty), prediction, cell (found, none,
+            or empty where no classifier looks for the cell), and p_NAME for each class.
 
         Raises:
             BloodcellError: A file cannot be read, or an array is not uint8 (H, W, 3).
         """
         items = _as_list(images)
-        parts = [self._probabilities(items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
-        probabilities = np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
+        return averaged([table for one in self.classifiers for table in self._tables(one, items, batch_size)])
+
+    def _tables(self, classifier: Classifier, items: list[ImageLike], batch_size: int) -> list[pd.DataFrame]:
+        """Return one classifier's predictions table under each symmetry."""
+        preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
+        parts, cells = [np.empty((len(self.symmetries), 0, len(self.classes)))], []
+        for start in range(0, len(items), batch_size):
+            decoded = [_read(preprocessing, item) for item in items[start : start + batch_size]]
+            parts.append(self._probabilities(classifier, np.stack([pixels for pixels, _ in decoded])))
+            cells += [cell for _, cell in decoded]
         names = [str(item) if isinstance(item, str | Path) else f"array_{i}" for i, item in enumerate(items)]
-        samples = pd.DataFrame({"path": names, "split": "", "source": "", "label": ""})
-        return predictions_table(samples, self.classes, probabilities)
+        samples = pd.DataFrame({"path": names, "split": "", "source": "", "label": "", "cell": cells})
+        return [predictions_table(samples, list(classifier.classes), part) for part in np.concatenate(parts, axis=1)]
 
-    def _probabilities(self, items: list[ImageLike]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        net = self.classifier.net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        inputs = torch.stack([self._read(item) for item in items]).to(self.device)
-        with torch.inference_mode():
-            features = net.features(inputs).float().cpu()
-        return probabilities_of(net, features)
+    def _probabilities(self, classifier: Classifier, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return probabilities, float64 (symmetries, N, classes), of images uint8 (N, size, size, 3)."""
+        net = classifier.net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        found = []
+        for symmetry in self.symmetries:
+            inputs = torch.from_numpy(symmetry(images, [])).permute(0, 3, 1, 2).to(self.device)
+            with torch.inference_mode():
+                features = net.features(inputs).float().cpu()
+            found.append(probabilities_of(net, features))
+        return np.stack(found)
 
-    def _read(self, item: ImageLike) -> torch.Tensor:
-        try:
-            return self.preprocessing(item)
-        except ImageError as error:
-            raise BloodcellError(f"{item}: {error}") from error
+
+def _read(preprocessing: Preprocessing, item: ImageLike) -> tuple[np.ndarray[Any, Any], str]:
+    try:
+        return preprocessing.read(item)
+    except ImageError as error:
+        raise BloodcellError(f"{item}: {error}") from error
 
 
 def _as_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
@@ -79,14 +93,15 @@ def _as_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     return list(images)
 
 
-def load(run: str | Path, device: str | None = None) -> Predictor:
-    """Load the classifier of a run folder or a checkpoint.
+def load(run: str | Path | list[str | Path], device: str | None = None, tta: str = "none") -> Predictor:
+    """Load the classifier of a run folder or a checkpoint, or several, whose mean then predicts.
 
     Args:
-        run: A run folder, or a .ckpt file.
+        run: A run folder or a .ckpt file, or a list of them.
         device: cpu, cuda or mps; None: the best there is.
+        tta: none, flips or d4.
 
     Raises:
-        BloodcellError: There is no checkpoint, or it is not one of this package.
+        BloodcellError: There is no checkpoint, it is not one of this package, or several have other classes.
     """
-    return Predictor(load_classifier(runs.checkpoint_of(Path(run))), best_device(device))
+    return Predictor(list(load_members(run).values()), best_device(device), tta)

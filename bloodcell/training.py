@@ -140,22 +140,21 @@ def _train(
     check_leaks(samples, config["data"]["leak_check"], leak_advice(config["data"], samples), cache)
     say_leak(weights_leak(samples, config["model"]["weights"]), config["data"]["leak_check"])
 
-    from bloodcell.data.transforms import Preprocessing
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
 
     classifier = classifier_of(config, samples)
-    classes, preprocessing = classifier.classes, Preprocessing(**classifier.hparams["preprocessing"])
     source = {"weights": config["model"]["weights"], "digest": state_digest(classifier.net.backbone)}
     runs.write_run(folder, backbone=source)  # a path may hold other weights tomorrow
     trainer = build_trainer(config, folder, devices, resumed, classifier.frozen)
     device = str(trainer.strategy.root_device)
-    say(start_line(samples, classes, classifier, device))
-    for line in [*missing_classes(samples, classes), *unaudited_sets(config["data"], samples)]:
+    say(start_line(samples, classifier.classes, classifier, device))
+    for line in [*missing_classes(samples, classifier.classes), *unaudited_sets(config["data"], samples)]:
         say(line)
 
     tests = evaluates_test(config, many)
-    extractor = build_extractor(config, cache, classifier, preprocessing, device, config["data"]["workers"])
+    decoding = {"tta": config["evaluate"]["tta"], "device": device, "workers": config["data"]["workers"]}
+    extractor = build_extractor(config, cache, classifier, **decoding)
     used = samples if tests else samples.of_split("train", "val")
     data = build_data(config, classifier, used, extractor)
     last, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
@@ -170,7 +169,7 @@ def _train(
     classifier.load_state_dict(chosen["state_dict"])
 
     # of the weights that were chosen
-    extractor = build_extractor(config, cache, classifier, preprocessing, device, config["data"]["workers"])
+    extractor = build_extractor(config, cache, classifier, **decoding)
     return conclude(config, folder, classifier, chosen, samples, tests, extractor, trainer)
 
 
@@ -284,14 +283,18 @@ def conclude(
 ) -> dict[str, float]:
     """Evaluate the chosen weights and write all that a run leaves."""
     from bloodcell.evaluating import predict_splits, record_test_reads
+    from bloodcell.evaluation.gain import write_gain
     from bloodcell.evaluation.outputs import write_evaluation
+    from bloodcell.evaluation.predictions import averaged
 
     splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
-    predictions = predict_splits(extractor, classifier.classes, samples, splits)
+    tables = predict_splits(extractor, classifier.classes, samples, splits)
+    predictions = averaged(tables)
     record_test_reads(cache_root(config["cache"]["root"]), samples, splits, folder)
     history = pd.read_csv(folder / "history.csv")
     trained_on = frozenset(samples.of_split("train").table["source"])
     scores = write_evaluation(predictions, folder, config["evaluate"]["figures"], trained_on)
+    gains = write_gain(predictions, {"tta=none": tables[0]} if len(tables) > 1 else {}, folder, trained_on)
     best_epoch = min(int(chosen["epoch"]) + 1, len(history))  # a checkpoint written after the last epoch counts on
     metrics = {**scores, "best_epoch": best_epoch, "epochs": len(history)}
     if config["evaluate"]["figures"]:
@@ -300,7 +303,7 @@ def conclude(
         save(curves_figure(history), folder / "figures" / "curves.png")
     write_json(metrics, folder / "metrics.json")
     _log_hyperparameters(trainer, config, metrics)
-    say(end_line(metrics, folder))
+    say("\n".join([end_line(metrics, folder), *gains]))
     return metrics
 
 

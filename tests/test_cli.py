@@ -147,7 +147,9 @@ def test_the_console_command_names_its_verbs(monkeypatch, capsys):
     assert "did you mean 'train'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", ["--cfg job seed=3 data=table", "seed=3 data=table --cfg job", "seed=3 --cfg job data=table"])
+@pytest.mark.parametrize(
+    "arguments", ["--cfg job seed=3 data=table", "seed=3 data=table --cfg job", "seed=3 --cfg job data=table"]
+)
 def test_flags_stand_anywhere(arguments):
     done = subprocess.run([sys.executable, "train.py", *arguments.split()], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -18,13 +18,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def decode(files: Sequence[str | Path], preprocessing: Preprocessing) -> Array:
-    """Return the net's input of some files: uint8 (N, size, size, 3)."""
+def decode(files: Sequence[str | Path], preprocessing: Preprocessing) -> tuple[Array, list[str]]:
+    """Return the net's input of some files, uint8 (N, size, size, 3), and of each whether its cell was found.
+
+    The words are those of `Preprocessing.read`.
+    """
     size = preprocessing.image_size
-    images = np.empty((len(files), size, size, 3), np.uint8)
+    images, cells = np.empty((len(files), size, size, 3), np.uint8), []
     for row, file in zip(images, files, strict=True):
-        row[:] = preprocessing.pixels(file)
-    return images
+        row[:], cell = preprocessing.read(file)
+        cells.append(cell)
+    return images, cells
 
 
 def decode_all(
@@ -37,7 +41,7 @@ def decode_all(
         lambda part: decode(part, preprocessing), [files[i : i + step] for i in range(0, len(files), step)], threads
     )
     done = 0
-    for part in parts:
+    for part, _ in parts:
         images[done : done + len(part)] = part
         done += len(part)
         if progress:

@@ -46,13 +46,29 @@ class Preprocessing:
 
     def pixels(self, image: str | Path | np.ndarray[Any, Any] | Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Return uint8 (size, size, 3) of an image as in `__call__`: bilinear with antialiasing."""
+        return self.read(image)[0]
+
+    @property
+    def localises(self) -> bool:
+        """Whether the cell is looked for."""
+        return self.crop == "cell"
+
+    def read(
+        self, image: str | Path | np.ndarray[Any, Any] | Image.Image
+    ) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], str]:
+        """Return the pixels as in `pixels`, and whether the cell was found in them: found, none, or '': not looked for.
+
+        Where it is none, the pixels are those of the whole image.
+        """
         if isinstance(image, np.ndarray):
             pixels = np.ascontiguousarray(_checked(image))
         else:
             pixels = np.array(to_rgb(image) if isinstance(image, Image.Image) else open_image(image))
-        if self.crop == "cell" and (cell := locate(pixels)):
-            pixels = cut(pixels, *cell.square(self.crop_size))
-        return _resized(pixels, self.image_size)
+        if not self.localises:
+            return _resized(pixels, self.image_size), ""
+        if not (cell := locate(pixels)):
+            return _resized(pixels, self.image_size), "none"
+        return _resized(cut(pixels, *cell.square(self.crop_size)), self.image_size), "found"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plain values from which the same pipeline can be built."""

@@ -31,15 +31,27 @@ def estimates_of(predictions: pd.DataFrame, trained_on: frozenset[str] = frozens
         predictions: The predictions table.
         trained_on: Sources of the training images.
     """
-    estimates: dict[str, dict[str, Estimate]] = {}
+    parts = with_disjoint(predictions, trained_on)
+    return {split: _figures(rows) for split, rows in parts.items() if sources_known(rows)}
+
+
+def with_disjoint(predictions: pd.DataFrame, trained_on: frozenset[str]) -> dict[str, pd.DataFrame]:
+    """Return the rows of each split, and as `SPLIT_disjoint` those of a test part that share no source with training.
+
+    Such a part is only there where the sources are known and some of them, not all, were in training.
+    """
+    parts: dict[str, pd.DataFrame] = {}
     for split, rows in splits_of(predictions).items():
-        if (rows["source"].fillna("") == "").any():
-            continue
-        estimates[split] = _figures(rows)
+        parts[split] = rows
         unseen = rows[~rows["source"].isin(trained_on)]
-        if split.startswith("test") and 0 < len(unseen) < len(rows):
-            estimates[f"{split}_disjoint"] = _figures(unseen)
-    return estimates
+        if split.startswith("test") and sources_known(rows) and 0 < len(unseen) < len(rows):
+            parts[f"{split}_disjoint"] = unseen
+    return parts
+
+
+def sources_known(rows: pd.DataFrame) -> bool:
+    """Say whether every row of a predictions table has a source."""
+    return not (rows["source"].fillna("") == "").any()
 
 
 def _figures(rows: pd.DataFrame) -> dict[str, Estimate]:
@@ -71,4 +83,13 @@ def lines(metrics: dict[str, float]) -> list[str]:
         else:
             text += f", macro F1 {metrics[f'{split}/macro_f1']:.3f}; sources unknown, so no honest interval"
         said.append(text)
-    return said
+    return said + _cells_line(metrics)
+
+
+def _cells_line(metrics: dict[str, float]) -> list[str]:
+    """Say in how many images no cell was found; nothing where each has one or none was looked for."""
+    counts = {key.partition("/")[0]: count for key, count in metrics.items() if key.endswith("/without_cell")}
+    if not any(counts.values()):
+        return []
+    images = ", ".join(f"{count:,} of {metrics[f'{split}/images']:,} {split}" for split, count in counts.items())
+    return [f"no cell was found in {images} images, which were taken whole (cell=none in predictions.csv)"]

@@ -169,23 +169,38 @@ def mean_estimate(parts: Parts, weight: Floats, share: Floats) -> Estimate:
     return _combine(parts, float(share @ by.value), below, above, by.correlation)
 
 
+def by_image(parts: Parts) -> tuple[Floats, Floats]:
+    """Weights of the parts, (P,), and of the classes, (C,), where every image counts one."""
+    return parts.images, parts.by_class(parts.images)
+
+
+def by_source(parts: Parts) -> tuple[Floats, Floats]:
+    """Weights of the parts, (P,), and of the classes, (C,), where every source counts one."""
+    weight = parts.images / np.bincount(parts.source, weights=parts.images)[parts.source]
+    return weight, parts.by_class(weight)
+
+
+def by_class_and_source(parts: Parts) -> tuple[Floats, Floats]:
+    """Weights of the parts, (P,), and of the classes, (C,), where classes count alike, and sources within a class."""
+    return np.ones(len(parts.label)), np.ones(len(parts.classes))
+
+
 def accuracy_by_image(labels: Names, predictions: Names, sources: Names) -> Estimate:
     """Share of the images that are predicted right; arguments and errors as in `count_parts`."""
     parts = count_parts(labels, predictions, sources)
-    return mean_estimate(parts, parts.images, parts.by_class(parts.images))
+    return mean_estimate(parts, *by_image(parts))
 
 
 def accuracy_by_source(labels: Names, predictions: Names, sources: Names) -> Estimate:
     """Mean over the sources of the share of a source's images that are predicted right; see `count_parts`."""
     parts = count_parts(labels, predictions, sources)
-    weight = parts.images / np.bincount(parts.source, weights=parts.images)[parts.source]
-    return mean_estimate(parts, weight, parts.by_class(weight))
+    return mean_estimate(parts, *by_source(parts))
 
 
 def macro_recall_by_source(labels: Names, predictions: Names, sources: Names) -> Estimate:
     """Mean over the classes of their recall by source; arguments and errors as in `count_parts`."""
     parts = count_parts(labels, predictions, sources)
-    return mean_estimate(parts, np.ones(len(parts.label)), np.ones(len(parts.classes)))
+    return mean_estimate(parts, *by_class_and_source(parts))
 
 
 def recall_by_source(labels: Names, predictions: Names, sources: Names) -> dict[str, Estimate]:

@@ -34,6 +34,18 @@ def write_evaluation(
     return {**metrics_of(predictions), **flat(estimates_of(predictions, trained_on))}
 
 
+def write_members(members: dict[str, pd.DataFrame], file: Path, trained_on: frozenset[str] = frozenset()) -> None:
+    """Write the figures of each member of an ensemble, a row each: its checkpoint, and what metrics.json would hold.
+
+    Args:
+        members: Checkpoint -> predictions table.
+        file: The CSV file.
+        trained_on: As in `write_evaluation`.
+    """
+    figures = {name: {**metrics_of(table), **flat(estimates_of(table, trained_on))} for name, table in members.items()}
+    write_csv(pd.DataFrame([{"checkpoint": name, **values} for name, values in figures.items()]), file)
+
+
 def draw_confusions(parts: dict[str, pd.DataFrame], classes: list[str], folder: Path) -> None:
     """Draw the confusion matrices of each split."""
     from bloodcell.evaluation.figures import confusion_figure, save

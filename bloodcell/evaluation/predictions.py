@@ -10,6 +10,9 @@ from sklearn.metrics import classification_report, confusion_matrix, f1_score
 
 #: Prefix of the columns that hold the probability of each class.
 PROBABILITY = "p_"
+#: What samples may have besides. set: name of their data set, '' where there is one only. cell: found or none where the
+#: preprocessing looks for the cell (none: the whole image was taken), '' where it does not.
+FURTHER = ("set", "cell")
 
 
 def predictions_table(
@@ -18,18 +21,33 @@ def predictions_table(
     """Put predictions beside the samples that they belong to.
 
     Args:
-        samples: Columns path, split, source and label, N rows.
+        samples: Columns path, split, source and label, and those of `FURTHER` that they have; N rows.
         classes: Class names in the order of the probabilities.
         probabilities: (N, classes), each row summing to 1.
 
     Returns:
-        Columns path, split, source, label, prediction, and p_NAME for each class.
+        Columns path, split, source, label, prediction, the further ones, and p_NAME for each class.
     """
     table = samples[["path", "split", "source", "label"]].reset_index(drop=True)
+    further = samples[[name for name in FURTHER if name in samples]].reset_index(drop=True)
     names = np.array(classes, dtype=object)
     best = names[probabilities.argmax(axis=1)] if len(table) else []
     columns = pd.DataFrame(probabilities.reshape(len(table), len(classes)), columns=[PROBABILITY + c for c in classes])
-    return pd.concat([table.assign(prediction=best), columns], axis=1)
+    return pd.concat([table.assign(prediction=best), further, columns], axis=1)
+
+
+def averaged(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the table of the mean probabilities of several tables of the same rows.
+
+    Args:
+        tables: At least one. Their classes are the same; the result has them in the order of the first. Its cells are
+            those of the first table that looked for them: all that look see the same.
+    """
+    classes = classes_of(tables[0])
+    names = [PROBABILITY + name for name in classes]
+    looked = next((table for table in tables if "cell" in table and (table["cell"] != "").any()), tables[0])
+    rows = tables[0].assign(cell=looked["cell"]) if "cell" in looked else tables[0]
+    return predictions_table(rows, classes, np.mean([table[names].to_numpy() for table in tables], axis=0))
 
 
 def classes_of(predictions: pd.DataFrame) -> list[str]:
@@ -53,6 +71,8 @@ def splits_of(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def metrics_of(predictions: pd.DataFrame) -> dict[str, float]:
     """Return `SPLIT/accuracy`, `SPLIT/macro_f1`, `SPLIT/loss`, `SPLIT/images` and `SPLIT/f1_CLASS` of every part.
 
+    Where cells were looked for, `SPLIT/without_cell` is the number of images in which none was found.
+
     The parts are those of `splits_of`. The loss is the mean negative logarithm of the true class's probability. The
     macro F1 is the mean over all classes of the classifier, in one set of several over those that this set has there;
     a class that is neither there nor predicted counts 0.
@@ -72,6 +92,8 @@ def metrics_of(predictions: pd.DataFrame) -> dict[str, float]:
             f"{split}/images": len(rows),
         }
         metrics |= {f"{split}/f1_{name}": float(value) for name, value in zip(classes, f1, strict=True)}
+        if "cell" in rows and rows["cell"].isin(["found", "none"]).any():
+            metrics[f"{split}/without_cell"] = int((rows["cell"] == "none").sum())
     return metrics
 
 

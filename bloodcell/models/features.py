@@ -24,15 +24,17 @@ from bloodcell.models.backbones import state_digest
 from bloodcell.models.forward import Engine, Forward
 from bloodcell.models.net import Net
 from bloodcell.models.store import FeatureStore, StoredRows
+from bloodcell.models.tta import IDENTITY, Symmetry
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Progress = Callable[[int, int], None]
 Rows = Tensor | StoredRows
+Decoded = tuple[Array, list[str]]  # of images, and the word on each one's cell
 
-#: Images whose features are written to disk together: what an interruption loses at most.
+#: Rows that are written to disk together: what an interruption loses at most.
 CHUNK = 2048
-#: Images that a thread decodes before they pass the backbone in turn: to and fro after each few, code and data of the
-#: one displace the other's from the caches (measured: 4 % of the rate).
+#: Images, counted once for each view, that a thread decodes before they pass the backbone in turn: to and fro after
+#: each few, code and data of the one displace the other's from the caches (measured: 4 % of the rate).
 GROUP = 64
 #: Rows that pass the head at once.
 HEAD_ROWS = 4096
@@ -40,6 +42,9 @@ HEAD_ROWS = 4096
 
 class Extractor:
     """Passes images through a net's backbone, each but once where the features are kept.
+
+    Where the preprocessing looks for the cell, whether it was found comes out of the same decoding and is kept in the
+    same row: one column behind the features, 1 or 0.
 
     Args:
         net: The net, in the state whose features are wanted.
@@ -49,6 +54,8 @@ class Extractor:
         workers: Threads that decode; None: as the machine has cores.
         backend: See `Engine`.
         precision: See `Engine`.
+        symmetries: Those that a prediction looks at, the identity first. Their features are kept as a view's are: nets
+            that share a frozen backbone, as those of the folds do, pass each symmetry of an image once.
     """
 
     def __init__(
@@ -60,8 +67,10 @@ class Extractor:
         workers: int | None = None,
         backend: str = "auto",
         precision: str = "float32",
+        symmetries: Sequence[Symmetry] = (IDENTITY,),
     ) -> None:
-        self.net, self.preprocessing, self.root = net, preprocessing, root
+        self.net, self.preprocessing, self.root, self.symmetries = net, preprocessing, root, symmetries
+        self.columns = net.width + preprocessing.localises
         self.threads = cpu_count() if workers is None else max(1, workers)
         self.engine = Engine(net, preprocessing.image_size, backend, precision, device)
 
@@ -75,6 +84,7 @@ class Extractor:
             "pool": str(self.net.pool),
             "preprocessing": self.preprocessing.as_dict(),
             "backend": self.engine.name,
+            **({"last column": "cell"} if self.preprocessing.localises else {}),
         }
 
     def store(self) -> FeatureStore:
@@ -103,51 +113,93 @@ class Extractor:
         Raises:
             BloodcellError: An image cannot be read.
         """
+        (rows,) = self._rows(samples, (view or IDENTITY,), progress)
+        return self._features(rows)
+
+    def predict(self, samples: Samples, progress: Progress | None = None) -> tuple[Array, list[str]]:
+        """Return the head's judgement of each image under each symmetry.
+
+        Args:
+            samples: The images.
+            progress: As in `features`.
+
+        Returns:
+            Softmax probabilities, float64 (symmetries, N, classes), in the order of the samples; and of each image
+            whether its cell was found: found, none, or '' where the preprocessing does not look for it.
+
+        Raises:
+            BloodcellError: An image cannot be read.
+        """
+        count = len(self.symmetries)
+        if self.root is not None:
+            return self._judged(self._rows(samples, self.symmetries, progress))
+        blocks = _joined(self._batches(samples.paths(), self.symmetries, progress), max(1, HEAD_ROWS // count))
+        parts = [self._judged(list(torch.from_numpy(block).unbind(1))) for block in blocks]
+        parts = parts or [self._judged([torch.empty(0, self.columns)] * count)]
+        return np.concatenate([part for part, _ in parts], axis=1), [cell for _, cells in parts for cell in cells]
+
+    def _judged(self, rows: list[Rows]) -> tuple[Array, list[str]]:
+        """Return what `predict` does, of the rows of each symmetry."""
+        probabilities = np.stack([probabilities_of(self.net, self._features(one)) for one in rows])
+        if not self.preprocessing.localises:
+            return probabilities, [""] * len(rows[0])
+        found = _columns(rows[0], slice(self.net.width, None))[:]
+        return probabilities, ["found" if one else "none" for one in found.flatten().tolist()]
+
+    def _features(self, rows: Rows) -> Rows:
+        """Return rows without the column of the cell."""
+        return _columns(rows, slice(self.net.width)) if self.preprocessing.localises else rows
+
+    def _rows(self, samples: Samples, views: Sequence[View | Symmetry], progress: Progress | None) -> list[Rows]:
+        """Return the rows of each view, float32 (N, columns); each image that lacks one is decoded once."""
         files = samples.paths()
         if self.root is None:
-            parts = list(self._batches(files, progress, view))
-            return torch.from_numpy(np.concatenate(parts)) if parts else torch.empty(0, self.net.width)
-        names = [f"{name}{view.name if view else ''}" for name in identities(files)]
+            parts = list(self._batches(files, views, progress))
+            joined = np.concatenate(parts) if parts else np.empty((0, len(views), self.columns), np.float32)
+            return list(torch.from_numpy(joined).unbind(1))
+        names = [[f"{name}{view.name}" for name in identities(files)] for view in views]
         store, before = self.store(), self.engine.name
-        places = store.places(names)
+        places = np.stack([store.places(of_view) for of_view in names])
         if (places < 0).any() and self.engine.forward().name != before:
             store = self.store()  # the engine fell back on another backend, which has a store of its own
-            places = store.places(names)
-        if len(todo := np.flatnonzero(places < 0)):
+            places = np.stack([store.places(of_view) for of_view in names])
+        if (places < 0).any():
+            todo, lacking = (np.flatnonzero((places < 0).any(axis=axis)).tolist() for axis in (0, 1))
+            batches = self._batches([files[i] for i in todo], [views[v] for v in lacking], progress)
             start = 0
-            for chunk in _joined(self._batches([files[i] for i in todo], progress, view), CHUNK):
-                store.add([names[i] for i in todo[start : start + len(chunk)]], chunk)
+            for chunk in _joined(batches, max(1, CHUNK // len(lacking))):
+                written = todo[start : start + len(chunk)]
+                store.add([names[v][i] for i in written for v in lacking], chunk.reshape(-1, self.columns))
                 start += len(chunk)
-            places = store.places(names)
+            places = np.stack([store.places(of_view) for of_view in names])
         if (places < 0).any():
             raise BloodcellError(f"{store.folder}: features that were just written cannot be read; is the disk sound?")
-        return store.rows(places) if len(places) else torch.empty(0, self.net.width)
+        return [store.rows(of_view) if len(files) else torch.empty(0, self.columns) for of_view in places]
 
-    def probabilities(self, samples: Samples, progress: Progress | None = None) -> Array:
-        """Return softmax probabilities, float64 (N, classes), in the order of the samples; see `features`."""
-        if self.root is not None:
-            return probabilities_of(self.net, self.features(samples, progress))
-        blocks = _joined(self._batches(samples.paths(), progress, None), HEAD_ROWS)
-        parts = [probabilities_of(self.net, torch.from_numpy(block)) for block in blocks]
-        return np.concatenate(parts) if parts else np.empty((0, 0))
-
-    def _batches(self, files: Sequence[str], progress: Progress | None, view: View | None) -> Iterator[Array]:
-        """Yield features of the files in order, float32 (n, C)."""
+    def _batches(
+        self, files: Sequence[str], views: Sequence[View | Symmetry], progress: Progress | None
+    ) -> Iterator[Array]:
+        """Yield the rows of the files in order, float32 (n, views, columns)."""
         if not files:
             return
         forward = self.engine.forward()
-        groups = [files[start : start + GROUP] for start in range(0, len(files), GROUP)]
+        step = max(1, GROUP // len(views))
+        groups = [files[start : start + step] for start in range(0, len(files), step)]
 
-        def read(group: Sequence[str]) -> Array:
-            images = decode(group, self.preprocessing)
-            return view(images, group) if view else images
+        def read(group: Sequence[str]) -> Decoded:
+            images, cells = decode(group, self.preprocessing)
+            seen = [view(images, group) for view in views]
+            return np.concatenate(seen) if len(seen) > 1 else seen[0], cells
 
         done = 0
-        for features in _computed(forward, read, groups, self.threads):
-            done += len(features)
+        for features, cells in _computed(forward, read, groups, self.threads):
+            rows = np.empty((len(cells), len(views), self.columns), np.float32)
+            rows[..., : self.net.width] = features.reshape(len(views), len(cells), -1).swapaxes(0, 1)
+            rows[..., self.net.width :] = np.array([cell == "found" for cell in cells])[:, None, None]
+            done += len(cells)
             if progress:
                 progress(done, len(files))
-            yield features
+            yield rows
 
 
 class View:
@@ -173,17 +225,23 @@ class View:
         return changed
 
 
-def _computed(forward: Forward, read: Callable[[Any], Array], groups: list[Any], threads: int) -> Iterator[Array]:
-    """Yield the features of each group of images in order; decoding overlaps the forward pass."""
+def _computed(forward: Forward, read: Callable[[Any], Decoded], groups: list[Any], threads: int) -> Iterator[Decoded]:
+    """Yield the features and cells of each group of images in order; decoding overlaps the forward pass."""
 
-    def run(images: Array) -> Array:
+    def run(decoded: Decoded) -> Decoded:
+        images, cells = decoded
         starts = range(0, len(images), forward.batch)
-        return np.concatenate([forward.run(images[start : start + forward.batch]) for start in starts])
+        return np.concatenate([forward.run(images[start : start + forward.batch]) for start in starts]), cells
 
     if forward.streams > 1:
         yield from in_order(lambda group: run(read(group)), groups, min(threads, forward.streams))
     else:
         yield from map(run, in_order(read, groups, threads))
+
+
+def _columns(rows: Rows, chosen: slice) -> Rows:
+    """Return some columns of rows, unread where they are."""
+    return rows[:, chosen] if isinstance(rows, Tensor) else rows.columns(chosen)
 
 
 def _joined(parts: Iterator[Array], rows: int) -> Iterator[Array]:

@@ -118,6 +118,11 @@ class StoredRows:
             result[here] = rows[places[here] % ROWS]
         return torch.from_numpy(result)
 
+    def columns(self, chosen: slice) -> StoredRows:
+        """Return some columns of these rows, unread."""
+        chunks = {number: None if rows is None else rows[:, chosen] for number, rows in self.chunks.items()}
+        return StoredRows(chunks, self.places)
+
     def followed_by(self, others: list[StoredRows]) -> StoredRows:
         """Return these rows and those of others after them, unread; each reading of a store numbers its chunks anew."""
         places, chunks = [self.places], dict(self.chunks)

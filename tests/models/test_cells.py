@@ -1,0 +1,105 @@
+"""Whether the cell was found: it comes out of the decoding that feeds the net, and is kept with the features."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bloodcell.data.readers import read_imagefolder
+from bloodcell.data.transforms import Preprocessing
+from bloodcell.models import features
+from bloodcell.models.features import Extractor, in_memory
+from bloodcell.models.tta import symmetries
+from tests.models.test_features import make_net
+
+WORDS = ["found", "none", "found", "none", "none"]
+
+
+def picture(with_cell, seed=0):
+    """Return a smear, uint8 (60, 80, 3), with a nucleus or without."""
+    pixels = np.full((60, 80, 3), (225, 200, 205), np.uint8)
+    if with_cell:
+        cv2.circle(pixels, (30 + 3 * seed, 30), 12, (90, 50, 140), -1)
+    return pixels
+
+
+@pytest.fixture
+def samples(tmp_path):
+    for number, word in enumerate(WORDS):
+        file = tmp_path / "images" / ("a" if number < 3 else "b") / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(word == "found", number)).save(file)
+    return read_imagefolder(str(tmp_path / "images"))
+
+
+def extractor(root, crop="cell", tta="none"):
+    options = {"workers": 0, "backend": "eager", "symmetries": symmetries(tta)}
+    return Extractor(make_net(), Preprocessing(32, crop=crop), root, **options)
+
+
+def test_the_preprocessing_says_what_it_saw():
+    pre = Preprocessing(32, crop="cell")
+    for word in ("found", "none"):
+        pixels, seen = pre.read(picture(word == "found"))
+        assert seen == word
+        np.testing.assert_array_equal(pixels, pre.pixels(picture(word == "found")))
+    np.testing.assert_array_equal(pre.pixels(picture(False)), Preprocessing(32).pixels(picture(False)))
+    assert Preprocessing(32).read(picture(True))[1] == ""
+
+
+@pytest.mark.parametrize("tta", ["none", "flips"])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_the_words_are_those_of_the_images(samples, tmp_path, monkeypatch, tta, keeps):
+    looks, locate = [], "bloodcell.data.transforms.locate"
+    monkeypatch.setattr(locate, lambda pixels: looks.append(1) or _locate(pixels))
+    probabilities, cells = extractor(tmp_path / "kept" if keeps else None, tta=tta).predict(samples)
+    assert cells == WORDS
+    assert len(looks) == len(WORDS)  # no second look
+    pre, net = Preprocessing(32, crop="cell"), make_net().eval()
+    with torch.inference_mode():
+        logits = net(torch.stack([pre(file) for file in samples.files()]))
+    np.testing.assert_allclose(probabilities[0], torch.softmax(logits.double(), dim=1), atol=1e-6)
+
+
+def _locate(pixels):
+    from bloodcell.data.localise import locate
+
+    return locate(pixels)
+
+
+def test_the_words_are_kept_with_the_features(samples, tmp_path, monkeypatch):
+    first = extractor(tmp_path / "kept").predict(samples)
+    monkeypatch.setattr(features, "decode", lambda *_: pytest.fail("decoded again"))
+    backwards = type(samples)(samples.table.iloc[::-1].reset_index(drop=True), samples.root)
+    probabilities, cells = extractor(tmp_path / "kept").predict(backwards)
+    assert cells == WORDS[::-1]
+    np.testing.assert_array_equal(probabilities[:, ::-1], first[0])
+
+
+def test_a_damaged_word_is_not_believed(samples, tmp_path):
+    """It lies under the checksum of its chunk."""
+    extractor(tmp_path / "kept").predict(samples)
+    (chunk,) = (tmp_path / "kept").glob("*/*.npy")
+    rows = np.load(chunk)
+    rows[1, -1] = 1 - rows[1, -1]
+    np.save(chunk, rows)
+    assert extractor(tmp_path / "kept").predict(samples)[1] == WORDS
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_training_is_given_the_features_alone(samples, tmp_path, keeps):
+    rows = extractor(tmp_path / "kept" if keeps else None).features(samples)
+    assert rows.shape == (5, 1280)
+    assert torch.as_tensor(rows[torch.tensor([4, 0])]).shape == (2, 1280)
+    assert in_memory(rows).shape == (5, 1280)
+    pre, net = Preprocessing(32, crop="cell"), make_net().eval()
+    with torch.inference_mode():
+        expected = net.features(torch.stack([pre(file) for file in samples.files()]))
+    torch.testing.assert_close(rows[:], expected)
+
+
+def test_what_was_kept_without_words_is_not_taken_for_it(tmp_path):
+    described = extractor(tmp_path).described()
+    assert described["last column"] == "cell"
+    assert "last column" not in extractor(tmp_path, crop="none").described()
