@@ -14,8 +14,8 @@ is a weighted mean of them, the weights being those of the figure.
     systems are in a part that tells them apart, found over all classes. That is 1 where they differ nowhere, so no
     interval has zero width, and 1/2 is the variance where such parts are each other one and balanced.
 
-Coverage in simulation is 97 to 99 % over designs, and 87 % at worst, where differences are rare and all one way:
-``python tests/benchmarks/paired_coverage.py``.
+Coverage in simulation is 97 to 99 % over designs, and 87 % at worst, where all differences favour one system in one
+class: ``python tests/benchmarks/paired_coverage.py``.
 """
 
 from __future__ import annotations
