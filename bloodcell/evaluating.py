@@ -52,7 +52,10 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
+    from bloodcell.models.adaptation import check_adapt
+
     config = plain(cfg)
+    adapts = check_adapt(config["adapt"])
     members = load_members(config["checkpoint"])
     first = next(iter(members))
     device = best_device(config["device"])
@@ -72,6 +75,8 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     policy = config["data"].get("on_bad_image") or "error"
     samples = without_bad(samples, bad, policy, folder / "bad_images.csv")
 
+    if adapts:
+        adapt_members(extractors, samples, device)
     training = {checkpoint: training_samples(checkpoint) for checkpoint in members}
     if len(members) > 1:
         warn_of_overlap(samples, training, moved="reader" not in config["data"])
@@ -83,10 +88,23 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
         record_test_reads(cache, samples, splits, checkpoint)
     metrics = conclude(predicted, folder, config["figures"], training_sources(training.values()))
     absolute = [str(checkpoint.absolute()) for checkpoint in members]
-    record = {"checkpoint": absolute if len(absolute) > 1 else absolute[0], "tta": config["tta"]}
+    record = {
+        "checkpoint": absolute if len(absolute) > 1 else absolute[0],
+        "tta": config["tta"],
+        "adapt": config["adapt"],
+    }
     write_json({**record, "command": runs.command()}, folder / "evaluation.json")
     say(f"results in {folder}")
     return metrics
+
+
+def adapt_members(extractors: dict[Path, Any], samples: Samples, device: str) -> None:
+    """Give each net the batch-norm statistics of the images, of which no label is used, and say so."""
+    from bloodcell.models.adaptation import adapt_to_files
+
+    for extractor in extractors.values():
+        count = adapt_to_files(extractor.net, samples.paths(), extractor.preprocessing, extractor.threads, device)
+    say(f"batch norm has the statistics of {count:,} of these images, without their labels (adapt=batch_norm)")
 
 
 def conclude(

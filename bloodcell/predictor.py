@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from bloodcell.ensemble import load_members
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.predictions import averaged, predictions_table
 from bloodcell.machine import best_device
+from bloodcell.models.adaptation import adapt_batch_norm, mixed
 from bloodcell.models.classifier import Classifier
 from bloodcell.models.features import probabilities_of
 from bloodcell.models.tta import symmetries
@@ -53,6 +55,23 @@ class Predictor:
         """
         items = _as_list(images)
         return averaged([table for one in self.classifiers for table in self._tables(one, items, batch_size)])
+
+    def adapt(self, images: Iterable[ImageLike]) -> Predictor:
+        """Return a predictor for another laboratory: batch norm has the statistics of its images, which need no labels.
+
+        Args:
+            images: Some of its images, as various as those to predict; 32 or more.
+
+        Raises:
+            BloodcellError: There are too few, one cannot be read, or a classifier has no batch norm.
+        """
+        groups, adapted = mixed(_as_list(images)), copy.deepcopy(self)
+        for classifier in adapted.classifiers:
+            net = classifier.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
+            decoded = (np.stack([_read(preprocessing, item)[0] for item in group]) for group in groups)
+            adapt_batch_norm(net, (torch.from_numpy(one).permute(0, 3, 1, 2).to(self.device) for one in decoded))
+        return adapted
 
     def _tables(self, classifier: Classifier, items: list[ImageLike], batch_size: int) -> list[pd.DataFrame]:
         """Return one classifier's predictions table under each symmetry."""

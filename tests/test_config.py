@@ -106,3 +106,10 @@ def test_cache_root_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BloodcellError, match=r"cannot make the folder .*; set cache\.root=DIR"):
         cache_root(str(tmp_path / "file" / "below"))
+
+
+def test_no_image_is_averaged_over_its_symmetries_unless_asked_for(compose):
+    assert compose().evaluate.tta == compose(verb="evaluate").tta == "none"
+    asked = compose("checkpoint=[a,b/best.ckpt]", "tta=d4", verb="evaluate")
+    assert plain(asked.checkpoint) == ["a", "b/best.ckpt"]
+    assert asked.tta == "d4"

@@ -6,20 +6,68 @@ Stain, lamp and camera shift the mean and spread of every channel; these are mea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bloodcell.data.decoding import decode, in_order
+from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
 from bloodcell.models.net import Net
+
+Item = TypeVar("Item")
 
 #: The statistics of training weigh as much as so many images of the new laboratory, so that a handful of images does
 #: not run away with them (Schneider et al. 2020, https://arxiv.org/abs/2006.16971, who find 8 to 128 to serve well).
 PRIOR = 16
 #: Fewer images than this say too little about a laboratory.
 LEAST = 32
+#: More images than this say nothing new.
+MOST = 2048
+BATCH = 64
+
+
+def check_adapt(adapt: str) -> bool:
+    """Say whether a choice of `adapt` adapts anything.
+
+    Raises:
+        BloodcellError: There is no such choice.
+    """
+    if adapt not in ("none", "batch_norm"):
+        raise BloodcellError(f"adapt={adapt}; choose none or batch_norm")
+    return adapt == "batch_norm"
+
+
+def adapt_to_files(net: Net, files: list[str], preprocessing: Preprocessing, threads: int, device: str) -> int:
+    """Move a net's batch-norm statistics to those of some image files, `MOST` of them at most.
+
+    Args:
+        net: The net; changed in place.
+        files: The images; they are mixed, as files sorted by class would make batches of one class.
+        preprocessing: The net's evaluation pipeline.
+        threads: That decode.
+        device: Where to compute.
+
+    Returns:
+        How many images were looked at.
+
+    Raises:
+        BloodcellError: See `adapt_batch_norm`.
+    """
+    groups = mixed(files)
+    decoded = in_order(lambda group: decode(group, preprocessing)[0], groups, threads)
+    net.to(device)
+    return adapt_batch_norm(net, (torch.from_numpy(images).permute(0, 3, 1, 2).to(device) for images in decoded))
+
+
+def mixed(items: Sequence[Item]) -> list[list[Item]]:
+    """Return `MOST` of the items at most, drawn and mixed in groups of about `BATCH`; each time the same."""
+    chosen = np.random.default_rng(0).permutation(len(items))[:MOST]
+    return [[items[i] for i in group] for group in np.array_split(chosen, max(1, len(chosen) // BATCH))]
 
 
 @torch.no_grad()

@@ -1,5 +1,8 @@
 """Differences of two systems: scipy's t where it is one, honest where two systems hardly differ, and their coverage."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,29 +130,19 @@ def test_unseen_sources_of_a_test_part_have_differences_of_their_own():
     assert found["test_disjoint"]["accuracy"].sources == 3
 
 
-def simulated(rng, rate, better, rho, runs):
-    """Parts of a test set and their differences in many runs, (runs, P).
-
-    A part's images are right under the one system alone, under the other alone, or alike, by chances that vary from
-    part to part (Dirichlet) with the correlation `rho`; `rate` are the classes' chances of a difference and `better`
-    is the share of them in favour of the one.
-    """
-    drawn = [rng.integers(5, 40, n) for n in SIZES]
-    apart = []
-    for images, chance in zip(drawn, rate, strict=True):
-        mean = np.array([chance * better, chance * (1 - better), 1 - chance])
-        chances = rng.dirichlet(np.maximum(mean * (1 - rho) / rho, 1e-3), (runs, len(images)))
-        counts = rng.multinomial(np.tile(images, (runs, 1)), chances)
-        apart.append((counts[..., 0] - counts[..., 1]) / images)
-    return parts_of([images.tolist() for images in drawn]), np.concatenate(apart, axis=1)
+def simulated(*arguments):
+    """See the benchmark, which crosses many more corners."""
+    path = Path(__file__).parents[1] / "benchmarks" / "paired_coverage.py"
+    spec = importlib.util.spec_from_file_location("paired_coverage", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.simulated(np.random.default_rng(0), *arguments)
 
 
 @pytest.mark.parametrize("rate", [(0.05,) * 4, (0.15,) * 4, (0.02, 0.02, 0.4, 0.02)])
 @pytest.mark.parametrize(("better", "rho"), [(0.5, 0.3), (0.8, 0.1), (0.8, 0.6)])
 def test_intervals_cover(rate, better, rho):
-    runs = 300
-    parts, apart = simulated(np.random.default_rng(0), rate, better, rho, runs)
-    truths = np.array(rate) * (2 * better - 1)
+    parts, apart, truths = simulated(SIZES, rate, better, rho, 300)
     for weights in (by_image, by_source, by_class_and_source):
         weight, share = weights(parts)
         truth = truths @ share / share.sum()
@@ -159,10 +152,9 @@ def test_intervals_cover(rate, better, rho):
 
 def test_the_plain_t_would_not_cover():
     """Which is why there is a prior: systems that hardly differ look alike in all the parts of a class."""
-    rate = (0.01, 0.01, 0.2, 0.01)
-    parts, apart = simulated(np.random.default_rng(0), rate, 0.9, 0.8, 300)
+    parts, apart, truths = simulated(SIZES, (0.01, 0.01, 0.2, 0.01), 0.9, 0.8, 300)
     weight, share = by_class_and_source(parts)
-    truth = np.array(rate) @ share / share.sum() * 0.8
+    truth = truths @ share / share.sum()
     plain, ours = ([mean_difference(parts, run, weight, share, prior) for run in apart] for prior in (0, 1))
     coverage = [np.mean([one.low <= truth <= one.high for one in found]) for found in (plain, ours)]
     assert coverage[0] < 0.85

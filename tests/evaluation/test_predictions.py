@@ -7,6 +7,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 from bloodcell.evaluation.by_source import estimates_of, flat, lines
 from bloodcell.evaluation.predictions import (
+    averaged,
     classes_of,
     confusion_of,
     metrics_of,
@@ -49,6 +50,37 @@ def test_a_row_is_the_sample_with_its_probabilities():
     assert table.to_numpy().tolist() == [["x", "val", "s", "b", "a", 0.25, 0.75], ["y", "test", "", "a", "b", 0.9, 0.1]]
     assert table.index.tolist() == [0, 1]
     assert classes_of(table) == ["b", "a"]
+
+
+def test_further_columns_are_carried_along_where_there_are_any():
+    samples = pd.DataFrame({"cell": ["none", ""], "split": "val", "label": "a", "source": "", "path": ["x", "y"]})
+    table = predictions_table(samples, ["a"], np.ones((2, 1)))
+    assert list(table.columns) == ["path", "split", "source", "label", "prediction", "cell", "p_a"]
+    table = predictions_table(samples.assign(set=["one", "two"]), ["a"], np.ones((2, 1)))
+    assert list(table.columns) == ["path", "split", "source", "label", "prediction", "set", "cell", "p_a"]
+    assert table[["set", "cell"]].to_numpy().tolist() == [["one", "none"], ["two", ""]]
+    assert classes_of(table) == ["a"]
+
+
+def test_images_without_a_cell_are_counted_where_cells_were_looked_for():
+    samples = pd.DataFrame({"path": list("uvxyz"), "split": ["val"] * 2 + ["test"] * 3, "source": "", "label": "a"})
+    cells = ["found", "none", "none", "none", "found"]
+    metrics = metrics_of(predictions_table(samples.assign(cell=cells), ["a"], np.ones((5, 1))))
+    assert (metrics["val/without_cell"], metrics["test/without_cell"]) == (1, 2)
+    assert lines(metrics)[-1].startswith("no cell was found in 1 of 2 val, 2 of 3 test images, which were taken whole")
+    for none in ("", "found"):
+        said = lines(metrics_of(predictions_table(samples.assign(cell=none), ["a"], np.ones((5, 1)))))
+        assert "no cell" not in " ".join(said)
+
+
+def test_the_mean_of_tables_is_by_class_name():
+    samples = pd.DataFrame({"path": ["x", "y"], "split": "val", "source": "", "label": ["a", "b"]})
+    one = predictions_table(samples, ["a", "b"], np.array([[0.9, 0.1], [0.6, 0.4]]))
+    other = predictions_table(samples, ["b", "a"], np.array([[0.3, 0.7], [0.8, 0.2]]))
+    mean = averaged([one, other])
+    assert mean[["p_a", "p_b"]].to_numpy() == pytest.approx(np.array([[0.8, 0.2], [0.4, 0.6]]))
+    assert mean["prediction"].tolist() == ["a", "b"]
+    pd.testing.assert_frame_equal(averaged([one]), one)
 
 
 def test_no_row_is_a_table_too():

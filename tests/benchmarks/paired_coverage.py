@@ -1,0 +1,78 @@
+"""Coverage and half-width of the 95 % intervals of paired differences, beside those of the plain t.
+
+    python tests/benchmarks/paired_coverage.py [--runs 300]
+
+In a part, an image is right under the one system alone, under the other alone, or alike, by chances that are drawn
+for each part from a Dirichlet distribution with the class's means and the intra-source correlation rho. Every design
+is crossed with three rates of difference, three ways of spreading them over the classes, three shares of them in
+favour of the one system, and three rho; a row is a design and a figure: mean and least coverage over its corners.
+"""
+
+import argparse
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from bloodcell.evaluation.intervals import count_parts
+from bloodcell.evaluation.paired import FIGURES, mean_difference
+
+DESIGNS = {  # sources of the four classes
+    "test": (13, 6, 4, 48),
+    "two": (13, 6, 2, 48),
+    "alike": (10, 10, 10, 10),
+    "cv": (75, 27, 16, 159),
+}
+RATES, BETTER, RHOS = (0.01, 0.05, 0.15), (0.5, 0.8, 1.0), (0.1, 0.5, 0.9)
+SPREADS = {"equal": (1, 1, 1, 1), "third": (0.25, 0.25, 3, 0.25), "third only": (0, 0, 4, 0)}
+
+
+def simulated(rng, sources, rates, better, rho, runs):
+    """Parts of a test set, their differences in many runs, (runs, P), and the expected difference of each class."""
+    drawn = [rng.integers(5, 40, n) for n in sources]
+    apart, truth = [], []
+    for images, rate in zip(drawn, rates, strict=True):
+        shape = np.maximum(np.array([rate * better, rate * (1 - better), 1 - rate]) * (1 - rho) / rho, 1e-9)
+        size = (runs, len(images), 3)  # gamma variables of tiny shape, by their logarithms
+        log = np.log(rng.gamma(shape + 1, size=size)) + np.log(rng.random(size)) / shape
+        chances = np.exp(log - log.max(-1, keepdims=True))
+        counts = rng.multinomial(np.tile(images, (runs, 1)), chances / chances.sum(-1, keepdims=True))
+        apart.append((counts[..., 0] - counts[..., 1]) / images)
+        truth.append(rate * (2 * better - 1))
+    rows = [("abcd"[c], f"{c}-{s}") for c, images in enumerate(drawn) for s, m in enumerate(images) for _ in range(m)]
+    labels = [label for label, _ in rows]
+    return count_parts(labels, labels, [source for _, source in rows]), np.concatenate(apart, axis=1), np.array(truth)
+
+
+def covered(found, truth):
+    """Share of the intervals that hold the truth."""
+    return np.mean([one.low - 1e-12 <= truth <= one.high + 1e-12 for one in found])
+
+
+def corners(design, runs, rng):
+    """A row for each corner of a design and figure: coverage and mean half-width, ours and the plain t's."""
+    for rate, spread, better, rho in product(RATES, SPREADS.values(), BETTER, RHOS):
+        rates = np.minimum(rate * np.array(spread), 0.6)
+        parts, apart, truths = simulated(rng, DESIGNS[design], rates, better, rho, runs)
+        for figure, weights in FIGURES.items():
+            weight, share = weights(parts)
+            truth, row = truths @ share / share.sum(), {"design": design, "figure": figure}
+            for name, prior in (("ours", 1.0), ("t", 0.0)):
+                found = [mean_difference(parts, run, weight, share, prior) for run in apart]
+                row[f"{name} covers"] = covered(found, truth)
+                row[f"{name} half-width"] = np.mean([one.high - one.low for one in found]) / 2
+            yield row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=300)
+    runs, rng = parser.parse_args().runs, np.random.default_rng(0)
+    table = pd.DataFrame([row for design in DESIGNS for row in corners(design, runs, rng)])
+    grouped = table.groupby(["design", "figure"], sort=False)
+    least = grouped[["ours covers", "t covers"]].min().add_suffix(" at least")
+    print(grouped.mean().join(least).round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
