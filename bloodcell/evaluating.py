@@ -76,7 +76,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     samples = without_bad(samples, bad, policy, folder / "bad_images.csv")
 
     if adapts:
-        adapt_members(extractors, samples, device)
+        adapt_members(members, extractors, samples, device)
     training = {checkpoint: training_samples(checkpoint) for checkpoint in members}
     if len(members) > 1:
         warn_of_overlap(samples, training, moved="reader" not in config["data"])
@@ -98,11 +98,12 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     return metrics
 
 
-def adapt_members(extractors: dict[Path, Any], samples: Samples, device: str) -> None:
+def adapt_members(members: dict[Path, Any], extractors: dict[Path, Any], samples: Samples, device: str) -> None:
     """Give each net the batch-norm statistics of the images, of which no label is used, and say so."""
-    from bloodcell.models.adaptation import adapt_to_files
+    from bloodcell.models.adaptation import adapt_to_files, require_own_statistics
 
-    for extractor in extractors.values():
+    for checkpoint, extractor in extractors.items():
+        require_own_statistics(members[checkpoint])
         count = adapt_to_files(extractor.net, samples.paths(), extractor.preprocessing, extractor.threads, device)
     say(f"batch norm has the statistics of {count:,} of these images, without their labels (adapt=batch_norm)")
 

@@ -17,7 +17,7 @@ from bloodcell.ensemble import load_members
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.predictions import averaged, predictions_table
 from bloodcell.machine import best_device
-from bloodcell.models.adaptation import adapt_batch_norm, mixed
+from bloodcell.models.adaptation import adapt_batch_norm, mixed, require_own_statistics
 from bloodcell.models.classifier import Classifier
 from bloodcell.models.features import probabilities_of
 from bloodcell.models.tta import symmetries
@@ -67,6 +67,7 @@ class Predictor:
         """
         groups, adapted = mixed(_as_list(images)), copy.deepcopy(self)
         for classifier in adapted.classifiers:
+            require_own_statistics(classifier)
             net = classifier.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
             decoded = (np.stack([_read(preprocessing, item)[0] for item in group]) for group in groups)

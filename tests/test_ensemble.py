@@ -281,3 +281,47 @@ def test_cells_are_those_of_the_first_table_that_looked():
     assert averaged(tables)["cell"].tolist() == ["none"]
     assert averaged(tables[:1])["cell"].tolist() == [""]
     assert "cell" not in averaged(tables[2:])
+
+
+def learned(checkpoint):
+    """Make of the quick run, which is frozen, what says that its batch norm learnt."""
+    checkpoint["hyper_parameters"]["finetune"] = {"name": "full"}
+
+
+def test_adaptation_changes_the_statistics_and_uses_no_label(another, compose, tmp_path, capsys):
+    run = another("full", learned)
+    tables = {}
+    for name, options in {"none": [], "adapted": ["adapt=batch_norm"], "again": ["adapt=batch_norm"]}.items():
+        evaluate(compose(f"checkpoint={run}", "splits=[train,val,test]", *options, verb="evaluate"), tmp_path / name)
+        tables[name] = pd.read_csv(tmp_path / name / "predictions.csv")
+    said = capsys.readouterr().out
+    assert said.count("of these images, without their labels (adapt=batch_norm)") == 2
+    pd.testing.assert_frame_equal(tables["adapted"], tables["again"])
+    columns = [name for name in tables["none"] if name.startswith("p_")]
+    assert (tables["none"][columns] - tables["adapted"][columns]).abs().to_numpy().max() > 0.01
+
+
+def test_the_predictor_adapts_as_evaluate_does(another, compose, tmp_path):
+    run = another("full", learned)
+    config = compose(f"checkpoint={run}", "splits=[train]", "adapt=batch_norm", verb="evaluate")
+    evaluate(config, tmp_path / "adapted")
+    table = pd.read_csv(tmp_path / "adapted" / "predictions.csv")
+    files = read_samples(run / "samples.csv").of_split("train").paths()
+    plain_predictor = bloodcell.load(run)
+    before = plain_predictor.predict(files[:4])
+    adapted = plain_predictor.adapt(files).predict(files)
+    columns = [name for name in table if name.startswith("p_")]
+    np.testing.assert_allclose(adapted[columns], table[columns], atol=1e-4)
+    pd.testing.assert_frame_equal(plain_predictor.predict(files[:4]), before)  # the first one is as it was
+
+
+@pytest.mark.parametrize(
+    ("option", "change", "message"),
+    [
+        ("adapt=batch_norm", None, "adapt=batch_norm needs a net that was trained with finetune=full"),
+        ("adapt=batchnorm", learned, "adapt=batchnorm; choose none or batch_norm"),
+    ],
+)
+def test_what_cannot_be_adapted_is_one_clear_line(another, compose, tmp_path, option, change, message):
+    with pytest.raises(BloodcellError, match=message):
+        evaluate(compose(f"checkpoint={another('run', change)}", option, verb="evaluate"), tmp_path / "out")

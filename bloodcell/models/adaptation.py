@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bloodcell.data.decoding import decode, in_order
 from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
+from bloodcell.models.classifier import Classifier
 from bloodcell.models.net import Net
 
 Item = TypeVar("Item")
@@ -40,6 +41,20 @@ def check_adapt(adapt: str) -> bool:
     if adapt not in ("none", "batch_norm"):
         raise BloodcellError(f"adapt={adapt}; choose none or batch_norm")
     return adapt == "batch_norm"
+
+
+def require_own_statistics(classifier: Classifier) -> None:
+    """Check that a net's batch norm has the statistics of its training images, which others' can replace.
+
+    Raises:
+        BloodcellError: They are those of the pretrained weights, which need not be of any images at all.
+    """
+    finetune = classifier.finetune
+    if finetune.frozen or finetune.batch_norm != "train" or finetune.blocks is not None:
+        raise BloodcellError(
+            "adapt=batch_norm needs a net that was trained with finetune=full or gradual, all blocks, and "
+            "finetune.batch_norm=train; this one has the statistics of its pretrained weights; use adapt=none"
+        )
 
 
 def adapt_to_files(net: Net, files: list[str], preprocessing: Preprocessing, threads: int, device: str) -> int:
