@@ -236,13 +236,14 @@ class TestTimm:
     def timm(self):
         return pytest.importorskip("timm")
 
-    def test_the_shipped_xception_is_a_name_of_timm(self, compose, timm):
-        model = compose("model=xception").model
-        assert (model.library, model.image_size) == ("timm", 299)
+    @pytest.mark.parametrize(("name", "size", "width"), [("xception", 299, 2048), ("efficientnet_lite0", 224, 1280)])
+    def test_what_is_shipped_is_a_name_of_timm(self, compose, timm, name, size, width):
+        model = compose(f"model={name}").model
+        assert (model.library, model.image_size) == ("timm", size)
         assert timm.is_model(model.name)
         backbone = build_backbone(model.name, "timm").eval()
         with torch.inference_mode():
-            assert backbone(torch.rand(1, 3, 96, 96)).shape == (1, 2048, 3, 3)
+            assert backbone(torch.rand(1, 3, 96, 96)).shape == (1, width, 3, 3)
         assert timm.get_pretrained_cfg(model.name).mean == tuple(model.mean)
 
     @pytest.mark.parametrize(

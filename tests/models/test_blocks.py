@@ -18,18 +18,21 @@ BLOCKS = {
     "convnext_tiny": (10, "7.2"),
     "vit_b_16": (13, "vit.encoder.layers.encoder_layer_11"),
     "legacy_xception": (16, "net.conv4"),
+    "tf_efficientnet_lite0": (9, "net.conv_head"),
 }
+#: Those of timm, and the options that name them.
+TIMM = {"legacy_xception": "xception", "tf_efficientnet_lite0": "efficientnet_lite0"}
 
 
 def test_every_shipped_model_is_known_here():
-    shipped = {file.stem for file in (config_dir() / "model").glob("*.yaml")} - {"base", "timm", "xception"}
+    shipped = {file.stem for file in (config_dir() / "model").glob("*.yaml")} - {"base", "timm", *TIMM.values()}
     assert {name.replace("_", "") for name in shipped} == {name.replace("_", "") for name in TORCHVISION}
-    assert set(BLOCKS) == {*TORCHVISION, "legacy_xception"}
+    assert set(BLOCKS) == {*TORCHVISION, *TIMM}
 
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_each_parameter_lies_in_exactly_one_block(name):
-    library = "timm" if name == "legacy_xception" else "torchvision"
+    library = "timm" if name in TIMM else "torchvision"
     if library == "timm":
         pytest.importorskip("timm")
     backbone = build_backbone(name, library)
