@@ -23,6 +23,7 @@ from bloodcell.data.samples import Samples, digest, read_samples
 from bloodcell.ensemble import load_members, overlap_warning, training_samples, training_sources
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.by_source import lines
+from bloodcell.evaluation.failures import write_failures
 from bloodcell.evaluation.gain import write_gain
 from bloodcell.evaluation.outputs import write_evaluation, write_members
 from bloodcell.evaluation.predictions import averaged, predictions_table
@@ -86,7 +87,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     }
     for checkpoint in members:
         record_test_reads(cache, samples, splits, checkpoint)
-    metrics = conclude(predicted, folder, config["figures"], training_sources(training.values()))
+    metrics = conclude(predicted, folder, config["figures"], training_sources(training.values()), samples.root)
     absolute = [str(checkpoint.absolute()) for checkpoint in members]
     record = {
         "checkpoint": absolute if len(absolute) > 1 else absolute[0],
@@ -109,7 +110,7 @@ def adapt_members(members: dict[Path, Any], extractors: dict[Path, Any], samples
 
 
 def conclude(
-    predicted: dict[Path, list[pd.DataFrame]], folder: Path, figures: bool, trained_on: frozenset[str]
+    predicted: dict[Path, list[pd.DataFrame]], folder: Path, figures: bool, trained_on: frozenset[str], root: Path
 ) -> dict[str, float]:
     """Average the members' predictions, write what they come to and what the averages gain, and say it.
 
@@ -118,6 +119,7 @@ def conclude(
         folder: Where it goes.
         figures: Draw confusion matrices.
         trained_on: Sources of the training images of all members.
+        root: What the images' paths are relative to.
     """
     predictions = averaged([table for tables in predicted.values() for table in tables])
     others = {}
@@ -128,6 +130,7 @@ def conclude(
         write_members(members, folder / "members.csv", trained_on)
         others |= members
     metrics = write_evaluation(predictions, folder, figures, trained_on)
+    write_failures(predictions, root, folder, figures)
     write_json(metrics, folder / "metrics.json")
     for line in [*lines(metrics), *write_gain(predictions, others, folder, trained_on)]:
         say(line)

@@ -283,6 +283,7 @@ def conclude(
 ) -> dict[str, float]:
     """Evaluate the chosen weights and write all that a run leaves."""
     from bloodcell.evaluating import predict_splits, record_test_reads
+    from bloodcell.evaluation.failures import write_failures
     from bloodcell.evaluation.gain import write_gain
     from bloodcell.evaluation.outputs import write_evaluation
     from bloodcell.evaluation.predictions import averaged
@@ -294,6 +295,7 @@ def conclude(
     history = pd.read_csv(folder / "history.csv")
     trained_on = frozenset(samples.of_split("train").table["source"])
     scores = write_evaluation(predictions, folder, config["evaluate"]["figures"], trained_on)
+    write_failures(predictions, samples.root, folder, config["evaluate"]["figures"])
     gains = write_gain(predictions, {"tta=none": tables[0]} if len(tables) > 1 else {}, folder, trained_on)
     best_epoch = min(int(chosen["epoch"]) + 1, len(history))  # a checkpoint written after the last epoch counts on
     metrics = {**scores, "best_epoch": best_epoch, "epochs": len(history)}

@@ -1,0 +1,81 @@
+"""Where a classifier fails, cell by cell: a table, and a sheet with a picture of each of the worst."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bloodcell.data.images import read_image
+from bloodcell.evaluation.figures import save
+from bloodcell.evaluation.predictions import PROBABILITY, classes_of
+from bloodcell.files import write_csv
+
+#: Cells on a sheet, and in a row of it.
+MOST, ACROSS = 24, 6
+
+
+def failures_of(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each source, under each of its labels, of which an image is wrong, the worst first.
+
+    Args:
+        predictions: The predictions table; an image of unknown source stands for itself.
+
+    Returns:
+        Columns split, source, label, images, right (share of them), mistaken_for (the most frequent wrong class),
+        p_label (mean probability of the true class), path (of the image that is wrong with the most certainty).
+    """
+    classes = classes_of(predictions)
+    probabilities = predictions[[PROBABILITY + name for name in classes]].to_numpy()
+    true = probabilities[np.arange(len(predictions)), pd.Index(classes).get_indexer(predictions["label"])]
+    source = predictions["source"].fillna("").where(predictions["source"].fillna("") != "", predictions["path"])
+    table = predictions.assign(p_label=true, right=predictions["label"] == predictions["prediction"], source=source)
+    rows = []
+    for (split, name, label), part in table.groupby(["split", "source", "label"], sort=False):
+        wrong = part[~part["right"]]
+        if not wrong.empty:
+            rows.append({
+                "split": split, "source": name, "label": label, "images": len(part), "right": part["right"].mean(),
+                "mistaken_for": wrong["prediction"].mode()[0], "p_label": part["p_label"].mean(),
+                "path": wrong["path"][wrong["p_label"].idxmin()],
+            })  # fmt: skip
+    columns = ["split", "source", "label", "images", "right", "mistaken_for", "p_label", "path"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["split", "p_label"], kind="stable", ignore_index=True)
+
+
+def write_failures(predictions: pd.DataFrame, root: Path, folder: Path, figures: bool) -> None:
+    """Write failures.csv and, for each split, figures/failures_SPLIT.png with a picture of each of the worst cells.
+
+    Args:
+        predictions: The predictions table.
+        root: What the images' paths are relative to.
+        folder: An existing folder.
+        figures: Draw the sheets.
+    """
+    failures = failures_of(predictions)
+    write_csv(failures, folder / "failures.csv")
+    if not figures:
+        return
+    (folder / "figures").mkdir(exist_ok=True)
+    for split, rows in failures.groupby("split", sort=False):
+        save(
+            sheet(rows[:MOST], root, f"{split}: {len(rows)} cells with a wrong image"),
+            folder / "figures" / f"failures_{split}.png",
+        )
+
+
+def sheet(rows: pd.DataFrame, root: Path, title: str) -> Figure:
+    """Draw one picture of each row of `failures_of`, with what it is, what it was taken for, and how often."""
+    down = -(-len(rows) // ACROSS)
+    figure = Figure(figsize=(2.1 * ACROSS, 2.3 * down + 0.4), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    grid = figure.subplots(down, ACROSS, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, row in zip(grid, rows.itertuples(), strict=False):
+        axes.imshow(read_image(root / str(row.path)))
+        wrong = round(row.images * (1 - row.right))
+        axes.set_title(f"{row.label}\nas {row.mistaken_for}, {wrong} of {row.images}", fontsize=7)
+    return figure
