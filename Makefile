@@ -18,8 +18,10 @@ $(VENV)/.ready: pyproject.toml requirements-torch.txt
 demo: setup
 	$(BIN)/python train.py experiment=demo
 
+# A process a core, each with one thread: several threads in each of several processes would wait for one another.
+test: export OMP_NUM_THREADS = 1
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not real"
+	$(BIN)/python -m pytest -m "not slow and not real" -n auto --maxprocesses 4 --dist loadfile
 
 test-all: setup
 	$(BIN)/python -m pytest
