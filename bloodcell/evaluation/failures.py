@@ -69,7 +69,7 @@ def write_failures(predictions: pd.DataFrame, root: Path, folder: Path, figures:
 def sheet(rows: pd.DataFrame, root: Path, title: str) -> Figure:
     """Draw one picture of each row of `failures_of`, with what it is, what it was taken for, and how often."""
     down = -(-len(rows) // ACROSS)
-    figure = Figure(figsize=(2.1 * ACROSS, 2.3 * down + 0.4), layout="constrained")
+    figure = Figure(figsize=(2.1 * ACROSS, 1.95 * down + 0.4), layout="constrained")
     figure.suptitle(title, fontsize=11)
     grid = figure.subplots(down, ACROSS, squeeze=False).ravel()
     for axes in grid:
