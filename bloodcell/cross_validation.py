@@ -48,7 +48,11 @@ def _without_fold(overrides: str) -> str:
 
 
 def _validation(run: Path) -> pd.DataFrame:
-    table = pd.read_csv(run / "predictions.csv", dtype={"source": str, "set": str}, keep_default_na=False)
+    table = pd.read_csv(
+        run / "predictions.csv",
+        dtype=dict.fromkeys(("source", "set", "label", "prediction"), str),
+        keep_default_na=False,
+    )
     return table[table["split"] == "val"]
 
 

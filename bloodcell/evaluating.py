@@ -53,12 +53,15 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
-    from bloodcell.models.adaptation import check_adapt
+    from bloodcell.models.adaptation import check_adapt, require_own_statistics
 
     config = plain(cfg)
     adapts = check_adapt(config["adapt"])
     members = load_members(config["checkpoint"])
     first = next(iter(members))
+    if adapts:
+        for classifier in members.values():
+            require_own_statistics(classifier)
     device = best_device(config["device"])
     cache = cache_root(config["cache"]["root"])
     extractors = {
@@ -77,10 +80,9 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     samples = without_bad(samples, bad, policy, folder / "bad_images.csv")
 
     if adapts:
-        adapt_members(members, extractors, samples, device)
+        adapt_members(extractors, samples, device)
     training = {checkpoint: training_samples(checkpoint) for checkpoint in members}
-    if len(members) > 1:
-        warn_of_overlap(samples, training, moved="reader" not in config["data"])
+    warn_of_overlap(samples, training, moved="reader" not in config["data"])
     predicted = {
         checkpoint: predict_splits(extractor, members[checkpoint].classes, samples, splits)
         for checkpoint, extractor in extractors.items()
@@ -99,12 +101,11 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     return metrics
 
 
-def adapt_members(members: dict[Path, Any], extractors: dict[Path, Any], samples: Samples, device: str) -> None:
+def adapt_members(extractors: dict[Path, Any], samples: Samples, device: str) -> None:
     """Give each net the batch-norm statistics of the images, of which no label is used, and say so."""
-    from bloodcell.models.adaptation import adapt_to_files, require_own_statistics
+    from bloodcell.models.adaptation import adapt_to_files
 
-    for checkpoint, extractor in extractors.items():
-        require_own_statistics(members[checkpoint])
+    for extractor in extractors.values():
         count = adapt_to_files(extractor.net, samples.paths(), extractor.preprocessing, extractor.threads, device)
     say(f"batch norm has the statistics of {count:,} of these images, without their labels (adapt=batch_norm)")
 
@@ -149,7 +150,8 @@ def warn_of_overlap(samples: Samples, training: dict[Path, Samples | None], move
     recorded = Samples(samples.table, own.root) if moved and own else samples
     if message := overlap_warning(recorded, training):
         print(f"warning: {message}", file=sys.stderr)
-    if unknown := [str(checkpoint) for checkpoint, known in training.items() if known is None]:
+    unknown = [str(checkpoint) for checkpoint, known in training.items() if known is None]
+    if unknown and len(training) > 1:
         print(f"warning: no run folder says what {', '.join(unknown)} was trained on", file=sys.stderr)
 
 

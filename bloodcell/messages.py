@@ -29,6 +29,17 @@ def missing_classes(samples: Samples, classes: list[str]) -> list[str]:
     return [f"note: the {split} part has no image of {', '.join(names)}" for split, names in lacks.items() if names]
 
 
+def unfinished_phases(classifier: Any, max_epochs: int | None) -> list[str]:
+    """Say where training ends before all that is meant to learn does."""
+    if not max_epochs or max_epochs < 0 or classifier.last_phase < max_epochs:
+        return []
+    begin = classifier.last_phase + 1
+    return [
+        f"note: training ends with epoch {max_epochs}, but the last blocks learn from epoch {begin} on; lower "
+        "finetune.blocks or finetune.block_epochs, or raise trainer.max_epochs"
+    ]
+
+
 def end_line(metrics: dict[str, float], folder: Path) -> str:
     """Say what came out, and where it is."""
     from bloodcell.evaluation.by_source import lines

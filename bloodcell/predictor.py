@@ -17,7 +17,7 @@ from bloodcell.ensemble import load_members
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.predictions import averaged, predictions_table
 from bloodcell.machine import best_device
-from bloodcell.models.adaptation import adapt_batch_norm, mixed, require_own_statistics
+from bloodcell.models.adaptation import adapt_batch_norm, check_count, mixed, require_own_statistics
 from bloodcell.models.classifier import Classifier
 from bloodcell.models.features import probabilities_of
 from bloodcell.models.tta import symmetries
@@ -65,7 +65,9 @@ class Predictor:
         Raises:
             BloodcellError: There are too few, one cannot be read, or a classifier has no batch norm.
         """
-        groups, adapted = mixed(_as_list(images)), copy.deepcopy(self)
+        items = _as_list(images)
+        check_count(len(items))
+        groups, adapted = mixed(items), copy.deepcopy(self)
         for classifier in adapted.classifiers:
             require_own_statistics(classifier)
             net = classifier.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

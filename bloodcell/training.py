@@ -22,7 +22,7 @@ from bloodcell.errors import BloodcellError
 from bloodcell.files import write_atomically, write_json
 from bloodcell.leaks import check_leaks, say_leak, weights_leak
 from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
-from bloodcell.messages import end_line, leak_advice, missing_classes, start_line, unaudited_sets
+from bloodcell.messages import end_line, leak_advice, missing_classes, start_line, unaudited_sets, unfinished_phases
 
 
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
@@ -149,7 +149,8 @@ def _train(
     trainer = build_trainer(config, folder, devices, resumed, classifier.frozen)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classifier.classes, classifier, device))
-    for line in [*missing_classes(samples, classifier.classes), *unaudited_sets(config["data"], samples)]:
+    notes = missing_classes(samples, classifier.classes) + unaudited_sets(config["data"], samples)
+    for line in notes + unfinished_phases(classifier, config["trainer"]["max_epochs"]):
         say(line)
 
     tests = evaluates_test(config, many)

@@ -288,16 +288,23 @@ def learned(checkpoint):
     checkpoint["hyper_parameters"]["finetune"] = {"name": "full"}
 
 
+def turned_labels(table):
+    """Give each image the label of another, within its split."""
+    return table.assign(label=table.groupby("split")["label"].transform(lambda labels: np.roll(labels, 7)))
+
+
 def test_adaptation_changes_the_statistics_and_uses_no_label(another, compose, tmp_path, capsys):
-    run = another("full", learned)
+    run, other = another("full", learned), another("turned", learned, turned_labels)
     tables = {}
-    for name, options in {"none": [], "adapted": ["adapt=batch_norm"], "again": ["adapt=batch_norm"]}.items():
-        evaluate(compose(f"checkpoint={run}", "splits=[train,val,test]", *options, verb="evaluate"), tmp_path / name)
-        tables[name] = pd.read_csv(tmp_path / name / "predictions.csv")
+    for name, of, adapt in (("none", run, "none"), ("adapted", run, "batch_norm"), ("turned", other, "batch_norm")):
+        options = (f"checkpoint={of}", "splits=[train,val,test]", f"adapt={adapt}")
+        evaluate(compose(*options, verb="evaluate"), tmp_path / f"out_{name}")
+        tables[name] = pd.read_csv(tmp_path / f"out_{name}" / "predictions.csv")
     said = capsys.readouterr().out
     assert said.count("of these images, without their labels (adapt=batch_norm)") == 2
-    pd.testing.assert_frame_equal(tables["adapted"], tables["again"])
     columns = [name for name in tables["none"] if name.startswith("p_")]
+    assert (tables["adapted"]["label"] != tables["turned"]["label"]).any()
+    pd.testing.assert_frame_equal(tables["adapted"][columns], tables["turned"][columns])
     assert (tables["none"][columns] - tables["adapted"][columns]).abs().to_numpy().max() > 0.01
 
 
@@ -325,3 +332,21 @@ def test_the_predictor_adapts_as_evaluate_does(another, compose, tmp_path):
 def test_what_cannot_be_adapted_is_one_clear_line(another, compose, tmp_path, option, change, message):
     with pytest.raises(BloodcellError, match=message):
         evaluate(compose(f"checkpoint={another('run', change)}", option, verb="evaluate"), tmp_path / "out")
+
+
+def test_gradual_training_that_ended_early_cannot_be_adapted(another, compose, tmp_path):
+    def begun(checkpoint):
+        checkpoint["hyper_parameters"]["finetune"] = {"name": "gradual", "head_epochs": 1}
+
+    with pytest.raises(BloodcellError, match="adapt=batch_norm needs a net that was trained with finetune=full"):
+        evaluate(compose(f"checkpoint={another('run', begun)}", "adapt=batch_norm", verb="evaluate"), tmp_path / "out")
+
+
+def test_one_run_on_its_own_training_images_is_warned_of(quick_run, compose, tmp_path, capsys):
+    samples = read_samples(quick_run / "samples.csv")
+    table = samples.of_split("train").table.assign(split="")
+    table["path"] = [str(samples.root / path) for path in table["path"]]
+    table.to_csv(tmp_path / "images.csv", index=False)
+    config = compose(f"checkpoint={quick_run}", "data=table", f"data.table={tmp_path / 'images.csv'}", verb="evaluate")
+    evaluate(config, tmp_path / "out")
+    assert f"{len(table):,} of {len(table):,} test images were trained on" in capsys.readouterr().err

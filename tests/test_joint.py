@@ -109,13 +109,13 @@ def test_evaluate_ignores_the_letter_case_of_class_names(quick_run, compose, tmp
 
 
 def test_a_net_of_a_joint_run_knows_the_sources_of_each_set_alone(tmp_path):
-    from bloodcell.evaluating import training_sources
+    from bloodcell.ensemble import training_samples, training_sources
 
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "run.json").write_text("{}")
     rows = "a.png,x,train,kaggle/cell1,kaggle,/r\nb.png,x,val,kaggle/cell2,kaggle,/r\n"
     (tmp_path / "samples.csv").write_text("path,label,split,source,set,root\n" + rows)
-    assert training_sources(tmp_path / "checkpoints" / "best.ckpt") == {"kaggle/cell1", "cell1"}
+    assert training_sources([training_samples(tmp_path / "checkpoints" / "best.ckpt")]) == {"kaggle/cell1", "cell1"}
 
 
 def test_an_audit_is_of_one_set(compose, sets, tmp_path):

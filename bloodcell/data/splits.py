@@ -55,7 +55,8 @@ def assign_splits(
         BloodcellError: The values make no sense, or a grouped split is asked for where sources are unknown.
     """
     _check(split, val_fraction, test_fraction, folds, fold)
-    train_only = [train_only] if isinstance(train_only, str) else list(train_only)
+    train_only = [str(name) for name in (train_only if isinstance(train_only, list | tuple) else [train_only])]
+    leave_out = None if leave_out is None else str(leave_out)  # a number names a set as well
     if samples.sets() or train_only or leave_out is not None:
         _check_sets(samples, train_only, leave_out)
     table = _begun(samples.table, folds is not None, train_only, leave_out)

@@ -50,7 +50,8 @@ def require_own_statistics(classifier: Classifier) -> None:
         BloodcellError: They are those of the pretrained weights, which need not be of any images at all.
     """
     finetune = classifier.finetune
-    if finetune.frozen or finetune.batch_norm != "train" or finetune.blocks is not None:
+    unfinished = finetune.frozen or classifier.epoch_reached < classifier.last_phase
+    if unfinished or finetune.batch_norm != "train" or finetune.blocks is not None:
         raise BloodcellError(
             "adapt=batch_norm needs a net that was trained with finetune=full or gradual, all blocks, and "
             "finetune.batch_norm=train; this one has the statistics of its pretrained weights; use adapt=none"
@@ -71,8 +72,9 @@ def adapt_to_files(net: Net, files: list[str], preprocessing: Preprocessing, thr
         How many images were looked at.
 
     Raises:
-        BloodcellError: See `adapt_batch_norm`.
+        BloodcellError: There are too few images, or the net has no batch norm.
     """
+    check_count(len(files))
     groups = mixed(files)
     decoded = in_order(lambda group: decode(group, preprocessing)[0], groups, threads)
     net.to(device)
@@ -94,7 +96,7 @@ def adapt_batch_norm(net: Net, batches: Iterable[Tensor]) -> int:
         batches: Images (N, 3, H, W), uint8 of 0 to 255 or float of 0 to 1, classes mixed in each batch.
 
     Raises:
-        BloodcellError: There are too few images, or the net has no batch norm.
+        BloodcellError: The net has no batch norm.
     """
     norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
     if not norms:
@@ -118,9 +120,17 @@ def adapt_batch_norm(net: Net, batches: Iterable[Tensor]) -> int:
         for value, total, prior in zip(_statistics(norm), totals, old, strict=True):
             value.copy_((PRIOR * prior + total) / (PRIOR + count))
     net.eval()
+    return count
+
+
+def check_count(count: int) -> None:
+    """Check that there are enough images.
+
+    Raises:
+        BloodcellError: There are not.
+    """
     if count < LEAST:
         raise BloodcellError(f"adapt=batch_norm needs {LEAST} images of the new laboratory; there are {count}")
-    return count
 
 
 def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:

@@ -63,6 +63,7 @@ class Classifier(pl.LightningModule):
         self.metrics = torch.nn.ModuleDict({split: metrics.clone() for split in ("train_", "val_")})
         self.outputs: dict[str, list[Batch]] = {"train_": [], "val_": []}
         self.results: dict[str, dict[str, Tensor]] = {}
+        self.epoch_reached = 0  # of a checkpoint that was loaded, from 0
         self.finetune = Finetune.of(finetune)
         self.finetune.apply(self.net, epoch=0)
 
@@ -94,7 +95,8 @@ class Classifier(pl.LightningModule):
         """Return the loss of one batch: (images or features, labels)."""
         inputs, labels = batch
         if inputs.ndim == 4:
-            inputs = self.augment(inputs)
+            with torch.autocast(inputs.device.type, enabled=False):  # colours need more digits than bf16 has
+                inputs = self.augment(inputs)
         logits = self(inputs)
         self.outputs["train_"].append((logits.detach(), labels))
         return cast(Tensor, self.loss(logits, labels))
@@ -213,6 +215,7 @@ def load_classifier(path: Path) -> Classifier:
     except (RuntimeError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
         raise BloodcellError(f"{path}: the weights do not fit the model that it names ({reason})") from error
+    classifier.epoch_reached = int(checkpoint.get("epoch", 0))
     return classifier.eval()
 
 

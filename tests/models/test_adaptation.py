@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from bloodcell.config import plain
+from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
-from bloodcell.models.adaptation import PRIOR, adapt_batch_norm
+from bloodcell.models.adaptation import PRIOR, adapt_batch_norm, adapt_to_files
 from bloodcell.models.net import Net
 
 
@@ -67,8 +68,8 @@ def test_it_undoes_another_lamp():
 
 
 def test_too_few_images_or_no_batch_norm():
-    with pytest.raises(BloodcellError, match="adapt=batch_norm needs 32 images of the new laboratory; there are 16"):
-        adapt_batch_norm(OneNorm(), batches(count=1))
+    with pytest.raises(BloodcellError, match="adapt=batch_norm needs 32 images of the new laboratory; there are 0"):
+        adapt_to_files(OneNorm(), [], Preprocessing(32), 1, "cpu")
     without = nn.Linear(2, 2)
     without.name = "vit_b_16"
     with pytest.raises(BloodcellError, match="vit_b_16 has no batch norm; use adapt=none"):
