@@ -33,10 +33,11 @@ def check_leaks(samples: Samples, policy: str, advice: str, cache: Path) -> None
         raise BloodcellError(f"data.leak_check={policy}; choose warn, error or off")
     if policy == "off":
         return
-    message = known_leaks(samples)
-    if message is None and (samples.sets() or not samples.sources_known()):
-        message = probed_leak(samples, advice, cache)
-    say_leak(message, policy)
+    known, joined = known_leaks(samples), bool(samples.sets())
+    say_leak(known, policy)
+    if joined or (known is None and not samples.sources_known()):
+        for split in ("val", "test") if joined else ("val",):  # a set that was left out is the test part
+            say_leak(probed_leak(samples, split, advice, cache), policy)
 
 
 def say_leak(message: str | None, policy: str) -> None:
@@ -87,26 +88,27 @@ def known_leaks(samples: Samples) -> str | None:
     return f"leak: {', '.join(parts)} share a source with training: their accuracy is not that of unseen cells{advice}"
 
 
-def probed_leak(samples: Samples, advice: str, cache: Path) -> str | None:
-    """Return one line where validation images look like copies of training images; None where they do not."""
-    sides = samples.of_split("train", "val")
+def probed_leak(samples: Samples, split: str, advice: str, cache: Path) -> str | None:
+    """Return one line where images of a split look like copies of training images; None where they do not."""
+    sides = samples.of_split("train", split)
+    if split not in sides.splits():
+        return None
     file = cache / "probes" / f"{digest(sides)}.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))["message"]
     except (OSError, ValueError, KeyError, TypeError):
-        found = _probe(sides)
+        found = _probe(sides, split)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json({"message": found}, file)
     return f"leak: {found}; {advice}" if found else None
 
 
-def _probe(samples: Samples) -> str | None:
+def _probe(samples: Samples, split: str) -> str | None:
     """Return the probe's figures where it smells; else None."""
     from bloodcell.audit.probe import leak_probe
 
-    train, val = samples.of_split("train"), samples.of_split("val")
     sides: list[list[Path] | list[str]] = []
-    for part in (train, val):
+    for part in (samples.of_split("train"), samples.of_split(split)):
         sides += [part.files(), part.table["label"].tolist()]
     probe = leak_probe(*sides)  # type: ignore[arg-type]
-    return probe.message() if probe.leak else None
+    return probe.message({"val": "validation"}.get(split, split)) if probe.leak else None

@@ -136,8 +136,11 @@ def test_copies_across_sets_are_looked_for(monkeypatch, tmp_path):
 
     rows = [("1", "a", "train", "x/1", "x"), ("2", "a", "val", "y/1", "y")]
     joined = Samples(pd.DataFrame(rows, columns=COLUMNS), tmp_path)
-    monkeypatch.setattr(leaks, "_probe", lambda samples: "copies")
-    with pytest.raises(BloodcellError, match="leak: copies; train without one of them"):
+    monkeypatch.setattr(leaks, "_probe", lambda samples, split: f"copies in {split}")
+    with pytest.raises(BloodcellError, match="leak: copies in val; train without one of them"):
         leaks.check_leaks(joined, "error", "train without one of them", tmp_path)
+    left_out = Samples(joined.table.assign(split=["train", "test"]), tmp_path)
+    with pytest.raises(BloodcellError, match="leak: copies in test; train without one of them"):
+        leaks.check_leaks(left_out, "error", "train without one of them", tmp_path)
     alone = Samples(joined.table.assign(set=""), tmp_path)
     leaks.check_leaks(alone, "error", "", tmp_path)

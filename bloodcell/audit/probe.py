@@ -69,11 +69,11 @@ class LeakProbe:
         """Whether validation images have copies in training."""
         return self.copies >= max(2.0, SHARE * self.aligned)
 
-    def message(self) -> str:
-        """Return one line with the figures."""
+    def message(self, part: str = "validation") -> str:
+        """Return one line with the figures; `part` says which images were compared with training."""
         if not self.aligned:
             return "too few images to look for a leak"
-        copies = f"{self.copies} of {self.aligned} validation images looked at show a cell of a training image"
+        copies = f"{self.copies} of {self.aligned} {part} images looked at show a cell of a training image"
         nearest = f"the nearest colours name the class of {self.accuracy:.0%}"
         return f"{copies}; {nearest}, without look-alikes {self.accuracy_unseen:.0%}"
 
