@@ -118,6 +118,22 @@ def check_types(verb: str, overrides: list[str]) -> None:
             raise BloodcellError(f"{item.input_line}: {item.key_or_group} wants {wanted}, as in {default}")
 
 
+def job_folder(verb: str) -> Path:
+    """Return the folder that Hydra chose for the job that it runs, whose overrides are of the right types.
+
+    Args:
+        verb: As in `check_types`.
+
+    Raises:
+        BloodcellError: See `check_types`.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    job = HydraConfig.get()
+    check_types(verb, list(job.overrides.task))
+    return Path(job.runtime.output_dir)
+
+
 def _mismatch(default: Any, value: Any) -> str | None:
     """Say what kind of value is wanted where a given one is of another kind; None where it is not."""
     if default is None or value is None or isinstance(default, str):

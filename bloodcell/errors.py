@@ -16,7 +16,7 @@ class BloodcellError(Exception):
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Name the most alike valid name, whatever the letter case, or all where there are few."""
-    names = {valid.casefold(): valid for valid in sorted(valid)}
+    names = {other.casefold(): other for other in sorted(valid)}
     folded = name.casefold()
     leaf = folded.rpartition(".")[2]
     alike = (

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from bloodcell import runs
 from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.building import build_extractor
-from bloodcell.config import cache_root, check_types, plain
+from bloodcell.config import cache_root, job_folder, plain
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.classes import spelt_as
@@ -33,11 +33,7 @@ from bloodcell.machine import best_device
 
 def run(cfg: DictConfig) -> dict[str, float]:
     """Evaluate in the folder that Hydra chose."""
-    from hydra.core.hydra_config import HydraConfig
-
-    job = HydraConfig.get()
-    check_types("evaluate", list(job.overrides.task))
-    return evaluate(cfg, Path(job.runtime.output_dir))
+    return evaluate(cfg, job_folder("evaluate"))
 
 
 def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:

@@ -107,8 +107,6 @@ def _probe(samples: Samples, split: str) -> str | None:
     """Return the probe's figures where it smells; else None."""
     from bloodcell.audit.probe import leak_probe
 
-    sides: list[list[Path] | list[str]] = []
-    for part in (samples.of_split("train"), samples.of_split(split)):
-        sides += [part.files(), part.table["label"].tolist()]
-    probe = leak_probe(*sides)  # type: ignore[arg-type]
+    train, other = samples.of_split("train"), samples.of_split(split)
+    probe = leak_probe(train.files(), train.table["label"].tolist(), other.files(), other.table["label"].tolist())
     return probe.message({"val": "validation"}.get(split, split)) if probe.leak else None

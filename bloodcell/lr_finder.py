@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from bloodcell import runs
 from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.building import build_extractor, trainer_of
-from bloodcell.config import cache_root, check_types, plain
+from bloodcell.config import cache_root, job_folder, plain
 from bloodcell.console import progress, say
 from bloodcell.data.readers import load_samples
 from bloodcell.data.splits import assign_splits, split_arguments
@@ -29,11 +29,7 @@ CLEAR_FALL = 2.0
 
 def run(cfg: DictConfig) -> float:
     """Find a rate in the folder that Hydra chose."""
-    from hydra.core.hydra_config import HydraConfig
-
-    job = HydraConfig.get()
-    check_types("find-lr", list(job.overrides.task))
-    return find_lr(cfg, Path(job.runtime.output_dir))
+    return find_lr(cfg, job_folder("find-lr"))
 
 
 def find_lr(cfg: DictConfig, folder: Path) -> float:

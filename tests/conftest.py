@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: threads cost more than they give
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 #: A small, quick network and few images; on top of the shipped configuration.
@@ -68,6 +71,26 @@ def quick_run(compose, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "quick"
     train(compose(*QUICK, *SMALL, f"outputs={folder.parent}"), folder)
     return folder
+
+
+@pytest.fixture
+def another(quick_run, tmp_path):
+    """Copy the quick run and change its checkpoint and samples: another(change, samples) -> run folder."""
+
+    def copied(name, change=None, samples=None):
+        folder = tmp_path / name
+        shutil.copytree(quick_run, folder, ignore=shutil.ignore_patterns("tensorboard", "figures", ".lock"))
+        file = folder / "checkpoints" / "best.ckpt"
+        checkpoint = torch.load(file, weights_only=True)
+        if change:
+            change(checkpoint)
+        torch.save(checkpoint, file)
+        if samples:
+            table = pd.read_csv(folder / "samples.csv", dtype=str, keep_default_na=False)
+            samples(table).to_csv(folder / "samples.csv", index=False)
+        return folder
+
+    return copied
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from bloodcell.audit.auditing import audit
 from bloodcell.audit.keeping import keep
 from bloodcell.audit.report import write_report
 from bloodcell.audit.result import Audit
-from bloodcell.config import cache_root, check_types, plain
+from bloodcell.config import cache_root, job_folder, plain
 from bloodcell.console import progress, say
 from bloodcell.data.readers import absolute, load_samples
 from bloodcell.data.samples import Samples, digest
@@ -28,11 +28,7 @@ _ORIGINALS = ("JPEGImages", "originals")
 
 def run(cfg: DictConfig) -> Audit:
     """Audit into the folder that Hydra chose."""
-    from hydra.core.hydra_config import HydraConfig
-
-    job = HydraConfig.get()
-    check_types("audit", list(job.overrides.task))
-    return run_audit(cfg, Path(job.runtime.output_dir))
+    return run_audit(cfg, job_folder("audit"))
 
 
 def run_audit(cfg: DictConfig, folder: Path) -> Audit:

@@ -13,6 +13,7 @@ from bloodcell.evaluation.figures import save
 from bloodcell.evaluation.predictions import PROBABILITY, classes_of
 from bloodcell.files import write_csv
 
+COLUMNS = ["split", "source", "label", "images", "right", "mistaken_for", "p_label", "path"]
 #: Cells on a sheet, and in a row of it.
 MOST, ACROSS = 24, 6
 
@@ -32,17 +33,11 @@ def failures_of(predictions: pd.DataFrame) -> pd.DataFrame:
     true = probabilities[np.arange(len(predictions)), pd.Index(classes).get_indexer(predictions["label"])]
     source = predictions["source"].fillna("").where(predictions["source"].fillna("") != "", predictions["path"])
     table = predictions.assign(p_label=true, right=predictions["label"] == predictions["prediction"], source=source)
-    rows = []
-    for (split, name, label), part in table.groupby(["split", "source", "label"], sort=False):
-        wrong = part[~part["right"]]
-        if not wrong.empty:
-            rows.append({
-                "split": split, "source": name, "label": label, "images": len(part), "right": part["right"].mean(),
-                "mistaken_for": wrong["prediction"].mode()[0], "p_label": part["p_label"].mean(),
-                "path": wrong["path"][wrong["p_label"].idxmin()],
-            })  # fmt: skip
-    columns = ["split", "source", "label", "images", "right", "mistaken_for", "p_label", "path"]
-    return pd.DataFrame(rows, columns=columns).sort_values(["split", "p_label"], kind="stable", ignore_index=True)
+    cell = ["split", "source", "label"]
+    wrong = table[~table["right"]].sort_values("p_label", kind="stable").groupby(cell)
+    found = table.groupby(cell).agg(images=("path", "size"), right=("right", "mean"), p_label=("p_label", "mean"))
+    worst = wrong.agg(mistaken_for=("prediction", lambda names: names.mode()[0]), path=("path", "first"))
+    return found.join(worst, how="inner").reset_index().sort_values(["split", "p_label"], kind="stable")[COLUMNS]
 
 
 def write_failures(predictions: pd.DataFrame, root: Path, folder: Path, figures: bool) -> None:
@@ -60,10 +55,8 @@ def write_failures(predictions: pd.DataFrame, root: Path, folder: Path, figures:
         return
     (folder / "figures").mkdir(exist_ok=True)
     for split, rows in failures.groupby("split", sort=False):
-        save(
-            sheet(rows[:MOST], root, f"{split}: {len(rows)} cells with a wrong image"),
-            folder / "figures" / f"failures_{split}.png",
-        )
+        title = f"{split}: {len(rows):,} cells with a wrong image" + (f", the worst {MOST}" if len(rows) > MOST else "")
+        save(sheet(rows[:MOST], root, title), folder / "figures" / f"failures_{split}.png")
 
 
 def sheet(rows: pd.DataFrame, root: Path, title: str) -> Figure:
