@@ -303,7 +303,7 @@ def conclude(
     if config["evaluate"]["figures"]:
         from bloodcell.evaluation.figures import curves_figure, save
 
-        save(curves_figure(history), folder / "figures" / "curves.png")
+        save(curves_figure(history, best_epoch), folder / "figures" / "curves.png")
     write_json(metrics, folder / "metrics.json")
     _log_hyperparameters(trainer, config, metrics)
     say("\n".join([end_line(metrics, folder), *gains]))
