@@ -68,6 +68,14 @@ def splits_of(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return parts
 
 
+def probability_of(predictions: pd.DataFrame, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the probability, (N,), that each row gives to the class which its `label` or `prediction` names."""
+    classes = classes_of(predictions)
+    probabilities = predictions[[PROBABILITY + name for name in classes]].to_numpy(float)
+    chosen = pd.Index(classes).get_indexer(predictions[column])
+    return np.asarray(probabilities[np.arange(len(predictions)), chosen])
+
+
 def metrics_of(predictions: pd.DataFrame) -> dict[str, float]:
     """Return `SPLIT/accuracy`, `SPLIT/macro_f1`, `SPLIT/loss`, `SPLIT/images` and `SPLIT/f1_CLASS` of every part.
 
@@ -81,8 +89,7 @@ def metrics_of(predictions: pd.DataFrame) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for split, rows in splits_of(predictions).items():
         column = {name: i for i, name in enumerate(classes)}
-        probabilities = rows[[PROBABILITY + name for name in classes]].to_numpy()
-        true = probabilities[np.arange(len(rows)), rows["label"].map(column).to_numpy()]
+        true = probability_of(rows, "label")
         f1 = f1_score(rows["label"], rows["prediction"], labels=classes, average=None, zero_division=0)
         counted = [name for name in classes if not split.endswith("]") or (rows["label"] == name).any()]
         metrics |= {
