@@ -55,6 +55,11 @@ def classes_of(predictions: pd.DataFrame) -> list[str]:
     return [name.removeprefix(PROBABILITY) for name in predictions.columns if name.startswith(PROBABILITY)]
 
 
+def matrix_of(predictions: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the probabilities, (N, classes), in the order of `classes_of`."""
+    return np.asarray(predictions[[PROBABILITY + name for name in classes_of(predictions)]], float)
+
+
 def splits_of(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the rows of each split, in the order in which the splits appear.
 
