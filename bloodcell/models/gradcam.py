@@ -5,8 +5,8 @@ Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks via gra
 class's score with respect to it; what is negative speaks against the class and becomes 0.
 
 The score is the class's logit, before the softmax, whose gradient vanishes where the net is sure. Softmax ignores what
-is added to all logits alike, and training never moves it: in the mean of the last layer's weights over the classes,
-random initial values remain. So the logit counts from the mean of all classes' logits.
+is added to all logits alike, so no loss says what it should be: it holds random initial values and the optimizer's
+wandering, and speaks for no class. So the logit counts from the mean of all classes' logits.
 """
 
 from __future__ import annotations

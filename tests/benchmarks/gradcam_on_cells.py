@@ -40,14 +40,13 @@ def main() -> None:
     parser.add_argument("--of", choices=("prediction", "label"), default="prediction", help="the class of the map")
     options = parser.parse_args()
     (classifier,) = load_members(str(options.run)).values()
-    torch.manual_seed(0)
     samples = read_samples(options.run / "samples.csv", options.root).of_split("val")
     if not options.all:
         samples = Samples(samples.table[~known_sources(samples.table).duplicated()], samples.root)
     looked = look(classifier, samples, options.diameters, options.of)
     print(f"{len(samples.table)} validation images, {len(looked['right'])} with a located cell, "
           f"{np.mean(looked['right']):.1%} of them predicted right; map of {looked['places']} places")  # fmt: skip
-    report(**{name: looked[name] for name in ("maps", "discs")})
+    report(looked["maps"], looked["discs"])
 
 
 def look(classifier: Any, samples: Samples, diameters: float, of: str) -> dict[str, Any]:
