@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bloodcell.data.images import read_image
+from bloodcell.data.images import ImageError, read_image
+from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.figures import save
 from bloodcell.evaluation.predictions import probability_of
 from bloodcell.files import write_csv
@@ -61,18 +63,18 @@ def failures_of(predictions: pd.DataFrame) -> pd.DataFrame:
     return named.join(found).reset_index().sort_values("split", kind="stable")[COLUMNS]
 
 
-def write_failures(predictions: pd.DataFrame, root: Path, folder: Path, figures: bool) -> None:
+def write_failures(predictions: pd.DataFrame, root: Path | None, folder: Path, figures: bool) -> None:
     """Write failures.csv and, for each split, figures/failures_SPLIT.png with a picture of each of the worst cells.
 
     Args:
         predictions: The predictions table.
-        root: What the images' paths are relative to.
+        root: What the images' paths are relative to; None: they are not there, and no sheet is drawn.
         folder: An existing folder.
         figures: Draw the sheets.
     """
     failures = failures_of(predictions)
     write_csv(failures, folder / "failures.csv")
-    if not figures:
+    if not figures or root is None:
         return
     (folder / "figures").mkdir(exist_ok=True)
     for split, rows in failures.groupby("split", sort=False):
@@ -89,7 +91,14 @@ def sheet(rows: pd.DataFrame, root: Path, title: str) -> Figure:
     for axes in grid:
         axes.axis("off")
     for axes, row in zip(grid, rows.itertuples(), strict=False):
-        axes.imshow(read_image(root / str(row.path)))
+        axes.imshow(_picture(root / str(row.path)))
         wrong = round(row.images * (1 - row.right))
         axes.set_title(f"{row.label}\nas {row.mistaken_for}, {wrong} of {row.images}", fontsize=7)
     return figure
+
+
+def _picture(file: Path) -> np.ndarray[Any, Any]:
+    try:
+        return read_image(file)
+    except ImageError as error:
+        raise BloodcellError(f"{file}: {error}") from error

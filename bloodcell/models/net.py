@@ -18,10 +18,14 @@ class Net(nn.Module):
     Args:
         model: The plain `model` configuration: name, library, weights, width, image_size, mean, std, head.
         classes: Number of classes.
+
+    Attributes:
+        temperature: By which probabilities are calibrated; see `bloodcell.models.tta.judgement`. Logits are without it.
     """
 
     mean: Tensor
     std: Tensor
+    temperature = 1.0
 
     def __init__(self, model: dict[str, Any], classes: int) -> None:
         super().__init__()
