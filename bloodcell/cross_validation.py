@@ -1,4 +1,4 @@
-"""The end of a cross-validation: one table of out-of-fold predictions, and what they say."""
+"""The end of a cross-validation: one table of out-of-fold predictions, the mean of several, and what they say."""
 
 from __future__ import annotations
 
@@ -9,38 +9,56 @@ from typing import Any
 import pandas as pd
 
 from bloodcell.evaluation.by_source import estimates_of
-from bloodcell.evaluation.predictions import metrics_of, splits_of
+from bloodcell.evaluation.predictions import averaged, classes_of, metrics_of, splits_of
 from bloodcell.files import write_csv
+
+#: Figures by source that are said of a cross-validation -> in which words.
+BY_SOURCE = {"accuracy_by_source": "by source", "macro_recall_by_source": "macro recall by source"}
 
 
 def out_of_fold(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Write the out-of-fold predictions of each complete cross-validation of a multirun.
+    """Write the out-of-fold predictions of each complete cross-validation of a multirun, and their mean.
 
     Folds belong together where nothing but `data.fold` differs. A cross-validation of which a fold failed is left
-    out: it goes on when the command is repeated.
+    out: it goes on when the command is repeated. Where all of several are of the same images, out_of_fold_mean.csv
+    has the mean of their probabilities. Their folds may differ: each member saw nothing of what it predicts.
 
     Args:
         table: The multirun's leaderboard, with the columns overrides, folds, fold, status and run.
         folder: Where out_of_fold.csv (or out_of_fold_N.csv, for several) and cross_validation.csv go.
 
     Returns:
-        A row per cross-validation: overrides, images, sources, and each figure with its limits.
+        A row per cross-validation, and one of their mean: choices, predictions (its file), members (how many
+        cross-validations are averaged in it), images, sources, and each figure with its limits.
     """
-    done = table[(table["fold"] != "") & table["status"].isin(["finished", "reused"])]
-    groups = done.assign(choices=done["overrides"].map(_without_fold)).groupby("choices", sort=False)
-    complete = [(choices, rows) for choices, rows in groups if rows["fold"].nunique() == int(rows["folds"].iloc[0])]
+    found = _complete(table)
+    several, parts = len(found) > 1, list(found.values())
+    named = [
+        (choices, f"out_of_fold_{number}.csv" if several else "out_of_fold.csv", 1, predictions)
+        for number, (choices, predictions) in enumerate(found.items())
+    ]
+    if several and _same_images(parts):
+        named.append((f"mean of {len(parts)}", "out_of_fold_mean.csv", len(parts), _mean(parts)))
     summary = []
-    for number, (choices, rows) in enumerate(complete):
-        name = "out_of_fold.csv" if len(complete) == 1 else f"out_of_fold_{number}.csv"
-        ordered = rows.drop_duplicates("fold").sort_values("fold")
-        parts = [_validation(Path(row.run)).assign(fold=row.fold) for row in ordered.itertuples()]
-        predictions = pd.concat(parts, ignore_index=True)
+    for choices, name, members, predictions in named:
         write_csv(predictions, folder / name)
-        summary.append({"choices": choices, "predictions": name, **_figures(predictions)})
+        summary.append({"choices": choices, "predictions": name, "members": members, **_figures(predictions)})
     result = pd.DataFrame(summary)
     if summary:
         write_csv(result, folder / "cross_validation.csv")
     return result
+
+
+def _complete(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return choices -> out-of-fold predictions, in the order of the folds, of what has all its folds."""
+    done = table[(table["fold"] != "") & table["status"].isin(["finished", "reused"])]
+    found = {}
+    for choices, rows in done.assign(choices=done["overrides"].map(_without_fold)).groupby("choices", sort=False):
+        folds = rows.drop_duplicates("fold").sort_values("fold")
+        if len(folds) == int(rows["folds"].iloc[0]):
+            parts = [_validation(Path(row.run)).assign(fold=row.fold) for row in folds.itertuples()]
+            found[str(choices)] = pd.concat(parts, ignore_index=True)
+    return found
 
 
 def _without_fold(overrides: str) -> str:
@@ -50,10 +68,30 @@ def _without_fold(overrides: str) -> str:
 def _validation(run: Path) -> pd.DataFrame:
     table = pd.read_csv(
         run / "predictions.csv",
-        dtype=dict.fromkeys(("source", "set", "label", "prediction"), str),
+        dtype=dict.fromkeys(("path", "source", "set", "label", "prediction"), str),
         keep_default_na=False,
     )
     return table[table["split"] == "val"]
+
+
+def _same_images(tables: list[pd.DataFrame]) -> bool:
+    """Say whether tables are of the same images, in any order, with the same labels, sources and classes."""
+    first, *others = [table.set_index(_key(table))[["label", "source"]].sort_index() for table in tables]
+    classes = [set(classes_of(table)) for table in tables]
+    same = all(first.equals(other) for other in others) and all(names == classes[0] for names in classes)
+    return same and first.index.is_unique
+
+
+def _mean(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the mean of tables of the same images, in the order of the first."""
+    first, *others = tables
+    order = first.set_index(_key(first)).index
+    return averaged([first, *(table.set_index(_key(table)).loc[order].reset_index() for table in others)])
+
+
+def _key(table: pd.DataFrame) -> list[str]:
+    """Return the columns that name an image: a file may be in two data sets."""
+    return [name for name in ("set", "path") if name in table]
 
 
 def _figures(predictions: pd.DataFrame) -> dict[str, float]:
@@ -74,18 +112,34 @@ def _figures(predictions: pd.DataFrame) -> dict[str, float]:
 
 
 def lines(summary: pd.DataFrame) -> list[str]:
-    """Say what each cross-validation came to."""
+    """Say what each cross-validation and their mean came to, and how far apart those are that were averaged."""
+    if summary.empty:
+        return []
     parts = [name.removeprefix("images") for name in summary.columns if name.startswith("images")]
     rows = summary.to_dict("records")
-    return [_line(row, of) for row in rows for of in parts if pd.notna(row[f"images{of}"])]
+    said = [_line(row, of) for row in rows for of in parts if pd.notna(row[f"images{of}"])]
+    if (summary["members"] > 1).any():
+        said += [_spread(summary[summary["members"] == 1], of) for of in parts]
+    return said
 
 
 def _line(row: dict[Hashable, Any], of: str) -> str:
     """Say what a cross-validation came to, of all images or `of` one data set's, as [SET]."""
-    text = f"out of fold{of}: {row[f'images{of}']:,.0f} images, accuracy {100 * row[f'accuracy{of}']:.1f} %"
-    for name, words in (("accuracy_by_source", "by source"), ("macro_recall_by_source", "macro recall by source")):
+    mean = f", mean of {row['members']}" if row["members"] > 1 else ""
+    text = f"out of fold{of}{mean}: {row[f'images{of}']:,.0f} images, accuracy {100 * row[f'accuracy{of}']:.1f} %"
+    for name, words in BY_SOURCE.items():
         if pd.notna(row.get(f"{name}{of}")):
             low, high = 100 * row[f"{name}_low{of}"], 100 * row[f"{name}_high{of}"]
             text += f", {words} {100 * row[f'{name}{of}']:.1f} % ({low:.0f} to {high:.0f})"
     known = f", {row[f'sources{of}']:.0f} sources" if pd.notna(row.get(f"sources{of}")) else "; sources unknown"
     return f"{text}{known}; {row['predictions']}"
+
+
+def _spread(rows: pd.DataFrame, of: str) -> str:
+    """Say the mean and the standard deviation of the figures of several cross-validations of the same images."""
+    known = {name: words for name, words in BY_SOURCE.items() if f"{name}{of}" in rows}
+    figures = [
+        f"{words} {100 * rows[f'{name}{of}'].mean():.1f} % (standard deviation {100 * rows[f'{name}{of}'].std():.1f})"
+        for name, words in (known or {"accuracy": "accuracy"}).items()
+    ]
+    return f"{len(rows)} cross-validations{of}, each on its own, on average: {', '.join(figures)}"

@@ -33,10 +33,10 @@ def test_every_training_image_is_predicted_once_by_a_net_that_saw_nothing_of_its
     assert "24 sources" in said
 
 
-def jobs(tmp_path, folds, status="finished"):
+def jobs(tmp_path, folds, status="finished", seed=1):
     rows = []
     for fold in folds:
-        run = tmp_path / f"run{fold}"
+        run = tmp_path / f"run{fold}_{seed}"
         run.mkdir()
         truth = np.array(["a", "a", "b", "b"])
         guess = np.where(np.arange(4) < 3 - fold, truth, "a")
@@ -46,7 +46,13 @@ def jobs(tmp_path, folds, status="finished"):
             run / "predictions.csv", index=False
         )
         rows.append(
-            {"overrides": f"seed=1 data.fold={fold}", "fold": str(fold), "folds": "2", "status": status, "run": run}
+            {
+                "overrides": f"seed={seed} data.fold={fold}",
+                "fold": str(fold),
+                "folds": "2",
+                "status": status,
+                "run": run,
+            }
         )
     return pd.DataFrame(rows)
 
@@ -87,3 +93,64 @@ def test_each_set_that_validates_has_its_figures(tmp_path):
     assert [line.partition(":")[0] for line in said] == ["out of fold", "out of fold[one]", "out of fold[two]"]
     assert "2 sources; out_of_fold.csv" in said[1]
     assert "4 images, accuracy 25.0 %; sources unknown" in said[2]
+
+
+def rewrite(table, change):
+    """Change the predictions of the runs of a leaderboard: change(predictions, number of the run) -> predictions."""
+    for number, run in enumerate(table["run"]):
+        predictions = pd.read_csv(run / "predictions.csv", dtype={"path": str})
+        change(predictions, number).to_csv(run / "predictions.csv", index=False)
+    return table
+
+
+def test_several_of_the_same_images_end_with_their_mean(tmp_path):
+    one = jobs(tmp_path, [0, 1])
+    two = rewrite(jobs(tmp_path, [0, 1], seed=2), lambda p, _: p.assign(prediction="a", p_a=0.6, p_b=0.4))
+    # the second has its folds cut elsewhere, so its images come in another order
+    whole = pd.concat([pd.read_csv(run / "predictions.csv", dtype={"path": str}) for run in two["run"]])
+    for part, run in zip((whole.iloc[5::-1], whole.iloc[:5:-1]), two["run"], strict=True):
+        part.to_csv(run / "predictions.csv", index=False)
+    summary = out_of_fold(pd.concat([one, two]), tmp_path)
+    assert list(summary["predictions"]) == ["out_of_fold_0.csv", "out_of_fold_1.csv", "out_of_fold_mean.csv"]
+    assert list(summary["members"]) == [1, 1, 2]
+    tables = [pd.read_csv(tmp_path / name, dtype={"path": str}).set_index("path") for name in summary["predictions"]]
+    assert list(tables[2].index) == list(tables[0].index) != list(tables[1].index)
+    expected = (tables[0]["p_a"] + tables[1]["p_a"].loc[tables[0].index]) / 2
+    assert tables[2]["p_a"].to_numpy() == pytest.approx(expected.to_numpy())
+    assert list(tables[2]["prediction"]) == list(np.where(expected > 0.5, "a", "b"))
+    assert list(tables[2]["source"]) == list(tables[0]["source"])
+    assert pd.read_csv(tmp_path / "cross_validation.csv")["accuracy"].iloc[2] == summary["accuracy"].iloc[2]
+
+
+def test_the_mean_and_the_spread_of_several_are_said(tmp_path):
+    one = jobs(tmp_path, [0, 1])
+    two = rewrite(jobs(tmp_path, [0, 1], seed=2), lambda p, _: p.assign(prediction="a", p_a=0.6, p_b=0.4))
+    summary = out_of_fold(pd.concat([one, two]), tmp_path)
+    said = lines(summary)
+    assert len(said) == 4
+    assert said[2].startswith("out of fold, mean of 2: 8 images")
+    assert said[2].endswith("4 sources; out_of_fold_mean.csv")
+    # by source: 1, 1/2, 1, 0 of the one, 1, 0, 1, 0 of the other
+    assert said[3] == (
+        "2 cross-validations, each on its own, on average: by source 56.2 % (standard deviation 8.8), "
+        "macro recall by source 56.2 % (standard deviation 8.8)"
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p, number: p.iloc[: 4 - number],
+        lambda p, number: p.assign(path="x" + p["path"]),
+        lambda p, number: p.assign(label="a"),
+        lambda p, number: p.assign(source="other" + p["source"]),
+        lambda p, number: p.assign(p_c=0.0),
+    ],
+    ids=["fewer", "other images", "other labels", "other sources", "other classes"],
+)
+def test_of_different_images_there_is_no_mean(tmp_path, change):
+    one, two = jobs(tmp_path, [0, 1]), rewrite(jobs(tmp_path, [0, 1], seed=2), change)
+    summary = out_of_fold(pd.concat([one, two]), tmp_path)
+    assert list(summary["predictions"]) == ["out_of_fold_0.csv", "out_of_fold_1.csv"]
+    assert not (tmp_path / "out_of_fold_mean.csv").exists()
+    assert len(lines(summary)) == 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from bloodcell.evaluation.intervals import (
     Estimate,
+    Floats,
     accuracy_by_image,
     accuracy_by_source,
     macro_f1_by_source,
@@ -52,6 +54,18 @@ def with_disjoint(predictions: pd.DataFrame, trained_on: frozenset[str]) -> dict
 def sources_known(rows: pd.DataFrame) -> bool:
     """Say whether every row of a predictions table has a source."""
     return not (rows["source"].fillna("") == "").any()
+
+
+def sources_of(rows: pd.DataFrame) -> pd.Series[str]:
+    """Return the source of each row of a predictions table; an image of unknown source stands for itself."""
+    known = rows["source"].fillna("").astype(str)
+    return known.where(known != "", rows["path"].astype(str))
+
+
+def source_weights(rows: pd.DataFrame) -> Floats:
+    """Return the share of the whole that each row is, (N,): every source counts one, and its images alike."""
+    sources = sources_of(rows)
+    return np.asarray(1 / sources.map(sources.value_counts()) / sources.nunique(), float)
 
 
 def _figures(rows: pd.DataFrame) -> dict[str, Estimate]:
