@@ -54,7 +54,7 @@ def build_trainer(
         History(folder / "history.csv", say),
         TensorBoardReport(OmegaConf.to_yaml(config)),
         *([EpochProgress()] if watched else []),
-        *(_callback(node, folder) for node in config["callbacks"].values()),
+        *(_callback(name, node, folder) for name, node in config["callbacks"].items() if node is not None),
     ]
     return trainer_of(
         config["trainer"], devices, frozen, callbacks=callbacks, logger=loggers, enable_progress_bar=watched
@@ -88,8 +88,13 @@ def trainer_of(arguments: dict[str, Any], devices: dict[str, Any], frozen: bool,
         raise BloodcellError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-def _callback(node: dict[str, Any], folder: Path) -> Any:
+def _callback(name: str, node: dict[str, Any], folder: Path) -> Any:
     """Build one callback; a ModelCheckpoint writes into the run's folder as each epoch is over."""
+    if "_target_" not in node:
+        raise BloodcellError(
+            f"callbacks.{name}: settings ({', '.join(node)}) for a callback that the chosen group `callbacks` has not; "
+            f"take them away, or switch it off: callbacks.{name}=null"
+        )
     if not node["_target_"].endswith("ModelCheckpoint"):
         return instantiate(node)
     return instantiate(

@@ -257,6 +257,15 @@ def test_a_run_without_checkpoint_callback_ends_with_its_last_weights(compose, t
     assert [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
+def test_a_callback_is_off_where_it_is_null_and_settings_of_none_are_refused(compose, tmp_path):
+    short = [*QUICK, *SMALL, "trainer.max_epochs=1", f"outputs={tmp_path}"]
+    train(compose(*short, "callbacks=to_the_end", "+callbacks.early_stopping=null"), tmp_path / "run")
+    assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 1
+    settings = ["callbacks=to_the_end", "+callbacks.early_stopping.patience=3"]
+    with pytest.raises(BloodcellError, match=r"callbacks\.early_stopping: settings \(patience\) for a callback that"):
+        train(compose(*short, *settings), tmp_path / "other")
+
+
 def test_a_frozen_backbone_is_the_same_after_a_whole_run(compose, tmp_path):
     """With every callback and logger at work: none may put its batch norm into training mode."""
     from torchvision.models import mobilenet_v2
