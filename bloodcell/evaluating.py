@@ -20,7 +20,7 @@ from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.classes import spelt_as
 from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, read_samples
-from bloodcell.ensemble import load_members, overlap_warning, training_samples, training_sources
+from bloodcell.ensemble import load_members, overlap_warning, trained_sources, training_samples
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.by_source import lines
 from bloodcell.evaluation.failures import write_failures
@@ -71,9 +71,9 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
         checkpoint: build_extractor(config, cache, classifier, config["tta"], device, config["workers"])
         for checkpoint, classifier in members.items()
     }
-    samples = _samples(config, first, cache)
-    splits = chosen_splits(samples, config["splits"])
-    samples = samples.of_split(*splits)
+    whole = _samples(config, first, cache)
+    splits = chosen_splits(whole, config["splits"])
+    samples = whole.of_split(*splits)
     samples = spelt_as(samples, members[first].classes)
     runs.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     }
     for checkpoint in members:
         record_test_reads(cache, samples, splits, checkpoint)
-    trained_on, origin = training_sources(training.values()), _origin(config, members)
+    trained_on, origin = trained_sources(whole, training.values()), _origin(config, members)
     metrics = conclude(predicted, folder, config["figures"], trained_on, samples.root, origin)
     absolute = [str(checkpoint.absolute()) for checkpoint in members]
     record = {

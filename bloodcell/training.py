@@ -159,6 +159,7 @@ def _train(
     decoding = {"tta": config["evaluate"]["tta"], "device": device, "workers": config["data"]["workers"]}
     extractor = build_extractor(config, cache, classifier, **decoding)
     used = samples if tests else samples.of_split("train", "val")
+    keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, used, extractor)
     last = folder / "checkpoints" / "last.ckpt"
     if not (resumed and last.is_file() and stopped_early(load_checkpoint(last))):
@@ -201,6 +202,17 @@ def classifier_of(config: dict[str, Any], samples: Samples) -> Any:
     classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
     preprocessing = Preprocessing(**{name: config["data"][name] for name in ("image_size", "crop", "crop_size")})
     return build_classifier(config, samples, classes, preprocessing)
+
+
+def keep_function(classifier: Any, samples: Samples, extractor: Any) -> None:
+    """See to it that batch norm that will take each batch's statistics begins with the function that was pretrained."""
+    from bloodcell.models.unfolding import unfold_where_folded
+
+    if classifier.frozen or classifier.finetune.batch_norm == "frozen":
+        return
+    files = samples.of_split("train").paths()
+    if count := unfold_where_folded(classifier.net, files, extractor.preprocessing, extractor.threads):
+        say(f"batch norm is folded in these weights: it begins with the statistics of {count:,} training images")
 
 
 def build_data(config: dict[str, Any], classifier: Any, samples: Samples, extractor: Any) -> Any:
@@ -307,7 +319,7 @@ def conclude(
     if config["evaluate"]["figures"]:
         from bloodcell.evaluation.figures import curves_figure, save
 
-        save(curves_figure(history), folder / "figures" / "curves.png")
+        save(curves_figure(history, best_epoch), folder / "figures" / "curves.png")
     write_json(metrics, folder / "metrics.json")
     if config.get("report", False):  # the saved configuration of an older run has no such key
         from bloodcell.reporting import Origin, report
