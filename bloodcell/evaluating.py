@@ -30,6 +30,7 @@ from bloodcell.evaluation.predictions import averaged, predictions_table
 from bloodcell.files import write_json
 from bloodcell.machine import best_device
 from bloodcell.models.tta import judgement
+from bloodcell.reporting import Origin, report
 
 
 def run(cfg: DictConfig) -> dict[str, float]:
@@ -76,8 +77,8 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     samples = spelt_as(samples, members[first].classes)
     runs.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with progress("checking images") as report:
-        bad = check_images(samples, cache, report)
+    with progress("checking images") as advance:
+        bad = check_images(samples, cache, advance)
     policy = config["data"].get("on_bad_image") or "error"
     samples = without_bad(samples, bad, policy, folder / "bad_images.csv")
 
@@ -91,7 +92,8 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     }
     for checkpoint in members:
         record_test_reads(cache, samples, splits, checkpoint)
-    metrics = conclude(predicted, folder, config["figures"], trained_sources(whole, training.values()), samples.root)
+    trained_on, origin = trained_sources(whole, training.values()), _origin(config, members)
+    metrics = conclude(predicted, folder, config["figures"], trained_on, samples.root, origin)
     absolute = [str(checkpoint.absolute()) for checkpoint in members]
     record = {
         "checkpoint": absolute if len(absolute) > 1 else absolute[0],
@@ -118,6 +120,7 @@ def conclude(
     figures: bool,
     trained_on: frozenset[str],
     root: Path | None,
+    origin: Origin | None,
 ) -> dict[str, float]:
     """Average the members' predictions, write what they come to and what the averages gain, and say it.
 
@@ -127,6 +130,7 @@ def conclude(
         figures: Draw confusion matrices, and pictures of the failures.
         trained_on: Sources of the training images of all members.
         root: What the images' paths are relative to; None: they are not there, so failures have no pictures.
+        origin: How the predictions came about, for report.html; None: it is not wanted.
     """
     predictions = averaged([tables[0] for tables in predicted.values()])
     others = {}
@@ -139,9 +143,23 @@ def conclude(
     metrics = write_evaluation(predictions, folder, figures, trained_on)
     write_failures(predictions, root, folder, figures)
     write_json(metrics, folder / "metrics.json")
+    if origin:
+        report(predictions, folder, origin, trained_on, root)
     for line in [*lines(metrics), *write_gain(predictions, others, folder, trained_on)]:
         say(line)
     return metrics
+
+
+def _origin(config: dict[str, Any], members: dict[Path, Any]) -> Origin | None:
+    """Return how the members' predictions come about; None where no page is wanted."""
+    if not config["report"]:
+        return None
+    notes = [f"{name}={config[name]}" for name in ("tta", "adapt") if config[name] != "none"]
+    if len(members) > 1:
+        notes.append(f"the mean of {len(members)} classifiers; the figures of each are in members.csv")
+        return Origin(", ".join(map(str, members)), notes=tuple(notes))
+    ((checkpoint, classifier),) = members.items()
+    return Origin(str(checkpoint), classifier, classifier.net.temperature, tuple(notes))
 
 
 def warn_of_overlap(samples: Samples, training: dict[Path, Samples | None], moved: bool) -> None:
@@ -203,8 +221,8 @@ def predict_splits(extractor: Any, classes: list[str], samples: Samples, splits:
         splits: Which of them.
     """
     part = samples.of_split(*splits)
-    with progress("predicting") as report:
-        probabilities, cells = extractor.predict(part, report)
+    with progress("predicting") as advance:
+        probabilities, cells = extractor.predict(part, advance)
     rows, temperature = part.table.assign(cell=cells), extractor.net.temperature
     looked_at = [probabilities, probabilities[:1]] if len(probabilities) > 1 else [probabilities]
     return [predictions_table(rows, classes, judgement(several, temperature)) for several in looked_at]

@@ -15,6 +15,7 @@ from bloodcell.errors import BloodcellError
 from bloodcell.evaluating import chosen_splits, conclude, record_test_reads
 from bloodcell.evaluation.reading import read_predictions
 from bloodcell.files import write_json
+from bloodcell.reporting import Origin
 
 
 def judges(config: dict[str, Any]) -> bool:
@@ -57,7 +58,8 @@ def judge(config: dict[str, Any], folder: Path) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     record_test_reads(cache_root(config["cache"]["root"]), samples, splits, file)
     chosen = predictions[predictions["split"].isin(splits)].reset_index(drop=True)
-    metrics = conclude({file: [chosen]}, folder, config["figures"], frozenset(), _found(samples, config["figures"]))
+    found, origin = _found(samples, config["figures"]), Origin(str(file)) if config["report"] else None
+    metrics = conclude({file: [chosen]}, folder, config["figures"], frozenset(), found, origin)
     write_json({"predictions": str(file), "command": runs.command()}, folder / "evaluation.json")
     say(f"results in {folder}")
     return metrics

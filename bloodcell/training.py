@@ -321,6 +321,11 @@ def conclude(
 
         save(curves_figure(history, best_epoch), folder / "figures" / "curves.png")
     write_json(metrics, folder / "metrics.json")
+    if config.get("report", False):  # the saved configuration of an older run has no such key
+        from bloodcell.reporting import Origin, report
+
+        origin = Origin(str(folder), classifier, temperature, history=history)
+        report(predictions, folder, origin, trained_on, samples.root)
     _log_hyperparameters(trainer, config, metrics)
     say("\n".join([end_line(metrics, folder), *gains, *said]))
     return metrics
