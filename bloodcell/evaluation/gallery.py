@@ -28,7 +28,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Panel = tuple[str, Array]  # caption, and uint8 (h, w, 3), RGB
 
 #: Longer side of a picture on a panel; gap between panels; height of a caption; pixels.
-SIDE, GAP, CAPTION = 200, 6, 18
+SIDE, GAP, CAPTION = 200, 6, 30
 #: Bytes of a picture at most: 24 of them stay below 1.5 MB, even as text in a page (base64).
 MOST_BYTES = 46_000
 _QUALITIES = (85, 70, 50, 30, 15, 5)  # of JPEG, the first that keeps to it
@@ -160,12 +160,13 @@ def _words(text: str) -> Array:
 def _strip(panels: list[Panel]) -> Image.Image:
     """Put panels side by side on white, each in the middle of a square, with its caption below."""
     strip = Image.new("RGB", (len(panels) * (SIDE + GAP) - GAP, SIDE + CAPTION), "white")
-    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(17)
     for number, (caption, picture) in enumerate(panels):
         height, width = picture.shape[:2]
         left = number * (SIDE + GAP)
         strip.paste(Image.fromarray(picture), (left + (SIDE - width) // 2, (SIDE - height) // 2))
-        draw.text((left + SIDE // 2, SIDE + CAPTION // 2), textwrap.shorten(caption, 34), "black", font, anchor="mm")
+        words = textwrap.shorten(caption, 22, placeholder="…")
+        draw.text((left + SIDE // 2, SIDE + CAPTION // 2), words, "black", font, anchor="mm")
     return strip
 
 
