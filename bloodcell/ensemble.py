@@ -55,6 +55,19 @@ def training_sources(training: Iterable[Samples | None]) -> frozenset[str]:
     return frozenset[str]().union(*(samples.source_names() for samples in training if samples))
 
 
+def trained_sources(samples: Samples, training: Iterable[Samples | None]) -> frozenset[str]:
+    """Return the sources that were trained on: by name, and those of the samples of which an image was, under any name.
+
+    Args:
+        samples: What is evaluated with all that its table holds besides, such as the training part of a set.
+        training: What each member was trained on, None where that is unknown.
+    """
+    known = [one for one in training if one]
+    files = {path for one in known for path in one.paths()}
+    seen = [source for path, source in zip(samples.paths(), samples.table["source"], strict=True) if path in files]
+    return (training_sources(known) | frozenset(seen)) - {""}
+
+
 def overlap_warning(samples: Samples, training: dict[Path, Samples | None]) -> str | None:
     """Say how many images that are evaluated some member of an ensemble has seen; None where there are none.
 

@@ -20,7 +20,7 @@ from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.classes import spelt_as
 from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, read_samples
-from bloodcell.ensemble import load_members, overlap_warning, training_samples, training_sources
+from bloodcell.ensemble import load_members, overlap_warning, trained_sources, training_samples
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.by_source import lines
 from bloodcell.evaluation.failures import write_failures
@@ -29,6 +29,7 @@ from bloodcell.evaluation.outputs import write_evaluation, write_members
 from bloodcell.evaluation.predictions import averaged, predictions_table
 from bloodcell.files import write_json
 from bloodcell.machine import best_device
+from bloodcell.models.tta import judgement
 
 
 def run(cfg: DictConfig) -> dict[str, float]:
@@ -38,6 +39,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
 
 def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     """Evaluate one checkpoint, or the mean of several; architecture, classes and preprocessing are each one's own.
+
+    With `predictions`, a file of predictions is evaluated in place of a checkpoint.
 
     Args:
         cfg: The configuration that `conf/evaluate.yaml` composes.
@@ -49,9 +52,12 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
+    from bloodcell.judging import judge, judges
     from bloodcell.models.adaptation import check_adapt, require_own_statistics
 
     config = plain(cfg)
+    if judges(config):
+        return judge(config, folder)
     adapts = check_adapt(config["adapt"])
     members = load_members(config["checkpoint"])
     first = next(iter(members))
@@ -64,9 +70,9 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
         checkpoint: build_extractor(config, cache, classifier, config["tta"], device, config["workers"])
         for checkpoint, classifier in members.items()
     }
-    samples = _samples(config, first, cache)
-    splits = chosen_splits(samples, config["splits"])
-    samples = samples.of_split(*splits)
+    whole = _samples(config, first, cache)
+    splits = chosen_splits(whole, config["splits"])
+    samples = whole.of_split(*splits)
     samples = spelt_as(samples, members[first].classes)
     runs.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +91,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     }
     for checkpoint in members:
         record_test_reads(cache, samples, splits, checkpoint)
-    metrics = conclude(predicted, folder, config["figures"], training_sources(training.values()), samples.root)
+    metrics = conclude(predicted, folder, config["figures"], trained_sources(whole, training.values()), samples.root)
     absolute = [str(checkpoint.absolute()) for checkpoint in members]
     record = {
         "checkpoint": absolute if len(absolute) > 1 else absolute[0],
@@ -107,23 +113,27 @@ def adapt_members(extractors: dict[Path, Any], samples: Samples, device: str) ->
 
 
 def conclude(
-    predicted: dict[Path, list[pd.DataFrame]], folder: Path, figures: bool, trained_on: frozenset[str], root: Path
+    predicted: dict[Path, list[pd.DataFrame]],
+    folder: Path,
+    figures: bool,
+    trained_on: frozenset[str],
+    root: Path | None,
 ) -> dict[str, float]:
     """Average the members' predictions, write what they come to and what the averages gain, and say it.
 
     Args:
-        predicted: Checkpoint -> predictions table under each symmetry, the identity first.
+        predicted: Checkpoint -> what `predict_splits` returns.
         folder: Where it goes.
-        figures: Draw confusion matrices.
+        figures: Draw confusion matrices, and pictures of the failures.
         trained_on: Sources of the training images of all members.
-        root: What the images' paths are relative to.
+        root: What the images' paths are relative to; None: they are not there, so failures have no pictures.
     """
-    predictions = averaged([table for tables in predicted.values() for table in tables])
+    predictions = averaged([tables[0] for tables in predicted.values()])
     others = {}
     if any(len(tables) > 1 for tables in predicted.values()):
-        others["tta=none"] = averaged([tables[0] for tables in predicted.values()])
+        others["tta=none"] = averaged([tables[-1] for tables in predicted.values()])
     if len(predicted) > 1:
-        members = {str(checkpoint): averaged(tables) for checkpoint, tables in predicted.items()}
+        members = {str(checkpoint): tables[0] for checkpoint, tables in predicted.items()}
         write_members(members, folder / "members.csv", trained_on)
         others |= members
     metrics = write_evaluation(predictions, folder, figures, trained_on)
@@ -184,7 +194,7 @@ def chosen_splits(samples: Samples, asked: list[str] | None) -> list[str]:
 
 
 def predict_splits(extractor: Any, classes: list[str], samples: Samples, splits: list[str]) -> list[pd.DataFrame]:
-    """Return the predictions table of some splits under each symmetry, the identity first; their mean is `averaged`.
+    """Return the predictions table of some splits, and where it is a mean over symmetries, that of the identity alone.
 
     Args:
         extractor: The `Extractor` of the classifier's net.
@@ -195,8 +205,9 @@ def predict_splits(extractor: Any, classes: list[str], samples: Samples, splits:
     part = samples.of_split(*splits)
     with progress("predicting") as report:
         probabilities, cells = extractor.predict(part, report)
-    rows = part.table.assign(cell=cells)
-    return [predictions_table(rows, classes, of_symmetry) for of_symmetry in probabilities]
+    rows, temperature = part.table.assign(cell=cells), extractor.net.temperature
+    looked_at = [probabilities, probabilities[:1]] if len(probabilities) > 1 else [probabilities]
+    return [predictions_table(rows, classes, judgement(several, temperature)) for several in looked_at]
 
 
 def record_test_reads(cache: Path, samples: Samples, splits: list[str], by: Path) -> None:

@@ -21,7 +21,7 @@ from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.figures import BLUE, ORANGE, save
 from bloodcell.files import write_atomically, write_csv
 from bloodcell.machine import device_arguments
-from bloodcell.training import build_data, classifier_of, readable
+from bloodcell.training import build_data, classifier_of, keep_function, readable
 
 #: A fall of the smoothed loss of less than so many times the scatter of the single losses around it may be chance.
 CLEAR_FALL = 2.0
@@ -98,6 +98,7 @@ def measure(config: dict[str, Any], samples: Any, devices: dict[str, Any], rates
     device, workers = str(trainer.strategy.root_device), config["data"]["workers"]
     cache = cache_root(config["cache"]["root"])
     extractor = build_extractor(config, cache, classifier, "none", device, workers)
+    keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, samples, extractor)
     with progress("learning rates") as test.report:
         trainer.fit(classifier, datamodule=data)

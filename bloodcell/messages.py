@@ -45,7 +45,7 @@ def end_line(metrics: dict[str, float], folder: Path) -> str:
     from bloodcell.evaluation.by_source import lines
 
     return "\n".join(
-        [f"best epoch {metrics['best_epoch']} of {metrics['epochs']}; run folder {folder}", *lines(metrics)]
+        [f"chosen: epoch {metrics['best_epoch']} of {metrics['epochs']}; run folder {folder}", *lines(metrics)]
     )
 
 

@@ -20,7 +20,7 @@ from bloodcell.machine import best_device
 from bloodcell.models.adaptation import adapt_batch_norm, check_count, mixed, require_own_statistics
 from bloodcell.models.classifier import Classifier
 from bloodcell.models.features import probabilities_of
-from bloodcell.models.tta import symmetries
+from bloodcell.models.tta import judgement, symmetries
 
 #: One image: a file, an RGB array uint8 (H, W, 3), or a Pillow image.
 ImageLike = Any
@@ -54,7 +54,7 @@ class Predictor:
             BloodcellError: A file cannot be read, or an array is not uint8 (H, W, 3).
         """
         items = _as_list(images)
-        return averaged([table for one in self.classifiers for table in self._tables(one, items, batch_size)])
+        return averaged([self._table(one, items, batch_size) for one in self.classifiers])
 
     def adapt(self, images: Iterable[ImageLike]) -> Predictor:
         """Return a predictor for another laboratory: batch norm has the statistics of its images, which need no labels.
@@ -76,8 +76,8 @@ class Predictor:
             adapt_batch_norm(net, (torch.from_numpy(one).permute(0, 3, 1, 2).to(self.device) for one in decoded))
         return adapted
 
-    def _tables(self, classifier: Classifier, items: list[ImageLike], batch_size: int) -> list[pd.DataFrame]:
-        """Return one classifier's predictions table under each symmetry."""
+    def _table(self, classifier: Classifier, items: list[ImageLike], batch_size: int) -> pd.DataFrame:
+        """Return one classifier's predictions table."""
         preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
         parts, cells = [np.empty((len(self.symmetries), 0, len(self.classes)))], []
         for start in range(0, len(items), batch_size):
@@ -86,7 +86,8 @@ class Predictor:
             cells += [cell for _, cell in decoded]
         names = [str(item) if isinstance(item, str | Path) else f"array_{i}" for i, item in enumerate(items)]
         samples = pd.DataFrame({"path": names, "split": "", "source": "", "label": "", "cell": cells})
-        return [predictions_table(samples, list(classifier.classes), part) for part in np.concatenate(parts, axis=1)]
+        probabilities = judgement(np.concatenate(parts, axis=1), classifier.net.temperature)
+        return predictions_table(samples, list(classifier.classes), probabilities)
 
     def _probabilities(self, classifier: Classifier, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return probabilities, float64 (symmetries, N, classes), of images uint8 (N, size, size, 3)."""

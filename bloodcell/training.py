@@ -140,6 +140,7 @@ def _train(
     check_leaks(samples, config["data"]["leak_check"], leak_advice(config["data"], samples), cache)
     say_leak(weights_leak(samples, config["model"]["weights"]), config["data"]["leak_check"])
 
+    from bloodcell.calibrating import calibrates
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
 
@@ -154,11 +155,13 @@ def _train(
         say(line)
 
     tests = evaluates_test(config, many)
+    calibrates(config)  # an odd choice is refused before anything is computed
     decoding = {"tta": config["evaluate"]["tta"], "device": device, "workers": config["data"]["workers"]}
     extractor = build_extractor(config, cache, classifier, **decoding)
     used = samples if tests else samples.of_split("train", "val")
+    keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, used, extractor)
-    last, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    last = folder / "checkpoints" / "last.ckpt"
     if not (resumed and last.is_file() and stopped_early(load_checkpoint(last))):
         ckpt_path = str(last) if resumed and last.is_file() else None
         trainer.fit(classifier, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
@@ -166,7 +169,7 @@ def _train(
         raise KeyboardInterrupt
     if not last.is_file():
         trainer.save_checkpoint(last)
-    chosen = load_checkpoint(best if best.is_file() else last)
+    chosen = load_checkpoint(runs.checkpoint_of(folder))
     classifier.load_state_dict(chosen["state_dict"])
 
     # of the weights that were chosen
@@ -199,6 +202,17 @@ def classifier_of(config: dict[str, Any], samples: Samples) -> Any:
     classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
     preprocessing = Preprocessing(**{name: config["data"][name] for name in ("image_size", "crop", "crop_size")})
     return build_classifier(config, samples, classes, preprocessing)
+
+
+def keep_function(classifier: Any, samples: Samples, extractor: Any) -> None:
+    """See to it that batch norm that will take each batch's statistics begins with the function that was pretrained."""
+    from bloodcell.models.unfolding import unfold_where_folded
+
+    if classifier.frozen or classifier.finetune.batch_norm == "frozen":
+        return
+    files = samples.of_split("train").paths()
+    if count := unfold_where_folded(classifier.net, files, extractor.preprocessing, extractor.threads):
+        say(f"batch norm is folded in these weights: it begins with the statistics of {count:,} training images")
 
 
 def build_data(config: dict[str, Any], classifier: Any, samples: Samples, extractor: Any) -> Any:
@@ -282,31 +296,33 @@ def conclude(
     extractor: Any,
     trainer: Any,
 ) -> dict[str, float]:
-    """Evaluate the chosen weights and write all that a run leaves."""
+    """Calibrate and evaluate the chosen weights, and write all that a run leaves."""
+    from bloodcell.calibrating import calibrate, calibrates
     from bloodcell.evaluating import predict_splits, record_test_reads
+    from bloodcell.evaluation.calibration import tempered_table
     from bloodcell.evaluation.failures import write_failures
     from bloodcell.evaluation.gain import write_gain
     from bloodcell.evaluation.outputs import write_evaluation
-    from bloodcell.evaluation.predictions import averaged
 
     splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
-    tables = predict_splits(extractor, classifier.classes, samples, splits)
-    predictions = averaged(tables)
+    raw = predict_splits(extractor, classifier.classes, samples, splits)
+    temperature, *said = calibrate(samples, raw[0], chosen, runs.checkpoint_of(folder)) if calibrates(config) else [1.0]
+    predictions, *others = (tempered_table(table, temperature) for table in raw)
     record_test_reads(cache_root(config["cache"]["root"]), samples, splits, folder)
     history = pd.read_csv(folder / "history.csv")
     trained_on = frozenset(samples.of_split("train").table["source"])
     scores = write_evaluation(predictions, folder, config["evaluate"]["figures"], trained_on)
     write_failures(predictions, samples.root, folder, config["evaluate"]["figures"])
-    gains = write_gain(predictions, {"tta=none": tables[0]} if len(tables) > 1 else {}, folder, trained_on)
+    gains = write_gain(predictions, {"tta=none": others[0]} if others else {}, folder, trained_on)
     best_epoch = min(int(chosen["epoch"]) + 1, len(history))  # a checkpoint written after the last epoch counts on
-    metrics = {**scores, "best_epoch": best_epoch, "epochs": len(history)}
+    metrics = {**scores, "best_epoch": best_epoch, "epochs": len(history), "temperature": temperature}
     if config["evaluate"]["figures"]:
         from bloodcell.evaluation.figures import curves_figure, save
 
-        save(curves_figure(history), folder / "figures" / "curves.png")
+        save(curves_figure(history, best_epoch), folder / "figures" / "curves.png")
     write_json(metrics, folder / "metrics.json")
     _log_hyperparameters(trainer, config, metrics)
-    say("\n".join([end_line(metrics, folder), *gains]))
+    say("\n".join([end_line(metrics, folder), *gains, *said]))
     return metrics
 
 

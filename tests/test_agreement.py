@@ -8,7 +8,7 @@ from bloodcell.models.classifier import load_checkpoint
 from bloodcell.training import train
 from tests.conftest import QUICK, SMALL
 
-SAME = (*QUICK, *SMALL, "data.batch_size=32", "trainer.max_epochs=4", "evaluate.figures=false")
+SAME = (*QUICK, *SMALL, "data.batch_size=32", "trainer.max_epochs=4", "evaluate.figures=false", "calibrate=false")
 
 
 @pytest.fixture(scope="module")

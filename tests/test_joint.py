@@ -118,6 +118,17 @@ def test_a_net_of_a_joint_run_knows_the_sources_of_each_set_alone(tmp_path):
     assert training_sources([training_samples(tmp_path / "checkpoints" / "best.ckpt")]) == {"kaggle/cell1", "cell1"}
 
 
+def test_a_source_was_trained_on_where_one_of_its_images_was_under_whatever_name(tmp_path):
+    from bloodcell.data.samples import COLUMNS, Samples
+    from bloodcell.ensemble import trained_sources
+
+    alone = Samples(pd.DataFrame([("a.png", "x", "train", "1", "")], columns=COLUMNS), tmp_path / "kaggle")
+    rows = [("kaggle/a.png", "x", "train", "k/7", "k"), ("kaggle/b.png", "x", "test", "k/7", "k"),
+            ("kaggle/c.png", "x", "test", "k/8", "k")]  # fmt: skip
+    joint = Samples(pd.DataFrame(rows, columns=COLUMNS), tmp_path)
+    assert trained_sources(joint, [alone, None]) == {"1", "k/7"}
+
+
 def test_an_audit_is_of_one_set(compose, sets, tmp_path):
     from bloodcell.audit.command import run_audit
 

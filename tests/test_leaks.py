@@ -57,6 +57,17 @@ def test_the_probe_smells_copies_whose_source_is_unknown(smears, capsys, tmp_pat
     assert capsys.readouterr().err == said  # kept for the same split of the same files
 
 
+def test_the_probe_of_joined_sets_looks_for_what_the_sources_do_not_tell(smears, capsys, tmp_path):
+    leaky = assign_splits(smears, "random").table.assign(set="one")
+    check_leaks(replace(smears, table=leaky), "warn", "advice", tmp_path)
+    said = capsys.readouterr().err
+    assert said.count("warning:") == 1  # the known ones, once
+    assert "share a source with training" in said
+    named = leaky.assign(source=leaky["source"] + "/" + leaky["split"])
+    check_leaks(replace(smears, table=named), "warn", "advice", tmp_path)
+    assert "validation images looked at show a cell of a training image" in capsys.readouterr().err
+
+
 def test_kept_sources_return_by_identity(class_folders, tmp_path):
     root = class_folders({"a": 3, "b": 3})
     samples = read_imagefolder(str(root))

@@ -15,6 +15,9 @@ import torch
 from bloodcell import runs
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluating import evaluate
+from bloodcell.evaluation.calibration import tempered_table
+from bloodcell.evaluation.predictions import metrics_of
+from bloodcell.models.classifier import load_checkpoint
 from bloodcell.training import resume, train
 from tests.conftest import QUICK, SMALL
 
@@ -32,6 +35,8 @@ def assert_same_run(one, other):
         first, second = weights(one, name), weights(other, name)
         assert list(first) == list(second)
         assert all(torch.equal(first[key], second[key]) for key in first)
+    temperatures = [load_checkpoint(run / "checkpoints" / "best.ckpt").get("temperature") for run in (one, other)]
+    assert temperatures[0] == temperatures[1] is not None
     assert (one / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
     assert (one / "metrics.json").read_bytes() == (other / "metrics.json").read_bytes()
 
@@ -75,7 +80,9 @@ def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(quick_run):
     metrics = json.loads((quick_run / "metrics.json").read_text())
     best = history.loc[history["val/loss"].idxmin()]
     assert metrics["best_epoch"] == best["epoch"]
-    assert metrics["val/loss"] == pytest.approx(best["val/loss"], abs=1e-6)
+    table = pd.read_csv(quick_run / "predictions.csv", keep_default_na=False)
+    raw = metrics_of(tempered_table(table, 1 / metrics["temperature"]))  # history has the loss at temperature 1
+    assert raw["val/loss"] == pytest.approx(best["val/loss"], abs=1e-6)
     assert metrics["val/accuracy"] == pytest.approx(best["val/accuracy"], abs=1e-6)
 
 

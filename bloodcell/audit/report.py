@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bloodcell.audit.figures import matched_pair_figure
 from bloodcell.audit.result import Audit
 from bloodcell.data.samples import SPLITS
+from bloodcell.page import write_page
 
 #: Pairs that are drawn of each kind: enough to believe, few enough to look at.
 PAIRS = 6
@@ -25,8 +24,10 @@ def write_report(audit: Audit, root: Path, file: Path) -> None:
         root: The data root.
         file: Where to.
     """
-    pages = Environment(loader=PackageLoader("bloodcell.audit"), autoescape=True, undefined=StrictUndefined)
-    text = pages.get_template("report.html").render(
+    write_page(
+        file,
+        "bloodcell.audit",
+        "report.html",
         verdict=audit.verdict().splitlines(),
         root=str(root),
         counts=_counts(audit),
@@ -36,7 +37,6 @@ def write_report(audit: Audit, root: Path, file: Path) -> None:
         conflict_total=len(audit.conflicts),
         strengths=audit.sources["strength"].value_counts().to_dict(),
     )
-    file.write_text(text, encoding="utf-8")
 
 
 def _counts(audit: Audit) -> list[dict[str, Any]]:
@@ -56,8 +56,7 @@ def _pairs(table: pd.DataFrame, root: Path) -> list[dict[str, Any]]:
     drawn = []
     for row in chosen.to_dict("records"):
         picture, points = matched_pair_figure(root / row["path_a"], root / row["path_b"])
-        encoded = base64.b64encode(picture).decode("ascii")
-        drawn.append({**row, "picture": encoded, "points": points, "sides": _sides(row)})
+        drawn.append({**row, "picture": picture, "points": points, "sides": _sides(row)})
     return drawn
 
 

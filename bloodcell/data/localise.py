@@ -75,14 +75,19 @@ def cut(picture: Array, left: float, top: float, side: float) -> Array:
     Returns:
         uint8 (side, side, 3), the side rounded to whole pixels.
     """
-    length = max(1, round(side))
-    y, x = _moved(top, length, picture.shape[0]), _moved(left, length, picture.shape[1])
+    x, y, length = placed(picture, left, top, side)
     part = picture[max(y, 0) : y + length, max(x, 0) : x + length]
     before = max(-y, 0), max(-x, 0)
     after = length - part.shape[0] - before[0], length - part.shape[1] - before[1]
     if not any((*before, *after)):
         return part
     return np.asarray(cv2.copyMakeBorder(part, before[0], after[0], before[1], after[1], cv2.BORDER_REFLECT))
+
+
+def placed(picture: Array, left: float, top: float, side: float) -> tuple[int, int, int]:
+    """Return left, top and side, in whole pixels, of what `cut` takes; its arguments are the same."""
+    length = max(1, round(side))
+    return _moved(left, length, picture.shape[1]), _moved(top, length, picture.shape[0]), length
 
 
 def _moved(start: float, length: int, extent: int) -> int:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bloodcell.data.images import open_image, to_rgb
-from bloodcell.data.localise import cut, locate
+from bloodcell.data.localise import cut, locate, placed
 from bloodcell.errors import BloodcellError
 
 
@@ -66,9 +66,17 @@ class Preprocessing:
             pixels = np.array(to_rgb(image) if isinstance(image, Image.Image) else open_image(image))
         if not self.localises:
             return _resized(pixels, self.image_size), ""
-        if not (cell := locate(pixels)):
+        if not (square := self.square(pixels)):
             return _resized(pixels, self.image_size), "none"
-        return _resized(cut(pixels, *cell.square(self.crop_size)), self.image_size), "found"
+        return _resized(cut(pixels, *square), self.image_size), "found"
+
+    def square(self, pixels: np.ndarray[Any, Any]) -> tuple[int, int, int] | None:
+        """Return left, top and side, in pixels, of the square that is taken of a picture uint8 (H, W, 3).
+
+        None: the whole picture is. The square may reach beyond a picture that is smaller than it.
+        """
+        cell = locate(pixels) if self.localises else None
+        return placed(pixels, *cell.square(self.crop_size)) if cell else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plain values from which the same pipeline can be built."""

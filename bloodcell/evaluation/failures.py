@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bloodcell.data.images import read_image
+from bloodcell.data.images import ImageError, read_image
+from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.figures import save
-from bloodcell.evaluation.predictions import PROBABILITY, classes_of
+from bloodcell.evaluation.predictions import probability_of
 from bloodcell.files import write_csv
 
-COLUMNS = ["split", "source", "label", "images", "right", "mistaken_for", "p_label", "path"]
+COLUMNS = ["split", "source", "label", "images", "right", "mistaken_for", "confidence", "p_label", "path"]
 #: Cells on a sheet, and in a row of it.
 MOST, ACROSS = 24, 6
+
+
+def errors_of(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that are wrong, the worst first: the one rule of what a bad failure is.
+
+    An error is the worse, the surer the classifier was of the wrong class; of two alike, that which gave less to the
+    true class.
+    """
+    wrong = predictions[predictions["label"] != predictions["prediction"]]
+    return wrong.iloc[np.lexsort((probability_of(wrong, "label"), -probability_of(wrong, "prediction")))]
+
+
+def known_sources(predictions: pd.DataFrame) -> pd.Series[str]:
+    """Return each row's source; an image of unknown source stands for itself, by its path or else its row."""
+    source = predictions["source"].fillna("").astype(str)
+    path = predictions["path"].fillna("").astype(str)
+    row = "row " + predictions.index.astype(str).to_series(index=predictions.index)
+    return source.where(source != "", path.where(path != "", row))
 
 
 def failures_of(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -26,32 +46,35 @@ def failures_of(predictions: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns split, source, label, images, right (share of them), mistaken_for (the most frequent wrong class),
-        p_label (mean probability of the true class), path (of the image that is wrong with the most certainty).
+        confidence (in its wrong class, of the worst image), p_label (mean probability of the true class), path (of the
+        worst image).
     """
-    classes = classes_of(predictions)
-    probabilities = predictions[[PROBABILITY + name for name in classes]].to_numpy()
-    true = probabilities[np.arange(len(predictions)), pd.Index(classes).get_indexer(predictions["label"])]
-    source = predictions["source"].fillna("").where(predictions["source"].fillna("") != "", predictions["path"])
-    table = predictions.assign(p_label=true, right=predictions["label"] == predictions["prediction"], source=source)
+    true, right = probability_of(predictions, "label"), predictions["label"] == predictions["prediction"]
+    table = predictions.assign(p_label=true, right=right, source=known_sources(predictions))
     cell = ["split", "source", "label"]
-    wrong = table[~table["right"]].sort_values("p_label", kind="stable").groupby(cell)
     found = table.groupby(cell).agg(images=("path", "size"), right=("right", "mean"), p_label=("p_label", "mean"))
-    worst = wrong.agg(mistaken_for=("prediction", lambda names: names.mode()[0]), path=("path", "first"))
-    return found.join(worst, how="inner").reset_index().sort_values(["split", "p_label"], kind="stable")[COLUMNS]
+    errors = errors_of(table)
+    worst = errors.assign(confidence=probability_of(errors, "prediction")).groupby(cell, sort=False)
+    named = worst.agg(
+        mistaken_for=("prediction", lambda names: names.mode()[0]),
+        confidence=("confidence", "first"),
+        path=("path", "first"),
+    )
+    return named.join(found).reset_index().sort_values("split", kind="stable")[COLUMNS]
 
 
-def write_failures(predictions: pd.DataFrame, root: Path, folder: Path, figures: bool) -> None:
+def write_failures(predictions: pd.DataFrame, root: Path | None, folder: Path, figures: bool) -> None:
     """Write failures.csv and, for each split, figures/failures_SPLIT.png with a picture of each of the worst cells.
 
     Args:
         predictions: The predictions table.
-        root: What the images' paths are relative to.
+        root: What the images' paths are relative to; None: they are not there, and no sheet is drawn.
         folder: An existing folder.
         figures: Draw the sheets.
     """
     failures = failures_of(predictions)
     write_csv(failures, folder / "failures.csv")
-    if not figures:
+    if not figures or root is None:
         return
     (folder / "figures").mkdir(exist_ok=True)
     for split, rows in failures.groupby("split", sort=False):
@@ -68,7 +91,14 @@ def sheet(rows: pd.DataFrame, root: Path, title: str) -> Figure:
     for axes in grid:
         axes.axis("off")
     for axes, row in zip(grid, rows.itertuples(), strict=False):
-        axes.imshow(read_image(root / str(row.path)))
+        axes.imshow(_picture(root / str(row.path)))
         wrong = round(row.images * (1 - row.right))
         axes.set_title(f"{row.label}\nas {row.mistaken_for}, {wrong} of {row.images}", fontsize=7)
     return figure
+
+
+def _picture(file: Path) -> np.ndarray[Any, Any]:
+    try:
+        return read_image(file)
+    except ImageError as error:
+        raise BloodcellError(f"{file}: {error}") from error

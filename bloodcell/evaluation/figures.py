@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -15,11 +14,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
 
-def curves_figure(history: pd.DataFrame) -> Figure:
-    """Draw loss and accuracy of training and validation over the epochs; the best epoch is marked.
+def curves_figure(history: pd.DataFrame, chosen: int) -> Figure:
+    """Draw loss and accuracy of training and validation over the epochs.
 
     Args:
         history: Columns epoch, train/loss, val/loss, train/accuracy, val/accuracy; validation may be missing.
+        chosen: The epoch, from 1, whose weights the run took; it is marked.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -28,7 +28,7 @@ def curves_figure(history: pd.DataFrame) -> Figure:
                 name = {"train": "training", "val": "validation"}[split]
                 values = history[f"{split}/{metric}"]
                 axes.plot(history["epoch"], values, color=colour, marker=marker, markersize=4, label=name)
-        _mark_best(axes, history)
+        axes.axvline(chosen, color="grey", linestyle=":", linewidth=1, label=f"chosen epoch ({chosen})")
         axes.set(xlabel="epoch", title={"loss": "Loss", "accuracy": "Accuracy"}[metric])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
@@ -37,12 +37,6 @@ def curves_figure(history: pd.DataFrame) -> Figure:
     figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     figure.axes[0].legend(frameon=False)
     return figure
-
-
-def _mark_best(axes: Axes, history: pd.DataFrame) -> None:
-    if "val/loss" in history and history["val/loss"].notna().any():
-        best = history.loc[history["val/loss"].idxmin(), "epoch"]
-        axes.axvline(best, color="grey", linestyle=":", linewidth=1, label=f"best epoch ({best})")
 
 
 def confusion_figure(matrix: np.ndarray[Any, Any], classes: list[str], title: str, normalise: bool) -> Figure:

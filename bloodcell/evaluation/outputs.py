@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from bloodcell.evaluation.by_source import estimates_of, flat
+from bloodcell.evaluation.calibration import calibration_of
 from bloodcell.evaluation.predictions import classes_of, confusion_of, metrics_of, report_of, splits_of
 from bloodcell.files import write_csv, write_json
 
@@ -31,7 +32,18 @@ def write_evaluation(
     write_json(reports, folder / "classification_report.json")
     if figures:
         draw_confusions(parts, classes, folder / "figures")
-    return {**metrics_of(predictions), **flat(estimates_of(predictions, trained_on))}
+    return figures_of(predictions, trained_on)
+
+
+def figures_of(predictions: pd.DataFrame, trained_on: frozenset[str] = frozenset()) -> dict[str, float]:
+    """Return all figures of an evaluation: metrics, calibration, and intervals by source.
+
+    Args:
+        predictions: The predictions table.
+        trained_on: As in `write_evaluation`.
+    """
+    estimates = estimates_of(predictions, trained_on)
+    return {**metrics_of(predictions), **calibration_of(predictions), **flat(estimates)}
 
 
 def write_members(members: dict[str, pd.DataFrame], file: Path, trained_on: frozenset[str] = frozenset()) -> None:
@@ -42,8 +54,8 @@ def write_members(members: dict[str, pd.DataFrame], file: Path, trained_on: froz
         file: The CSV file.
         trained_on: As in `write_evaluation`.
     """
-    figures = {name: {**metrics_of(table), **flat(estimates_of(table, trained_on))} for name, table in members.items()}
-    write_csv(pd.DataFrame([{"checkpoint": name, **values} for name, values in figures.items()]), file)
+    rows = [{"checkpoint": name, **figures_of(table, trained_on)} for name, table in members.items()]
+    write_csv(pd.DataFrame(rows), file)
 
 
 def draw_confusions(parts: dict[str, pd.DataFrame], classes: list[str], folder: Path) -> None:

@@ -43,6 +43,8 @@ def averaged(tables: list[pd.DataFrame]) -> pd.DataFrame:
         tables: At least one. Their classes are the same; the result has them in the order of the first. Its cells are
             those of the first table that looked for them: all that look see the same.
     """
+    if len(tables) == 1:
+        return tables[0]
     classes = classes_of(tables[0])
     names = [PROBABILITY + name for name in classes]
     looked = next((table for table in tables if "cell" in table and (table["cell"] != "").any()), tables[0])
@@ -73,6 +75,14 @@ def splits_of(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return parts
 
 
+def probability_of(predictions: pd.DataFrame, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the probability, (N,), that each row gives to the class which its `label` or `prediction` names."""
+    classes = classes_of(predictions)
+    probabilities = predictions[[PROBABILITY + name for name in classes]].to_numpy(float)
+    chosen = pd.Index(classes).get_indexer(predictions[column])
+    return np.asarray(probabilities[np.arange(len(predictions)), chosen])
+
+
 def metrics_of(predictions: pd.DataFrame) -> dict[str, float]:
     """Return `SPLIT/accuracy`, `SPLIT/macro_f1`, `SPLIT/loss`, `SPLIT/images` and `SPLIT/f1_CLASS` of every part.
 
@@ -86,8 +96,7 @@ def metrics_of(predictions: pd.DataFrame) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for split, rows in splits_of(predictions).items():
         column = {name: i for i, name in enumerate(classes)}
-        probabilities = rows[[PROBABILITY + name for name in classes]].to_numpy()
-        true = probabilities[np.arange(len(rows)), rows["label"].map(column).to_numpy()]
+        true = probability_of(rows, "label")
         f1 = f1_score(rows["label"], rows["prediction"], labels=classes, average=None, zero_division=0)
         counted = [name for name in classes if not split.endswith("]") or (rows["label"] == name).any()]
         metrics |= {

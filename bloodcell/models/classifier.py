@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -215,8 +216,21 @@ def load_classifier(path: Path) -> Classifier:
     except (RuntimeError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
         raise BloodcellError(f"{path}: the weights do not fit the model that it names ({reason})") from error
+    classifier.net.temperature = _temperature_of(checkpoint, path)
     classifier.epoch_reached = int(checkpoint.get("epoch", 0))
     return classifier.eval()
+
+
+def _temperature_of(checkpoint: dict[str, Any], path: Path) -> float:
+    """Return a checkpoint's temperature; 1 where none was fitted.
+
+    Raises:
+        BloodcellError: It is none.
+    """
+    found = checkpoint.get("temperature", 1.0)
+    if not isinstance(found, float) or not 0 < found < math.inf:
+        raise BloodcellError(f"{path}: its temperature is {found!r}, which is no number above 0; the file is damaged")
+    return found
 
 
 def parameter_counts(classifier: Classifier) -> tuple[int, int]:

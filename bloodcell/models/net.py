@@ -18,10 +18,14 @@ class Net(nn.Module):
     Args:
         model: The plain `model` configuration: name, library, weights, width, image_size, mean, std, head.
         classes: Number of classes.
+
+    Attributes:
+        temperature: By which probabilities are calibrated; see `bloodcell.models.tta.judgement`. Logits are without it.
     """
 
     mean: Tensor
     std: Tensor
+    temperature = 1.0
 
     def __init__(self, model: dict[str, Any], classes: int) -> None:
         super().__init__()
@@ -44,9 +48,13 @@ class Net(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return pooled features (N, C) of images as in `forward`."""
+        return self.pool(self.feature_map(images))  # type: ignore[no-any-return]
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Return the backbone's last map (N, C, h, w) of images as in `forward`."""
         if not images.is_floating_point():
             images = images.to(self.mean.dtype) / 255
-        return self.pool(self.backbone((images - self.mean) / self.std))  # type: ignore[no-any-return]
+        return self.backbone((images - self.mean) / self.std)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def _feature_width(self, size: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bloodcell.errors import BloodcellError
+from bloodcell.evaluation.calibration import tempered
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -55,3 +56,15 @@ def symmetries(tta: str) -> tuple[Symmetry, ...]:
     if tta not in SYMMETRIES:
         raise BloodcellError(f"tta={tta}; choose {', '.join(SYMMETRIES)}")
     return SYMMETRIES[tta]
+
+
+def judgement(probabilities: Array, temperature: float) -> Array:
+    """Return what a net makes of each image, (N, classes): the mean over the symmetries, at its temperature.
+
+    The temperature comes after the mean, so that it changes no prediction.
+
+    Args:
+        probabilities: Of each symmetry, (symmetries, N, classes).
+        temperature: The net's.
+    """
+    return tempered(probabilities.mean(axis=0), temperature)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bloodcell.evaluation.failures import failures_of, write_failures
+from bloodcell.evaluation.failures import errors_of, failures_of, known_sources, write_failures
 
 
 @pytest.fixture
@@ -17,20 +17,32 @@ def predictions():
         "source": ["s1", "s1", "s1", "s2", "s2", "s3", ""],
         "label": ["x", "x", "x", "y", "y", "x", "y"],
         "prediction": ["y", "z", "x", "x", "y", "x", "z"],
-        "p_x": [0.1, 0.3, 0.8, 0.9, 0.0, 1.0, 0.1],
-        "p_y": [0.9, 0.3, 0.1, 0.1, 0.9, 0.0, 0.3],
+        "p_x": [0.1, 0.3, 0.8, 0.95, 0.0, 1.0, 0.1],
+        "p_y": [0.9, 0.3, 0.1, 0.05, 0.9, 0.0, 0.3],
         "p_z": [0.0, 0.4, 0.1, 0.0, 0.1, 0.0, 0.6],
     })  # fmt: skip
 
 
 def test_each_wrong_source_has_a_row_the_worst_first(predictions):
     failures = failures_of(predictions)
-    assert failures["source"].tolist() == ["g.png", "s1", "s2"]  # by the mean probability of the true class
-    np.testing.assert_allclose(failures["p_label"], [0.3, 0.4, 0.5])
-    np.testing.assert_allclose(failures["right"], [0, 1 / 3, 1 / 2])
-    assert failures["images"].tolist() == [1, 3, 2]
-    assert failures["mistaken_for"].tolist() == ["z", "y", "x"]
-    assert failures["path"].tolist() == ["g.png", "a.png", "d.png"]
+    assert failures["source"].tolist() == ["s2", "s1", "g.png"]  # by the probability of the wrong class
+    np.testing.assert_allclose(failures["confidence"], [0.95, 0.9, 0.6])
+    np.testing.assert_allclose(failures["p_label"], [0.475, 0.4, 0.3])
+    np.testing.assert_allclose(failures["right"], [1 / 2, 1 / 3, 0])
+    assert failures["images"].tolist() == [2, 3, 1]
+    assert failures["mistaken_for"].tolist() == ["x", "y", "z"]
+    assert failures["path"].tolist() == ["d.png", "a.png", "g.png"]
+
+
+def test_of_errors_that_are_equally_sure_the_worse_gave_less_to_the_truth(predictions):
+    rows = predictions.assign(p_x=[0.2, 0.3, 0.8, 0.9, 0.0, 1.0, 0.1], p_y=[0.6, 0.3, 0.1, 0.1, 0.9, 0.0, 0.1])
+    assert errors_of(rows)["path"].tolist() == ["d.png", "g.png", "a.png", "b.png"]
+    assert errors_of(rows[::-1])["path"].tolist() == ["d.png", "g.png", "a.png", "b.png"]
+
+
+def test_what_has_no_source_stands_for_itself(predictions):
+    rows = predictions.assign(source=["s1", "s1", None, "", "", "", ""], path=["a", "b", "c", "d", "", "", None])
+    assert known_sources(rows).tolist() == ["s1", "s1", "c", "d", "row 4", "row 5", "row 6"]
 
 
 def test_nothing_wrong_leaves_an_empty_table_and_no_sheet(predictions, tmp_path):

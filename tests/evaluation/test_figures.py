@@ -49,28 +49,25 @@ def test_a_class_without_images_is_a_row_of_zeros():
     assert texts(figure)[1, 1] == "0%"
 
 
-def test_curves_show_both_splits_and_the_best_epoch():
-    loss, accuracy = curves_figure(HISTORY).axes
+def test_curves_show_both_splits_and_the_epoch_that_was_chosen():
+    loss, accuracy = curves_figure(HISTORY, 3).axes
     for axes, metric in ((loss, "loss"), (accuracy, "accuracy")):
-        train, val, best = axes.lines
+        train, val, chosen = axes.lines
         for line, split, colour in ((train, "train", BLUE), (val, "val", ORANGE)):
             assert list(line.get_xdata()) == [1, 2, 3]
             assert list(line.get_ydata()) == HISTORY[f"{split}/{metric}"].tolist()
             assert line.get_color() == colour
-        assert set(best.get_xdata()) == {2}  # of the lowest val/loss, not of the highest accuracy
-    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training", "validation", "best epoch (2)"]
+        assert set(chosen.get_xdata()) == {3}
+    legend = [text.get_text() for text in loss.get_legend().get_texts()]
+    assert legend == ["training", "validation", "chosen epoch (3)"]
     assert loss.get_ylim()[0] == 0
 
 
 @pytest.mark.parametrize("columns", [["epoch", "train/loss", "train/accuracy"], list(HISTORY.columns)])
 def test_curves_without_validation_or_of_one_epoch(columns, tmp_path):
-    save(curves_figure(HISTORY[columns][:1]), tmp_path / "curves.png")
+    save(curves_figure(HISTORY[columns][:1], 1), tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
         assert image.size == (1170, 468)
-
-
-def test_a_validation_loss_that_is_never_a_number_marks_nothing():
-    assert len(curves_figure(HISTORY.assign(**{"val/loss": np.nan})).axes[0].lines) == 2
 
 
 def test_drawing_opens_no_window_and_leaves_no_state(tmp_path):

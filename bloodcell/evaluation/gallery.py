@@ -1,0 +1,179 @@
+"""Single images of a predictions table, each with what the classifier saw and where it looked."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from bloodcell.data.images import ImageError, read_image
+from bloodcell.data.localise import cut
+from bloodcell.data.transforms import Preprocessing
+from bloodcell.errors import BloodcellError
+from bloodcell.evaluation.failures import errors_of, known_sources
+from bloodcell.evaluation.predictions import probability_of
+from bloodcell.models.classifier import Classifier
+from bloodcell.models.gradcam import NoMapError, grad_cam
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Panel = tuple[str, Array]  # caption, and uint8 (h, w, 3), RGB
+
+#: Longer side of a picture on a panel; gap between panels; height of a caption; pixels.
+SIDE, GAP, CAPTION = 200, 6, 18
+#: Bytes of a picture at most: 24 of them stay below 1.5 MB, even as text in a page (base64).
+MOST_BYTES = 46_000
+_QUALITIES = (85, 70, 50, 30, 15, 5)  # of JPEG, the first that keeps to it
+#: Its lightness rises evenly, so that it is read without seeing hues.
+_COLOURS = (matplotlib.colormaps["viridis"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One image of a predictions table.
+
+    Attributes:
+        path: As in the table.
+        source: As in the table.
+        label: The true class.
+        prediction: The class that was predicted.
+        confidence: The probability of the predicted class.
+        picture: A JPEG: the image, the located cell and the Grad-CAM side by side, as far as there are any.
+    """
+
+    path: str
+    source: str
+    label: str
+    prediction: str
+    confidence: float
+    picture: bytes
+
+
+def worst_errors(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return the rows of the most confident errors, the worst first, at most one of a source.
+
+    Args:
+        predictions: The predictions table.
+        count: Rows at most.
+    """
+    errors = errors_of(predictions)
+    return errors[~known_sources(errors).duplicated()].head(count)
+
+
+def exhibits(rows: pd.DataFrame, root: Path, classifier: Classifier | None) -> list[Exhibit]:
+    """Show some rows of a predictions table.
+
+    An image that cannot be read is named in its picture, with the reason.
+
+    Args:
+        rows: The rows.
+        root: What their paths are relative to.
+        classifier: Whose eyes to look through: its square around the cell where it takes one (`data.crop=cell`), and
+            the Grad-CAM of the predicted class on what it takes. None: the images alone.
+
+    Raises:
+        BloodcellError: The classifier does not know a class that was predicted.
+    """
+    confidence = probability_of(rows, "prediction")
+    shown = []
+    for row, sure in zip(
+        rows[["path", "source", "label", "prediction"]].fillna("").itertuples(), confidence, strict=True
+    ):
+        picture = _jpeg(_strip(_panels(root, row.path, row.prediction, classifier)))
+        shown.append(Exhibit(row.path, row.source, row.label, row.prediction, float(sure), picture))
+    return shown
+
+
+def _panels(root: Path, path: str, prediction: str, classifier: Classifier | None) -> list[Panel]:
+    """Return what an image's picture consists of."""
+    try:
+        image = read_image(root / path)
+    except ImageError as error:
+        return [("no image", _words(f"{path}: {error}" if path else "the table names no file"))]
+    if classifier is None:
+        return [("image", _fitted(image))]
+    if prediction not in classifier.classes:
+        raise BloodcellError(f"the classifier knows no class {prediction}; it knows {', '.join(classifier.classes)}")
+    preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
+    square = preprocessing.square(image)
+    taken = _fitted(cut(image, *square) if square else image)
+    try:
+        looked = _overlaid(taken, _map(classifier, preprocessing(image), prediction))
+    except NoMapError as error:
+        looked = _words(str(error))
+    panels = [("image", _fitted(image)), (f"speaks for {prediction}", looked)]
+    if preprocessing.localises:
+        located = ("located cell", _drawn(image, *square)) if square else ("no cell located", _fitted(image))
+        panels.insert(1, located)
+    return panels
+
+
+def _map(classifier: Classifier, inputs: torch.Tensor, prediction: str) -> Array:
+    """Return the Grad-CAM, float32 (size, size), of a class on the net's input, uint8 (3, size, size)."""
+    net = classifier.net
+    chosen = torch.tensor([classifier.classes.index(prediction)])
+    return grad_cam(net, inputs[None].to(net.mean.device), chosen)[0].cpu().numpy()
+
+
+def _fitted(image: Array) -> Array:
+    """Scale a picture, uint8 (H, W, 3), until its longer side is `SIDE`."""
+    height, width = image.shape[:2]
+    scale = SIDE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
+
+
+def _drawn(image: Array, left: int, top: int, side: int) -> Array:
+    """Return a picture, fitted, with the outline of a square: white within black, which stands out on any colour."""
+    picture = _fitted(image).copy()
+    scale = np.array([picture.shape[1] / image.shape[1], picture.shape[0] / image.shape[0]])
+    first, last = (np.array([left, top]) * scale).round(), (np.array([left + side, top + side]) * scale).round() - 1
+    corners = tuple(int(x) for x in first), tuple(int(x) for x in last)
+    cv2.rectangle(picture, *corners, (0, 0, 0), 4)
+    cv2.rectangle(picture, *corners, (255, 255, 255), 2)
+    return picture
+
+
+def _overlaid(picture: Array, seen: Array) -> Array:
+    """Lay a map, float32 (h, w) of 0 to 1, in colours over the grey of a picture, uint8 (H, W, 3)."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
+    large = cv2.resize(seen, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+    coloured = _COLOURS[(255 * large.clip(0, 1)).round().astype(np.uint8)]
+    return np.asarray((0.45 * grey + 0.55 * coloured).round().astype(np.uint8))
+
+
+def _words(text: str) -> Array:
+    """Return a panel that holds words in place of a picture."""
+    panel = Image.new("RGB", (SIDE, SIDE), "gainsboro")
+    ImageDraw.Draw(panel).text((8, 8), textwrap.fill(text, 30), "black", ImageFont.load_default(12))
+    return np.asarray(panel)
+
+
+def _strip(panels: list[Panel]) -> Image.Image:
+    """Put panels side by side on white, each in the middle of a square, with its caption below."""
+    strip = Image.new("RGB", (len(panels) * (SIDE + GAP) - GAP, SIDE + CAPTION), "white")
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
+    for number, (caption, picture) in enumerate(panels):
+        height, width = picture.shape[:2]
+        left = number * (SIDE + GAP)
+        strip.paste(Image.fromarray(picture), (left + (SIDE - width) // 2, (SIDE - height) // 2))
+        draw.text((left + SIDE // 2, SIDE + CAPTION // 2), textwrap.shorten(caption, 34), "black", font, anchor="mm")
+    return strip
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    """Return a picture as JPEG of `MOST_BYTES` at most, as good as that allows."""
+    for quality in _QUALITIES:
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=quality)
+        if buffer.tell() <= MOST_BYTES:
+            break
+    return buffer.getvalue()

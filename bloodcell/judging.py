@@ -1,0 +1,72 @@
+"""Judging predictions that any system may have made: a file of them is evaluated as a checkpoint's are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from bloodcell import runs
+from bloodcell.config import cache_root
+from bloodcell.console import say
+from bloodcell.data.readers import absolute, existing_folder
+from bloodcell.data.samples import COLUMNS, Samples
+from bloodcell.errors import BloodcellError
+from bloodcell.evaluating import chosen_splits, conclude, record_test_reads
+from bloodcell.evaluation.reading import read_predictions
+from bloodcell.files import write_json
+
+
+def judges(config: dict[str, Any]) -> bool:
+    """Say whether a file of predictions is to be judged, in place of a checkpoint.
+
+    Raises:
+        BloodcellError: Both are given, or neither, or a choice for what the file holds already.
+    """
+    if (config["predictions"] is None) == (config["checkpoint"] is None):
+        given = "neither is" if config["predictions"] is None else "both are"
+        raise BloodcellError(f"{given} given: choose checkpoint=RUN, or predictions=FILE.csv of any system")
+    made = {"tta": config["tta"] != "none", "adapt": config["adapt"] != "none", "data": "reader" in config["data"]}
+    if config["predictions"] is not None and any(made.values()):
+        extra = ", ".join(f"{name}=..." for name, chosen in made.items() if chosen)
+        raise BloodcellError(f"predictions={config['predictions']} are made and labelled already; leave out {extra}")
+    return config["predictions"] is not None
+
+
+def judge(config: dict[str, Any], folder: Path) -> dict[str, float]:
+    """Evaluate a file of predictions.
+
+    Args:
+        config: The plain configuration of `conf/evaluate.yaml`. `data.root` says where the images are, of which the
+            worst failures are shown; else they are sought beside the file.
+        folder: Where it goes; a new one.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        BloodcellError: Anything that the user got wrong.
+    """
+    file = absolute(str(config["predictions"]))
+    root = existing_folder(config["data"]["root"]) if config["data"]["root"] else file.parent
+    predictions = read_predictions(file)
+    samples = Samples(predictions.reindex(columns=COLUMNS, fill_value=""), root)
+    splits = chosen_splits(samples, config["splits"])
+    samples = samples.of_split(*splits)
+    runs.refuse_used(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record_test_reads(cache_root(config["cache"]["root"]), samples, splits, file)
+    chosen = predictions[predictions["split"].isin(splits)].reset_index(drop=True)
+    metrics = conclude({file: [chosen]}, folder, config["figures"], frozenset(), _found(samples, config["figures"]))
+    write_json({"predictions": str(file), "command": runs.command()}, folder / "evaluation.json")
+    say(f"results in {folder}")
+    return metrics
+
+
+def _found(samples: Samples, figures: bool) -> Path | None:
+    """Return the folder of the images; None, which is said, where one is not in it."""
+    missing = sum(not os.path.isfile(path) for path in samples.paths())  # noqa: PTH113 - odd names are no error
+    if missing and figures:
+        count = f"{missing:,} of {len(samples.table):,} images are"
+        say(f"no pictures of the failures: {count} not in {samples.root}; say where they are with data.root=DIR")
+    return None if missing else samples.root

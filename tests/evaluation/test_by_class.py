@@ -1,0 +1,63 @@
+"""Scores of a class are scikit-learn's; their intervals rest on the sources."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import precision_recall_fscore_support
+
+from bloodcell.evaluation.by_class import scores_by_class
+from bloodcell.evaluation.predictions import predictions_table
+
+CLASSES = ["a", "b", "c"]
+
+
+def table(sources=20, copies=5, seed=0):
+    generator = np.random.default_rng(seed)
+    labels = np.repeat([CLASSES[i % 3] for i in range(sources)], copies)
+    rows = pd.DataFrame({"path": "", "split": "test", "source": np.repeat([f"s{i}" for i in range(sources)], copies)})
+    rows = rows.assign(label=labels, path=[f"{i}.png" for i in range(len(rows))])
+    right = np.array([CLASSES.index(name) for name in labels])
+    return predictions_table(rows, CLASSES, 0.4 * np.eye(3)[right] + 0.6 * generator.dirichlet(np.ones(3), len(rows)))
+
+
+def test_values_are_scikit_learns_and_lie_in_their_intervals():
+    rows = table()
+    expected = np.array(precision_recall_fscore_support(rows["label"], rows["prediction"], labels=CLASSES)[:3])
+    for place, found in enumerate(scores_by_class(rows, CLASSES)):
+        assert found.name == CLASSES[place]
+        assert (found.images, found.sources) == ((rows["label"] == found.name).sum(), [7, 7, 6][place])
+        for score, value in zip((found.precision, found.recall, found.f1), expected[:, place], strict=True):
+            assert score.value == pytest.approx(value)
+            assert score.interval.value == pytest.approx(value)
+            assert score.interval.low < value < score.interval.high
+
+
+def test_copies_of_the_same_sources_do_not_narrow_an_interval():
+    few = table(copies=1)
+    many = pd.concat([few] * 30, ignore_index=True)
+    for one, other in zip(scores_by_class(few, CLASSES), scores_by_class(many, CLASSES), strict=True):
+        for name in ("recall", "precision", "f1"):
+            narrow, wide = (getattr(found, name).interval for found in (other, one))
+            assert narrow.high - narrow.low == pytest.approx(wide.high - wide.low, rel=0.05)
+
+
+def test_without_sources_there_is_no_interval():
+    found = scores_by_class(table().assign(source=""), CLASSES)
+    assert all(score.interval is None for one in found for score in (one.recall, one.precision, one.f1))
+    assert all(one.sources is None for one in found)
+
+
+def test_a_class_that_is_neither_there_nor_called_has_no_scores():
+    rows = table()
+    rows = rows[(rows["label"] != "c") & (rows["prediction"] != "c")]
+    found = scores_by_class(rows, CLASSES)[2]
+    assert (found.images, found.sources) == (0, 0)
+    assert (found.recall.value, found.precision.value, found.f1.value) == (None, None, None)
+
+
+def test_a_class_that_is_never_called_has_recall_0_and_no_precision():
+    rows = table()
+    rows = rows.assign(prediction=rows["prediction"].replace("c", "a"))
+    found = scores_by_class(rows, CLASSES)[2]
+    assert (found.recall.value, found.precision.value, found.f1.value) == (0, None, 0)
+    assert found.recall.interval.low == 0 < found.recall.interval.high
