@@ -3,8 +3,8 @@
 Copies of a source are contradicted together, so a source has one vote, the mean of what is said of its images. Labels
 are ranked by the probability that the vote gives them. How many of the worst are suspected is estimated for each class
 by confident learning (Northcutt, Jiang & Chuang 2021, https://doi.org/10.1613/jair.1.12125), which counts a vote for
-another class only where it is as sure as votes for that class usually are. The estimate is a low one: where a net is
-often wrong, labels that are wrong lie behind the suspected ones, too, so go on in the ranking.
+another class only where it is as sure as votes for that class usually are. That number is rough: good nets leave some
+wrong labels unsuspected, which come next in the ranking, and poor nets suspect many that are right.
 
 How many of planted errors are found: ``python tests/benchmarks/label_errors.py``.
 """
