@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from bloodcell.cross_validation import SUSPECTS
+from bloodcell.evaluation.reading import read_predictions
 from bloodcell.evaluation.report import main_rows, write_report
 
 #: Errors of which a picture is shown, and suspected labels.
@@ -79,38 +81,37 @@ def _images_of(suspects: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFram
 def report_folds(summary: pd.DataFrame, folder: Path, root: Path) -> None:
     """Write a page for each cross-validation of a multirun and for their mean: report.html for out_of_fold.csv.
 
-    Labels are suspected where no net was trained on a source that it predicts.
-
     Args:
         summary: What `out_of_fold` returns.
-        folder: The multirun's.
+        folder: The multirun's, with the files that it wrote.
         root: What the images' paths are relative to.
     """
-    from bloodcell.evaluation.label_errors import suspected_labels
-    from bloodcell.evaluation.reading import read_predictions
-
     rows = summary.to_dict("records")
     shared = {row["predictions"]: _sources_of_several_folds(folder / row["predictions"]) for row in rows}
     for row in rows:
         name = row["predictions"]
         met = frozenset[str]().union(*shared.values()) if row["members"] > 1 else shared[name]
-        predictions = read_predictions(folder / name)
-        suspects = None if met else suspected_labels(predictions)
+        suspects = _table(folder / name.replace(*SUSPECTS)) if pd.notna(row["suspects"]) else None
         file = folder / name.replace("out_of_fold", "report").replace(".csv", ".html")
-        report(predictions, file, _origin_of_folds(row, bool(met)), met, root, suspects)
+        report(read_predictions(folder / name), file, _origin_of_folds(row), met, root, suspects)
+
+
+def _table(file: Path) -> pd.DataFrame:
+    """Return a CSV file's content, in which a class or source may be called NA."""
+    return pd.read_csv(file, dtype=dict.fromkeys(("source", "label", "suggested", "path"), str), keep_default_na=False)
 
 
 def _sources_of_several_folds(file: Path) -> frozenset[str]:
     """Return the sources that were in training and validation of some fold; none of a mean, which has no folds."""
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    table = _table(file)
     if "fold" not in table:
         return frozenset()
     folds = table[table["source"] != ""].groupby("source")["fold"].nunique()
     return frozenset(folds.index[folds > 1])
 
 
-def _origin_of_folds(row: dict[Hashable, Any], met: bool) -> Origin:
+def _origin_of_folds(row: dict[Hashable, Any]) -> Origin:
     """Return how the predictions of a row of `out_of_fold` came about."""
     how = "cross-validation: each image is predicted by the net of a fold in whose training it was not"
-    notes = how if met else f"{how}, nor any other image of its source so far as sources are known"
+    notes = f"{how}, nor any other image of its source" if pd.notna(row["suspects"]) else how
     return Origin(f"{row['predictions']}: {row['choices']}", notes=(notes,))

@@ -9,6 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from bloodcell import cli
+from bloodcell.cross_validation import out_of_fold
 from bloodcell.evaluating import evaluate
 from bloodcell.reporting import PICTURES, report_folds
 from bloodcell.training import train
@@ -76,30 +77,38 @@ def test_a_cross_validation_ends_with_a_page_of_all_its_folds(monkeypatch, tmp_p
     assert len(page_of(folder / "0")) > 1000
 
 
-def folds(tmp_path, source, changed):
-    """Write out_of_fold.csv of sixty sources, of which one is labelled `changed`, and its pictures."""
-    label = np.where(np.arange(120) % 4 < 2, "a", "b")
-    Image.new("RGB", (8, 8), "red").save(tmp_path / "0.png")
-    table = pd.DataFrame({"path": [f"{i}.png" for i in range(120)], "split": "val", "source": source, "label": label})
+def folded(tmp_path, copies, seed=0):
+    """Return a multirun's table of two folds of 120 images, of sources of so many; those of the first are mislabelled.
+
+    Folds alternate every two images.
+    """
+    label = np.where(np.arange(120) % 8 < 4, "a", "b")
     p_a = np.where(label == "a", 0.97, 0.03)
-    table = table.assign(prediction=label, p_a=p_a, p_b=1 - p_a, fold=np.arange(120) // 2 % 2)
-    table.loc[:1, "label"] = changed
-    table.to_csv(tmp_path / "out_of_fold.csv", index=False)
-    return pd.DataFrame([{"choices": "seed=0", "predictions": "out_of_fold.csv", "members": 1}])
+    table = pd.DataFrame({"path": [f"{i}.png" for i in range(120)], "label": label, "prediction": label})
+    table = table.assign(split="val", source=[f"s{i // copies}" for i in range(120)], p_a=p_a, p_b=1 - p_a)
+    table.loc[: copies - 1, "label"] = "b"
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "0.png")
+    rows = []
+    for fold in range(2):
+        run = tmp_path / f"{seed}{fold}"
+        run.mkdir()
+        table[np.arange(120) // 2 % 2 == fold].to_csv(run / "predictions.csv", index=False)
+        rows.append({"overrides": f"seed={seed} data.fold={fold}", "fold": str(fold), "run": run})
+    return pd.DataFrame(rows).assign(folds="2", status="finished")
 
 
 def test_labels_that_no_fold_bears_out_are_shown_with_their_pictures(tmp_path):
-    summary = folds(tmp_path, [f"s{i // 2}" for i in range(120)], "b")
-    report_folds(summary, tmp_path, tmp_path)
-    suspects = page_of(tmp_path).partition('id="suspects"')[2]
+    report_folds(out_of_fold(folded(tmp_path, copies=2), tmp_path), tmp_path, tmp_path)
+    page = page_of(tmp_path)
+    suspects = page.partition('id="suspects"')[2]
     assert suspects.partition("</table>")[0].count('<th scope="row">') == 1
     assert '<th scope="row">s0</th><td data-name="label">b</td><td data-name="rather">a</td>' in suspects
     assert 'alt="Picture of b of the source s0, called a"' in suspects
+    assert "nor any other image of its source" in page
 
 
 def test_no_label_is_suspected_where_folds_share_sources(tmp_path):
-    summary = folds(tmp_path, [f"s{i // 4}" for i in range(120)], "b")
-    report_folds(summary, tmp_path, tmp_path)
+    report_folds(out_of_fold(folded(tmp_path, copies=4), tmp_path), tmp_path, tmp_path)
     page = page_of(tmp_path)
     assert 'id="labels"' not in page
     assert "nor any other image of its source" not in page
@@ -107,11 +116,9 @@ def test_no_label_is_suspected_where_folds_share_sources(tmp_path):
 
 
 def test_several_cross_validations_and_their_mean_have_a_page_each(tmp_path):
-    row = folds(tmp_path, [f"s{i // 2}" for i in range(120)], "b").iloc[0].to_dict()
-    table = pd.read_csv(tmp_path / "out_of_fold.csv")
-    names = ["out_of_fold_0.csv", "out_of_fold_1.csv", "out_of_fold_mean.csv"]
-    for name in names:
-        table.drop(columns="fold" if "mean" in name else []).to_csv(tmp_path / name, index=False)
-    summary = pd.DataFrame([{**row, "predictions": name, "members": 2 if "mean" in name else 1} for name in names])
-    report_folds(summary, tmp_path, tmp_path)
+    jobs = pd.concat([folded(tmp_path, copies=4, seed=seed) for seed in range(2)])
+    report_folds(out_of_fold(jobs, tmp_path), tmp_path, tmp_path)
     assert {file.name for file in tmp_path.glob("*.html")} == {f"report_{one}.html" for one in (0, 1, "mean")}
+    mean = (tmp_path / "report_mean.html").read_text(encoding="utf-8")
+    assert "mean of 2" in mean
+    assert "are of 30 sources that are in training" in mean
