@@ -160,7 +160,7 @@ def _verdict(
         "further": [
             verdict.baseline_line(rows),
             verdict.certainty_line(main["confidence"], figures["accuracy"], main["reliability"].ece),
-            verdict.abstention_line(kept),
+            verdict.abstention_line(kept, main["known"]),
         ],
         "trust": verdict.trust_of(main["scores"]),
     }

@@ -279,6 +279,8 @@ def test_without_sources_no_interval_is_claimed(written, predictions):
     assert "the source of 120 of 120 is unknown" in text.replace("\N{NO-BREAK SPACE}", " ")
     assert not page.all("span", _class="interval")
     assert not page.all("ul", _class="trust")
+    assert "If no image were a copy of another" in page.all("p")[4]["text"]
+    assert "As sources are unknown, every image counts one" in text
 
 
 def test_one_source_and_one_class_still_make_a_page(written):
