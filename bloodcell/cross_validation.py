@@ -75,7 +75,8 @@ def _complete(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _without_fold(overrides: str) -> str:
-    return " ".join(item for item in overrides.split() if not item.startswith(("data.fold=", "outputs=", "cache.")))
+    other = ("data.fold=", "outputs=", "cache.", "report=")
+    return " ".join(item for item in overrides.split() if not item.startswith(other))
 
 
 def _validation(run: Path) -> pd.DataFrame:

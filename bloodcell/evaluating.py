@@ -152,7 +152,7 @@ def conclude(
     write_failures(predictions, root, folder, figures)
     write_json(metrics, folder / "metrics.json")
     if origin:
-        report(predictions, folder, origin, trained_on, root)
+        report(predictions, folder / "report.html", origin, trained_on, root)
     for line in [*lines(metrics), *write_gain(predictions, others, folder, trained_on)]:
         say(line)
     return metrics
