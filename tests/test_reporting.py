@@ -26,8 +26,7 @@ def test_evaluation_writes_a_page_with_the_figures_and_pictures_of_where_the_net
     assert f"Right on {100 * metrics['test/accuracy']:.1f} % of {metrics['test/images']} test images" in page
     failures = pd.read_csv(tmp_path / "out" / "failures.csv", keep_default_na=False)
     shown = re.findall(
-        r'<img alt="Picture of \w+ of the source ([^,]+), called \w+" width="\d+" height="\d+" src="data:image/jpeg;',
-        page,
+        r'<img alt="Picture of \w+ of the source ([^,]+), called [^>]+ src="data:image/jpeg;base64,', page
     )
     assert len(shown) == min(PICTURES, failures.loc[failures["split"] == "test", "source"].nunique())
     assert set(shown) <= set(failures["source"])
