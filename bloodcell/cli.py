@@ -20,6 +20,7 @@ VERBS = {
     "audit": ("bloodcell.audit.command", "run", "find which images show the same cell, and what leaks between splits"),
     "cache": ("bloodcell.caching", "run", "list or clear what is kept between runs"),
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),
+    "predict": ("bloodcell.predicting", "run", "predict any images with a checkpoint, into a table"),
 }
 
 USAGE = """usage: bloodcell VERB [group=option] [key=value] ...
