@@ -128,7 +128,7 @@ def one_clear_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted; resume=auto or resume=RUN continues an unfinished run", file=sys.stderr)
+        print("interrupted; resume=RUN continues a training, the same command again a prediction", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         sys.stderr.close()

@@ -106,10 +106,8 @@ class GrowingTable:
 
     def is_own(self, name: str) -> bool:
         """Say whether a name is that of one of the files that are written here."""
-        own = (self.file, self.bad, self.state, self.lock)
-        return (
-            Path(name).name in [one.name for one in own] and Path(name).resolve().parent == self.file.resolve().parent
-        )
+        own = [one.name for one in (self.file, self.bad, self.state, self.lock)]
+        return Path(name).name in own and Path(name).parent.resolve() == self.file.parent.resolve()
 
     def _begin(self, columns: list[str], counted: list[str]) -> None:
         self.items, self.seen, self.counts = 0, hashlib.sha256(), dict.fromkeys(counted, 0)
@@ -132,8 +130,10 @@ class GrowingTable:
         if short := [path for path, size in sizes.items() if _size(path) < size]:
             raise self._refusal(f"{short[0].name} is shorter than it was")
         for path, size in sizes.items():
-            if path.is_file():
+            if size:
                 os.truncate(path, size)
+            else:
+                path.unlink(missing_ok=True)
         self.items, self.counts = state["items"], state["counts"]
         return bool(state["sizes"][0])
 
