@@ -9,9 +9,12 @@ import types
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import bloodcell
 from bloodcell import predicting
+from bloodcell.data.images import read_image
+from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
 from bloodcell.predicting import predict, threshold_of
 
@@ -59,7 +62,7 @@ def pictures(tmp_path, write_image):
     return folder
 
 
-def command(arguments, cwd, code="from bloodcell.cli import main; main('predict')"):
+def command(arguments, cwd, code):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     line = [sys.executable, "-c", code, *arguments]
     return subprocess.run(line, capture_output=True, text=True, timeout=200, check=False, cwd=cwd, env=environment)
@@ -112,7 +115,7 @@ def test_a_folder_of_all_that_can_go_wrong(predicted, write_image, tmp_path):
 
 
 @posix
-def test_killed_and_run_again_gives_the_very_same_bytes(quick_run, pictures, tmp_path, monkeypatch):
+def test_killed_and_run_again_gives_the_very_same_bytes(quick_run, pictures, tmp_path, compose, monkeypatch, capsys):
     arguments = [f"checkpoint={quick_run}", f"images={pictures}", "output=out.csv", "abstain_below=0.5", "device=cpu"]
     once, killed = tmp_path / "once", tmp_path / "killed"
     for folder in (once, killed):
@@ -121,20 +124,22 @@ def test_killed_and_run_again_gives_the_very_same_bytes(quick_run, pictures, tmp
     left = (killed / "out.csv").read_bytes()
     assert len(left.splitlines()) > 6
     assert not left.endswith(b"\n")
-    assert (killed / "out.state.json").is_file()
-    refused = command([*arguments, "tta=flips"], killed)
-    assert refused.returncode == 1
-    assert "tta was none, and is flips now" in refused.stderr
+    assert {path.name for path in killed.iterdir()} <= {"out.csv", "out.bad.csv", "out.state.json", "out.lock"}
+
+    monkeypatch.setattr(predicting, "GROUP", 4)
+    monkeypatch.chdir(killed)
+    with pytest.raises(BloodcellError, match="tta was none, and is flips now"):
+        predict(compose(*arguments, "tta=flips", verb="predict"))
     for folder in (once, killed):
-        done = command(arguments, folder, KILLED.partition("whole =")[0] + "main('predict')")
-        assert done.returncode == 0, done.stderr
-        assert sorted(path.name for path in folder.iterdir()) == ["out.bad.csv", "out.csv"]  # and no outputs/
+        monkeypatch.chdir(folder)
+        counts = predict(compose(*arguments, verb="predict"))
+        assert (counts["images"], counts["bad"]) == (13, 2)
+        assert sorted(path.name for path in folder.iterdir()) == ["out.bad.csv", "out.csv"]
     for name in ("out.csv", "out.bad.csv"):
         assert (killed / name).read_bytes() == (once / name).read_bytes()
-    assert "13 images, 8 of them before it was interrupted" in done.stdout.replace("\n", " ")
-    again = command(arguments, killed)
-    assert again.returncode == 1
-    assert "out.csv is there already" in again.stderr
+    assert "13 images, 8 of them before it was interrupted" in capsys.readouterr().out.replace("\n", " ")
+    with pytest.raises(BloodcellError, match=r"out\.csv is there already"):
+        predict(compose(*arguments, verb="predict"))
 
 
 def test_with_no_image_that_can_be_read_it_leaves_with_2(monkeypatch, quick_run, tmp_path, capsys):
@@ -154,24 +159,19 @@ def bloodcell_main():
     main("predict")
 
 
-def test_the_cell_is_said_where_it_is_looked_for(another, compose, smears, tmp_path, write_image):
+def test_the_cell_is_said_where_it_is_looked_for(another, compose, smears, tmp_path):
     def crop(checkpoint):
         checkpoint["hyper_parameters"]["preprocessing"]["crop"] = "cell"
 
-    run, output = another("cropped", crop), tmp_path / "o.csv"
-    empty = write_image(tmp_path / "noise" / "grey.png")
-    cfg = compose(f"checkpoint={run}", f"output={output}", verb="predict")
-    cfg.images = [smears.paths()[0], str(empty)]
-    assert predict(cfg)["without cell"] in (0, 1)
-    table = pd.read_csv(output, keep_default_na=False)
-    from bloodcell.data.images import read_image
-    from bloodcell.data.transforms import Preprocessing
-
-    for row in table.itertuples():
-        square = Preprocessing(32, crop="cell").square(read_image(row.path))
-        assert (row.left, row.top, row.side) == (tuple(map(str, square)) if square else ("", "", ""))
-        assert row.cell == ("found" if square else "none")
-    assert table["cell"].iloc[0] == "found"
+    output, smear = tmp_path / "o.csv", smears.paths()[0]
+    Image.new("RGB", (60, 40), "grey").save(tmp_path / "grey.png")
+    cfg = compose(f"checkpoint={another('cropped', crop)}", f"output={output}", verb="predict")
+    cfg.images = [smear, str(tmp_path / "grey.png")]
+    assert predict(cfg)["without cell"] == 1
+    table = pd.read_csv(output, dtype=str, keep_default_na=False)
+    assert list(table["cell"]) == ["found", "none"]
+    square = Preprocessing(32, crop="cell").square(read_image(smear))
+    assert table[["left", "top", "side"]].to_numpy().tolist() == [list(map(str, square)), ["", "", ""]]
 
 
 def test_whoever_is_less_sure_is_abstained_from(predicted, pictures):
