@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ def register_resolvers() -> None:
 def plain(node: Any) -> Any:
     """Return a configuration node as plain dicts, lists and values, interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def listed(given: Any) -> list[Any]:
+    """Return what a key holds that takes one value or a list of them; nothing for null."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
 
 
 def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:

@@ -8,12 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from bloodcell.evaluation.by_source import estimates_of
+from bloodcell.evaluation.by_source import estimates_of, sources_known
+from bloodcell.evaluation.label_errors import suspected_labels
 from bloodcell.evaluation.predictions import averaged, classes_of, metrics_of, splits_of
 from bloodcell.files import write_csv
 
 #: Figures by source that are said of a cross-validation -> in which words.
 BY_SOURCE = {"accuracy_by_source": "by source", "macro_recall_by_source": "macro recall by source"}
+
+#: What in the name of an out-of-fold file becomes what in that of its suspected labels.
+SUSPECTS = ("out_of_fold", "suspected_labels")
 
 
 def out_of_fold(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -23,26 +27,35 @@ def out_of_fold(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     out: it goes on when the command is repeated. Where all of several are of the same images, out_of_fold_mean.csv
     has the mean of their probabilities. Their folds may differ: each member saw nothing of what it predicts.
 
+    Where no source is in two folds, suspected_labels.csv, named in the same way, has the labels that may be wrong.
+
     Args:
         table: The multirun's leaderboard, with the columns overrides, folds, fold, status and run.
         folder: Where out_of_fold.csv (or out_of_fold_N.csv, for several) and cross_validation.csv go.
 
     Returns:
         A row per cross-validation, and one of their mean: choices, predictions (its file), members (how many
-        cross-validations are averaged in it), images, sources, and each figure with its limits.
+        cross-validations are averaged in it), suspects (labels that may be wrong, none where folds share sources),
+        images, sources, and each figure with its limits.
     """
     found = _complete(table)
     several, parts = len(found) > 1, list(found.values())
     named = [
-        (choices, f"out_of_fold_{number}.csv" if several else "out_of_fold.csv", 1, predictions)
+        (choices, f"_{number}.csv" if several else ".csv", [predictions], predictions)
         for number, (choices, predictions) in enumerate(found.items())
     ]
     if several and _same_images(parts):
-        named.append((f"mean of {len(parts)}", "out_of_fold_mean.csv", len(parts), _mean(parts)))
+        named.append((f"mean of {len(parts)}", "_mean.csv", parts, _mean(parts)))
     summary = []
-    for choices, name, members, predictions in named:
+    for choices, ending, members, predictions in named:
+        name = f"out_of_fold{ending}"
         write_csv(predictions, folder / name)
-        summary.append({"choices": choices, "predictions": name, "members": members, **_figures(predictions)})
+        row = {"choices": choices, "predictions": name, "members": len(members), "suspects": None}
+        if all(_apart(member) for member in members):
+            suspects = suspected_labels(predictions)
+            write_csv(suspects, folder / name.replace(*SUSPECTS))
+            row["suspects"] = len(suspects)
+        summary.append({**row, **_figures(predictions)})
     result = pd.DataFrame(summary)
     if summary:
         write_csv(result, folder / "cross_validation.csv")
@@ -62,7 +75,8 @@ def _complete(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _without_fold(overrides: str) -> str:
-    return " ".join(item for item in overrides.split() if not item.startswith(("data.fold=", "outputs=", "cache.")))
+    other = ("data.fold=", "outputs=", "cache.", "report=")
+    return " ".join(item for item in overrides.split() if not item.startswith(other))
 
 
 def _validation(run: Path) -> pd.DataFrame:
@@ -72,6 +86,11 @@ def _validation(run: Path) -> pd.DataFrame:
         keep_default_na=False,
     )
     return table[table["split"] == "val"]
+
+
+def _apart(predictions: pd.DataFrame) -> bool:
+    """Say whether every source is known and in one fold alone, so that no net saw another image of it."""
+    return sources_known(predictions) and bool((predictions.groupby("source")["fold"].nunique() == 1).all())
 
 
 def _same_images(tables: list[pd.DataFrame]) -> bool:
@@ -112,7 +131,7 @@ def _figures(predictions: pd.DataFrame) -> dict[str, float]:
 
 
 def lines(summary: pd.DataFrame) -> list[str]:
-    """Say what each cross-validation and their mean came to, and how far apart those are that were averaged."""
+    """Say what each cross-validation and their mean came to, how far apart they are, and which labels may be wrong."""
     if summary.empty:
         return []
     parts = [name.removeprefix("images") for name in summary.columns if name.startswith("images")]
@@ -120,7 +139,8 @@ def lines(summary: pd.DataFrame) -> list[str]:
     said = [_line(row, of) for row in rows for of in parts if pd.notna(row[f"images{of}"])]
     if (summary["members"] > 1).any():
         said += [_spread(summary[summary["members"] == 1], of) for of in parts]
-    return said
+    best = [row for row in rows if row["members"] == summary["members"].max()]  # the mean, where there is one
+    return said + [_suspects_line(row) for row in best if row["suspects"] and pd.notna(row["suspects"])]
 
 
 def _line(row: dict[Hashable, Any], of: str) -> str:
@@ -143,3 +163,8 @@ def _spread(rows: pd.DataFrame, of: str) -> str:
         for name, words in (known or {"accuracy": "accuracy"}).items()
     ]
     return f"{len(rows)} cross-validations{of}, each on its own, on average: {', '.join(figures)}"
+
+
+def _suspects_line(row: dict[Hashable, Any]) -> str:
+    count, file = row["suspects"], row["predictions"].replace(*SUSPECTS)
+    return f"{count:,.0f} {'label' if count == 1 else 'labels'} may be wrong: {file}"

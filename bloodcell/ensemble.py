@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bloodcell import runs
+from bloodcell.config import listed
 from bloodcell.data.samples import Samples, read_samples
 from bloodcell.errors import BloodcellError
 
@@ -27,8 +28,7 @@ def load_members(given: Any) -> dict[Path, Any]:
     """
     from bloodcell.models.classifier import load_classifier
 
-    several = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
-    checkpoints = [runs.checkpoint_of(Path(str(one)).expanduser()) for one in several]
+    checkpoints = [runs.checkpoint_of(Path(str(one)).expanduser()) for one in listed(given)]
     if not checkpoints:
         raise BloodcellError("checkpoint=[] names nothing; give run folders or .ckpt files")
     if len({checkpoint.resolve() for checkpoint in checkpoints}) < len(checkpoints):
@@ -38,7 +38,7 @@ def load_members(given: Any) -> dict[Path, Any]:
     for other in others:
         if set(members[other].classes) != set(members[first].classes):
             known = [f"{one} knows {', '.join(sorted(members[one].classes))}" for one in (first, other)]
-            raise BloodcellError(f"only classifiers of the same classes can be averaged: {'; '.join(known)}")
+            raise BloodcellError(f"only classifiers of the same classes go together: {'; '.join(known)}")
     return members
 
 

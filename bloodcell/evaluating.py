@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from bloodcell import runs
 from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.building import build_extractor
+from bloodcell.comparing import compare, compares
 from bloodcell.config import cache_root, job_folder, plain
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
@@ -33,22 +34,23 @@ from bloodcell.models.tta import judgement
 from bloodcell.reporting import Origin, report
 
 
-def run(cfg: DictConfig) -> dict[str, float]:
+def run(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate in the folder that Hydra chose."""
     return evaluate(cfg, job_folder("evaluate"))
 
 
-def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
+def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Evaluate one checkpoint, or the mean of several; architecture, classes and preprocessing are each one's own.
 
-    With `predictions`, a file of predictions is evaluated in place of a checkpoint.
+    With `predictions`, a file of predictions is evaluated in place of a checkpoint. With `compare`, several of either
+    are judged beside each other.
 
     Args:
         cfg: The configuration that `conf/evaluate.yaml` composes.
         folder: Where predictions, metrics, reports and figures go; a new one.
 
     Returns:
-        The content of metrics.json.
+        The content of metrics.json; with `compare`, the figures by checkpoint or file.
 
     Raises:
         BloodcellError: Anything that the user got wrong.
@@ -59,6 +61,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     config = plain(cfg)
     if judges(config):
         return judge(config, folder)
+    beside = compares(config)
     adapts = check_adapt(config["adapt"])
     members = load_members(config["checkpoint"])
     first = next(iter(members))
@@ -92,13 +95,18 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, float]:
     }
     for checkpoint in members:
         record_test_reads(cache, samples, splits, checkpoint)
-    trained_on, origin = trained_sources(whole, training.values()), _origin(config, members)
-    metrics = conclude(predicted, folder, config["figures"], trained_on, samples.root, origin)
+    trained_on = trained_sources(whole, training.values())
+    if beside:
+        metrics = compare({checkpoint: tables[0] for checkpoint, tables in predicted.items()}, folder, trained_on)
+    else:
+        origin = _origin(config, members)
+        metrics = conclude(predicted, folder, config["figures"], trained_on, samples.root, origin)
     absolute = [str(checkpoint.absolute()) for checkpoint in members]
     record = {
         "checkpoint": absolute if len(absolute) > 1 else absolute[0],
         "tta": config["tta"],
         "adapt": config["adapt"],
+        "compare": beside,
     }
     write_json({**record, "command": runs.command()}, folder / "evaluation.json")
     say(f"results in {folder}")
@@ -144,7 +152,7 @@ def conclude(
     write_failures(predictions, root, folder, figures)
     write_json(metrics, folder / "metrics.json")
     if origin:
-        report(predictions, folder, origin, trained_on, root)
+        report(predictions, folder / "report.html", origin, trained_on, root)
     for line in [*lines(metrics), *write_gain(predictions, others, folder, trained_on)]:
         say(line)
     return metrics

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bloodcell import runs
-from bloodcell.config import cache_root
+from bloodcell.comparing import compare, compares
+from bloodcell.config import cache_root, listed
 from bloodcell.console import say
 from bloodcell.data.readers import absolute, existing_folder
 from bloodcell.data.samples import COLUMNS, Samples
@@ -34,8 +35,8 @@ def judges(config: dict[str, Any]) -> bool:
     return config["predictions"] is not None
 
 
-def judge(config: dict[str, Any], folder: Path) -> dict[str, float]:
-    """Evaluate a file of predictions.
+def judge(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Evaluate a file of predictions, or compare several.
 
     Args:
         config: The plain configuration of `conf/evaluate.yaml`. `data.root` says where the images are, of which the
@@ -43,24 +44,33 @@ def judge(config: dict[str, Any], folder: Path) -> dict[str, float]:
         folder: Where it goes; a new one.
 
     Returns:
-        The content of metrics.json.
+        The content of metrics.json; of a comparison, the figures by file.
 
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
-    file = absolute(str(config["predictions"]))
+    beside = compares(config)
+    files = [absolute(str(one)) for one in listed(config["predictions"])]
+    if len(set(files)) < len(files):
+        raise BloodcellError(f"predictions: one is named twice in {', '.join(map(str, files))}; name each once")
+    file = files[0]
     root = existing_folder(config["data"]["root"]) if config["data"]["root"] else file.parent
-    predictions = read_predictions(file)
-    samples = Samples(predictions.reindex(columns=COLUMNS, fill_value=""), root)
+    tables = {one: read_predictions(one) for one in files}
+    samples = Samples(tables[file].reindex(columns=COLUMNS, fill_value=""), root)
     splits = chosen_splits(samples, config["splits"])
     samples = samples.of_split(*splits)
     runs.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    record_test_reads(cache_root(config["cache"]["root"]), samples, splits, file)
-    chosen = predictions[predictions["split"].isin(splits)].reset_index(drop=True)
-    found, origin = _found(samples, config["figures"]), Origin(str(file)) if config["report"] else None
-    metrics = conclude({file: [chosen]}, folder, config["figures"], frozenset(), found, origin)
-    write_json({"predictions": str(file), "command": runs.command()}, folder / "evaluation.json")
+    chosen = {one: table[table["split"].isin(splits)].reset_index(drop=True) for one, table in tables.items()}
+    for one in files:
+        record_test_reads(cache_root(config["cache"]["root"]), samples, splits, one)
+    if beside:
+        metrics = compare(chosen, folder, frozenset())
+    else:
+        found, origin = _found(samples, config["figures"]), Origin(str(file)) if config["report"] else None
+        metrics = conclude({file: [chosen[file]]}, folder, config["figures"], frozenset(), found, origin)
+    given = [str(one) for one in files] if beside else str(file)
+    write_json({"predictions": given, "compare": beside, "command": runs.command()}, folder / "evaluation.json")
     say(f"results in {folder}")
     return metrics
 

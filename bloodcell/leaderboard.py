@@ -12,11 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from bloodcell import runs
 from bloodcell.config import plain
 from bloodcell.console import say
+from bloodcell.data.samples import read_samples
 from bloodcell.files import write_csv
 
 
 class Leaderboard:
-    """Hydra's callback that ends a multirun: leaderboard.csv in its folder, and a table on the terminal."""
+    """Hydra's callback that ends a multirun: leaderboard.csv, a table on the terminal, and the pages of its folds."""
 
     def __getattr__(self, name: str) -> Any:
         """Answer Hydra's other events with nothing to do."""
@@ -34,8 +35,13 @@ class Leaderboard:
         show(table, folder)
         from bloodcell import cross_validation
 
-        for line in cross_validation.lines(cross_validation.out_of_fold(table, folder)):
+        summary = cross_validation.out_of_fold(table, folder)
+        for line in cross_validation.lines(summary):
             say(line)
+        if len(summary) and config.get("report"):
+            from bloodcell.reporting import report_folds
+
+            report_folds(summary, folder, read_samples(Path(table["run"].iloc[0]) / "samples.csv").root)
         if (table["status"] == "failed").any():
             raise SystemExit(1)
 

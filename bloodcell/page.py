@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 from bloodcell.files import write_atomically
 
@@ -22,7 +24,7 @@ def write_page(file: Path, package: str, template: str, **values: Any) -> None:
     """
     loader = ChoiceLoader([PackageLoader(package), PackageLoader("bloodcell")])
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"count": count, "percent": percent, "embedded": embedded}
+    pages.filters |= {"count": count, "percent": percent, "embedded": embedded, "size": size}
     text = pages.get_template(template).render(**values)
     write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
@@ -35,6 +37,12 @@ def count(number: float) -> str:
 def percent(share: float, digits: int = 1) -> str:
     """Return a share as a percentage: 57.3 %; its space does not break."""
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def size(picture: bytes) -> tuple[int, int]:
+    """Return width and height of a PNG or JPEG file, in pixels."""
+    with Image.open(io.BytesIO(picture)) as image:
+        return image.size
 
 
 def embedded(picture: bytes) -> str:

@@ -21,7 +21,7 @@ from bloodcell.errors import BloodcellError
 from bloodcell.files import write_json
 
 #: Parts of the configuration that do not change what a run computes.
-_NEUTRAL = ("resume", "skip_finished", "cache", "outputs")
+_NEUTRAL = ("resume", "skip_finished", "cache", "outputs", "report")
 
 _PACKAGES = (
     "torch",

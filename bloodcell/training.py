@@ -325,7 +325,7 @@ def conclude(
         from bloodcell.reporting import Origin, report
 
         origin = Origin(str(folder), classifier, temperature, history=history)
-        report(predictions, folder, origin, trained_on, samples.root)
+        report(predictions, folder / "report.html", origin, trained_on, samples.root)
     _log_hyperparameters(trainer, config, metrics)
     say("\n".join([end_line(metrics, folder), *gains, *said]))
     return metrics

@@ -1,13 +1,15 @@
 """Pages ask for nothing from elsewhere, escape what they show, and can be read in light, in dark and on paper."""
 
+import io
 import itertools
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import bloodcell
-from bloodcell.page import count, embedded, percent, write_page
+from bloodcell.page import count, embedded, percent, size, write_page
 
 FOLDER = Path(bloodcell.__file__).parent
 STYLE = (FOLDER / "templates" / "page.css").read_text()
@@ -26,6 +28,13 @@ def test_percent_does_not_break():
 def test_a_picture_says_what_it_is():
     assert embedded(b"\x89PNG\r\n") == "data:image/png;base64,iVBORw0K"
     assert embedded(b"\xff\xd8\xff") == "data:image/jpeg;base64,/9j/"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_says_how_large_it_is(kind):
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(buffer, kind)
+    assert size(buffer.getvalue()) == (30, 20)
 
 
 def test_text_is_escaped_and_nothing_is_asked_for(tmp_path):

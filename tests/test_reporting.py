@@ -1,12 +1,17 @@
-"""Evaluation ends with a page unless told not to, training where it is asked for."""
+"""Evaluation ends with a page unless told not to, training and cross-validation where it is asked for."""
 
 import json
 import re
+import sys
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
+from bloodcell import cli
+from bloodcell.cross_validation import out_of_fold
 from bloodcell.evaluating import evaluate
-from bloodcell.reporting import PICTURES
+from bloodcell.reporting import PICTURES, report_folds
 from bloodcell.training import train
 from tests.conftest import QUICK, SMALL
 
@@ -21,7 +26,7 @@ def test_evaluation_writes_a_page_with_the_figures_and_pictures_of_where_the_net
     assert f"Right on {100 * metrics['test/accuracy']:.1f} % of {metrics['test/images']} test images" in page
     failures = pd.read_csv(tmp_path / "out" / "failures.csv", keep_default_na=False)
     shown = re.findall(
-        r'<img alt="Picture of \w+ of the source ([^,]+), called \w+" src="data:image/jpeg;base64,', page
+        r'<img alt="Picture of \w+ of the source ([^,]+), called [^>]+ src="data:image/jpeg;base64,', page
     )
     assert len(shown) == min(PICTURES, failures.loc[failures["split"] == "test", "source"].nunique())
     assert set(shown) <= set(failures["source"])
@@ -54,3 +59,67 @@ def test_training_ends_with_a_page_where_it_is_asked_for(compose, tmp_path):
     assert "How it was trained" in page
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert f"Right on {100 * metrics['test/accuracy']:.1f} %" in page
+
+
+def test_a_cross_validation_ends_with_a_page_of_all_its_folds(monkeypatch, tmp_path):
+    chosen = ["data.fold=0,1", "data.folds=2", "trainer.max_epochs=1", "report=true", "evaluate.figures=false"]
+    folder = tmp_path / "cv"
+    shown = [*QUICK, *SMALL, *chosen, f"outputs={tmp_path}", f"hydra.sweep.dir={folder}"]
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *shown])
+    cli.main("train")
+    predictions = pd.read_csv(folder / "out_of_fold.csv")
+    right = (predictions["label"] == predictions["prediction"]).mean()
+    page = page_of(folder)
+    assert f"Right on {100 * right:.1f} % of {len(predictions)} validation images" in page
+    assert "nor any other image of its source" in page
+    assert "cross-fitted" in page
+    assert 'id="labels"' in page
+    assert len(page_of(folder / "0")) > 1000
+
+
+def folded(tmp_path, copies, seed=0):
+    """Return a multirun's table of two folds of 120 images, of sources of so many; those of the first are mislabelled.
+
+    Folds alternate every two images.
+    """
+    label = np.where(np.arange(120) % 8 < 4, "a", "b")
+    p_a = np.where(label == "a", 0.97, 0.03)
+    table = pd.DataFrame({"path": [f"{i}.png" for i in range(120)], "label": label, "prediction": label})
+    table = table.assign(split="val", source=[f"s{i // copies}" for i in range(120)], p_a=p_a, p_b=1 - p_a)
+    table.loc[: copies - 1, "label"] = "b"
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "0.png")
+    rows = []
+    for fold in range(2):
+        run = tmp_path / f"{seed}{fold}"
+        run.mkdir()
+        table[np.arange(120) // 2 % 2 == fold].to_csv(run / "predictions.csv", index=False)
+        asked = "report=True " if fold else ""  # the first fold may be reused of a multirun without
+        rows.append({"overrides": f"{asked}seed={seed} data.fold={fold}", "fold": str(fold), "run": run})
+    return pd.DataFrame(rows).assign(folds="2", status="finished")
+
+
+def test_labels_that_no_fold_bears_out_are_shown_with_their_pictures(tmp_path):
+    report_folds(out_of_fold(folded(tmp_path, copies=2), tmp_path), tmp_path, tmp_path)
+    page = page_of(tmp_path)
+    suspects = page.partition('id="suspects"')[2]
+    assert suspects.partition("</table>")[0].count('<th scope="row">') == 1
+    assert '<th scope="row">s0</th><td data-name="label">b</td><td data-name="rather">a</td>' in suspects
+    assert 'alt="Picture of b of the source s0, called a"' in suspects
+    assert "nor any other image of its source" in page
+
+
+def test_no_label_is_suspected_where_folds_share_sources(tmp_path):
+    report_folds(out_of_fold(folded(tmp_path, copies=4), tmp_path), tmp_path, tmp_path)
+    page = page_of(tmp_path)
+    assert 'id="labels"' not in page
+    assert "nor any other image of its source" not in page
+    assert "Validation images: 120 of 120 are of 30 sources that are in training" in page
+
+
+def test_several_cross_validations_and_their_mean_have_a_page_each(tmp_path):
+    jobs = pd.concat([folded(tmp_path, copies=4, seed=seed) for seed in range(2)])
+    report_folds(out_of_fold(jobs, tmp_path), tmp_path, tmp_path)
+    assert {file.name for file in tmp_path.glob("*.html")} == {f"report_{one}.html" for one in (0, 1, "mean")}
+    mean = (tmp_path / "report_mean.html").read_text(encoding="utf-8")
+    assert "mean of 2" in mean
+    assert "are of 30 sources that are in training" in mean

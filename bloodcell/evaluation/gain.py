@@ -11,7 +11,8 @@ import pandas as pd
 from bloodcell.evaluation.paired import Difference, differences
 from bloodcell.files import write_json
 
-_WORDS = {
+#: Figure -> in which words it is said.
+WORDS = {
     "accuracy": "accuracy",
     "accuracy_by_source": "by source",
     "macro_recall_by_source": "macro recall by source",
@@ -43,7 +44,7 @@ def line(name: str, split: str, figures: dict[str, Difference]) -> str:
     """Say how much better the evaluated system is than another on one split, in percentage points."""
     said = []
     for figure, found in figures.items():
-        text = f"{_WORDS[figure]} {100 * found.value:+.1f}"
+        text = f"{WORDS[figure]} {100 * found.value:+.1f}"
         said.append(text if found.low is None or found.high is None else text + _limits(found.low, found.high))
     known = figures["accuracy"].sources
     ground = f"{known:,} sources" if known else "sources unknown, so no honest interval"

@@ -84,8 +84,17 @@ def differences(
     Raises:
         BloodcellError: The tables are of different images.
     """
-    one = one.assign(other=_matched(one, other))
-    return {split: _of_rows(rows) for split, rows in with_disjoint(one, trained_on).items()}
+    parts = with_disjoint(beside(one, other), trained_on)
+    return {split: differences_of(rows) for split, rows in parts.items()}
+
+
+def beside(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Return the one table with the other's predictions in the column `other`.
+
+    Raises:
+        BloodcellError: The tables are of different images.
+    """
+    return one.assign(other=_matched(one, other))
 
 
 def _matched(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
@@ -104,15 +113,21 @@ def _matched(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
     return list(pd.Series(orders[1]["prediction"].to_numpy(), index=orders[0].index).sort_index())
 
 
-def _of_rows(rows: pd.DataFrame) -> dict[str, Difference]:
-    """Return the differences on the rows of one split, whose column `other` holds the other system's predictions."""
-    labels, sources = (rows[name].astype(str).tolist() for name in ("label", "source"))
+def differences_of(rows: pd.DataFrame) -> dict[str, Difference]:
+    """Return the differences on the rows of one split, as `beside` returns them."""
     if not sources_known(rows):
         value = (rows["prediction"] == rows["label"]).mean() - (rows["other"] == rows["label"]).mean()
         return {"accuracy": Difference(float(value), None, None, len(rows), 0)}
-    one, other = (count_parts(labels, rows[name].astype(str).tolist(), sources) for name in ("prediction", "other"))
+    one, other = parts_beside(rows)
     apart = one.correct - other.correct
     return {name: mean_difference(one, apart, *weights(one)) for name, weights in FIGURES.items()}
+
+
+def parts_beside(rows: pd.DataFrame) -> tuple[Parts, Parts]:
+    """Return the parts as either system predicts them, of rows as `beside` returns them whose sources are known."""
+    labels, sources = (rows[name].astype(str).tolist() for name in ("label", "source"))
+    one, other = (count_parts(labels, rows[name].astype(str).tolist(), sources) for name in ("prediction", "other"))
+    return one, other
 
 
 def mean_difference(parts: Parts, apart: Floats, weight: Floats, share: Floats, prior: float = PRIOR) -> Difference:

@@ -160,7 +160,7 @@ def _verdict(
         "further": [
             verdict.baseline_line(rows),
             verdict.certainty_line(main["confidence"], figures["accuracy"], main["reliability"].ece),
-            verdict.abstention_line(kept),
+            verdict.abstention_line(kept, main["known"]),
         ],
         "trust": verdict.trust_of(main["scores"]),
     }
@@ -175,7 +175,8 @@ def _failing(rows: pd.DataFrame) -> dict[str, Any] | None:
     """Return the sources without an image that is right, those of most images first; None where they are unknown."""
     if not sources_known(rows):
         return None
+    right = set(rows.loc[rows["label"] == rows["prediction"], "source"])
     failures = failures_of(rows)
-    whole = failures[failures["right"] == 0].sort_values("images", ascending=False, kind="stable")
+    whole = failures[~failures["source"].isin(right)].sort_values("images", ascending=False, kind="stable")
     listed = whole[:MOST].to_dict("records")
     return {"all": rows["source"].nunique(), "sources": whole["source"].nunique(), "rows": listed}

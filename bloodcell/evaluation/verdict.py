@@ -84,8 +84,18 @@ def certainty_line(confidence: float, accuracy: float, ece: float) -> str:
     return f"It is {much}{way}: {claims}."
 
 
-def abstention_line(kept: list[Kept] | None) -> str:
-    """Say what it can answer alone: at the lowest error rate at which that is most images, else at the highest."""
+def abstention_line(kept: list[Kept] | None, known: bool) -> str:
+    """Say what it can answer alone: at the lowest error rate at which that is most images, else at the highest.
+
+    Args:
+        kept: What became of each promise; None where there is a single source.
+        known: The sources are; else a promise rests on images that may be copies of one another.
+    """
+    line = _abstention(kept)
+    return line if known else f"If no image were a copy of another, which nobody knows: {line[0].lower()}{line[1:]}"
+
+
+def _abstention(kept: list[Kept] | None) -> str:
     if kept is None:
         return "With a single source, nothing can be said of leaving doubtful images to a human."
     possible = [one for one in kept if one.risk is not None]

@@ -1,6 +1,6 @@
 """Seconds and size of the page of an evaluation.
 
-    python tests/benchmarks/report.py [--images 12515] [--sources 350] [--classes 4] [--pictures 24] [--run FOLDER]
+    python tests/benchmarks/report.py [--images 12515] [--sources 322] [--classes 4] [--pictures 20] [--run FOLDER]
 
 Made-up predictions of copies of few sources, and pictures of noise, which are the largest; with --run those of a run
 folder, without pictures.
@@ -26,7 +26,7 @@ from bloodcell.evaluation.report import write_report
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("images", 12515), ("sources", 350), ("classes", 4), ("pictures", 24)):
+    for name, value in (("images", 12515), ("sources", 322), ("classes", 4), ("pictures", 20)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--run", type=Path)
     options = parser.parse_args()

@@ -3,6 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from sklearn.metrics import auc, average_precision_score, roc_auc_score
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from bloodcell.evaluation.predictions import predictions_table
 from bloodcell.evaluation.ranking import rankings_of
@@ -21,3 +24,25 @@ def test_a_perfect_ranking_and_a_reversed_one():
     assert best.roc[-1].tolist() == [1, 1]
     assert best.precision_recall[0].tolist() == [1, 0.5]
     assert best.precision_recall[-1].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("digits", [16, 1])  # without ties, and with many
+def test_areas_are_those_of_scikit_learn_and_torchmetrics_and_of_the_curves(digits):
+    generator = np.random.default_rng(0)
+    label = np.array(list("abc"))[generator.integers(0, 3, 600)]
+    probability = (generator.dirichlet(np.ones(3), 600) + 0.7 * (label[:, None] == np.array(list("abc")))) / 1.7
+    rows = pd.DataFrame({"path": np.arange(600).astype(str), "split": "test", "source": "s", "label": label})
+    table = predictions_table(rows, ["a", "b", "c"], probability.round(digits))
+    found = rankings_of(table, ["a", "b", "c"])
+    assert [one.name for one in found] == ["a", "b", "c"]
+    for one in found:
+        true, sure = (label == one.name).astype(int), table[f"p_{one.name}"].to_numpy(copy=True)
+        assert one.auc == pytest.approx(roc_auc_score(true, sure), abs=1e-9)
+        assert one.average_precision == pytest.approx(average_precision_score(true, sure), abs=1e-9)
+        assert one.auc == pytest.approx(auc(*one.roc.T), abs=1e-9)
+        recall, precision = one.precision_recall.T
+        assert one.average_precision == pytest.approx(-np.diff(recall) @ precision[:-1], abs=1e-9)
+        # torchmetrics counts in float32
+        tensors = torch.from_numpy(sure), torch.from_numpy(true)
+        assert one.auc == pytest.approx(float(binary_auroc(*tensors)), abs=1e-6)
+        assert one.average_precision == pytest.approx(float(binary_average_precision(*tensors)), abs=1e-6)

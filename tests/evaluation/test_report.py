@@ -255,6 +255,15 @@ def test_sources_that_fail_as_a_whole_are_listed(written, predictions):
     assert rows["t1"][:3] == [["LYM"], ["EOS"], ["4"]]
 
 
+def test_a_source_that_is_right_under_another_label_does_not_fail_as_a_whole(written, predictions):
+    rows = predictions[predictions["source"].isin(["t1", "t2"])].assign(label="EOS", prediction="EOS")
+    rows.iloc[:2, rows.columns.get_loc("label")] = "LYM"
+    rows.iloc[4:, rows.columns.get_loc("label")] = "LYM"
+    page, text = written(rows)
+    assert list(page.cells(page.all("table", id="failing")[0])) == ["t2"]
+    assert "Of 2 sources, 1 has only images that are wrong" in text
+
+
 def test_test_images_of_unseen_sources_are_what_the_verdict_is_of(written, predictions):
     page, text = written(predictions, trained_on=frozenset({"t0", "t1"}))
     assert "of 112 test images of unseen sources" in page.all("p")[1]["text"]
@@ -270,6 +279,8 @@ def test_without_sources_no_interval_is_claimed(written, predictions):
     assert "the source of 120 of 120 is unknown" in text.replace("\N{NO-BREAK SPACE}", " ")
     assert not page.all("span", _class="interval")
     assert not page.all("ul", _class="trust")
+    assert "If no image were a copy of another" in page.all("p")[4]["text"]
+    assert "As sources are unknown, every image counts one" in text
 
 
 def test_one_source_and_one_class_still_make_a_page(written):

@@ -65,14 +65,19 @@ def test_its_own_certainty(confidence, accuracy, ece, words):
 def test_what_it_can_do_alone():
     none, some, most = Kept(0.01, None, 0.0, None), Kept(0.02, 0.99, 0.3, 0.01), Kept(0.05, 0.9, 0.82, 0.031)
     assert "answers 82 % with at most 5 % errors promised (3.1 % found)" in spoken(
-        verdict.abstention_line([none, some, most])
+        verdict.abstention_line([none, some, most], known=True)
     )
-    assert "answers 30 % with at most 2 %" in spoken(verdict.abstention_line([none, some]))
-    assert "answer all images alone: at most 5 %" in spoken(verdict.abstention_line([Kept(0.05, 0.0, 1.0, 0.01)]))
+    assert "answers 30 % with at most 2 %" in spoken(verdict.abstention_line([none, some], known=True))
+    assert "answer all images alone: at most 5 %" in spoken(
+        verdict.abstention_line([Kept(0.05, 0.0, 1.0, 0.01)], known=True)
+    )
     assert "cannot be left alone with any share of the images: not even 1 % errors" in spoken(
-        verdict.abstention_line([none])
+        verdict.abstention_line([none], known=True)
     )
-    assert "single source" in verdict.abstention_line(None)
+    assert "single source" in verdict.abstention_line(None, known=True)
+    assert spoken(verdict.abstention_line([most], known=False)).startswith(
+        "If no image were a copy of another, which nobody knows: left alone with the images that it is sure of, it"
+    )
 
 
 def test_it_warns_of_sources_in_training_and_of_unknown_ones():
