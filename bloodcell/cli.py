@@ -20,6 +20,7 @@ VERBS = {
     "audit": ("bloodcell.audit.command", "run", "find which images show the same cell, and what leaks between splits"),
     "cache": ("bloodcell.caching", "run", "list or clear what is kept between runs"),
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),
+    "predict": ("bloodcell.predicting", "run", "predict any images with a checkpoint, into a table"),
 }
 
 USAGE = """usage: bloodcell VERB [group=option] [key=value] ...
@@ -127,7 +128,7 @@ def one_clear_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted; resume=auto or resume=RUN continues an unfinished run", file=sys.stderr)
+        print("interrupted; resume=RUN continues a training, the same command again a prediction", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         sys.stderr.close()

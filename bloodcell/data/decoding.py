@@ -15,6 +15,7 @@ from bloodcell.data.transforms import Preprocessing
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Item = TypeVar("Item")
+Read = TypeVar("Read")
 Result = TypeVar("Result")
 
 
@@ -47,6 +48,28 @@ def decode_all(
         if progress:
             progress(done, len(files))
     return images
+
+
+def overlapped(
+    read: Callable[[Item], Read],
+    compute: Callable[[Read], Result],
+    items: Iterable[Item],
+    threads: int,
+    streams: int,
+) -> Iterator[Result]:
+    """Yield `compute` of what `read` returns of each item, in order; reading overlaps computing.
+
+    Args:
+        read: Runs in a thread, and takes a core.
+        compute: Runs in the same thread where several may run at the same time, else in the caller's.
+        items: Taken as they are needed.
+        threads: How many.
+        streams: How many threads may compute at the same time.
+    """
+    if streams > 1:
+        yield from in_order(lambda item: compute(read(item)), items, min(threads, streams))
+    else:
+        yield from map(compute, in_order(read, items, threads))
 
 
 def in_order(

@@ -80,8 +80,15 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__")) or name.lower() in _SYSTEM_FILES
 
 
-def image_files(folder: Path) -> Iterator[Path]:
-    """Yield the regular files below a folder whose ending is an image's; a folder is visited once, loops or not."""
+def image_files(folder: Path, special: bool = False) -> Iterator[Path]:
+    """Yield the files below a folder whose ending is an image's, as they are found, by name in each folder.
+
+    A folder is visited once, whatever links lead to it.
+
+    Args:
+        folder: Where to look, at any depth.
+        special: Take pipes, sockets and devices, too.
+    """
     visited: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -89,9 +96,9 @@ def image_files(folder: Path) -> Iterator[Path]:
         if real in visited:
             continue
         visited.add(real)
-        for name in files:
+        for name in sorted(files):
             file = Path(parent, name)
-            if not is_hidden(name) and file.suffix.lower() in EXTENSIONS and not _is_special(file):
+            if not is_hidden(name) and file.suffix.lower() in EXTENSIONS and (special or not _is_special(file)):
                 yield file
 
 

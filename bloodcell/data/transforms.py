@@ -60,15 +60,19 @@ class Preprocessing:
 
         Where it is none, the pixels are those of the whole image.
         """
-        if isinstance(image, np.ndarray):
-            pixels = np.ascontiguousarray(_checked(image))
-        else:
-            pixels = np.array(to_rgb(image) if isinstance(image, Image.Image) else open_image(image))
-        if not self.localises:
-            return _resized(pixels, self.image_size), ""
-        if not (square := self.square(pixels)):
-            return _resized(pixels, self.image_size), "none"
-        return _resized(cut(pixels, *square), self.image_size), "found"
+        pixels, square = self.taken(picture_of(image))
+        return pixels, self.word(square)
+
+    def taken(
+        self, picture: np.ndarray[Any, Any]
+    ) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], tuple[int, int, int] | None]:
+        """Return the pixels as in `pixels`, and the `square` that they show, of a picture uint8 (H, W, 3)."""
+        square = self.square(picture)
+        return _resized(cut(picture, *square) if square else picture, self.image_size), square
+
+    def word(self, square: tuple[int, int, int] | None) -> str:
+        """Say whether the cell was found in a picture of which this square is taken: found, none, or ''."""
+        return ("found" if square else "none") if self.localises else ""
 
     def square(self, pixels: np.ndarray[Any, Any]) -> tuple[int, int, int] | None:
         """Return left, top and side, in pixels, of the square that is taken of a picture uint8 (H, W, 3).
@@ -81,6 +85,18 @@ class Preprocessing:
     def as_dict(self) -> dict[str, Any]:
         """Return the plain values from which the same pipeline can be built."""
         return asdict(self)
+
+
+def picture_of(image: str | Path | np.ndarray[Any, Any] | Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return uint8 (H, W, 3), upright, of a file, an RGB array uint8 (H, W, 3), or a Pillow image.
+
+    Raises:
+        ImageError: A file cannot be read.
+        BloodcellError: An array is of another kind.
+    """
+    if isinstance(image, np.ndarray):
+        return np.ascontiguousarray(_checked(image))
+    return np.array(to_rgb(image) if isinstance(image, Image.Image) else open_image(image))
 
 
 def _resized(pixels: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

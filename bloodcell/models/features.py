@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from bloodcell.data.augment import Augment
-from bloodcell.data.decoding import decode, in_order
+from bloodcell.data.decoding import decode, overlapped
 from bloodcell.data.samples import Samples, identities
 from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_json
 from bloodcell.machine import available_memory, cpu_count
 from bloodcell.models.backbones import state_digest
-from bloodcell.models.forward import Engine, Forward
+from bloodcell.models.forward import Engine
 from bloodcell.models.net import Net
 from bloodcell.models.store import FeatureStore, StoredRows
 from bloodcell.models.tta import IDENTITY, Symmetry
@@ -191,8 +191,11 @@ class Extractor:
             seen = [view(images, group) for view in views]
             return np.concatenate(seen) if len(seen) > 1 else seen[0], cells
 
+        def compute(decoded: Decoded) -> Decoded:
+            return forward.all(decoded[0]), decoded[1]
+
         done = 0
-        for features, cells in _computed(forward, read, groups, self.threads):
+        for features, cells in overlapped(read, compute, groups, self.threads, forward.streams):
             rows = np.empty((len(cells), len(views), self.columns), np.float32)
             rows[..., : self.net.width] = features.reshape(len(views), len(cells), -1).swapaxes(0, 1)
             rows[..., self.net.width :] = np.array([cell == "found" for cell in cells])[:, None, None]
@@ -223,20 +226,6 @@ class View:
             result = self.augment(torch.from_numpy(image).permute(2, 0, 1)[None], generator)
             row[:] = (result[0].permute(1, 2, 0) * 255).round().numpy()
         return changed
-
-
-def _computed(forward: Forward, read: Callable[[Any], Decoded], groups: list[Any], threads: int) -> Iterator[Decoded]:
-    """Yield the features and cells of each group of images in order; decoding overlaps the forward pass."""
-
-    def run(decoded: Decoded) -> Decoded:
-        images, cells = decoded
-        starts = range(0, len(images), forward.batch)
-        return np.concatenate([forward.run(images[start : start + forward.batch]) for start in starts]), cells
-
-    if forward.streams > 1:
-        yield from in_order(lambda group: run(read(group)), groups, min(threads, forward.streams))
-    else:
-        yield from map(run, in_order(read, groups, threads))
 
 
 def _columns(rows: Rows, chosen: slice) -> Rows:

@@ -39,13 +39,18 @@ class Forward:
         name: Backend, device, precision and release: all that a feature depends on besides net and image.
         streams: How many threads may run it at the same time.
         batch: Images at once.
-        run: uint8 (N, H, W, 3) images to float32 (N, C) pooled features.
+        run: uint8 (N, H, W, 3) images, one to `batch` of them, to float32 (N, C) pooled features.
     """
 
     name: str
     streams: int
     batch: int
     run: Callable[[Array], Array]
+
+    def all(self, images: Array) -> Array:
+        """Return float32 (N, C) of one image or any more."""
+        starts = range(0, len(images), self.batch)
+        return np.concatenate([self.run(images[start : start + self.batch]) for start in starts])
 
 
 class Engine:

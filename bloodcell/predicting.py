@@ -1,0 +1,209 @@
+"""The verb `predict`: what a classifier makes of any images, in a table that grows while it works."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from bloodcell import __version__
+from bloodcell.config import check_types, plain
+from bloodcell.console import progress, say
+from bloodcell.data.listing import listed
+from bloodcell.engine import Engine, load_engines
+from bloodcell.errors import BloodcellError
+from bloodcell.evaluation.predictions import PROBABILITY
+from bloodcell.growing import GrowingTable, Rows
+from bloodcell.jury import GROUP, Group, Jury
+from bloodcell.machine import best_device
+
+#: Columns behind the probabilities.
+FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike")
+#: What is counted for the last lines.
+COUNTED = ["images", "bad", "abstained", "without cell", "unlike"]
+
+
+def run(cfg: DictConfig) -> None:
+    """Predict as the command line says; leave with 2 where no image could be read."""
+    from hydra.core.hydra_config import HydraConfig
+
+    check_types("predict", list(HydraConfig.get().overrides.task))
+    if not predict(cfg)["images"]:
+        print("error: no image could be read", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def predict(cfg: DictConfig) -> dict[str, int]:
+    """Predict images, or go on where that was interrupted.
+
+    Args:
+        cfg: The configuration that `conf/predict.yaml` composes.
+
+    Returns:
+        `COUNTED` -> numbers: images that were read, bad files, and so on.
+
+    Raises:
+        BloodcellError: Anything that the user got wrong.
+    """
+    config = plain(cfg)
+    given, table = images_given(config["images"]), GrowingTable(output_file(config["output"]))
+    with table.held():
+        table.refuse_complete(config["overwrite"])
+
+        def names() -> Iterator[str]:
+            return (name for name in listed(given) if not table.is_own(name))
+
+        total = sum(1 for _ in names())
+        jury = Jury(engines_of(config), config["tta"])
+        settings = {
+            "checkpoint": [digest(engine.file) for engine in jury.engines],
+            "images": given,
+            "number of images": total,
+            "tta": config["tta"],
+            "threshold": threshold_of(config["abstain_below"], config["error_rate"], jury.engines),
+            "backend": [way.name for way in jury.passes(total)],
+            "release": __version__,
+        }
+        columns = ["path", "prediction", *(PROBABILITY + name for name in jury.classes), *FURTHER]
+        left = table.start(columns, settings, COUNTED, names, config["overwrite"])
+        fill(table, jury, left, total, settings["threshold"], config["workers"])
+    return table.counts
+
+
+def fill(
+    table: GrowingTable, jury: Jury, names: Iterator[str], total: int, threshold: float, threads: int | None
+) -> None:
+    """Write a row of each image that is left, and say at the end what came of all.
+
+    Args:
+        table: Where the rows go.
+        jury: What judges.
+        names: The files that are left.
+        total: How many there are in all.
+        threshold: Images of a lower confidence are abstained from.
+        threads: That decode; None: as the machine has cores.
+    """
+    before, start = table.items, time.perf_counter()
+    groups = iter(lambda: list(islice(names, GROUP)), [])
+    with progress("predicting") as advance:
+        for group in jury.judge(groups, total, threads):
+            table.add(group.given, *rows_of(group, jury.classes, threshold))
+            advance(table.items - before, total - before)
+    say_end(table, total, before, time.perf_counter() - start)
+
+
+def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, Rows, dict[str, int]]:
+    """Return a group's rows, those of its bad files, and what is counted."""
+    sure = group.probabilities.max(axis=1, initial=0)
+    best = group.probabilities.argmax(axis=1)
+    unlike = [None] * len(group.images) if group.unlike is None else group.unlike.tolist()
+    rows = [
+        [path, classes[number], *chances, confidence, confidence < threshold, *(square or ("", "", "")), cell, strange]
+        for path, number, chances, confidence, square, cell, strange in zip(
+            group.images,
+            best.tolist(),
+            group.probabilities.tolist(),
+            sure.tolist(),
+            group.squares,
+            group.cells,
+            unlike,
+            strict=True,
+        )
+    ]
+    counts = {
+        "images": len(rows),
+        "bad": len(group.bad),
+        "abstained": int((sure < threshold).sum()),
+        "unlike": unlike.count(True),
+        "without cell": group.cells.count("none"),
+    }
+    return rows, group.bad, counts
+
+
+def say_end(table: GrowingTable, total: int, before: int, seconds: float) -> None:
+    """Say in a line or two what came of the images."""
+    counts = table.counts
+    went_on = f"{before:,} of them before it was interrupted, " if before else ""
+    say(f"{counts['images']:,} images, {went_on}{(total - before) / max(seconds, 1e-9):,.0f} a second: {table.file}")
+    notes = {"abstained": "abstained from", "without cell": "without a cell", "unlike": "unlike the training data"}
+    if said := [f"{counts[key]:,} {words}" for key, words in notes.items() if counts[key]]:
+        say(", ".join(said))
+    if counts["bad"]:
+        say(f"{counts['bad']:,} files cannot be read; which and why: {table.bad}")
+
+
+def engines_of(config: dict[str, Any]) -> list[Engine]:
+    """Load the classifiers that are asked for.
+
+    Raises:
+        BloodcellError: None is, or one cannot be loaded.
+    """
+    if config["checkpoint"] is None:
+        raise BloodcellError("checkpoint is not set; give a run folder or a .ckpt file with checkpoint=...")
+    features, device = config["features"], best_device(config["device"])
+    engines = load_engines(config["checkpoint"], device, features["backend"], features["precision"])
+    if any(engine.limits is None for engine in engines):
+        say("where the classifier can be trusted was not measured: the column 'unlike' is empty")
+    return engines
+
+
+def threshold_of(abstain_below: Any, error_rate: Any, engines: list[Engine]) -> float:
+    """Return the confidence below which an image is abstained from; 0: none is.
+
+    Args:
+        abstain_below: The threshold itself, 0 to 1; None: it is not given.
+        error_rate: The share of errors that the answers may have, which names a threshold of the checkpoint's; or None.
+        engines: The classifiers.
+
+    Raises:
+        BloodcellError: Both are given, or one that is no such number; or nothing was promised for the rate.
+    """
+    if abstain_below is not None and error_rate is not None:
+        raise BloodcellError("abstain_below and error_rate both say where to abstain; give one")
+    for name, value in (("abstain_below", abstain_below), ("error_rate", error_rate)):
+        if value is not None and (isinstance(value, bool | str) or not 0 <= value <= 1):
+            raise BloodcellError(f"{name}={value}; give a number from 0 to 1")
+    if error_rate is None:
+        return float(abstain_below or 0)
+    if len(engines) > 1 or engines[0].limits is None:
+        whose = "several classifiers" if len(engines) > 1 else "this checkpoint"
+        raise BloodcellError(f"error_rate={error_rate}: {whose} made no promise; use abstain_below=0.8, or the like")
+    promised = {float(rate): least for rate, least in engines[0].limits.abstention.items()}
+    if (least := promised.get(float(error_rate))) is None:
+        kept = ", ".join(f"{rate:g}" for rate, least in promised.items() if least is not None) or "none"
+        raise BloodcellError(f"error_rate={error_rate} cannot be promised; what this checkpoint promises: {kept}")
+    return float(least)
+
+
+def output_file(output: Any) -> Path:
+    """Return the file of the predictions.
+
+    Raises:
+        BloodcellError: It is not set, or no .csv file.
+    """
+    if output is None or Path(str(output)).suffix != ".csv" or Path(str(output)).is_dir():
+        raise BloodcellError(f"output={output or ''} names no CSV file; say where the predictions go: output=FILE.csv")
+    return Path(str(output)).expanduser()
+
+
+def images_given(images: Any) -> list[str]:
+    """Return the folders, files and patterns that are asked for.
+
+    Raises:
+        BloodcellError: None is.
+    """
+    several = images if isinstance(images, list) else [images]
+    if not several or None in several:
+        raise BloodcellError("images is not set; give a folder, a file or a pattern with images=...")
+    return [str(one) for one in several]
+
+
+def digest(file: Path | None) -> str:
+    """Return a file's SHA-256."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file else ""

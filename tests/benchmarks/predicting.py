@@ -1,0 +1,105 @@
+"""Rate of `bloodcell predict` on a folder, against the forward pass alone of the same backend.
+
+    python tests/benchmarks/predicting.py --run RUN [--images FOLDER] [--count 2000] [--backend auto] [--repeats 3]
+
+Forward only: images that lie in memory, in as many threads as the backend takes, measured before and after each
+prediction. Predicting: listing, decoding, localising where the run does, resizing, forward pass, and the table, from
+the first image to the last; loading the run and building the backend are not part of it. Without --images, made-up
+JPEGs of 320 x 240. Prints images a second and the ratio of each repeat, the median, and the peak of the memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from bloodcell.data.listing import listed
+from bloodcell.engine import Pass, load_engines
+from bloodcell.evaluation.predictions import PROBABILITY
+from bloodcell.growing import GrowingTable
+from bloodcell.jury import Jury
+from bloodcell.machine import cpu_count
+from bloodcell.predicting import COUNTED, FURTHER, fill
+
+SECONDS = 6.0
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    jury = Jury(load_engines(options.run, "cpu", options.backend))
+    (way,), size = jury.passes(options.count), jury.engines[0].preprocessing.image_size
+    ratios = []
+    with tempfile.TemporaryDirectory() as scratch:
+        files = chosen(options.images or painted(Path(scratch) / "images"), options.count)
+        print(f"{len(files):,} images, {jury.engines[0].preprocessing}; {way.name}", flush=True)
+        for number in range(options.repeats):
+            before = forward_rate(way, size)
+            rate = predict_rate(jury, files, Path(scratch) / f"{number}.csv")
+            forward = (before + forward_rate(way, size)) / 2
+            ratios.append(rate / forward)
+            print(f"forward only {forward:.0f} images/s, predict {rate:.0f}: {ratios[-1]:.3f}", flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"median ratio {median(ratios):.3f}; peak of the memory {peak:.2f} GB")
+
+
+def forward_rate(way: Pass, size: int) -> float:
+    """Return images a second of the net alone, run in as many threads as it takes."""
+    images = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), dtype=np.uint8)
+
+    def run(_: int) -> int:
+        done, end = 0, time.perf_counter() + SECONDS
+        while time.perf_counter() < end:
+            done += len(way.run(images)[0])
+        return done
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(threads := min(way.streams, cpu_count())) as pool:
+        done = sum(pool.map(run, range(threads))) if threads > 1 else run(0)
+    return done / (time.perf_counter() - start)
+
+
+def predict_rate(jury: Jury, files: list[str], output: Path) -> float:
+    """Return images a second of the verb."""
+    table, start = GrowingTable(output), time.perf_counter()
+    with table.held():
+        columns = ["path", "prediction", *(PROBABILITY + name for name in jury.classes), *FURTHER]
+        names = table.start(columns, {}, COUNTED, lambda: iter(files), overwrite=False)
+        fill(table, jury, names, len(files), 0.0, None)
+    return len(files) / (time.perf_counter() - start)
+
+
+def chosen(folder: Path, count: int) -> list[str]:
+    """Return so many files below a folder, evenly chosen; the same again where there are not so many."""
+    files = list(listed([str(folder)]))
+    if len(files) < count:
+        return [files[i % len(files)] for i in range(count)]
+    return [files[i] for i in np.linspace(0, len(files) - 1, count).astype(int)]
+
+
+def painted(folder: Path) -> Path:
+    """Write 200 JPEGs of 320 x 240 of blurred noise, and return their folder."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(200):
+        noise = Image.fromarray(generator.integers(0, 256, (240, 320, 3), dtype=np.uint8))
+        noise.filter(ImageFilter.GaussianBlur(3)).save(folder / f"{number:03}.jpg", quality=90)
+    return folder
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The one way to compute: each backend, each number of images and each member's order of classes gives the same."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from bloodcell.engine import WORTH_BUILDING, load_engines
+from bloodcell.errors import BloodcellError
+from bloodcell.jury import Jury
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def engine(quick_run):
+    (engine,) = load_engines(quick_run, "cpu")
+    return engine
+
+
+def test_few_images_pass_eager_pytorch_and_many_the_fastest_backend(engine):
+    few, many = engine.passes(WORTH_BUILDING - 1), engine.passes(WORTH_BUILDING)
+    assert few.name.startswith("eager")
+    assert many.name.startswith("onnx")
+    first, second = engine.judge(IMAGES, few), engine.judge(IMAGES, many)
+    np.testing.assert_allclose(first.probabilities, second.probabilities, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(first.features, second.features, rtol=0, atol=2e-5)
+    assert first.probabilities.dtype == np.float64
+    assert first.probabilities.sum(axis=1) == pytest.approx(1)
+    assert first.unlike is None
+
+
+def test_a_backend_that_is_named_is_taken_for_any_number(quick_run):
+    (engine,) = load_engines(quick_run, "cpu", "onnx")
+    assert engine.passes(1).name.startswith("onnx")
+
+
+def test_what_is_unlike_is_told_by_the_limits(engine, monkeypatch):
+    limits = types.ModuleType("bloodcell.models.limits")
+    limits.score = lambda limits, features: features[:, 0] * limits.sign
+    monkeypatch.setitem(sys.modules, "bloodcell.models.limits", limits)
+    features = engine.judge(IMAGES).features[:, 0]
+    threshold = float(np.median(features))
+    monkeypatch.setattr(engine, "limits", types.SimpleNamespace(threshold=threshold, sign=1))
+    assert engine.judge(IMAGES).unlike.tolist() == (features > threshold).tolist()
+
+
+def test_a_jury_takes_the_mean_in_the_order_of_the_first(engine, quick_run):
+    (other,) = load_engines(quick_run, "cpu")
+    other.classes = other.classes[::-1]
+    (alone,) = Jury([engine]).judge([list(IMAGES)], 11)
+    (both,) = Jury([engine, other]).judge([list(IMAGES)], 11)
+    expected = (alone.probabilities + alone.probabilities[:, ::-1]) / 2
+    np.testing.assert_allclose(both.probabilities, expected, rtol=0, atol=1e-12)
+
+
+def test_a_group_without_an_image_that_can_be_read(engine, tmp_path):
+    (group,) = Jury([engine]).judge([[tmp_path / "absent.png"]], 1)
+    assert group.bad == [(tmp_path / "absent.png", "no such file")]
+    assert group.probabilities.shape == (0, len(engine.classes))
+
+
+def test_groups_are_taken_as_they_are_needed(engine):
+    taken = []
+    groups = (taken.append(number) or [IMAGES[0]] for number in range(1000))
+    next(Jury([engine]).judge(groups, 1000, threads=2))
+    assert len(taken) <= 5
+
+
+def test_an_unknown_backend_is_one_clear_line(quick_run):
+    with pytest.raises(BloodcellError, match=r"features\.backend=fast"):
+        load_engines(quick_run, "cpu", "fast")

@@ -1,0 +1,149 @@
+"""A table that grows: whatever a killed process left, the end is the very same bytes."""
+
+import csv
+
+import pandas as pd
+import pytest
+
+from bloodcell.errors import BloodcellError
+from bloodcell.growing import GrowingTable
+
+NAMES = [f"{number}.png" for number in range(10)]
+SETTINGS = {"checkpoint": "abc", "tta": "none"}
+
+
+class KilledError(Exception):
+    """Stands for a kill: the table's files stay as they are."""
+
+
+def grow(file, names=NAMES, settings=SETTINGS, overwrite=False, stop=None):
+    """Write names in steps of three, every fourth of them bad; stop after so many steps."""
+    table = GrowingTable(file)
+    with table.held():
+        table.refuse_complete(overwrite)
+        left = list(table.start(["path", "value"], settings, ["bad"], lambda: iter(names), overwrite))
+        for step, start in enumerate(range(0, len(left), 3)):
+            if step == stop:
+                raise KilledError
+            part = left[start : start + 3]
+            good = [[name, 1 / (1 + int(name[:-4]))] for name in part if int(name[:-4]) % 4]
+            bad = [[name, "not an image"] for name in part if int(name[:-4]) % 4 == 0]
+            table.add(part, good, bad, {"bad": len(bad)})
+    return table
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """Return the content of an undisturbed folder."""
+    grow(tmp_path / "whole" / "t.csv")
+    return content(tmp_path / "whole")
+
+
+def test_both_files_and_nothing_else(whole, tmp_path):
+    assert sorted(whole) == ["t.bad.csv", "t.csv"]
+    table = pd.read_csv(tmp_path / "whole" / "t.csv")
+    assert list(table["path"]) == [name for name in NAMES if int(name[0]) % 4]
+    assert list(table["value"]) == [1 / (1 + number) for number in range(10) if number % 4]
+    assert list(pd.read_csv(tmp_path / "whole" / "t.bad.csv")["path"]) == ["0.png", "4.png", "8.png"]
+
+
+@pytest.mark.parametrize("stop", range(4))
+@pytest.mark.parametrize("rest", ["", '"9.png",0.0', '"9.png",0.1\n"8.p'])
+def test_a_killed_process_goes_on_to_the_very_same_bytes(tmp_path, whole, stop, rest):
+    file = tmp_path / "killed" / "t.csv"
+    with pytest.raises(KilledError):
+        grow(file, stop=stop)
+    for path in (file, file.with_suffix(".bad.csv")):  # what came after the last step
+        with path.open("a") as opened:
+            opened.write(rest)
+    assert grow(file).counts == {"bad": 3}
+    assert content(file.parent) == whole
+
+
+def test_a_table_without_bad_items_has_no_file_of_them(tmp_path):
+    grow(tmp_path / "t.csv", names=["1.png", "2.png"])
+    assert list(content(tmp_path)) == ["t.csv"]
+
+
+def test_what_is_complete_is_not_overwritten_unless_asked_for(tmp_path, whole):
+    folder = tmp_path / "whole"
+    with pytest.raises(BloodcellError, match=r"t\.csv is there already; .*overwrite=true"):
+        grow(folder / "t.csv", names=["1.png"])
+    assert content(folder) == whole
+    grow(folder / "t.csv", names=["1.png"], overwrite=True)
+    assert (folder / "t.csv").read_text() == '"path","value"\n"1.png",0.5\n'
+    assert list(content(folder)) == ["t.csv"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"settings": {**SETTINGS, "tta": "d4"}}, "tta was none, and is d4 now"),
+        ({"names": ["a.png", *NAMES[1:]]}, "its images are not those that are there now"),
+        ({"names": NAMES[:2]}, "its images are not those that are there now"),
+    ],
+)
+def test_what_was_begun_otherwise_is_refused(tmp_path, whole, change, said):
+    file = tmp_path / "t" / "t.csv"
+    with pytest.raises(KilledError):
+        grow(file, stop=2)
+    before = content(file.parent)
+    with pytest.raises(BloodcellError, match=said):
+        grow(file, **change)
+    assert content(file.parent) == before
+    grow(file)  # as it was begun
+    assert content(file.parent) == whole
+
+
+def test_what_was_begun_otherwise_is_begun_again_where_asked_for(tmp_path, whole):
+    file = tmp_path / "t" / "t.csv"
+    with pytest.raises(KilledError):
+        grow(file, stop=1)
+    file.parent.joinpath("t.state.json").write_text("{")
+    with pytest.raises(BloodcellError, match=r"t\.state\.json is damaged.*overwrite=true"):
+        grow(file)
+    grow(file, overwrite=True)
+    assert content(file.parent) == whole
+
+
+def test_a_file_that_lost_rows_is_refused(tmp_path):
+    with pytest.raises(KilledError):
+        grow(tmp_path / "t.csv", stop=2)
+    (tmp_path / "t.csv").write_text("")
+    with pytest.raises(BloodcellError, match=r"t\.csv is shorter than it was"):
+        grow(tmp_path / "t.csv")
+
+
+def test_one_process_writes_at_a_time(tmp_path):
+    with GrowingTable(tmp_path / "t.csv").held(), pytest.raises(BloodcellError, match="another process is writing"):
+        grow(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "a\rb.png", 'say "x", y.png', "Zelle-ä-細胞-🩸.png", " .png", "", "1e5"])
+def test_names_survive(tmp_path, name):
+    table = GrowingTable(tmp_path / "t.csv")
+    with table.held():
+        list(table.start(["path", "value"], {}, [], lambda: iter([name]), overwrite=False))
+        table.add([name], [[name, 0.1]], [], {})
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as opened:
+        assert list(csv.reader(opened))[1:] == [[name, "0.1"]]
+    assert list(pd.read_csv(tmp_path / "t.csv", dtype=str, keep_default_na=False)["path"]) == [name]
+
+
+def test_a_name_that_is_no_unicode_does_not_spoil_the_file(tmp_path):
+    table = GrowingTable(tmp_path / "t.csv")
+    with table.held():
+        list(table.start(["path"], {}, [], lambda: iter(["a\udcff.png"]), overwrite=False))
+        table.add(["a\udcff.png"], [["a\udcff.png"]], [], {})
+    assert list(pd.read_csv(tmp_path / "t.csv")["path"]) == [r"a\udcff.png"]
+
+
+def test_its_own_files_are_known(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = GrowingTable(tmp_path / "t.csv")
+    assert all(table.is_own(name) for name in ("t.csv", "./t.bad.csv", str(tmp_path / "t.state.json"), "t.lock"))
+    assert not any(table.is_own(name) for name in ("t.png", "other/t.csv"))

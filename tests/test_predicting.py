@@ -1,0 +1,254 @@
+"""The verb `predict`: whatever lies in a folder, and however often it is killed, the table is whole."""
+
+import os
+import signal
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import bloodcell
+from bloodcell import predicting
+from bloodcell.data.images import read_image
+from bloodcell.data.transforms import Preprocessing
+from bloodcell.errors import BloodcellError
+from bloodcell.predicting import predict, threshold_of
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs links, pipes and signals of POSIX")
+
+#: Predicts in groups of four, and is killed with half of the third one written.
+KILLED = """
+import os, signal, sys
+from bloodcell import growing, predicting
+from bloodcell.cli import main
+predicting.GROUP = 4
+whole = growing._append
+def half(file, content):
+    if file.name == "out.csv" and len(file.read_bytes().splitlines()) > 6:
+        whole(file, content[: len(content) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+    whole(file, content)
+growing._append = half
+main("predict")
+"""
+
+
+@pytest.fixture
+def predicted(compose, quick_run, tmp_path):
+    """Predict in this process: predicted(images, key="value") -> the table."""
+
+    def run(images, *overrides, name="out.csv"):
+        output = tmp_path / "results" / name
+        cfg = compose(f"checkpoint={quick_run}", f"output={output}", *overrides, verb="predict")
+        cfg.images = str(images)
+        predict(cfg)
+        return pd.read_csv(output, keep_default_na=False)
+
+    return run
+
+
+@pytest.fixture
+def pictures(tmp_path, write_image):
+    """Return a folder of 13 images and two files that are none."""
+    folder = tmp_path / "pictures"
+    for number in range(13):
+        write_image(folder / f"{number:02}.png", seed=number)
+    (folder / "05x.jpg").write_text("<html>404</html>")
+    (folder / "99.png").write_bytes(b"")
+    return folder
+
+
+def command(arguments, cwd, code):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    line = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=200, check=False, cwd=cwd, env=environment)
+
+
+def test_the_same_probabilities_as_the_run_evaluation_and_the_predictor(predicted, quick_run, smears):
+    rows = pd.read_csv(quick_run / "predictions.csv", dtype={"path": str})
+    rows = rows[rows["split"] == "test"].assign(path=lambda table: [str(smears.root / path) for path in table["path"]])
+    found = predicted(smears.root).set_index("path").loc[rows["path"]]
+    chances = [name for name in found if name.startswith("p_")]
+    predictor = bloodcell.load(quick_run, device="cpu").predict(list(rows["path"]))
+    for other in (rows, predictor):
+        np.testing.assert_allclose(found[chances].to_numpy(), other[chances].to_numpy(), rtol=0, atol=1e-6)
+        assert list(found["prediction"]) == list(other["prediction"])
+    assert found["confidence"].to_numpy() == pytest.approx(found[chances].max(axis=1).to_numpy())
+
+
+@posix
+@pytest.mark.timeout(60)
+def test_a_folder_of_all_that_can_go_wrong(predicted, write_image, tmp_path):
+    folder = tmp_path / "mess"
+    good = ["a.png", "line\nbreak.png", "return\rin.png", "Zelle-ä-細胞.jpg", 'q"u,ote.png', "x.jpg/in.png"]
+    for number, name in enumerate(good):
+        write_image(folder / name, seed=number)
+    whole = write_image(folder / "truncated.png", size=(64, 64)).read_bytes()
+    (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "page.jpg").write_text("<html>404</html>")
+    (folder / "notes.txt").write_text("no image, and not called one")
+    write_image(folder / ".hidden.png")
+    write_image(folder / ".hidden" / "a.png")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    (folder / "itself.png").symlink_to(folder / "itself.png")
+    (folder / "loop").symlink_to(folder)
+    (folder / "x.jpg" / "loop").symlink_to(folder)
+    write_image(folder / "jpeg-called.png", format="jpeg")  # what counts is the content
+    table = predicted(folder)
+    assert sorted(table["path"]) == sorted(str(folder / name) for name in [*good, "jpeg-called.png"])
+    bad = pd.read_csv(tmp_path / "results" / "out.bad.csv").set_index("path")["reason"]
+    reasons = {os.path.relpath(path, folder): reason for path, reason in bad.items()}
+    assert reasons.pop("truncated.png").startswith("cannot be decoded")
+    assert reasons == {
+        "empty.jpg": "empty file",
+        "page.jpg": "not an image",
+        "pipe.png": "not a regular file",
+        "gone.png": "no such file",
+        "itself.png": "no such file",
+    }
+
+
+@posix
+def test_killed_and_run_again_gives_the_very_same_bytes(quick_run, pictures, tmp_path, compose, monkeypatch, capsys):
+    arguments = [f"checkpoint={quick_run}", f"images={pictures}", "output=out.csv", "abstain_below=0.5", "device=cpu"]
+    once, killed = tmp_path / "once", tmp_path / "killed"
+    for folder in (once, killed):
+        folder.mkdir()
+    assert command(arguments, killed, KILLED).returncode == -signal.SIGKILL
+    left = (killed / "out.csv").read_bytes()
+    assert len(left.splitlines()) > 6
+    assert not left.endswith(b"\n")
+    assert {path.name for path in killed.iterdir()} <= {"out.csv", "out.bad.csv", "out.state.json", "out.lock"}
+
+    monkeypatch.setattr(predicting, "GROUP", 4)
+    monkeypatch.chdir(killed)
+    with pytest.raises(BloodcellError, match="tta was none, and is flips now"):
+        predict(compose(*arguments, "tta=flips", verb="predict"))
+    for folder in (once, killed):
+        monkeypatch.chdir(folder)
+        counts = predict(compose(*arguments, verb="predict"))
+        assert (counts["images"], counts["bad"]) == (13, 2)
+        assert sorted(path.name for path in folder.iterdir()) == ["out.bad.csv", "out.csv"]
+    for name in ("out.csv", "out.bad.csv"):
+        assert (killed / name).read_bytes() == (once / name).read_bytes()
+    assert "13 images, 8 of them before it was interrupted" in capsys.readouterr().out.replace("\n", " ")
+    with pytest.raises(BloodcellError, match=r"out\.csv is there already"):
+        predict(compose(*arguments, verb="predict"))
+
+
+def test_with_no_image_that_can_be_read_it_leaves_with_2(monkeypatch, quick_run, tmp_path, capsys):
+    (tmp_path / "x.jpg").write_text("none")
+    arguments = [f"checkpoint={quick_run}", f"images={tmp_path}", f"output={tmp_path / 'o.csv'}"]
+    monkeypatch.setattr(sys, "argv", ["bloodcell", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        bloodcell_main()
+    assert caught.value.code == 2
+    assert "no image could be read" in capsys.readouterr().err
+    assert pd.read_csv(tmp_path / "o.bad.csv")["reason"].tolist() == ["not an image"]
+
+
+def bloodcell_main():
+    from bloodcell.cli import main
+
+    main("predict")
+
+
+def test_the_cell_is_said_where_it_is_looked_for(another, compose, smears, tmp_path):
+    def crop(checkpoint):
+        checkpoint["hyper_parameters"]["preprocessing"]["crop"] = "cell"
+
+    output, smear = tmp_path / "o.csv", smears.paths()[0]
+    Image.new("RGB", (60, 40), "grey").save(tmp_path / "grey.png")
+    cfg = compose(f"checkpoint={another('cropped', crop)}", f"output={output}", verb="predict")
+    cfg.images = [smear, str(tmp_path / "grey.png")]
+    assert predict(cfg)["without cell"] == 1
+    table = pd.read_csv(output, dtype=str, keep_default_na=False)
+    assert list(table["cell"]) == ["found", "none"]
+    square = Preprocessing(32, crop="cell").square(read_image(smear))
+    assert table[["left", "top", "side"]].to_numpy().tolist() == [list(map(str, square)), ["", "", ""]]
+
+
+def test_whoever_is_less_sure_is_abstained_from(predicted, pictures):
+    every = predicted(pictures)
+    assert not every["abstained"].any()
+    assert set(every["unlike"]) == set(every["cell"]) == set(every["left"]) == {""}
+    least = float(every["confidence"].median())
+    some = predicted(pictures, f"abstain_below={least!r}", "overwrite=true")
+    assert list(some["abstained"]) == list(some["confidence"] < least)
+
+
+def test_flags_follow_the_limits(predicted, pictures, monkeypatch):
+    limits = types.ModuleType("bloodcell.models.limits")
+    limits.score = lambda limits, features: features[:, 0]
+    monkeypatch.setitem(sys.modules, "bloodcell.models.limits", limits)
+    load, found = predicting.load_engines, []
+
+    def with_limits(*arguments):
+        engines = load(*arguments)
+        features = engines[0].judge(np.zeros((1, 32, 32, 3), np.uint8)).features
+        engines[0].limits = types.SimpleNamespace(
+            threshold=float(features[0, 0]), abstention={"0.05": 0.5, "0.01": None}
+        )
+        found.append(engines[0])
+        return engines
+
+    monkeypatch.setattr(predicting, "load_engines", with_limits)
+    table = predicted(pictures, "error_rate=0.05")
+    assert set(table["unlike"]) <= {True, False, "True", "False"}
+    assert list(table["abstained"]) == list(table["confidence"] < 0.5)
+    assert threshold_of(None, 0.05, found) == 0.5
+    with pytest.raises(BloodcellError, match=r"error_rate=0\.01 cannot be promised; .*: 0\.05"):
+        threshold_of(None, 0.01, found)
+    with pytest.raises(BloodcellError, match="several classifiers made no promise"):
+        threshold_of(None, 0.05, found * 2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["error_rate=0.05"], "this checkpoint made no promise; use abstain_below"),
+        (["error_rate=0.05", "abstain_below=0.8"], "give one"),
+        (["abstain_below=80"], "a number from 0 to 1"),
+        (["abstain_below=high"], "a number from 0 to 1"),
+        (["output=null"], "output=FILE.csv"),
+        (["output=results.xlsx"], "names no CSV file"),
+        (["checkpoint=null"], "checkpoint is not set"),
+        (["tta=some"], "tta=some"),
+        (["features.backend=fast"], "features.backend=fast"),
+    ],
+)
+def test_what_is_wrong_is_one_clear_line(predicted, pictures, tmp_path, overrides, said):
+    with pytest.raises(BloodcellError, match=said):
+        predicted(pictures, *overrides)
+    assert not list((tmp_path / "results").glob("*"))
+
+
+def test_images_must_be_given(compose):
+    with pytest.raises(BloodcellError, match="images is not set"):
+        predict(compose("checkpoint=a", "output=o.csv", verb="predict"))
+
+
+@posix
+@pytest.mark.slow
+def test_five_thousand_images_take_no_more_memory_than_five_hundred(quick_run, write_image, tmp_path):
+    files = [write_image(tmp_path / "few" / f"{number}.jpg", size=(320, 240), seed=number) for number in range(5)]
+    folder = tmp_path / "many"
+    folder.mkdir()
+    measured = []
+    for count in (500, 5000):
+        for number in range(len(list(folder.iterdir())), count):
+            (folder / f"{number}.jpg").symlink_to(files[number % 5])
+        code = "import resource\nfrom bloodcell.cli import main\nmain('predict')\n"
+        code += "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        arguments = [f"checkpoint={quick_run}", f"images={folder}", f"output={count}.csv", "device=cpu"]
+        done = command(arguments, tmp_path, code)
+        assert done.returncode == 0, done.stderr
+        assert len(pd.read_csv(tmp_path / f"{count}.csv")) == count
+        measured.append(int(done.stdout.split("peak")[1]))
+    assert measured[1] < measured[0] + 40_000  # kB; 5,000 pictures are 1.1 GB
