@@ -59,12 +59,19 @@ def obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
         samples: The run's samples.
         rows: The predictions of the validation part.
     """
+    if reason := seen_obstacle(samples):
+        return reason
+    if (rows["label"] == rows["prediction"]).all():
+        return "all val images are right, which does not tell how sure to be of others"
+    return None
+
+
+def seen_obstacle(samples: Samples) -> str | None:
+    """Say why the validation images may be no news to the net: copies of what it learnt; None where they are news."""
     train, val = samples.of_split("train").table, samples.of_split("val").table
     beside = pd.concat([train[train["set"].isin(val["set"])], val])
     if (beside["source"] == "").any():
         return "the sources of the val images, or of training images beside them, are unknown; an audit finds them"
     if shared := val["source"].isin(train["source"]).sum():
         return f"{shared:,} val images share a source with training; data.split=grouped keeps them apart"
-    if (rows["label"] == rows["prediction"]).all():
-        return "all val images are right, which does not tell how sure to be of others"
     return None

@@ -141,6 +141,7 @@ def _train(
     say_leak(weights_leak(samples, config["model"]["weights"]), config["data"]["leak_check"])
 
     from bloodcell.calibrating import calibrates
+    from bloodcell.limiting import knows_limits
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
 
@@ -156,6 +157,7 @@ def _train(
 
     tests = evaluates_test(config, many)
     calibrates(config)  # an odd choice is refused before anything is computed
+    knows_limits(config)
     decoding = {"tta": config["evaluate"]["tta"], "device": device, "workers": config["data"]["workers"]}
     extractor = build_extractor(config, cache, classifier, **decoding)
     used = samples if tests else samples.of_split("train", "val")
@@ -296,18 +298,25 @@ def conclude(
     extractor: Any,
     trainer: Any,
 ) -> dict[str, float]:
-    """Calibrate and evaluate the chosen weights, and write all that a run leaves."""
+    """Calibrate, limit and evaluate the chosen weights, and write all that a run leaves."""
     from bloodcell.calibrating import calibrate, calibrates
     from bloodcell.evaluating import predict_splits, record_test_reads
     from bloodcell.evaluation.calibration import tempered_table
     from bloodcell.evaluation.failures import write_failures
     from bloodcell.evaluation.gain import write_gain
     from bloodcell.evaluation.outputs import write_evaluation
+    from bloodcell.limiting import keep_limits, knows_limits
 
     splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
     raw = predict_splits(extractor, classifier.classes, samples, splits)
-    temperature, *said = calibrate(samples, raw[0], chosen, runs.checkpoint_of(folder)) if calibrates(config) else [1.0]
+    file = runs.checkpoint_of(folder)
+    temperature, said = 1.0, []
+    if calibrates(config):
+        temperature, line = calibrate(samples, raw[0], chosen, file)
+        said.append(line)
     predictions, *others = (tempered_table(table, temperature) for table in raw)
+    if knows_limits(config):
+        said.append(keep_limits(samples, predictions, classifier.classes, extractor, config["evaluate"]["tta"], file))
     record_test_reads(cache_root(config["cache"]["root"]), samples, splits, folder)
     history = pd.read_csv(folder / "history.csv")
     trained_on = frozenset(samples.of_split("train").table["source"])

@@ -101,8 +101,7 @@ def promise(rows: pd.DataFrame, error_rate: float) -> Promise:
 
 def _threshold(rows: pd.DataFrame, error_rate: float) -> float:
     """Return the lowest candidate that passes its test; infinity where none does."""
-    ordered = rows.assign(of=sources_of(rows)).sort_values("path", kind="stable")
-    drawn = ordered.sample(frac=1, random_state=SEED).drop_duplicates("of")
+    drawn = one_per_source(rows)
     confidence, wrong = matrix_of(drawn).max(axis=1), _wrong(drawn)
     falling = np.sort(confidence)[::-1]
     ranks = candidate_ranks(len(drawn), error_rate)
@@ -113,6 +112,12 @@ def _threshold(rows: pd.DataFrame, error_rate: float) -> float:
         if binom.cdf(wrong[above].sum(), above.sum(), error_rate) <= (1 - CONFIDENCE) / len(ranks):
             return threshold
     return float("inf")
+
+
+def one_per_source(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one row of each source, drawn by seed, whatever the order of the rows; an unknown source is an image."""
+    ordered = rows.assign(of=sources_of(rows)).sort_values("path", kind="stable")
+    return ordered.sample(frac=1, random_state=SEED).drop_duplicates("of")
 
 
 def candidate_ranks(sources: int, error_rate: float) -> list[int]:

@@ -18,6 +18,7 @@ from bloodcell.data.augment import build_augment
 from bloodcell.errors import BloodcellError
 from bloodcell.models.blocks import blocks_of
 from bloodcell.models.finetune import Finetune
+from bloodcell.models.limits import Limits, from_plain
 from bloodcell.models.losses import build_loss
 from bloodcell.models.net import Net
 from bloodcell.models.scheduling import build_scheduler
@@ -65,6 +66,7 @@ class Classifier(pl.LightningModule):
         self.outputs: dict[str, list[Batch]] = {"train_": [], "val_": []}
         self.results: dict[str, dict[str, Tensor]] = {}
         self.epoch_reached = 0  # of a checkpoint that was loaded, from 0
+        self.limits: Limits | None = None  # of a checkpoint that was loaded and has them
         self.finetune = Finetune.of(finetune)
         self.finetune.apply(self.net, epoch=0)
 
@@ -217,6 +219,7 @@ def load_classifier(path: Path) -> Classifier:
         reason = " ".join(str(error).split())[:160]
         raise BloodcellError(f"{path}: the weights do not fit the model that it names ({reason})") from error
     classifier.net.temperature = _temperature_of(checkpoint, path)
+    classifier.limits = _limits_of(checkpoint, path, (len(classifier.classes), classifier.net.width))
     classifier.epoch_reached = int(checkpoint.get("epoch", 0))
     return classifier.eval()
 
@@ -231,6 +234,23 @@ def _temperature_of(checkpoint: dict[str, Any], path: Path) -> float:
     if not isinstance(found, float) or not 0 < found < math.inf:
         raise BloodcellError(f"{path}: its temperature is {found!r}, which is no number above 0; the file is damaged")
     return found
+
+
+def _limits_of(checkpoint: dict[str, Any], path: Path, shape: tuple[int, int]) -> Limits | None:
+    """Return a checkpoint's limits; None where it has none.
+
+    Raises:
+        BloodcellError: They are not whole, or not of so many classes and features.
+    """
+    if "limits" not in checkpoint:
+        return None
+    try:
+        limits = from_plain(checkpoint["limits"])
+    except BloodcellError as error:
+        raise BloodcellError(f"{path}: {error}") from error
+    if limits.means.shape != shape:
+        raise BloodcellError(f"{path}: its limits are of another net; the file is damaged")
+    return limits
 
 
 def parameter_counts(classifier: Classifier) -> tuple[int, int]:

@@ -1,0 +1,243 @@
+"""What is unlike the training data is known by its features, unseen cells of the known classes are rarely flagged."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from bloodcell.config import plain
+from bloodcell.data.samples import Samples, read_samples
+from bloodcell.data.transforms import Preprocessing
+from bloodcell.errors import BloodcellError
+from bloodcell.evaluation.abstention import promise
+from bloodcell.evaluation.predictions import predictions_table
+from bloodcell.limiting import MOST, knows_limits, spread
+from bloodcell.models.classifier import Classifier, load_checkpoint, load_classifier
+from bloodcell.models.features import Extractor
+from bloodcell.models.limits import (
+    FLAGGED,
+    fit_limits,
+    from_plain,
+    least_sources,
+    score,
+    to_plain,
+    unlike_threshold,
+)
+from bloodcell.training import resume, train
+from tests.conftest import QUICK
+
+CLASSES = ["a", "b", "c"]
+WIDTH = 40
+
+
+def cells(count, seed, centres=None):
+    """Draw features (count, WIDTH) about the centres of three classes, wider in some directions, and their labels."""
+    rng = np.random.default_rng(seed)
+    centres = np.eye(3, WIDTH) * 8 + 4 if centres is None else centres
+    labels = np.arange(count) % len(centres)
+    spreads = np.linspace(0.3, 1.5, WIDTH)
+    return (centres[labels] + rng.normal(0, spreads, (count, WIDTH))).astype(np.float32), labels
+
+
+def rows_of(labels, sources=None, sure=0.9):
+    """Return rows of a predictions table, all of them right."""
+    names = sources if sources is not None else [f"s{i}" for i in range(len(labels))]
+    table = pd.DataFrame({"path": [f"{i}.png" for i in range(len(labels))], "split": "val", "source": names})
+    probabilities = np.full((len(labels), 3), (1 - sure) / 2)
+    probabilities[np.arange(len(labels)), labels] = sure
+    return predictions_table(table.assign(label=np.array(CLASSES)[labels]), CLASSES, probabilities)
+
+
+@pytest.fixture(scope="module")
+def limits():
+    val, labels = cells(400, 1)
+    return fit_limits(*cells(600, 0), val, rows_of(labels), "flips")
+
+
+def test_known_classes_are_rarely_flagged_and_others_are(limits):
+    unseen, others = cells(4000, 2)[0], cells(500, 3, centres=np.eye(5, WIDTH)[3:] * 8 + 4)[0]
+    assert (score(limits, unseen) > limits.threshold).mean() <= FLAGGED
+    assert (score(limits, others) > limits.threshold).mean() > 0.99
+    assert limits.means.shape == (3, WIDTH)
+    assert limits.whitening.shape == (WIDTH, WIDTH)
+    assert limits.means.dtype == limits.whitening.dtype == np.float32
+
+
+def test_the_score_is_the_mahalanobis_distance_of_features_of_unit_length(limits):
+    features = cells(50, 4)[0]
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    inverse = limits.whitening.astype(float) @ limits.whitening.T.astype(float)
+    apart = unit[:, None] - limits.means[None]
+    expected = np.einsum("nci,ij,ncj->nc", apart, inverse, apart).min(axis=1)
+    np.testing.assert_allclose(score(limits, features), expected, rtol=1e-4)
+    np.testing.assert_allclose(score(limits, 7 * features), score(limits, features), rtol=1e-5)
+    assert np.isfinite(score(limits, np.zeros((1, WIDTH)))).all()
+
+
+def test_features_that_never_vary_do_no_harm():
+    """Such as a channel that is always 0; a few images make a covariance of all directions."""
+    (learnt, labels), (val, truth) = cells(30, 0), cells(60, 1)
+    learnt[:, 20:] = val[:, 20:] = 0
+    found = fit_limits(learnt, labels, val, rows_of(truth))
+    assert np.isfinite(score(found, val)).all()
+    assert 0 < found.threshold < np.inf
+
+
+def test_the_threshold_is_kept_over_many_draws():
+    """At most FLAGGED of what is to come is flagged, in nine of ten draws, though training images lie nearer."""
+    rng, broken = np.random.default_rng(0), 0
+    for _ in range(300):
+        drawn = rng.normal(size=120)
+        threshold = unlike_threshold(drawn, rows_of(np.zeros(120, int)))
+        broken += (rng.normal(size=20_000) > threshold).mean() > FLAGGED
+    assert 0 < broken / 300 <= 0.1 + 0.03
+
+
+def test_every_source_counts_one():
+    """Hundreds of copies of one odd source leave the threshold where one image of it would."""
+    values = np.random.default_rng(0).normal(size=60)
+    once = unlike_threshold(np.r_[values, 99.0], rows_of(np.zeros(61, int)))
+    names = [f"s{i}" for i in range(60)] + ["s60"] * 500
+    often = unlike_threshold(np.r_[values, np.full(500, 99.0)], rows_of(np.zeros(560, int), names))
+    assert once == often == 99
+
+
+def test_few_sources_set_no_threshold():
+    assert least_sources() == 45
+    assert (1 - FLAGGED) ** 45 <= 0.1 < (1 - FLAGGED) ** 44
+    scores = np.arange(44.0)
+    with pytest.raises(BloodcellError, match="wants 45 val sources; there are 44"):
+        unlike_threshold(scores, rows_of(np.zeros(44, int)))
+    assert unlike_threshold(np.arange(45.0), rows_of(np.zeros(45, int))) == 44
+
+
+def test_abstention_is_what_is_promised_of_the_validation_rows():
+    val, labels = cells(120, 1)
+    rows = rows_of(labels)
+    found = fit_limits(*cells(200, 0), val, rows)
+    assert found.abstention == {"0.01": None, **dict.fromkeys(("0.02", "0.05", "0.1"), 0.0)}
+    assert [promise(rows, float(rate)).attained for rate in found.abstention] == [False, True, True, True]
+
+
+def test_limits_are_kept_as_plain_values(limits, tmp_path):
+    torch.save({"limits": to_plain(limits)}, tmp_path / "a.ckpt")
+    again = from_plain(torch.load(tmp_path / "a.ckpt", weights_only=True)["limits"])
+    for field in dataclasses.fields(limits):
+        np.testing.assert_array_equal(getattr(again, field.name), getattr(limits, field.name))
+    lists = {key: value.tolist() if hasattr(value, "tolist") else value for key, value in to_plain(limits).items()}
+    np.testing.assert_array_equal(score(from_plain(lists), cells(5, 9)[0]), score(limits, cells(5, 9)[0]))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"means": None},
+        {"means": torch.zeros(3)},
+        {"whitening": torch.zeros(7, 7)},
+        {"threshold": float("nan")},
+        {"threshold": "high"},
+        {"abstention": [0.5]},
+    ],
+)
+def test_odd_limits_are_refused(limits, odd):
+    with pytest.raises(BloodcellError, match="its limits .* the file is damaged"):
+        from_plain({**to_plain(limits), **odd})
+    missing = {key: value for key, value in to_plain(limits).items() if key not in odd}
+    with pytest.raises(BloodcellError, match="its limits are not whole"):
+        from_plain(missing)
+
+
+def test_training_images_are_spread_over_the_sources(tmp_path):
+    names = [f"many{i // 3000}" for i in range(6000)] + [f"few{i}" for i in range(500)] + ["rare"]
+    table = pd.DataFrame({"path": [f"{i}.png" for i in range(len(names))], "label": "x", "source": names, "split": ""})
+    table.loc[table["source"] == "rare", "label"] = "y"
+    chosen = spread(Samples(table, tmp_path)).table
+    assert len(chosen) == MOST
+    counts = chosen["source"].value_counts()
+    assert (counts.drop(["many0", "many1"]) == 1).all()
+    assert abs(counts["many0"] - counts["many1"]) <= 1
+    assert chosen.equals(spread(Samples(table, tmp_path)).table)
+    assert len(spread(Samples(table[:100], tmp_path)).table) == 100
+
+
+def test_an_odd_choice_is_refused(compose):
+    assert knows_limits(plain(compose()))
+    assert knows_limits(plain(compose("data.fold=1")))
+    assert not knows_limits(plain(compose("limits=false")))
+    assert not knows_limits({})  # the saved configuration of an older run
+    with pytest.raises(BloodcellError, match="limits=maybe; choose true or false"):
+        knows_limits(plain(compose("limits=maybe")))
+
+
+@pytest.fixture(scope="module")
+def many_smears():
+    """Painted smears with sources enough in the validation part, and few images of each."""
+    return ("data.reader.train_photographs=40", "data.reader.test_photographs=2", "data.reader.copies=1")
+
+
+@pytest.mark.parametrize("extra", [[], ["finetune=full", "augment=light", "evaluate.tta=flips"]])
+def test_a_run_keeps_its_limits_and_a_resumed_one_has_the_same(
+    compose, many_smears, tmp_path, capsys, monkeypatch, extra
+):
+    own = [*QUICK, *many_smears, *extra, "data.val_fraction=0.4", "evaluate.figures=false", f"outputs={tmp_path}"]
+    train(compose(*own), tmp_path / "one")
+    start = Classifier.on_train_epoch_start
+
+    def fails_in_epoch_2(self):
+        if self.current_epoch == 1:
+            raise RuntimeError("pulled the plug")
+        start(self)
+
+    monkeypatch.setattr(Classifier, "on_train_epoch_start", fails_in_epoch_2)
+    with pytest.raises(RuntimeError, match="pulled the plug"):
+        train(compose(*own), tmp_path / "two")
+    monkeypatch.setattr(Classifier, "on_train_epoch_start", start)
+    resume(tmp_path / "two", [])
+    assert " ".join(capsys.readouterr().out.split()).count("what is unlike the training data is flagged") == 2
+    kept = [load_checkpoint(tmp_path / name / "checkpoints" / "best.ckpt") for name in ("one", "two")]
+    one, other = (checkpoint["limits"] for checkpoint in kept)
+    assert all(torch.equal(one[key], other[key]) for key in ("means", "whitening"))
+    assert all(one[key] == other[key] for key in ("threshold", "abstention", "tta"))
+    classifier = load_classifier(tmp_path / "one" / "checkpoints" / "best.ckpt")
+    limits = classifier.limits
+    assert limits.tta == ("flips" if extra else "none")
+
+    table = pd.read_csv(tmp_path / "one" / "predictions.csv", keep_default_na=False)
+    val = table[table["split"] == "val"].reset_index(drop=True)
+    samples = Samples(val, read_samples(tmp_path / "one" / "samples.csv").root)
+    scores = score(limits, features_of(classifier, samples))
+    above = (scores > limits.threshold * (1 + 1e-4)).mean()
+    assert 0 <= above <= FLAGGED
+    assert np.isclose(scores, limits.threshold, rtol=1e-3).any()  # it is the score of a validation image
+    for rate, confidence in limits.abstention.items():
+        made = promise(val, float(rate))
+        assert made.attained == (confidence is not None)
+        assert not made.attained or confidence == pytest.approx(made.threshold, rel=1e-9)
+
+
+def features_of(classifier, samples):
+    extractor = Extractor(classifier.net, Preprocessing(**classifier.hparams["preprocessing"]), workers=1)
+    return np.asarray(extractor.features(samples)[:])
+
+
+def test_without_validation_of_unseen_sources_nothing_is_known(compose, many_smears, tmp_path, capsys):
+    own = [*QUICK, *many_smears, "trainer.max_epochs=1", "evaluate.figures=false", f"outputs={tmp_path}"]
+    train(compose(*own, "data.split=random", "data.reader.copies=3"), tmp_path / "random")
+    train(compose(*own, "data.val_fraction=0.1"), tmp_path / "few")
+    train(compose(*own, "data.val_fraction=0.4", "limits=false"), tmp_path / "off")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "what is unlike the training data is not known: " in said
+    assert "val images share a source with training; data.split=grouped keeps them apart" in said
+    assert "that wants 45 val sources, and there are" in said
+    for name in ("random", "few", "off"):
+        file = tmp_path / name / "checkpoints" / "best.ckpt"
+        assert "limits" not in load_checkpoint(file)
+        assert load_classifier(file).limits is None
+
+
+def test_limits_of_another_net_are_refused(another, limits):
+    run = another("odd", lambda checkpoint: checkpoint.update(limits=to_plain(limits)))
+    with pytest.raises(BloodcellError, match=r"best\.ckpt: its limits are of another net"):
+        load_classifier(run / "checkpoints" / "best.ckpt")
