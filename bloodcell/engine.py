@@ -15,6 +15,7 @@ from bloodcell.ensemble import load_members
 from bloodcell.models.classifier import Classifier
 from bloodcell.models.features import probabilities_of
 from bloodcell.models.forward import Engine as Backbone
+from bloodcell.models.limits import Limits, score
 from bloodcell.models.tta import IDENTITY, Symmetry, judgement
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -71,7 +72,7 @@ class Engine:
     classes: list[str]
     preprocessing: Preprocessing
     temperature: float
-    limits: Any
+    limits: Limits | None
     passes: Callable[[int], Pass]
     classifier: Classifier | None = None
     file: Path | None = None
@@ -93,8 +94,6 @@ class Engine:
         """Return which images are unlike the training data, bool (N,), by their features; None: it is not known."""
         if self.limits is None:
             return None
-        from bloodcell.models.limits import score  # type: ignore[import-untyped]
-
         return np.asarray(score(self.limits, features) > self.limits.threshold)
 
 
@@ -142,5 +141,4 @@ def engine_of(
 
         return Pass(forward.name, forward.streams, run)
 
-    limits = getattr(classifier, "limits", None)
-    return Engine(list(classifier.classes), preprocessing, net.temperature, limits, passes, classifier, file)
+    return Engine(list(classifier.classes), preprocessing, net.temperature, classifier.limits, passes, classifier, file)

@@ -66,7 +66,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
             "images": given,
             "number of images": total,
             "tta": config["tta"],
-            "threshold": threshold_of(config["abstain_below"], config["error_rate"], jury.engines),
+            "threshold": threshold_of(config["abstain_below"], config["error_rate"], jury.engines, config["tta"]),
             "backend": [way.name for way in jury.passes(total)],
             "release": __version__,
         }
@@ -153,13 +153,14 @@ def engines_of(config: dict[str, Any]) -> list[Engine]:
     return engines
 
 
-def threshold_of(abstain_below: Any, error_rate: Any, engines: list[Engine]) -> float:
+def threshold_of(abstain_below: Any, error_rate: Any, engines: list[Engine], tta: str) -> float:
     """Return the confidence below which an image is abstained from; 0: none is.
 
     Args:
         abstain_below: The threshold itself, 0 to 1; None: it is not given.
         error_rate: The share of errors that the answers may have, which names a threshold of the checkpoint's; or None.
         engines: The classifiers.
+        tta: The symmetries that are averaged over.
 
     Raises:
         BloodcellError: Both are given, or one that is no such number; or nothing was promised for the rate.
@@ -171,10 +172,13 @@ def threshold_of(abstain_below: Any, error_rate: Any, engines: list[Engine]) -> 
             raise BloodcellError(f"{name}={value}; give a number from 0 to 1")
     if error_rate is None:
         return float(abstain_below or 0)
-    if len(engines) > 1 or engines[0].limits is None:
+    limits = engines[0].limits
+    if len(engines) > 1 or limits is None:
         whose = "several classifiers" if len(engines) > 1 else "this checkpoint"
         raise BloodcellError(f"error_rate={error_rate}: {whose} made no promise; use abstain_below=0.8, or the like")
-    promised = {float(rate): least for rate, least in engines[0].limits.abstention.items()}
+    if limits.tta != tta:
+        raise BloodcellError(f"error_rate={error_rate} was promised with tta={limits.tta}, not with tta={tta}")
+    promised = {float(rate): least for rate, least in limits.abstention.items()}
     if (least := promised.get(float(error_rate))) is None:
         kept = ", ".join(f"{rate:g}" for rate, least in promised.items() if least is not None) or "none"
         raise BloodcellError(f"error_rate={error_rate} cannot be promised; what this checkpoint promises: {kept}")

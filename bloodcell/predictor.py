@@ -82,6 +82,7 @@ class Predictor:
             raise BloodcellError(f"{engine.file} holds a net that cannot be changed any more; adapt the run it is of")
         require_own_statistics(engine.classifier)
         classifier = copy.deepcopy(engine.classifier)
+        classifier.limits = None  # they are of the features as they were
         net = classifier.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         decoded = (np.stack([_read(engine.preprocessing, item) for item in group]) for group in groups)
         adapt_batch_norm(net, (torch.from_numpy(one).permute(0, 3, 1, 2).to(self.device) for one in decoded))

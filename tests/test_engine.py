@@ -1,14 +1,12 @@
 """The one way to compute: each backend, each number of images and each member's order of classes gives the same."""
 
-import sys
-import types
-
 import numpy as np
 import pytest
 
 from bloodcell.engine import WORTH_BUILDING, load_engines
 from bloodcell.errors import BloodcellError
 from bloodcell.jury import Jury
+from bloodcell.models.limits import Limits
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
 
@@ -37,13 +35,17 @@ def test_a_backend_that_is_named_is_taken_for_any_number(quick_run):
 
 
 def test_what_is_unlike_is_told_by_the_limits(engine, monkeypatch):
-    limits = types.ModuleType("bloodcell.models.limits")
-    limits.score = lambda limits, features: features[:, 0] * limits.sign
-    monkeypatch.setitem(sys.modules, "bloodcell.models.limits", limits)
-    features = engine.judge(IMAGES).features[:, 0]
-    threshold = float(np.median(features))
-    monkeypatch.setattr(engine, "limits", types.SimpleNamespace(threshold=threshold, sign=1))
-    assert engine.judge(IMAGES).unlike.tolist() == (features > threshold).tolist()
+    features = engine.judge(IMAGES).features
+    unit = features.astype(float) / np.linalg.norm(features, axis=1, keepdims=True)
+    which = int(unit.var(axis=0).argmax())
+    one = np.zeros((unit.shape[1], 1), np.float32)
+    one[which] = 1  # the score is then the square of that feature
+    square = unit[:, which] ** 2
+    threshold = float(np.sort(square)[len(square) // 2 - 1 : len(square) // 2 + 1].mean())
+    limits = Limits(np.zeros((len(engine.classes), len(one)), np.float32), one, threshold, {})
+    monkeypatch.setattr(engine, "limits", limits)
+    assert engine.judge(IMAGES).unlike.tolist() == (square > threshold).tolist()
+    assert 0 < engine.judge(IMAGES).unlike.sum() < len(IMAGES)
 
 
 def test_a_jury_takes_the_mean_in_the_order_of_the_first(engine, quick_run):

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from bloodcell import predicting
 from bloodcell.data.images import read_image
 from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
+from bloodcell.models.limits import Limits
 from bloodcell.predicting import predict, threshold_of
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs links, pipes and signals of POSIX")
@@ -184,29 +184,27 @@ def test_whoever_is_less_sure_is_abstained_from(predicted, pictures):
 
 
 def test_flags_follow_the_limits(predicted, pictures, monkeypatch):
-    limits = types.ModuleType("bloodcell.models.limits")
-    limits.score = lambda limits, features: features[:, 0]
-    monkeypatch.setitem(sys.modules, "bloodcell.models.limits", limits)
     load, found = predicting.load_engines, []
 
     def with_limits(*arguments):
-        engines = load(*arguments)
-        features = engines[0].judge(np.zeros((1, 32, 32, 3), np.uint8)).features
-        engines[0].limits = types.SimpleNamespace(
-            threshold=float(features[0, 0]), abstention={"0.05": 0.5, "0.01": None}
-        )
-        found.append(engines[0])
-        return engines
+        (engine,) = load(*arguments)
+        means = np.zeros((len(engine.classes), engine.classifier.net.width), np.float32)
+        whitening = np.eye(means.shape[1], dtype=np.float32)  # so every image has a score of 1
+        engine.limits = Limits(means, whitening, 0.5, {"0.05": 0.5, "0.01": None})
+        found.append(engine)
+        return [engine]
 
     monkeypatch.setattr(predicting, "load_engines", with_limits)
     table = predicted(pictures, "error_rate=0.05")
-    assert set(table["unlike"]) <= {True, False, "True", "False"}
+    assert set(table["unlike"]) <= {True, "True"}
     assert list(table["abstained"]) == list(table["confidence"] < 0.5)
-    assert threshold_of(None, 0.05, found) == 0.5
+    assert threshold_of(None, 0.05, found, "none") == 0.5
     with pytest.raises(BloodcellError, match=r"error_rate=0\.01 cannot be promised; .*: 0\.05"):
-        threshold_of(None, 0.01, found)
+        threshold_of(None, 0.01, found, "none")
+    with pytest.raises(BloodcellError, match="promised with tta=none, not with tta=d4"):
+        threshold_of(None, 0.05, found, "d4")
     with pytest.raises(BloodcellError, match="several classifiers made no promise"):
-        threshold_of(None, 0.05, found * 2)
+        threshold_of(None, 0.05, found * 2, "none")
 
 
 @pytest.mark.parametrize(
