@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import warnings
@@ -24,6 +25,8 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 #: Largest image that is decoded: 100 megapixels, some 300 MB as RGB. Larger headers are refused undecoded.
 MAX_PIXELS = 100_000_000
 
+#: What is read of all that Pillow knows: EPS, for one, it hands to a program that interprets it.
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF")
 
 _ORIENTATION = 0x0112  # EXIF's tag
 
@@ -32,19 +35,20 @@ class ImageError(BloodcellError):
     """An image file that cannot be read; the message is the reason, without the path."""
 
 
-def read_image(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def read_image(path: str | Path | bytes, max_pixels: int | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return a file's picture as an array of its own, uint8 (H, W, 3); see `open_image`."""
-    return np.array(open_image(path))  # a copy: torch wants writable memory
+    return np.array(open_image(path, max_pixels))  # a copy: torch wants writable memory
 
 
-def open_image(path: str | Path) -> Image.Image:
+def open_image(path: str | Path | bytes, max_pixels: int | None = None) -> Image.Image:
     """Decode an image file completely.
 
     EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled by 1/256, floating point of
     0 to 1 by 255, palette, grey and CMYK become RGB. Of an animation or a multi-page file the first frame counts.
 
     Args:
-        path: The file.
+        path: The file, or what it holds.
+        max_pixels: The largest image that is decoded; None: `MAX_PIXELS`.
 
     Returns:
         The picture, upright, of mode RGB.
@@ -52,29 +56,40 @@ def open_image(path: str | Path) -> Image.Image:
     Raises:
         ImageError: The file is missing, no regular file, empty, truncated, too large, or no image.
     """
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    size = len(path) if isinstance(path, bytes) else _size(path)
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 - one look in place of two
-    except (OSError, ValueError) as error:
-        raise ImageError("no such file") from error
-    if not stat.S_ISREG(mode):
-        raise ImageError("not a regular file")
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}")
+        with Image.open(io.BytesIO(path) if isinstance(path, bytes) else path, formats=FORMATS) as image:
+            if image.width * image.height > limit:
+                raise ImageError(f"{image.width} x {image.height} pixels; the limit is {limit:,}")
             image.load()
             return to_rgb(image)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError("empty file" if Path(path).stat().st_size == 0 else "not an image") from error
+        raise ImageError("empty file" if size == 0 else "not an image") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
+        raise ImageError(f"more than {limit:,} pixels") from error
     except MemoryError as error:
         raise ImageError("does not fit into memory") from error
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"cannot be decoded: {reason}") from error
+
+
+def _size(path: str | Path) -> int:
+    """Return the size of a file, bytes.
+
+    Raises:
+        ImageError: It is missing, or no regular file.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116 - one look in place of two
+    except (OSError, ValueError) as error:
+        raise ImageError("no such file") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise ImageError("not a regular file")
+    return found.st_size
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
