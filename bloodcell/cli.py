@@ -21,6 +21,7 @@ VERBS = {
     "cache": ("bloodcell.caching", "run", "list or clear what is kept between runs"),
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),
     "predict": ("bloodcell.predicting", "run", "predict any images with a checkpoint, into a table"),
+    "app": ("bloodcell.app.command", "run", "serve a page in the browser that judges images"),
 }
 
 USAGE = """usage: bloodcell VERB [group=option] [key=value] ...
