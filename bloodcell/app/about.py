@@ -90,4 +90,9 @@ def sureness(abstain_below: Any, error_rate: Any, engines: list[Engine], tta: st
     else:
         promise = "so that at most {} of the sure answers are wrong, on images like those of its validation"
         why = "as abstain_below says" if rate is None else promise.format(percent(rate, 0))
-    return threshold, f"An answer is called sure from {percent(threshold)} probability, {why}."
+    return threshold, f"An answer is called sure from {short(threshold)} probability, {why}."
+
+
+def short(share: float) -> str:
+    """Return a share as a percentage of three digits at most: 80 %, 93.2 %."""
+    return f"{100 * share:.3g}\N{NO-BREAK SPACE}%"

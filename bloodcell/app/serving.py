@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from bloodcell.app.about import short
 from bloodcell.app.examining import Examiner
 from bloodcell.app.guarding import Guard, Refusal
 from bloodcell.data.images import ImageError
@@ -88,7 +89,7 @@ def application(examiner: Examiner, values: dict[str, Any], most: int, host: str
         most: Bytes of a file.
         host: Where it is going to listen.
     """
-    own = {"header": examiner.header, "threshold": examiner.threshold, "most": most}
+    own = {"header": examiner.header, "least": short(examiner.threshold), "most": most}
     text = render("bloodcell.app", "app.html", **own, **values)
     held = {"/": (text.encode(), "text/html")}
     for address, (place, kind) in FILES.items():

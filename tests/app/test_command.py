@@ -60,9 +60,7 @@ def test_the_mean_of_several_has_no_figures_of_one(start, another):
 def test_sure_is_what_was_promised_else_what_is_usual(engines, limited):
     threshold, words = sureness(None, None, engines, "none")
     assert threshold == 0.8
-    assert (
-        "80.0\N{NO-BREAK SPACE}% probability, a usual choice, as 5\N{NO-BREAK SPACE}% errors are not promised" in words
-    )
+    assert "80\N{NO-BREAK SPACE}% probability, a usual choice, as 5\N{NO-BREAK SPACE}% errors are not promised" in words
     assert sureness(0.6, None, engines, "none")[0] == 0.6
     with pytest.raises(BloodcellError, match="this checkpoint made no promise"):
         sureness(None, 0.05, engines, "none")

@@ -2,7 +2,7 @@
 // The state of the page is here and nowhere else: the server forgets each image with its answer.
 
 const AT_ONCE = 3; // images that are on their way at the same time
-const { header, most, threshold, classes } = document.body.dataset;
+const { header, most, least, classes } = document.body.dataset;
 const CLASSES = JSON.parse(classes);
 const DOUBTS = { ask: "not sure: ask a human", unlike: "not like a stained white cell", bad: "unreadable" };
 
@@ -137,7 +137,7 @@ function note({ unlike, cell, abstained }) {
   const why = [];
   if (cell === "none") why.push("So the whole image was judged.");
   if (unlike === true) why.push("It is unlike the images that the classifier learnt from.");
-  if (abstained) why.push(`An answer is called sure from ${percent(Number(threshold))}.`);
+  if (abstained) why.push(`An answer is called sure from ${least}.`);
   return why.join(" ");
 }
 
