@@ -21,6 +21,7 @@ VERBS = {
     "cache": ("bloodcell.caching", "run", "list or clear what is kept between runs"),
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),
     "predict": ("bloodcell.predicting", "run", "predict any images with a checkpoint, into a table"),
+    "export": ("bloodcell.exporting.command", "run", "export a checkpoint to an ONNX file, or torch.export's"),
 }
 
 USAGE = """usage: bloodcell VERB [group=option] [key=value] ...

@@ -87,9 +87,7 @@ def engine_of_opened(found: Opened, file: Path) -> Engine:
         return _softmax(logits), features
 
     about, way = found.about, Pass(found.name, found.streams, run)
-    return Engine(
-        list(about.classes), about.preprocessing, about.temperature, about.limits, lambda _: way, None, file
-    )
+    return Engine(list(about.classes), about.preprocessing, about.temperature, about.limits, lambda _: way, None, file)
 
 
 def _softmax(logits: Array) -> Array:

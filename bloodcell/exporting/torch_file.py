@@ -45,7 +45,9 @@ _SIZE = re.compile(
     r"(?:(?:Add|Mul|Integer|Rational|Equality|Unequality|And|Or|Not|Max|Min|FloorDiv|Mod|PythonMod|CleanDiv)\("
     r"|Symbol\('[su]\d{1,6}'(?:, (?:positive|integer|nonnegative)=True)*\)|-?\d{1,12}|[(), ]){1,1000}"
 )
-_LAYOUT = re.compile(r'(?:"type"|"context"|"children_spec"|"builtins\.(?:tuple|dict)"|"null"|"\[\]"|null|[\[\]{}1:, ])+')
+_LAYOUT = re.compile(
+    r'(?:"type"|"context"|"children_spec"|"builtins\.(?:tuple|dict)"|"null"|"\[\]"|null|[\[\]{}1:, ])+'
+)
 #: Keys of arguments that would be resolved to a function or an object.
 _FORBIDDEN = {"as_operator", "as_custom_obj", "custom_obj", "as_string_to_argument", "token", "as_opaque_obj"}
 _ARITHMETIC = {f"_operator.{name}" for name in ("add", "sub", "mul", "floordiv", "mod", "eq", "ne", "and_", "getitem")}
