@@ -22,6 +22,7 @@ VERBS = {
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),
     "predict": ("bloodcell.predicting", "run", "predict any images with a checkpoint, into a table"),
     "app": ("bloodcell.app.command", "run", "serve a page in the browser that judges images"),
+    "export": ("bloodcell.exporting.command", "run", "export a checkpoint to an ONNX file, or torch.export's"),
 }
 
 USAGE = """usage: bloodcell VERB [group=option] [key=value] ...
