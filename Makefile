@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: setup demo test test-all lint clean
+.PHONY: setup demo test test-all faults lint clean
 
 setup: $(VENV)/.ready
 
@@ -21,10 +21,16 @@ demo: setup
 # A process a core, each with one thread: several threads in each of several processes would wait for one another.
 test: export OMP_NUM_THREADS = 1
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not real" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not real and not faults" -n auto --maxprocesses 4 --dist loadfile
 
 test-all: setup
 	$(BIN)/python -m pytest
+
+# Small disks are mounted, which only root may do, or who is root in a namespace of his own.
+faults: export OMP_NUM_THREADS = 1
+faults: setup
+	$(if $(filter 0,$(shell id -u)),,unshare --map-root-user --mount) \
+	$(BIN)/python -m pytest -m faults tests/faults -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .
