@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: setup demo test test-all browser lint clean
+.PHONY: setup demo test test-all browser faults lint clean
 
 setup: $(VENV)/.ready
 
@@ -21,7 +21,8 @@ demo: setup
 # A process a core, each with one thread: several threads in each of several processes would wait for one another.
 test: export OMP_NUM_THREADS = 1
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not real and not browser" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not real and not browser and not faults and not inputs" \
+		-n auto --maxprocesses 4 --dist loadfile
 
 test-all: setup
 	$(BIN)/python -m pytest
@@ -29,6 +30,12 @@ test-all: setup
 # The page in a real browser: needs Chromium, e.g. apt-get install chromium.
 browser: setup
 	$(BIN)/python -m pytest -m browser
+
+# Small disks are mounted, which only root may do, or who is root in a namespace of his own.
+faults: export OMP_NUM_THREADS = 1
+faults: setup
+	$(if $(filter 0,$(shell id -u)),,unshare --map-root-user --mount) \
+	$(BIN)/python -m pytest -m "faults or inputs" tests/faults tests/inputs -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .
