@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import uuid
 from collections.abc import Iterable
@@ -13,8 +14,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from bloodcell.errors import BloodcellError
 
-#: Modules that `_target_` may name: configuration may come from a stranger, and a target is code that runs.
-ALLOWED_TARGETS = ("bloodcell.", "pytorch_lightning.", "torch.optim.")
+#: How a `_target_` may begin: configuration may come from a stranger, and a target is code that runs. No more than
+#: `conf/` and a choice of other optimizers, callbacks and loggers need: elsewhere are functions that write any file.
+ALLOWED_TARGETS = (
+    "bloodcell.callbacks.",
+    "bloodcell.data.joint.read_joint",
+    "bloodcell.data.kaggle.read_kaggle",
+    "bloodcell.data.readers.read_",
+    "pytorch_lightning.callbacks.",
+    "pytorch_lightning.loggers.",
+    "torch.optim.",
+)
 
 
 def config_dir() -> Path:
@@ -45,7 +55,7 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
     """Call what `node._target_` names with the node's other entries and the given arguments.
 
     Args:
-        node: A mapping with `_target_`, a dotted name below one of `ALLOWED_TARGETS`.
+        node: A mapping with `_target_`, the dotted name of a class or function that `ALLOWED_TARGETS` lets through.
         *args: Positional arguments that go first.
         **kwargs: Arguments that go over the node's own.
 
@@ -69,15 +79,26 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _locate(target: Any) -> Any:
-    """Import a dotted name from the allow-list."""
+    """Import a class or function from the allow-list.
+
+    It counts where a thing is defined, too: a module's attributes are also whatever it imports, such as `os`.
+    """
     if not isinstance(target, str) or not target.startswith(ALLOWED_TARGETS):
-        allowed = ", ".join(f"{name}*" for name in ALLOWED_TARGETS)
-        raise BloodcellError(f"_target_={target!r} is not allowed; a target is one of {allowed}")
+        raise _not_allowed(target)
     module, _, name = target.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise BloodcellError(f"_target_={target}: {error}") from error
+    callable_here = inspect.isclass(found) or inspect.isfunction(found)
+    if not callable_here or not f"{found.__module__}.{found.__qualname__}".startswith(ALLOWED_TARGETS):
+        raise _not_allowed(target)
+    return found
+
+
+def _not_allowed(target: Any) -> BloodcellError:
+    allowed = ", ".join(f"{name}*" if name.endswith((".", "_")) else name for name in ALLOWED_TARGETS)
+    return BloodcellError(f"_target_={target!r} is not allowed; a target is a class or function of {allowed}")
 
 
 def cache_root(configured: str | None) -> Path:
