@@ -75,7 +75,8 @@ class Graph(nn.Module):
         """Return what `bloodcell.models.limits.score` does, (N,)."""
         wide = features.double()
         unit = wide / wide.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        return ((unit @ self.whitening)[:, None] - self.centres).square().sum(dim=2).amin(dim=1)
+        apart: Tensor = (unit @ self.whitening)[:, None] - self.centres
+        return apart.square().sum(dim=2).amin(dim=1)
 
 
 def resizing_weights(inside: Any, size: int) -> tuple[Tensor, Tensor]:
