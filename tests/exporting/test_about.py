@@ -13,6 +13,7 @@ from bloodcell.models.limits import Limits
 MEANS, WHITENING = (np.random.default_rng(0).normal(size=size).astype(np.float32) for size in ((2, 5), (5, 3)))
 LIMITS = Limits(MEANS, WHITENING, 12.5, {"0.05": 0.9, "0.01": None}, "flips")
 ABOUT = About(["eosinophil", "Zelle-ä"], 1.25, Preprocessing(96, "cell", 2.5), "net", ("ab" * 32, "12"), LIMITS)
+TOLD = json.loads(ABOUT.text())
 
 
 def test_all_comes_back():
@@ -40,14 +41,14 @@ def test_all_comes_back():
         ({"preprocessing": {"size": 3}}, "not whole"),
         ({"limits": {"means": 3}}, "not whole"),
         (
-            {"limits": {**json.loads(ABOUT.text())["limits"], "means": {"shape": [9, 9], "float32": "AAAA"}}},
+            {"limits": {**TOLD["limits"], "means": {"shape": [9, 9], "float32": "AAAA"}}},
             "not whole",
         ),
     ],
 )
 def test_what_is_damaged_is_refused(changes, said):
     with pytest.raises(BloodcellError, match=said):
-        read_about(json.dumps({**json.loads(ABOUT.text()), **changes}))
+        read_about(json.dumps({**TOLD, **changes}))
 
 
 @pytest.mark.parametrize("text", [None, "", "null", "[]", "{}", "no json", "[" * 100_000])

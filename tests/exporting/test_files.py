@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -188,7 +189,7 @@ def test_no_file_says_where_it_was_made(exported):
     for form in ("onnx", "torch"):
         content = exported(form).read_bytes()
         assert b"site-packages" not in content
-        assert os.fsencode(os.getcwd()) not in content
+        assert os.fsencode(Path.cwd()) not in content
 
 
 def test_images_of_any_number_run(exported):
