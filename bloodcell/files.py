@@ -22,6 +22,18 @@ def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def remove_temporaries(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left half-written in a folder that no other process writes in now.
+
+    Args:
+        folder: The folder; nothing below it.
+        name: Of the files that were to be written; a pattern.
+    """
+    for left in folder.glob(f".{name}.*"):
+        if left.suffix[1:].isdecimal():
+            left.unlink(missing_ok=True)
+
+
 def write_csv(table: pd.DataFrame, file: Path) -> None:
     """Write a table as CSV, with Unix line ends on every system."""
     write_atomically(file, lambda temporary: table.to_csv(temporary, index=False, lineterminator="\n"))

@@ -70,8 +70,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
             "backend": [way.name for way in jury.passes(total)],
             "release": __version__,
         }
-        columns = ["path", "prediction", *(PROBABILITY + name for name in jury.classes), *FURTHER]
-        left = table.start(columns, settings, COUNTED, names, config["overwrite"])
+        left = table.start(columns_of(jury.classes), settings, COUNTED, names, config["overwrite"])
         fill(table, jury, left, total, settings["threshold"], config["workers"])
     return table.counts
 
@@ -98,8 +97,13 @@ def fill(
     say_end(table, total, before, time.perf_counter() - start)
 
 
+def columns_of(classes: list[str]) -> list[str]:
+    """Return the columns of the table, in their order."""
+    return ["path", "prediction", *(PROBABILITY + name for name in classes), *FURTHER]
+
+
 def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, Rows, dict[str, int]]:
-    """Return a group's rows, those of its bad files, and what is counted."""
+    """Return a group's rows, as `columns_of` names them, those of its bad files, and what is counted."""
     sure = group.probabilities.max(axis=1, initial=0)
     best = group.probabilities.argmax(axis=1)
     unlike = [None] * len(group.images) if group.unlike is None else group.unlike.tolist()
