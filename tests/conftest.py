@@ -75,8 +75,20 @@ def quick_run(compose, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def exported(compose, quick_run, tmp_path_factory):
-    """Export the quick run: exported("onnx") -> file. It takes some seconds, so all processes share the result."""
+def learnt_run(compose, tmp_path_factory):
+    """Train all of a small network, once: unlike the quick run's, its answers differ from image to image."""
+    from bloodcell.training import train
+
+    folder = tmp_path_factory.mktemp("runs") / "learnt"
+    learning = ("finetune=full", "optimizer=sgd", "optimizer.lr=0.03", "data.batch_size=8", "callbacks=to_the_end")
+    choices = ("trainer.max_epochs=4", "trainer.precision=32-true", "calibrate=false", "evaluate.figures=false")
+    train(compose(*QUICK, *SMALL, *learning, *choices, "logger=none", f"outputs={folder.parent}"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(compose, learnt_run, tmp_path_factory):
+    """Export the learnt run: exported("onnx") -> file. It takes some seconds, so all processes share the result."""
     from bloodcell.exporting.command import FORMATS, export
 
     base = tmp_path_factory.getbasetemp()
@@ -84,10 +96,10 @@ def exported(compose, quick_run, tmp_path_factory):
 
     def written(form):
         folder.mkdir(exist_ok=True)
-        file = folder / f"quick{FORMATS[form]}"
+        file = folder / f"learnt{FORMATS[form]}"
         with FileLock(folder / f"{form}.lock"):
             if not file.is_file():
-                export(compose(f"checkpoint={quick_run}", f"format={form}", f"output={file}", verb="export"))
+                export(compose(f"checkpoint={learnt_run}", f"format={form}", f"output={file}", verb="export"))
         return file
 
     return written

@@ -6,7 +6,8 @@ Forward only: images that lie in memory, in as many threads as the backend takes
 prediction. Predicting: listing, decoding, localising where the run does, resizing, forward pass, and the table, from
 the first image to the last; loading the run and building the backend are not part of it. RUN may be an exported file;
 forward only is then the faster of that and of a session of ONNX Runtime with its own settings, 32 images at once.
-Without --images, made-up JPEGs of 320 x 240. Prints images a second and the ratio of each repeat, the median, and the peak of the memory.
+Without --images, made-up JPEGs of 320 x 240. Prints images a second and the ratio of each repeat, the median, and the
+peak of the memory.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import bloodcell
@@ -54,17 +56,33 @@ def make(compose, tmp_path, exported, monkeypatch):
     return run
 
 
+@pytest.fixture
+def another(learnt_run, tmp_path):
+    """Copy the run and change its checkpoint: another(name, change) -> run folder."""
+
+    def copied(name, change=lambda checkpoint: None):
+        folder = tmp_path / name
+        shutil.copytree(learnt_run, folder, ignore=shutil.ignore_patterns("tensorboard", ".lock"))
+        file = checkpoint_of(folder)
+        checkpoint = torch.load(file, weights_only=True)
+        change(checkpoint)
+        torch.save(checkpoint, file)
+        return folder
+
+    return copied
+
+
 def left(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_others_run_the_file_by_what_it_says(exported, quick_run, smears):
+def test_others_run_the_file_by_what_it_says(exported, learnt_run, smears):
     session = onnxruntime.InferenceSession(exported("onnx"))
     about = json.loads(session.get_modelmeta().custom_metadata_map["bloodcell"])
     assert about["version"] == bloodcell.__version__
     assert about["preprocessing"]["image_size"] == 32
     assert session.get_inputs()[0].shape == ["batch", "height", "width", 3]
-    rows = pd.read_csv(quick_run / "predictions.csv").query("split == 'test'").head(3)
+    rows = pd.read_csv(learnt_run / "predictions.csv").query("split == 'test'").head(3)
     pictures = np.stack([picture_of(smears.root / path) for path in rows["path"]])
     (found,) = session.run(["probabilities"], {"images": pictures})
     expected = rows[[f"p_{name}" for name in about["classes"]]].to_numpy()
@@ -80,8 +98,8 @@ def test_a_file_that_answers_otherwise_is_not_written(make, another, tmp_path):
     assert left(tmp_path / "out") == []
 
 
-def test_a_full_disk_loses_nothing(make, quick_run, tmp_path, monkeypatch):
-    file = make(quick_run)
+def test_a_full_disk_loses_nothing(make, learnt_run, tmp_path, monkeypatch):
+    file = make(learnt_run)
     before = file.read_bytes(), card_of(file).read_text()
     write = Path.write_text
 
@@ -92,17 +110,17 @@ def test_a_full_disk_loses_nothing(make, quick_run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OSError, match="no space"):
-        make(quick_run, "overwrite=true")
+        make(learnt_run, "overwrite=true")
     assert (file.read_bytes(), card_of(file).read_text()) == before
     assert left(tmp_path / "out") == ["x.onnx", "x.onnx.md"]
 
 
-def test_a_file_is_replaced_only_when_told(make, quick_run, capsys):
-    file = make(quick_run)
+def test_a_file_is_replaced_only_when_told(make, learnt_run, capsys):
+    file = make(learnt_run)
     assert "largest difference of a probability" in capsys.readouterr().out
     with pytest.raises(BloodcellError, match=r"x\.onnx is there already; .* overwrite=true"):
-        make(quick_run)
-    assert make(quick_run, "overwrite=true") == file
+        make(learnt_run)
+    assert make(learnt_run, "overwrite=true") == file
 
 
 def test_it_goes_into_the_run_where_nothing_else_is_told(make, another):
@@ -110,9 +128,9 @@ def test_it_goes_into_the_run_where_nothing_else_is_told(make, another):
     assert make(run, "output=null") == run / "exported" / "model.onnx"
 
 
-def test_without_the_runs_images_painted_cells_are_compared(make, quick_run, tmp_path, capsys):
+def test_without_the_runs_images_painted_cells_are_compared(make, learnt_run, tmp_path, capsys):
     alone = tmp_path / "alone.ckpt"
-    alone.write_bytes(checkpoint_of(quick_run).read_bytes())
+    alone.write_bytes(checkpoint_of(learnt_run).read_bytes())
     make(alone)
     assert "on 12 painted cells and 12 parts of them" in capsys.readouterr().out
     text = (tmp_path / "out" / "x.onnx.md").read_text()
@@ -132,8 +150,8 @@ def test_without_the_runs_images_painted_cells_are_compared(make, quick_run, tmp
         (["checkpoint=nowhere"], "no such run or checkpoint: nowhere"),
     ],
 )
-def test_what_is_wrong_is_one_clear_line(compose, quick_run, tmp_path, overrides, said):
-    given = [f"checkpoint={quick_run}", f"output={tmp_path / 'x.onnx'}", *overrides]
+def test_what_is_wrong_is_one_clear_line(compose, learnt_run, tmp_path, overrides, said):
+    given = [f"checkpoint={learnt_run}", f"output={tmp_path / 'x.onnx'}", *overrides]
     with pytest.raises(BloodcellError, match=said):
         export(compose(*given, verb="export"))
     assert left(tmp_path) == []
@@ -146,19 +164,19 @@ def test_a_run_without_a_checkpoint_and_an_exported_file_are_refused(compose, tm
         export(compose(f"checkpoint={exported('onnx')}", verb="export"))
 
 
-def test_a_net_that_torch_cannot_export_is_one_clear_line(compose, quick_run, tmp_path, monkeypatch):
+def test_a_net_that_torch_cannot_export_is_one_clear_line(compose, learnt_run, tmp_path, monkeypatch):
     def fails(*_):
         raise RuntimeError("no such\noperator")
 
     monkeypatch.setattr("bloodcell.exporting.onnx_file.written", fails)
     with pytest.raises(BloodcellError, match=r"torch cannot export mobilenet_v2 to a \.onnx file \(no such operator\)"):
-        export(compose(f"checkpoint={quick_run}", f"output={tmp_path / 'x.onnx'}", verb="export"))
+        export(compose(f"checkpoint={learnt_run}", f"output={tmp_path / 'x.onnx'}", verb="export"))
 
 
-def test_the_card_says_what_it_was_made_of(exported, quick_run):
+def test_the_card_says_what_it_was_made_of(exported, learnt_run):
     text = card_of(exported("onnx")).read_text()
-    metrics = json.loads((quick_run / "metrics.json").read_text())
-    table = pd.read_csv(quick_run / "samples.csv", dtype=str, keep_default_na=False)
+    metrics = json.loads((learnt_run / "metrics.json").read_text())
+    table = pd.read_csv(learnt_run / "samples.csv", dtype=str, keep_default_na=False)
     for name, rows in table.groupby("label"):
         counts = [str((rows["split"] == split).sum()) for split in dict.fromkeys(table["split"])]
         assert f"| {name} | {' | '.join(counts)} |" in text
@@ -197,11 +215,11 @@ def test_the_card_of_a_classifier_of_cells_that_knows_its_limits(
         checkpoint["limits"] = to_plain(limits)
 
     checkpoint = checkpoint_of(another("cells", change))
-    text = card(about_of(load_classifier(checkpoint), checkpoint), checkpoint, Path("quick.onnx"), "well")
+    text = card(about_of(load_classifier(checkpoint), checkpoint), checkpoint, Path("learnt.onnx"), "well")
     assert "at most 5 %, where the highest probability is 0.875 or more" in text
     assert "temperature 1.500" in text
     assert "It does not look for the cell" in text
-    (tmp_path / "quick.onnx").symlink_to(exported("onnx"))
+    (tmp_path / "learnt.onnx").symlink_to(exported("onnx"))
     Image.open(smears.paths()[0]).save(tmp_path / "image.jpg")
     monkeypatch.chdir(tmp_path)
     code = snippet(text).replace('about["preprocessing"]', '{**about["preprocessing"], "crop": "cell"}')
@@ -228,7 +246,9 @@ def test_predicting_and_evaluating_a_file_import_no_lightning(exported, smears, 
 
 def test_a_file_is_not_adapted(exported, compose, tmp_path, smears):
     predictor = bloodcell.load(exported("onnx"), device="cpu")
-    with pytest.raises(BloodcellError, match=r"quick\.onnx holds a net that cannot be changed any more; adapt the run"):
+    with pytest.raises(
+        BloodcellError, match=r"learnt\.onnx holds a net that cannot be changed any more"
+    ):
         predictor.adapt(smears.paths()[:32])
     from bloodcell.evaluating import evaluate
 
