@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -22,6 +23,18 @@ def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def remove_temporaries(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left half-written in a folder that no other process writes in now.
+
+    Args:
+        folder: The folder; nothing below it.
+        name: Of the files that were to be written; a pattern.
+    """
+    for left in folder.glob(f".{name}.*"):
+        if left.suffix[1:].isdecimal():
+            left.unlink(missing_ok=True)
+
+
 def write_csv(table: pd.DataFrame, file: Path) -> None:
     """Write a table as CSV, with Unix line ends on every system."""
     text = table.select_dtypes(exclude="number").astype(str)
@@ -35,3 +48,9 @@ def write_json(values: Any, file: Path) -> None:
     """Write plain values as JSON."""
     text = json.dumps(values, indent=2) + "\n"
     write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def file_digest(file: Path) -> str:
+    """Return a file's SHA-256, in hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
