@@ -38,7 +38,7 @@ def split_of(given, **arguments):
     return dict(zip(table["path"], columns, strict=True))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(rows(), st.sampled_from(["auto", "random", "grouped"]), fractions, fractions, st.integers(0, 5), st.randoms())
 def test_every_image_is_in_one_part_whatever_the_order(given, split, val, test, seed, random):
     arguments = {"split": split, "val_fraction": val, "test_fraction": test, "seed": seed}
@@ -55,7 +55,7 @@ def test_every_image_is_in_one_part_whatever_the_order(given, split, val, test, 
     assert trained == {label for _, label, _, _ in given}
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(rows(known=True), st.sampled_from(["auto", "grouped"]), fractions, fractions, st.integers(0, 5))
 def test_no_source_is_on_two_sides(given, split, val, test, seed):
     found = split_of(given, split=split, val_fraction=val, test_fraction=test, seed=seed)
@@ -65,7 +65,7 @@ def test_no_source_is_on_two_sides(given, split, val, test, seed):
         assert sides.setdefault(source, part) == part
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(rows(known=True), st.sampled_from(["random", "grouped"]), st.integers(2, 4), st.integers(0, 5), fractions)
 def test_folds_are_a_partition_of_what_is_no_test(given, split, folds, seed, test):
     arguments = {"split": split, "folds": folds, "seed": seed, "test_fraction": test}
