@@ -45,7 +45,7 @@ lint: setup
 # requirements-lock.txt: what this environment has of all that pyproject.toml asks for, with the hashes of its files.
 lock: setup
 	$(BIN)/python -m pip install --quiet 'uv>=0.8'
-	$(BIN)/python -m pip freeze --exclude-editable > $(VENV)/installed.txt
+	$(BIN)/python -m pip freeze --all --exclude-editable > $(VENV)/installed.txt
 	sed '/^#/!d' requirements-lock.txt > $(VENV)/lock.txt
 	$(BIN)/uv --no-config pip compile pyproject.toml --all-extras --constraint $(VENV)/installed.txt \
 		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --default-index https://pypi.org/simple \
