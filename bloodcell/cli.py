@@ -116,7 +116,7 @@ def _check_groups(overrides: list[str]) -> None:
     """Refuse a group that is left without an option."""
     for override in overrides:
         group, _, option = override.lstrip("~").partition("=")
-        if option in ("", "null") and group in _groups():
+        if (option in ("", "null") or option.isdigit()) and group in _groups():
             raise BloodcellError(f"{group}= names no option; choose from: {', '.join(sorted(_options(group)))}")
 
 
@@ -159,8 +159,14 @@ def one_clear_line() -> Iterator[None]:
     except Exception as error:
         if (message := user_message(error)) is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {_printable(message)}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _printable(message: str) -> str:
+    """Return three lines of a message at most, none too long and none with what a terminal would obey."""
+    lines = [line if len(line) <= 500 else f"{line[:500]}..." for line in message.splitlines()[:3]]
+    return re.sub(r"[^\n\x20-\x7e\xa0-\U0010ffff]", lambda found: repr(found[0])[1:-1], "\n".join(lines))
 
 
 def user_message(error: BaseException) -> str | None:

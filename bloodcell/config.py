@@ -111,7 +111,7 @@ def cache_root(configured: str | None) -> Path:
     import platformdirs
 
     default = os.environ.get("BLOODCELL_CACHE") or platformdirs.user_cache_dir("bloodcell", appauthor=False)
-    root = Path(configured or default).expanduser()
+    root = Path(str(configured or default)).expanduser()
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

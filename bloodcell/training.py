@@ -77,6 +77,8 @@ def train(
     config = plain(cfg)
     if not 0 <= config["seed"] < 2**32:
         raise BloodcellError(f"seed={config['seed']}; give a whole number from 0 to {2**32 - 1}")
+    if config["trainer"]["max_epochs"] == 0:
+        raise BloodcellError("trainer.max_epochs=0 trains nothing; give 1 or more, or -1 for no end")
     devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
     roots = [Path(config["outputs"]), folder.parent]
     known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
@@ -160,6 +162,7 @@ def _train(
     calibrates(config)  # an odd choice is refused before anything is computed
     knows_limits(config)
     check_loading(**loading_of(config))
+    decoded_images_fit(config["data"]["in_memory"], 0, 0)
     decoding = {"tta": config["evaluate"]["tta"], "device": device, "workers": config["data"]["workers"]}
     extractor = build_extractor(config, cache, classifier, **decoding)
     used = samples if tests else samples.of_split("train", "val")
