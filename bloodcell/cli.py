@@ -176,6 +176,10 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK:
         where = f" ({error.filename})" if error.filename else ""
         return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `expanduser`
+        return "a path begins with ~ and a name that no user of this machine has; write ./~ for such a file"
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's word for what a user got wrong
+        return " ".join(str(error).split())
     package = type(error).__module__.partition(".")[0]
     return _hydra_message(error) if package in ("hydra", "omegaconf") else None
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from bloodcell import runs
 from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.building import build_classifier, build_extractor, build_trainer, quiet
-from bloodcell.config import cache_root, check_types, plain
+from bloodcell.config import cache_root, check_types, plain, refuse_mismatches
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.readers import load_samples
@@ -44,9 +44,29 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
         )
     if foreign := [item for item in overrides if not item.lstrip("+~").startswith(("trainer.", "hydra."))]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
-    cfg = OmegaConf.load(folder / "config.yaml")
-    changes = OmegaConf.from_dotlist([item for item in overrides if item.startswith("trainer.")])
+    cfg = _saved_configuration(folder)
+    changes = [item for item in overrides if item.startswith("trainer.")]
+    refuse_mismatches(cfg, changes)
+    changes = OmegaConf.from_dotlist(changes)
     return train(DictConfig(OmegaConf.merge(cfg, changes)), folder, resumed=True)
+
+
+def _saved_configuration(folder: Path) -> DictConfig:
+    """Return the configuration that a run was begun with.
+
+    Raises:
+        BloodcellError: It is damaged, or not that of a training.
+    """
+    from yaml import YAMLError
+
+    try:
+        cfg = OmegaConf.load(folder / "config.yaml")
+    except (OSError, ValueError, YAMLError) as error:
+        raise BloodcellError(f"resume={folder}: its config.yaml is damaged; begin a new run") from error
+    if not isinstance(cfg, DictConfig) or (lacks := {"seed", "data", "model", "trainer", "outputs", "cache"} - set(cfg)):
+        what = f" it has no {', '.join(sorted(map(str, lacks)))};" if isinstance(cfg, DictConfig) else ""
+        raise BloodcellError(f"resume={folder}: its config.yaml is not that of a training;{what} begin a new run")
+    return cfg
 
 
 def train(

@@ -58,7 +58,7 @@ def refused(command, count):
 
 
 @pytest.fixture
-def train_refused(refused):
+def train_refused(refused, smears):
     """The same of a quick training on small smears, unless other data are given: train_refused(group, words, ...)."""
 
     def run(group, words, *arguments):

@@ -168,7 +168,7 @@ CHANGES = {
     "a weight that takes no memory": (_first_weight(torch.zeros(1).expand(10**6, 10**6)), "do not fit"),
     "an optimizer that runs a command": (_hparam("optimizer", "_target_", value="os.system"), None),
     "a fine-tuning that is none": (_hparam("finetune", "name", value="os.system"), "finetune=os.system"),
-    "an augmentation that is none": (_hparam("augment", "name", value="os.system"), "augment"),
+    "an augmentation that is none": (_hparam("augment", "name", value="os.system"), None),
     "a temperature below 0": (lambda checkpoint: checkpoint.update(temperature=-1.0), "its temperature is -1"),
     "a temperature in words": (lambda checkpoint: checkpoint.update(temperature="hot"), "its temperature is 'hot'"),
     "limits that are none": (lambda checkpoint: checkpoint.update(limits=5), "limits are not whole"),
@@ -178,7 +178,7 @@ CHANGES = {
         ),
         "limits are of another net",
     ),
-    "an epoch in words": (lambda checkpoint: checkpoint.update(epoch="last"), "do not fit|epoch"),
+    "an epoch in words": (lambda checkpoint: checkpoint.update(epoch="last"), "its epoch is .last."),
 }  # fmt: skip
 
 

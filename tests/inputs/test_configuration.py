@@ -101,7 +101,6 @@ TRAIN = {
     "data.class_map={zz: null}": "no class 'zz' in the data",
     "data.group_regex=(": "is no regular expression",
     "data.group_regex=5": "finds no group",
-    "data.train_only=[a]": "no data set 'a'",
     # devices
     "trainer.gpus=many": r"trainer\.gpus=many; give a number",
     "trainer.gpus=-2": r"trainer\.gpus=-2",
@@ -187,7 +186,7 @@ OTHERS = {
         "checkpoint={run} images=/gone output={out}": "no such file or folder: images=/gone",
         "checkpoint={run} images=[] output={out}": "images is not set",
         "checkpoint={run} images={folder}/*.tif output={out}": "matches no file",
-        "checkpoint={run} images=~nobody-of-this-name/x output={out}": "no such file or folder",
+        "checkpoint={run} images=~nobody-of-this-name/x output={out}": "begins with ~ and a name that no user",
         "checkpoint={run} images={folder} output={out} device=toaster": "device=toaster is not there",
         "checkpoint={run} images={folder} output={out} device=cuda:99": "device=cuda:99 is not there",
         "checkpoint={run} images={folder} output={out} device=[cpu]": r"device=\['cpu'\] is not there",
