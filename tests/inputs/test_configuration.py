@@ -134,7 +134,7 @@ TRAIN = {
     "~optimizer.lr": r"optimizer\.lr is needed",
     "~trainer.max_epochs": r"trainer\.max_epochs is needed",
     "+seed=1": "An item is already at 'seed'",
-    "hydra.launcher=nosuch": "nosuch",
+    "hydra/launcher=nosuch": "nosuch",
     "--seed": "no flag '--seed'; choices are written key=value",
     # what cannot be read
     "a=[": "no viable alternative",
