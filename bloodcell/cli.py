@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodcell.errors import BloodcellError, nearest
+from bloodcell.interrupting import ending_of, raising_on_sigterm
 
 #: Verb -> (module, function that takes the configuration, what it is for). The verb names conf/VERB.yaml.
 VERBS = {
@@ -21,6 +22,8 @@ VERBS = {
     "cache": ("bloodcell.caching", "run", "list or clear what is kept between runs"),
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),
     "predict": ("bloodcell.predicting", "run", "predict any images with a checkpoint, into a table"),
+    "app": ("bloodcell.app.command", "run", "serve a page in the browser that judges images"),
+    "export": ("bloodcell.exporting.command", "run", "export a checkpoint to an ONNX file, or torch.export's"),
 }
 
 USAGE = """usage: bloodcell VERB [group=option] [key=value] ...
@@ -37,7 +40,7 @@ def main(verb: str | None = None) -> None:
         verb: Its name; None takes it from the first argument.
     """
     arguments = sys.argv[1:]
-    with one_clear_line():
+    with one_clear_line(), raising_on_sigterm():
         if verb is None:
             verb, arguments = _verb_of(arguments)
         run_verb(verb, arguments)
@@ -150,9 +153,10 @@ def one_clear_line() -> Iterator[None]:
     """Print what the user got wrong in a line or two and exit with 1; let the program's own faults through."""
     try:
         yield
-    except KeyboardInterrupt:
-        print("interrupted; resume=RUN continues a training, the same command again a prediction", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as error:
+        word, code = ending_of(error)
+        print(f"{word}; resume=RUN continues a training, the same command again all else", file=sys.stderr)
+        raise SystemExit(code) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(141) from None
@@ -180,9 +184,17 @@ def user_message(error: BaseException) -> str | None:
         return "a path begins with ~ and a name that no user of this machine has; write ./~ for such a file"
     if type(error).__name__ == "MisconfigurationException":  # Lightning's word for what a user got wrong
         return " ".join(str(error).split())
+    if isinstance(error, RuntimeError) and _WORKER_DIED.search(str(error)):
+        return (
+            "a process that decodes images was killed, as the system does where memory runs out; "
+            "make room there, and resume=RUN continues the training"
+        )
     package = type(error).__module__.partition(".")[0]
     return _hydra_message(error) if package in ("hydra", "omegaconf") else None
 
+
+#: What torch says of it.
+_WORKER_DIED = re.compile(r"DataLoader worker \(pid.*?\) (is killed by signal|exited unexpectedly)")
 
 _DISK = {
     28: "no space left on the disk",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -21,6 +22,18 @@ def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left half-written in a folder that no other process writes in now.
+
+    Args:
+        folder: The folder; nothing below it.
+        name: Of the files that were to be written; a pattern.
+    """
+    for left in folder.glob(f".{name}.*"):
+        if left.suffix[1:].isdecimal():
+            left.unlink(missing_ok=True)
 
 
 def write_csv(table: pd.DataFrame, file: Path) -> None:
@@ -68,3 +81,9 @@ def read_cells(file: Path, key: str) -> pd.DataFrame:
     if rows.columns.has_duplicates:
         raise BloodcellError(f"{file} has the column {rows.columns[rows.columns.duplicated()][0]!r} twice; keep one")
     return rows
+
+
+def file_digest(file: Path) -> str:
+    """Return a file's SHA-256, in hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

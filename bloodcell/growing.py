@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import io
 import json
@@ -15,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bloodcell.errors import BloodcellError
-from bloodcell.files import write_json
+from bloodcell.files import remove_temporaries, write_json
 
 Rows = Iterable[Iterable[Any]]
 
@@ -57,6 +58,7 @@ class GrowingTable:
             raise BloodcellError(f"no folder {self.file.parent} can be made; choose another output") from error
         except Timeout as error:
             raise BloodcellError(f"another process is writing {self.file}; wait for it, or stop it first") from error
+        remove_temporaries(self.state.parent, glob.escape(self.state.name))
         try:
             yield
             self.state.unlink(missing_ok=True)

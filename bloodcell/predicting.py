@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from bloodcell.data.listing import listed
 from bloodcell.engine import Engine, load_engines
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.predictions import PROBABILITY
+from bloodcell.files import file_digest
 from bloodcell.growing import GrowingTable, Rows
 from bloodcell.jury import GROUP, Group, Jury
 from bloodcell.machine import best_device, decoders
@@ -63,7 +63,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
         total = sum(1 for _ in names())
         jury = Jury(engines_of(config), config["tta"])
         settings = {
-            "checkpoint": [digest(engine.file) for engine in jury.engines],
+            "checkpoint": [file_digest(engine.file) if engine.file else "" for engine in jury.engines],
             "images": given,
             "number of images": total,
             "tta": config["tta"],
@@ -76,9 +76,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
     return table.counts
 
 
-def fill(
-    table: GrowingTable, jury: Jury, names: Iterator[str], total: int, threshold: float, threads: int
-) -> None:
+def fill(table: GrowingTable, jury: Jury, names: Iterator[str], total: int, threshold: float, threads: int) -> None:
     """Write a row of each image that is left, and say at the end what came of all.
 
     Args:
@@ -150,7 +148,9 @@ def engines_of(config: dict[str, Any]) -> list[Engine]:
         BloodcellError: None is, or one cannot be loaded.
     """
     if config["checkpoint"] is None:
-        raise BloodcellError("checkpoint is not set; give a run folder or a .ckpt file with checkpoint=...")
+        raise BloodcellError(
+            "checkpoint is not set; give a run folder, a .ckpt file or an exported one with checkpoint=..."
+        )
     features, device = config["features"], best_device(config["device"])
     engines = load_engines(config["checkpoint"], device, features["backend"], features["precision"])
     if any(engine.limits is None for engine in engines):
@@ -211,8 +211,3 @@ def images_given(images: Any) -> list[str]:
     if not several or None in several:
         raise BloodcellError("images is not set; give a folder, a file or a pattern with images=...")
     return [str(one) for one in several]
-
-
-def digest(file: Path | None) -> str:
-    """Return a file's SHA-256."""
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file else ""

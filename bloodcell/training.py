@@ -19,7 +19,8 @@ from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, write_samples
 from bloodcell.data.splits import assign_splits, require_classes, split_arguments
 from bloodcell.errors import BloodcellError
-from bloodcell.files import write_atomically, write_json
+from bloodcell.files import remove_temporaries, write_atomically, write_csv, write_json
+from bloodcell.interrupting import interruptible
 from bloodcell.leaks import check_leaks, say_leak, weights_leak
 from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
 from bloodcell.messages import end_line, leak_advice, missing_classes, start_line, unaudited_sets, unfinished_phases
@@ -36,7 +37,7 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
         BloodcellError: There is no such run, it has finished, or an override would make it another run.
     """
     record = runs.read_run(folder)
-    if not record or not (folder / "config.yaml").is_file():
+    if not all((folder / name).is_file() for name in ("run.json", "config.yaml")):
         raise BloodcellError(f"resume={folder}: no run there (run.json, config.yaml); give a run folder")
     if record.get("status") == "finished":
         raise BloodcellError(
@@ -63,7 +64,9 @@ def _saved_configuration(folder: Path) -> DictConfig:
         cfg = OmegaConf.load(folder / "config.yaml")
     except (OSError, ValueError, YAMLError) as error:
         raise BloodcellError(f"resume={folder}: its config.yaml is damaged; begin a new run") from error
-    if not isinstance(cfg, DictConfig) or (lacks := {"seed", "data", "model", "trainer", "outputs", "cache"} - set(cfg)):
+    if not isinstance(cfg, DictConfig) or (
+        lacks := {"seed", "data", "model", "trainer", "outputs", "cache"} - set(cfg)
+    ):
         what = f" it has no {', '.join(sorted(map(str, lacks)))};" if isinstance(cfg, DictConfig) else ""
         raise BloodcellError(f"resume={folder}: its config.yaml is not that of a training;{what} begin a new run")
     return cfg
@@ -110,7 +113,12 @@ def train(
         folder, resumed = _newest_unfinished(roots, identity, folder)
     with runs.locked(folder):
         if not resumed:
+            runs.refuse_used(folder)
+        for part in (folder, folder / "checkpoints"):
+            remove_temporaries(part)
+        if not runs.read_run(folder):
             runs.begin(folder, identity)
+        if not (folder / "config.yaml").is_file():  # a resumed run lacks it where it was killed as it began
             write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
         runs.write_run(
             folder, status="running", overrides=[item for item in overrides or [] if not item.startswith("hydra.")]
@@ -171,6 +179,8 @@ def _train(
     classifier = classifier_of(config, samples)
     source = {"weights": config["model"]["weights"], "digest": state_digest(classifier.net.backbone)}
     runs.write_run(folder, backbone=source)  # a path may hold other weights tomorrow
+    last = folder / "checkpoints" / "last.ckpt"
+    state = restored(last) if resumed and last.is_file() else None
     trainer = build_trainer(config, folder, devices, resumed, classifier.frozen)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classifier.classes, classifier, device))
@@ -188,12 +198,9 @@ def _train(
     used = samples if tests else samples.of_split("train", "val")
     keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, used, extractor)
-    last = folder / "checkpoints" / "last.ckpt"
-    if not (resumed and last.is_file() and stopped_early(load_checkpoint(last))):
-        ckpt_path = str(last) if resumed and last.is_file() else None
-        trainer.fit(classifier, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    if state is None or not stopped_early(state):
+        with interruptible():
+            trainer.fit(classifier, datamodule=data, ckpt_path=str(last) if state else None, weights_only=True)
     if not last.is_file():
         trainer.save_checkpoint(last)
     chosen = load_checkpoint(runs.checkpoint_of(folder))
@@ -251,6 +258,22 @@ def build_data(config: dict[str, Any], classifier: Any, samples: Samples, extrac
     return BloodCellDataModule(
         samples, classifier.classes, extractor.preprocessing, **loading, seed=config["seed"], rows=rows, views=views
     )
+
+
+def restored(last: Path) -> dict[str, Any]:
+    """Return the state after the last whole epoch of a run, and let history.csv say what it says.
+
+    Raises:
+        BloodcellError: The checkpoint is damaged.
+    """
+    from bloodcell.models.classifier import load_checkpoint
+
+    try:
+        state = load_checkpoint(last)
+    except BloodcellError as error:
+        raise BloodcellError(f"{error}; delete it, and the run begins again at its first epoch") from error
+    write_csv(pd.DataFrame(state["callbacks"]["History"]["rows"]), last.parents[1] / "history.csv")
+    return state
 
 
 def loading_of(config: dict[str, Any]) -> dict[str, Any]:

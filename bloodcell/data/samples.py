@@ -128,7 +128,9 @@ def read_samples(file: Path, root: str | None = None) -> Samples:
         table = table if "set" in table else table.assign(set="")
         return Samples(table[COLUMNS], Path(root or table["root"].iloc[0]))
     except (ValueError, KeyError, IndexError) as error:
-        raise BloodcellError(f"{file} is damaged; name the images instead, e.g. data=imagefolder data.root=DIR") from error
+        raise BloodcellError(
+            f"{file} is damaged; name the images instead, e.g. data=imagefolder data.root=DIR"
+        ) from error
 
 
 def identities(files: Sequence[str | Path]) -> list[str]:

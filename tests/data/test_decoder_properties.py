@@ -59,7 +59,10 @@ def test_random_bytes_are_refused(content, beginning):
     picture_or_reason(beginning + content)
 
 
-@given(st.sampled_from(sorted(WHOLE)), st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=8))
+@given(
+    st.sampled_from(sorted(WHOLE)),
+    st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=8),
+)
 @settings(max_examples=400)
 def test_a_changed_file_gives_a_picture_or_a_reason(name, changes):
     content = bytearray(WHOLE[name])
@@ -98,12 +101,20 @@ def test_a_whole_file_is_what_pillow_makes_of_it(format, mode, size, seed):
         np.testing.assert_allclose(pixels.astype(int), np.asarray(image.convert("RGB")), rtol=0, atol=1)
 
 
-@given(st.sampled_from(["L", "RGB", "CMYK"]), st.sampled_from([0, 1, 2]), st.integers(1, 100), st.booleans(), st.integers(1, 8))
+@given(
+    st.sampled_from(["L", "RGB", "CMYK"]),
+    st.sampled_from([0, 1, 2]),
+    st.integers(1, 100),
+    st.booleans(),
+    st.integers(1, 8),
+)
 @settings(max_examples=100)
 def test_every_jpeg_is_the_one_that_pillow_reads(mode, subsampling, quality, progressive, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    content = encoded("JPEG", mode, (19, 11), 1, subsampling=subsampling, quality=quality, progressive=progressive, exif=exif)
+    content = encoded(
+        "JPEG", mode, (19, 11), 1, subsampling=subsampling, quality=quality, progressive=progressive, exif=exif
+    )
     from PIL import ImageOps
 
     with Image.open(io.BytesIO(content)) as image:

@@ -11,7 +11,11 @@ from bloodcell.evaluation.reading import TOLERANCE, read_predictions
 from bloodcell.files import write_csv
 
 #: Text without what the reader strips, and what no file can hold.
-TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"], exclude_characters="\ufeff\\"), min_size=1, max_size=9)
+TEXT = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"], exclude_characters="\ufeff\\"),
+    min_size=1,
+    max_size=9,
+)
 
 
 @st.composite
@@ -19,7 +23,11 @@ def tables(draw):
     """Draw a predictions table."""
     classes = draw(st.lists(TEXT, min_size=1, max_size=4, unique=True))
     count = draw(st.integers(1, 6))
-    weights = draw(st.lists(st.lists(st.floats(0.01, 1), min_size=len(classes), max_size=len(classes)), min_size=count, max_size=count))
+    weights = draw(
+        st.lists(
+            st.lists(st.floats(0.01, 1), min_size=len(classes), max_size=len(classes)), min_size=count, max_size=count
+        )
+    )
     samples = pd.DataFrame(
         {
             "path": draw(st.lists(TEXT, min_size=count, max_size=count, unique=True)),
@@ -70,7 +78,11 @@ def test_a_damaged_file_is_sound_or_refused(table, changes, tmp_path_factory):
     sound_or_refused(file)
 
 
-@given(table=tables(), where=st.integers(0, 999), new=st.sampled_from(["", "nan", "-1", "2", "x", "0.5", '"', "a,b", "\n", "1e999", "٣"]))
+@given(
+    table=tables(),
+    where=st.integers(0, 999),
+    new=st.sampled_from(["", "nan", "-1", "2", "x", "0.5", '"', "a,b", "\n", "1e999", "٣"]),
+)
 @settings(max_examples=120)
 def test_a_changed_cell_is_sound_or_refused(table, where, new, tmp_path_factory):
     file = tmp_path_factory.mktemp("tables") / "mine.csv"

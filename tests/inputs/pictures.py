@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import Image, PngImagePlugin
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 #: What a file must come to: its picture, uint8 (H, W, 3), or the reason why it is refused, a regular expression.
@@ -108,7 +108,9 @@ def _jpegs() -> None:
         "JPEG with a damaged colour profile": (SCENE, {"icc_profile": b"no profile" * 9}),
     }
     for name, (image, options) in variants.items():
-        kind(name, ".jpg", atol=1)(lambda file, image=image, options=options: held(file, encoded("JPEG", image, **options)))
+        kind(name, ".jpg", atol=1)(
+            lambda file, image=image, options=options: held(file, encoded("JPEG", image, **options))
+        )
 
 
 _jpegs()
@@ -298,7 +300,9 @@ def _(file):
 
 @kind("decompression bomb: a PNG with far more data than pixels")
 def _(file):
-    return held(file, png(2, 1, zlib.compress(b"\0" + b"\x05" * 6 + b"\0" * 200_000_000)), np.full((1, 2, 3), 5, np.uint8))
+    return held(
+        file, png(2, 1, zlib.compress(b"\0" + b"\x05" * 6 + b"\0" * 200_000_000)), np.full((1, 2, 3), 5, np.uint8)
+    )
 
 
 @kind("decompression bomb: a text in a PNG")
@@ -668,7 +672,9 @@ def _broken_exifs() -> None:
         kind(f"broken EXIF: {name}", ".jpg", atol=1)(
             lambda file, exif=exif: (SCENE.save(file, exif=exif), by_pillow(encoded("JPEG")))[1]
         )
-    kind("broken EXIF of a PNG")(lambda file: held(file, png(40, 30, rows_of(PIXELS), 8, 2, chunk(b"eXIf", b"II*\0\xff")), PIXELS))
+    kind("broken EXIF of a PNG")(
+        lambda file: held(file, png(40, 30, rows_of(PIXELS), 8, 2, chunk(b"eXIf", b"II*\0\xff")), PIXELS)
+    )
     kind("an orientation, then rubbish", ".jpg", atol=1)(
         lambda file: (
             SCENE.save(file, exif=b"Exif\0\0II*\0\x08\0\0\0\x02\0" + orientation + b"\xff" * 12),
@@ -678,7 +684,9 @@ def _broken_exifs() -> None:
     kind("an orientation by XMP that is no number")(
         lambda file: held(
             file,
-            png(40, 30, rows_of(PIXELS), 8, 2, chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="99"/>')),
+            png(
+                40, 30, rows_of(PIXELS), 8, 2, chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="99"/>')
+            ),
             PIXELS,
         )
     )
@@ -760,7 +768,14 @@ _right_content_of_another_name()
 def _truncated() -> None:
     options = {"WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_lzw"}}
     image = Image.fromarray(scene((160, 120)))
-    for format, ending in {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif", "BMP": "bmp", "PPM": "ppm"}.items():
+    for format, ending in {
+        "JPEG": "jpg",
+        "PNG": "png",
+        "WEBP": "webp",
+        "TIFF": "tif",
+        "BMP": "bmp",
+        "PPM": "ppm",
+    }.items():
         whole = encoded(format, image, **options.get(format, {}))
         for tenth in range(1, 10):
             content = whole[: len(whole) * tenth // 10]

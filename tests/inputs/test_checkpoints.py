@@ -98,7 +98,14 @@ FILES = {
 def predict_refused(refused, write_image, tmp_path):
     def run(checkpoint, words):
         image = write_image(tmp_path / "a.png")
-        refused("checkpoints", words, "predict", f"checkpoint={checkpoint}", f"images={image}", f"output={tmp_path / 'o.csv'}")
+        refused(
+            "checkpoints",
+            words,
+            "predict",
+            f"checkpoint={checkpoint}",
+            f"images={image}",
+            f"output={tmp_path / 'o.csv'}",
+        )
         assert not (tmp_path / "o.csv").exists()
 
     return run
@@ -251,7 +258,12 @@ def test_a_run_folder_that_is_damaged(kind, another, refused):
         ("config.yaml is no YAML", b'{"status": "failed"}', b"a: [", "config.yaml"),
         ("config.yaml is a list", b'{"status": "failed"}', b"- a\n- b\n", "config.yaml"),
         ("config.yaml is empty", b'{"status": "failed"}', b"", "config.yaml"),
-        ("config.yaml builds an object", b'{"status": "failed"}', b"a: !!python/object/apply:os.system ['touch x']\n", "config.yaml"),
+        (
+            "config.yaml builds an object",
+            b'{"status": "failed"}',
+            b"a: !!python/object/apply:os.system ['touch x']\n",
+            "config.yaml",
+        ),
         ("config.yaml lacks what is needed", b'{"status": "failed"}', b"seed: 0\n", "config.yaml"),
         ("the run has finished", b'{"status": "finished"}', None, "has finished"),
     ],
@@ -265,7 +277,9 @@ def test_a_run_that_cannot_be_resumed(kind, record, config, words, another, tmp_
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("override", ["trainer.max_epochs=abc", "trainer.gpus=many", "trainer.nosuch=1", "seed=1", "trainer.max_epochs=["])
+@pytest.mark.parametrize(
+    "override", ["trainer.max_epochs=abc", "trainer.gpus=many", "trainer.nosuch=1", "seed=1", "trainer.max_epochs=["]
+)
 def test_what_a_resumed_run_is_told(override, another, refused):
     run = another("resumed")
     (run / "run.json").write_text('{"status": "failed"}')
@@ -281,5 +295,3 @@ def test_a_hostile_checkpoint_is_refused_from_python_too(tmp_path):
     assert not mark.exists()
     os.system(f"touch {mark}")  # the payload is one
     assert mark.exists()
-
-

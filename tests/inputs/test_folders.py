@@ -24,7 +24,10 @@ REFUSED = {
     "hidden classes alone": ({".a": 3, "__b": 3}, "no class folders in"),
     "a folder of folders of classes": ({"set/a": 3, "set/b": 3}, "two classes at least; it has set"),
     "two folders of one split": ({"train/a": 2, "train/b": 2, "val/a": 1, "Validation/a": 1}, "both mean the val part"),
-    "a class that training lacks": ({"train/a": 2, "train/b": 2, "test/c": 1}, "class c is in the test part but not in"),
+    "a class that training lacks": (
+        {"train/a": 2, "train/b": 2, "test/c": 1},
+        "class c is in the test part but not in",
+    ),
     "a test part alone": ({"test/a": 3, "test/b": 3}, "two classes at least; it has none"),
     "one image a class": ({"a": 1, "b": 1}, "no validation images|val"),
 }
@@ -32,7 +35,10 @@ RIGHT = {
     "one image in a class": ({"a": 9, "b": 1}, {"a": 9, "b": 1}),
     "an empty class": ({"a": 3, "b": 3, "c": 0}, {"a": 3, "b": 3}),
     "classes below classes": ({"a/x": 2, "a/y": 1, "b": 2}, {"a": 3, "b": 2}),
-    "hidden folders and folders of systems": ({"a": 2, "b": 2, ".git": 3, "__MACOSX": 2, "a/.thumbs": 2}, {"a": 2, "b": 2}),
+    "hidden folders and folders of systems": (
+        {"a": 2, "b": 2, ".git": 3, "__MACOSX": 2, "a/.thumbs": 2},
+        {"a": 2, "b": 2},
+    ),
     "names that differ in letter case": ({"Cell": 2, "cell": 3}, {"Cell": 2, "cell": 3}),
     "names with spaces, quotes and other letters": ({"a b": 1, "it's": 1, "ä細": 1}, {"a b": 1, "it's": 1, "ä細": 1}),
     "a class named as an image": ({"x.jpg": 2, "b": 2}, {"x.jpg": 2, "b": 2}),
@@ -88,7 +94,10 @@ def test_what_is_no_folder(kind, words, class_folders, write_image, tmp_path, re
 
 def test_a_folder_that_may_not_be_read(class_folders, as_nobody, count):
     root = class_folders({"a": 2, "b": 2})
-    for folder, words in ((root / "b", "cannot read the folder .*b.*Permission denied"), (root, "cannot read the folder")):
+    for folder, words in (
+        (root / "b", "cannot read the folder .*b.*Permission denied"),
+        (root, "cannot read the folder"),
+    ):
         folder.chmod(0)
         import re
 

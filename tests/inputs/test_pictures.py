@@ -29,11 +29,11 @@ pytestmark = [
 #: Decodes one file in a process of its own and says the peak of its memory before and after, in kilobytes.
 PEAK = """
 import resource, sys
-from bloodcell.data.images import ImageError, open_image
+from bloodcell.data.images import ImageError, read_image
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()
 try:
-    open_image(sys.argv[1])
+    read_image(sys.argv[1])
 except ImageError as error:
     print(error)
 print(before, peak())
@@ -72,7 +72,9 @@ def test_the_picture_or_the_reason(picture, tmp_path, count):
 
 def test_prediction_takes_the_whole_folder(corpus, quick_run, tmp_path, command, count):
     folder, expected = corpus
-    code, said, error = command("predict", f"checkpoint={quick_run}", f"images={folder}", f"output={tmp_path / 'o.csv'}")
+    code, said, error = command(
+        "predict", f"checkpoint={quick_run}", f"images={folder}", f"output={tmp_path / 'o.csv'}"
+    )
     assert (code, error) == (0, "")
     table = pd.read_csv(tmp_path / "o.csv", keep_default_na=False).set_index("path")
     bad = pd.read_csv(tmp_path / "o.bad.csv", keep_default_na=False).set_index("path")["reason"]
@@ -98,7 +100,11 @@ def _written(file):
 
 @pytest.mark.parametrize(
     "picture",
-    [one for one in PICTURES if one.name.startswith(("a name", "a link", "a pipe", "a socket", "empty", "text", "CMYK"))],
+    [
+        one
+        for one in PICTURES
+        if one.name.startswith(("a name", "a link", "a pipe", "a socket", "empty", "text", "CMYK"))
+    ],
     ids=lambda picture: picture.name,
 )
 def test_prediction_of_one_file_that_is_named(picture, quick_run, tmp_path, monkeypatch, command, count):
@@ -155,7 +161,9 @@ def test_training_lists_the_bad_ones_or_leaves_them_out(class_folders, tmp_path,
     assert code == 0, error
     kept = pd.read_csv(tmp_path / "run" / "samples.csv", keep_default_na=False)
     assert not set(kept["path"]) & set(listed["path"])
-    regular = [file for file in root.rglob("*") if file.suffix.lower() in (".png", ".jpg", ".tif", ".webp", ".bmp", ".ppm")]
+    regular = [
+        file for file in root.rglob("*") if file.suffix.lower() in (".png", ".jpg", ".tif", ".webp", ".bmp", ".ppm")
+    ]
     assert 0 < len(kept) < len(regular)
     count("images, in a training", "right")
 
@@ -168,7 +176,9 @@ def _is_text(file):
     return True
 
 
-@pytest.mark.parametrize("kind", [one for one in PICTURES if "bomb" in one.name or "20,000 x 20,000" in one.name], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "kind", [one for one in PICTURES if "bomb" in one.name or "20,000 x 20,000" in one.name], ids=lambda one: one.name
+)
 def test_a_bomb_takes_no_memory(kind, tmp_path):
     kind.write(tmp_path / "bomb.png")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

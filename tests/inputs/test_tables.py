@@ -60,7 +60,9 @@ RIGHT = {
     "no line end at its end": f"path,label\n{FOUR}".rstrip().encode(),
     "blank lines and blanks": f"path, label \n\n{FOUR.replace(',', ', ')}\n\n".encode(),
     "quotes": f'"path","label"\n{FOUR.replace("a/0.png", chr(34) + "a/0.png" + chr(34))}'.encode(),
-    "columns of no use": ("id,path,label,note\n" + FOUR.replace("a/", "7,a/").replace("b/", "8,b/").replace("\n", ",x\n")).encode(),
+    "columns of no use": (
+        "id,path,label,note\n" + FOUR.replace("a/", "7,a/").replace("b/", "8,b/").replace("\n", ",x\n")
+    ).encode(),
     "backslashes in paths": f"path,label\n{FOUR.replace('/', chr(92))}".encode(),
     "absolute paths": f"path,label\n{FOUR.replace('a/', '{root}/a/')}".encode(),
 }
@@ -71,7 +73,15 @@ def test_a_bad_table_is_refused(kind, class_folders, tmp_path, refused):
     root = class_folders({"a": 2, "b": 2, "c": 1})
     content, words = REFUSED[kind]
     (tmp_path / "table.csv").write_bytes(content)
-    refused("tables of images", words, "train", *QUICK, "data=table", f"data.table={tmp_path / 'table.csv'}", f"data.root={root}")
+    refused(
+        "tables of images",
+        words,
+        "train",
+        *QUICK,
+        "data=table",
+        f"data.table={tmp_path / 'table.csv'}",
+        f"data.root={root}",
+    )
 
 
 @pytest.mark.parametrize("kind", RIGHT)
@@ -87,7 +97,13 @@ def test_an_odd_table_is_read(kind, class_folders, tmp_path, count):
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices of POSIX")
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("pipe", "no regular file"), ("device", "no regular file"), ("folder", "Is a directory"), ("gone", "No such file"), ("closed", "Permission denied")],
+    [
+        ("pipe", "no regular file"),
+        ("device", "no regular file"),
+        ("folder", "Is a directory"),
+        ("gone", "No such file"),
+        ("closed", "Permission denied"),
+    ],
 )
 def test_a_table_that_is_no_file(kind, words, tmp_path, refused, as_nobody, count):
     file = tmp_path / "table.csv"
