@@ -64,11 +64,8 @@ def _saved_configuration(folder: Path) -> DictConfig:
         cfg = OmegaConf.load(folder / "config.yaml")
     except (OSError, ValueError, YAMLError) as error:
         raise BloodcellError(f"resume={folder}: its config.yaml is damaged; begin a new run") from error
-    if not isinstance(cfg, DictConfig) or (
-        lacks := {"seed", "data", "model", "trainer", "outputs", "cache"} - set(cfg)
-    ):
-        what = f" it has no {', '.join(sorted(map(str, lacks)))};" if isinstance(cfg, DictConfig) else ""
-        raise BloodcellError(f"resume={folder}: its config.yaml is not that of a training;{what} begin a new run")
+    if not isinstance(cfg, DictConfig) or not {"seed", "data", "model", "trainer", "outputs", "cache"} <= set(cfg):
+        raise BloodcellError(f"resume={folder}: its config.yaml is not that of a training; begin a new run")
     return cfg
 
 
@@ -100,8 +97,9 @@ def train(
     config = plain(cfg)
     if not 0 <= config["seed"] < 2**32:
         raise BloodcellError(f"seed={config['seed']}; give a whole number from 0 to {2**32 - 1}")
-    if config["trainer"]["max_epochs"] == 0:
-        raise BloodcellError("trainer.max_epochs=0 trains nothing; give 1 or more, or -1 for no end")
+    for key in ("max_epochs", "max_steps", "limit_train_batches", "limit_val_batches"):
+        if config["trainer"][key] == 0:
+            raise BloodcellError(f"trainer.{key}=0 leaves nothing to train on, or to judge it by; give more than 0")
     devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
     roots = [Path(config["outputs"]), folder.parent]
     known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))

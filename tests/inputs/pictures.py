@@ -1,4 +1,4 @@
-"""Files that are called images: odd ones with the picture that they hold, and bad ones with the reason that is given."""
+"""Files that are called images: odd ones with their picture, and bad ones with the reason that is given."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ FILES = {
     "a tensor that claims more than there is": lambda _: saved(torch.zeros(4)).replace(
         struct.pack("<BBBB", 0x4B, 4, 0x74, 0x51), struct.pack("<BBBB", 0x4B, 200, 0x74, 0x51), 1
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -148,12 +148,18 @@ def _first_weight(value):
 
 #: What was changed in a good checkpoint -> how, and the words of the refusal.
 CHANGES = {
-    "images of a thousand million pixels a side": (_hparam("preprocessing", "image_size", value=10**9), "image_size=1000000000"),
+    "images of a thousand million pixels a side": (
+        _hparam("preprocessing", "image_size", value=10**9),
+        "image_size=1000000000",
+    ),
     "images of a thousand million pixels a side, for the net": (_hparam("model", "image_size", value=10**9), None),
     "images of no size": (_hparam("preprocessing", "image_size", value=0), "image_size=0"),
     "a crop that is none": (_hparam("preprocessing", "crop", value="os.system"), "crop=os.system"),
     "an argument that preprocessing has not": (_hparam("preprocessing", "command", value="x"), "unexpected keyword"),
-    "a hidden layer of a thousand million": (_hparam("model", "head", "hidden", value=10**9), "hidden layer of 1000000000"),
+    "a hidden layer of a thousand million": (
+        _hparam("model", "head", "hidden", value=10**9),
+        "hidden layer of 1000000000",
+    ),
     "a net a thousand times as wide": (_hparam("model", "width", value=1000.0), r"model\.width=1000"),
     "an unknown net": (_hparam("model", "name", value="os.system"), "model.name=os.system is unknown"),
     "an unknown library": (_hparam("model", "library", value="os"), "model.library=os"),
@@ -181,12 +187,18 @@ CHANGES = {
     "limits that are none": (lambda checkpoint: checkpoint.update(limits=5), "limits are not whole"),
     "limits of another net": (
         lambda checkpoint: checkpoint.update(
-            limits={"means": torch.zeros(4, 9), "whitening": torch.zeros(9, 2), "threshold": 1.0, "abstention": {}, "tta": "none"}
+            limits={
+                "means": torch.zeros(4, 9),
+                "whitening": torch.zeros(9, 2),
+                "threshold": 1.0,
+                "abstention": {},
+                "tta": "none",
+            }
         ),
         "limits are of another net",
     ),
     "an epoch in words": (lambda checkpoint: checkpoint.update(epoch="last"), "its epoch is .last."),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", CHANGES)

@@ -21,7 +21,7 @@ TRAIN = {
     "seed=[1]": "seed wants a whole number",
     "seed=99999999999": "seed=99999999999; give a whole number",
     "seed==1": "seed wants a whole number",
-    "seed=１": "seed wants a whole number",
+    "seed=\uff11": "seed wants a whole number",
     "data.seed=-1": r"data\.seed=-1; give a whole number",
     "data.seed=abc": r"data\.seed wants a whole number",
     "data.batch_size=0": r"data\.batch_size=0; give a whole number of 1 or more",
@@ -39,7 +39,7 @@ TRAIN = {
     "data.fold=7": r"data\.fold=7; with data\.folds=5 choose 0 to 4",
     "data.fold=abc": r"data\.fold=abc",
     "data.epoch_size=0": r"data\.epoch_size=0",
-    "trainer.max_epochs=0": r"trainer\.max_epochs=0 trains nothing",
+    "trainer.max_epochs=0": r"trainer\.max_epochs=0 leaves nothing to train on",
     "trainer.max_epochs=-5": "max_epochs.*-5",
     "trainer.max_epochs=three": r"trainer\.max_epochs wants a whole number",
     "callbacks.early_stopping.patience=abc": "patience wants a whole number",
@@ -143,11 +143,11 @@ TRAIN = {
     "==": "''|extraneous",
     "+": "mismatched input|missing",
     "++": "missing EQUAL",
-    "α=1": "cannot read α='1'; keys are plain letters",
+    "\u03b1=1": "cannot read \u03b1='1'; keys are plain letters",
     "data.root=${": "data.root",
     "seed=${nosuch}": "Interpolation key 'nosuch' not found",
     "data.root=a,b": "Ambiguous value|multirun|--multirun",
-}  # fmt: skip
+}
 
 #: The same of Lightning's own settings.
 TRAINER = {
@@ -156,8 +156,8 @@ TRAINER = {
     "trainer.strategy=nosuch": "trainer: .*nosuch",
     "trainer.accelerator=toaster": "trainer.gpus|toaster",
     "trainer.limit_train_batches=-1": "trainer: .*limit_train_batches",
-    "trainer.limit_train_batches=0": "limit_train_batches|trains nothing|no batch",
-    "trainer.limit_val_batches=0": "limit_val_batches|val",
+    "trainer.limit_train_batches=0": "limit_train_batches=0 leaves nothing",
+    "trainer.limit_val_batches=0": "limit_val_batches=0 leaves nothing",
     "trainer.max_time=abc": "trainer: .*",
     "trainer.gradient_clip_val=-1": "trainer|gradient_clip_val",
     "trainer.plugins=[5]": "trainer: .*plugin",
@@ -222,8 +222,11 @@ OTHERS = {
         "data=imagefolder data.root={classes} nosuch=1": "no configuration key 'nosuch'",
     },
     "cache": {"clear=nosuch": "nosuch", "cache.root=/dev/null": "cannot make the folder", "clear=[a]": "a"},
-    "find-lr": {"finder.steps=many": "finder.steps wants a whole number", "finder.min_lr=nan": "finder.min_lr wants a number"},
-}  # fmt: skip
+    "find-lr": {
+        "finder.steps=many": "finder.steps wants a whole number",
+        "finder.min_lr=nan": "finder.min_lr wants a number",
+    },
+}
 
 
 @pytest.mark.parametrize("override", [*TRAIN, *TRAINER])

@@ -1,6 +1,7 @@
 """Folders of images as people leave them: the classes that they mean, or at most three lines."""
 
 import os
+import re
 import sys
 
 import pytest
@@ -99,8 +100,6 @@ def test_a_folder_that_may_not_be_read(class_folders, as_nobody, count):
         (root, "cannot read the folder"),
     ):
         folder.chmod(0)
-        import re
-
         said = as_nobody(lambda: read_imagefolder(str(root)))
         folder.chmod(0o755)
         assert re.search(words, said), said

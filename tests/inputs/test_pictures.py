@@ -157,7 +157,7 @@ def test_training_lists_the_bad_ones_or_leaves_them_out(class_folders, tmp_path,
     assert_clear(code, error, r"images cannot be read, e\.g\. .*\n.*data\.on_bad_image=skip")
     listed = pd.read_csv(tmp_path / "run" / "bad_images.csv", keep_default_na=False)
     count("images, in a training", "refused")
-    code, said, error = command("train", *arguments, "data.on_bad_image=skip", f"hydra.run.dir={tmp_path / 'again'}")
+    code, _, error = command("train", *arguments, "data.on_bad_image=skip", f"hydra.run.dir={tmp_path / 'again'}")
     assert code == 0, error
     kept = pd.read_csv(tmp_path / "run" / "samples.csv", keep_default_na=False)
     assert not set(kept["path"]) & set(listed["path"])

@@ -46,7 +46,7 @@ REFUSED = {
     "a prediction that is not the likeliest": ("label,prediction,p_a,p_b\na,b,0.9,0.1\n", "but 'a' is more probable"),
     "a set with a slash": ("label,set,p_a\na,x/y,1\n", "set is 'x/y'; give a name without"),
     "a cell that is odd": ("label,cell,p_a\na,maybe,1\n", "cell is 'maybe'; it is found, none or empty"),
-}  # fmt: skip
+}
 
 #: What a file is -> its content and the accuracy of its test part.
 RIGHT = {
@@ -64,7 +64,7 @@ RIGHT = {
     "numbers in other notations": (HEAD + "1.png,a,1e0,0.0e-5\n2.png,b, 1E-3 ,.999\n", 1),
     "classes of numbers and reserved words": ("label,p_1,p_null,p_NA\n1,1,0,0\nnull,0,1,0\nNA,0,0,1\n", 1),
     "markup and formulas": ("path,label,p_<b>,p_=1+1\n<i>.png,<b>,1,0\n=2+2.png,=1+1,1,0\n", 0.5),
-}  # fmt: skip
+}
 
 
 def written(content, tmp_path):

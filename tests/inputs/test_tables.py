@@ -1,4 +1,4 @@
-"""Tables of images: the samples that they list, or at most three lines; nothing is guessed, and nothing waits for ever."""
+"""Tables of images: the samples that they list, or at most three lines; nothing is guessed or waits for ever."""
 
 import os
 import sys
@@ -37,13 +37,28 @@ REFUSED = {
     "a row without a label": (b"path,label\na/0.png,a\na/1.png,\n", "row 3: no label"),
     "a row without a path": (b"path,label\na/0.png,a\n,b\n", "row 3: no path"),
     "a label of spaces": (b"path,label\na/0.png,   \n", "row 2: no label"),
-    "a split that is misspelt": (b"path,label,split\na/0.png,a,trian\n", "unknown split 'trian'; use train, val or test"),
-    "images that are not there": (f"path,label\n{FOUR}gone.png,a\n".encode(), "1 of 5 images cannot be read, e.g. gone.png"),
-    "identities in place of paths": (b"path,label\n17,a\n18,a\n19,b\n20,b\n", "4 of 4 images cannot be read, e.g. 17: no such"),
+    "a split that is misspelt": (
+        b"path,label,split\na/0.png,a,trian\n",
+        "unknown split 'trian'; use train, val or test",
+    ),
+    "images that are not there": (
+        f"path,label\n{FOUR}gone.png,a\n".encode(),
+        "1 of 5 images cannot be read, e.g. gone.png",
+    ),
+    "identities in place of paths": (
+        b"path,label\n17,a\n18,a\n19,b\n20,b\n",
+        "4 of 4 images cannot be read, e.g. 17: no such",
+    ),
     "addresses": (f"path,label\n{FOUR}http://localhost/a.png,a\n".encode(), "cannot be read, e.g. http"),
-    "a path that leaves the folder": (f"path,label\n{FOUR}../../../../../../../etc/passwd,a\n".encode(), "cannot be read"),
+    "a path that leaves the folder": (
+        f"path,label\n{FOUR}../../../../../../../etc/passwd,a\n".encode(),
+        "cannot be read",
+    ),
     "a path with a zero byte": (f"path,label\n{FOUR}a\0b.png,a\n".encode(), "cannot be read|is no CSV file"),
-    "a path of a million letters": (f"path,label\n{FOUR}{'x' * 1_000_000},a\n".encode(), "cannot be read, e.g. x+\\.\\.\\."),
+    "a path of a million letters": (
+        f"path,label\n{FOUR}{'x' * 1_000_000},a\n".encode(),
+        "cannot be read, e.g. x+\\.\\.\\.",
+    ),
     "a device as an image": (f"path,label\n{FOUR}/dev/zero,a\n".encode(), "e.g. /dev/zero: not a regular file"),
     "one class": (b"path,label\na/0.png,a\na/1.png,a\n", "two classes at least; it has a"),
     "a class in the test part alone": (
@@ -51,7 +66,7 @@ REFUSED = {
         "class c is in the test part but not in training",
     ),
     "a test part alone": (f"path,label,split\n{TEST}".encode(), "two classes at least; it has none"),
-}  # fmt: skip
+}
 
 RIGHT = {
     "a byte order mark": b"\xef\xbb\xbfpath,label\n" + FOUR.encode(),
