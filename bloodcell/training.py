@@ -26,6 +26,17 @@ from bloodcell.machine import available_memory, device_arguments, keep_freed_mem
 from bloodcell.messages import end_line, leak_advice, missing_classes, start_line, unaudited_sets, unfinished_phases
 
 
+#: Settings of Lightning's Trainer that it takes as 0, and then fails in the middle of the training.
+_NEVER_ZERO = (
+    "max_epochs",
+    "max_steps",
+    "limit_train_batches",
+    "limit_val_batches",
+    "check_val_every_n_epoch",
+    "accumulate_grad_batches",
+)
+
+
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
     """Continue the run in a folder with its saved configuration.
 
@@ -97,8 +108,8 @@ def train(
     config = plain(cfg)
     if not 0 <= config["seed"] < 2**32:
         raise BloodcellError(f"seed={config['seed']}; give a whole number from 0 to {2**32 - 1}")
-    for key in ("max_epochs", "max_steps", "limit_train_batches", "limit_val_batches"):
-        if config["trainer"][key] == 0:
+    for key in _NEVER_ZERO:
+        if config["trainer"].get(key) == 0:
             raise BloodcellError(f"trainer.{key}=0 leaves nothing to train on, or to judge it by; give more than 0")
     devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
     roots = [Path(config["outputs"]), folder.parent]

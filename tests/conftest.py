@@ -13,12 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import settings
 from PIL import Image
-
-# the same examples in each run; another profile may look for new ones
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 #: A small, quick network and few images; on top of the shipped configuration.
 QUICK = (

@@ -159,13 +159,11 @@ TRAINER = {
     "trainer.limit_train_batches=0": "limit_train_batches=0 leaves nothing",
     "trainer.limit_val_batches=0": "limit_val_batches=0 leaves nothing",
     "trainer.max_time=abc": "trainer: .*",
-    "trainer.gradient_clip_val=-1": "trainer|gradient_clip_val",
     "trainer.plugins=[5]": "trainer: .*plugin",
     "trainer.val_check_interval=7.5": "trainer: .*val_check_interval",
-    "trainer.check_val_every_n_epoch=0": "trainer|check_val_every_n_epoch",
-    "trainer.accumulate_grad_batches=0": "trainer|accumulate_grad_batches",
+    "trainer.check_val_every_n_epoch=0": "check_val_every_n_epoch=0 leaves nothing",
+    "trainer.accumulate_grad_batches=0": "accumulate_grad_batches=0 leaves nothing",
     "trainer.profiler=nosuch": "trainer: .*profiler",
-    "trainer.deterministic=maybe": "trainer: .*deterministic|true or false",
     "trainer.overfit_batches=-7": "trainer: .*overfit_batches",
     "trainer.num_nodes=0": "trainer|num_nodes",
     "callbacks.early_stopping.monitor=nosuch": "nosuch",
@@ -259,7 +257,7 @@ def test_what_is_no_verb_or_no_choice(arguments, monkeypatch, capsys, count, tmp
     with pytest.raises(SystemExit) as left:
         cli.main()
     error = capsys.readouterr().err
-    assert_clear(left.value.code, error, "no verb|no flag|missing|EQUAL|Error parsing|set")
+    assert_clear(left.value.code, error, "no verb|no flag|missing|EQUAL|Error parsing|cannot read")
     assert "\x1b" not in error
     count(GROUP, "refused")
 
