@@ -150,6 +150,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """Return what turns a picture upright by its EXIF; None where it is, or where the EXIF is damaged."""
     try:
-        return _UPRIGHT.get(image.getexif().get(_ORIENTATION))
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - Pillow's reader of EXIF fails in many ways, and the picture is as good as without
         return None

@@ -25,7 +25,7 @@ def listed(given: Iterable[str]) -> Iterator[str]:
         BloodcellError: Something is not there, or a pattern matches nothing.
     """
     for one in given:
-        path = Path(one).expanduser()
+        path = Path(one) if os.path.lexists(one) else Path(one).expanduser()
         if os.path.lexists(path):
             yield from _below(path)
         elif glob.has_magic(str(path)):

@@ -1,4 +1,4 @@
-"""Files that are called images: odd ones with the picture that they hold, and bad ones with the reason that is given."""
+"""Files that are called images: odd ones with their picture, and bad ones with the reason that is given."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import Image, PngImagePlugin
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 #: What a file must come to: its picture, uint8 (H, W, 3), or the reason why it is refused, a regular expression.
