@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from bloodcell.errors import BloodcellError
 
@@ -85,7 +85,7 @@ def read_image(path: str | Path | bytes, max_pixels: int | None = None) -> np.nd
         raise ImageError(f"cannot be decoded: {reason}") from error
 
 
-def _plain_jpeg(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+def _plain_jpeg(image: ImageFile.ImageFile) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
     """Decode an opened JPEG of three channels as it lies in the file; None where Pillow is to have the last word.
 
     The decoder is the library that Pillow has, with the same pixels, without the copies that take Pillow as long again.
