@@ -77,7 +77,9 @@ def read_cells(file: Path, key: str) -> pd.DataFrame:
     except OSError as error:
         raise BloodcellError(f"cannot read {key}={file}: {error.strerror}") from error
     except ValueError as error:
-        raise BloodcellError(f"{key}={file} is no CSV file: {' '.join(str(error).split())}") from error
+        empty = isinstance(error, pd.errors.EmptyDataError)
+        reason = "it is empty" if empty else " ".join(str(error).split())
+        raise BloodcellError(f"{key}={file} is no CSV file: {reason}") from error
     cells.index = pd.RangeIndex(1, len(cells) + 1)
     cells = cells[cells.apply(lambda column: column.str.strip() != "").any(axis=1)]
     if cells.empty:

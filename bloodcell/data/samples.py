@@ -145,7 +145,7 @@ def identity(file: str) -> str:
     """Return one file's identity; see `identities`."""
     try:
         status = os.stat(file)  # noqa: PTH116
-    except OSError:
+    except (OSError, ValueError):  # the latter of a zero byte in its name
         return f"{file}|-1|0"
     return f"{file}|{status.st_size}|{status.st_mtime_ns}"
 

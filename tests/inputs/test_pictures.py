@@ -148,7 +148,7 @@ def test_the_check_before_training_has_the_same_reasons(corpus, cache, count):
 def test_training_lists_the_bad_ones_or_leaves_them_out(class_folders, tmp_path, command, count):
     root = class_folders({"a": 9, "b": 9})
     for name in ("a", "b"):
-        write_all(root / name / "odd")
+        write_all(root / name / "odd", step=8)
     for file in root.rglob("*"):
         if not _is_text(file):
             file.unlink()  # refused by name: see the next test

@@ -28,7 +28,7 @@ REFUSED = {
     "Latin-1": ("path,label\n\xe4.png,a\n".encode("latin-1"), "is no CSV file: .*utf-8"),
     "UTF-16": (f"path,label\n{FOUR}".encode("utf-16"), "is no CSV file"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, "is no CSV file|no column 'path'"),
-    "zero bytes": (b"\0" * 1000, "is no CSV file|no column 'path'"),
+    "zero bytes": (b"\0" * 1000, "is no CSV file|no column 'path'|lists no image"),
     "an HTML page": (b"<html>\n<body>404, not found, sorry</body>\n</html>", "is no CSV file|no column 'path'"),
     "a quote that never ends": (f'path,label\n"a/0.png,a\n{FOUR}'.encode(), "is no CSV file"),
     "a row that is longer than the header": (b"path,label\na/0.png,a,extra\n", "is no CSV file: .*saw 3"),
