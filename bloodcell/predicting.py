@@ -21,7 +21,7 @@ from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.predictions import PROBABILITY
 from bloodcell.growing import GrowingTable, Rows
 from bloodcell.jury import GROUP, Group, Jury
-from bloodcell.machine import best_device
+from bloodcell.machine import best_device, keep_freed_memory
 
 #: Columns behind the probabilities.
 FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike")
@@ -52,6 +52,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
         BloodcellError: Anything that the user got wrong.
     """
     config = plain(cfg)
+    keep_freed_memory()  # each picture takes the blocks of the last one
     given, table = images_given(config["images"]), GrowingTable(output_file(config["output"]))
     with table.held():
         table.refuse_complete(config["overwrite"])

@@ -208,11 +208,12 @@ def jpeg(size=(37, 53), seed=0, smooth=2, **options):
 
 
 def by_both(content):
-    """Return what `read_image` and Pillow alone make of some bytes: pixels, or the reason of the refusal."""
+    """Return what `read_image` and Pillow alone make of some bytes: shape and pixels, or the reason of the refusal."""
 
     def made(read):
         try:
-            return np.asarray(read(content)).tolist()
+            pixels = np.asarray(read(content))
+            return pixels.shape, pixels.tobytes()
         except ImageError as error:
             return str(error)
 
