@@ -87,10 +87,13 @@ def image_files(folder: Path, special: bool = False) -> Iterator[Path]:
 
     Args:
         folder: Where to look, at any depth.
-        special: Take pipes, sockets and devices, too.
+        special: Take pipes, sockets and devices, too, and folders that cannot be read.
     """
     visited: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    unread: list[str] = []
+    for parent, folders, files in os.walk(
+        folder, followlinks=True, onerror=lambda error: unread.append(error.filename)
+    ):
         real = os.path.realpath(parent)
         folders[:] = [] if real in visited else sorted(name for name in folders if not is_hidden(name))
         if real in visited:
@@ -100,6 +103,8 @@ def image_files(folder: Path, special: bool = False) -> Iterator[Path]:
             file = Path(parent, name)
             if not is_hidden(name) and file.suffix.lower() in EXTENSIONS and (special or not _is_special(file)):
                 yield file
+    if special:
+        yield from map(Path, unread)
 
 
 def _is_special(file: Path) -> bool:

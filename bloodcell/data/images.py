@@ -110,6 +110,8 @@ def _size(path: str | Path) -> int:
         raise ImageError(f"cannot be read: {error.strerror}" if there else "no such file") from error
     except ValueError as error:  # a NUL in its name
         raise ImageError("no such file") from error
+    if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK | os.X_OK):
+        raise ImageError(f"cannot be read: {os.strerror(errno.EACCES)}")
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("not a regular file")
     return status.st_size
