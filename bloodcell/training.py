@@ -25,7 +25,6 @@ from bloodcell.leaks import check_leaks, say_leak, weights_leak
 from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
 from bloodcell.messages import end_line, leak_advice, missing_classes, start_line, unaudited_sets, unfinished_phases
 
-
 #: Settings of Lightning's Trainer that it takes as 0, and then fails in the middle of the training.
 _NEVER_ZERO = (
     "max_epochs",
@@ -59,8 +58,7 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
     cfg = _saved_configuration(folder)
     changes = [item for item in overrides if item.startswith("trainer.")]
     refuse_mismatches(cfg, changes)
-    changes = OmegaConf.from_dotlist(changes)
-    return train(DictConfig(OmegaConf.merge(cfg, changes)), folder, resumed=True)
+    return train(DictConfig(OmegaConf.merge(cfg, OmegaConf.from_dotlist(changes))), folder, resumed=True)
 
 
 def _saved_configuration(folder: Path) -> DictConfig:

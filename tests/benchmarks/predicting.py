@@ -28,7 +28,7 @@ from bloodcell.engine import Pass, load_engines
 from bloodcell.evaluation.predictions import PROBABILITY
 from bloodcell.growing import GrowingTable
 from bloodcell.jury import Jury
-from bloodcell.machine import cpu_count
+from bloodcell.machine import cpu_count, keep_freed_memory
 from bloodcell.predicting import COUNTED, FURTHER, fill
 
 SECONDS = 6.0
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    keep_freed_memory()  # as the verb does; it serves the forward pass alone as well
     jury = Jury(load_engines(options.run, "cpu", options.backend))
     (way,), size = jury.passes(options.count), jury.engines[0].preprocessing.image_size
     ways = [way, plain_session(Path(options.run))] if options.run.endswith(".onnx") else [way]

@@ -246,9 +246,7 @@ def test_predicting_and_evaluating_a_file_import_no_lightning(exported, smears, 
 
 def test_a_file_is_not_adapted(exported, compose, tmp_path, smears):
     predictor = bloodcell.load(exported("onnx"), device="cpu")
-    with pytest.raises(
-        BloodcellError, match=r"learnt\.onnx holds a net that cannot be changed any more"
-    ):
+    with pytest.raises(BloodcellError, match=r"learnt\.onnx holds a net that cannot be changed any more"):
         predictor.adapt(smears.paths()[:32])
     from bloodcell.evaluating import evaluate
 
