@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from bloodcell.errors import BloodcellError
 
 #: Modules that `_target_` may name: configuration may come from a stranger, and a target is code that runs.
-ALLOWED_TARGETS = ("bloodcell.", "pytorch_lightning.", "torch.optim.")
+ALLOWED_TARGETS = ("bloodcell.", "pytorch_lightning.", "torch.optim.", "optuna.samplers.", "optuna.pruners.")
 
 
 def config_dir() -> Path:
@@ -122,7 +122,7 @@ def check_types(verb: str, overrides: list[str]) -> None:
     shipped = compose(verb, overrides=[str(item.input_line) for item in chosen])
     for item in values:
         default = OmegaConf.select(shipped, item.key_or_group, throw_on_missing=False)
-        if (wanted := _mismatch(default, item.value())) is not None:
+        if (wanted := mismatch(default, item.value())) is not None:
             raise BloodcellError(f"{item.input_line}: {item.key_or_group} wants {wanted}, as in {default}")
 
 
@@ -142,7 +142,7 @@ def job_folder(verb: str) -> Path:
     return Path(job.runtime.output_dir)
 
 
-def _mismatch(default: Any, value: Any) -> str | None:
+def mismatch(default: Any, value: Any) -> str | None:
     """Say what kind of value is wanted where a given one is of another kind; None where it is not."""
     if default is None or value is None or isinstance(default, str):
         return None
