@@ -19,6 +19,9 @@ from bloodcell.tuning.recipes import Recipes
 from bloodcell.tuning.slots import Slots
 from bloodcell.tuning.space import Dimension, read_space
 
+#: Every trial goes to its end.
+NO_PRUNER = {"_target_": "optuna.pruners.NopPruner"}
+
 
 def run(cfg: DictConfig) -> float:
     """Tune in the folder that Hydra chose."""
@@ -54,6 +57,8 @@ def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
     settings, space, recipes = config["tune"], read_space(config["sweep"]), Recipes(overrides)
     folds = check_settings(config)
     recipes.check(space)
+    pruner = instantiate(settings["pruner"] or NO_PRUNER)
+    _sampler(config, 0)
     if not (folder / "study.json").is_file() and not helpers.is_helper():
         refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +67,12 @@ def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
     with helpers.ending(started), studies.database_errors():
         if helpers.is_helper():
             helpers.wait_for_go()
-        return _at_work(config, folder, recipes, space, folds, started)
+        try:
+            return _at_work(config, folder, recipes, space, folds, pruner, started)
+        except BloodcellError as error:
+            if helpers.is_helper():  # the first process comes to the same, and says it
+                raise SystemExit(1) from error
+            raise
 
 
 def _at_work(
@@ -71,6 +81,7 @@ def _at_work(
     recipes: Recipes,
     space: list[Dimension],
     folds: list[int] | None,
+    pruner: Any,
     started: Any,
 ) -> float:
     """Open the study, do trials, and write what came out."""
@@ -94,7 +105,7 @@ def _at_work(
     storage = studies.open_storage(settings["storage"], folder)
     name = str(settings["name"] or folder.absolute().name)
     study = studies.open_study(storage, name, METRICS[metric], identity)
-    study.pruner = instantiate(settings["pruner"])
+    study.pruner = pruner
     shared = settings["storage"] is not None and not str(settings["storage"]).startswith("sqlite")
     slots = Slots(study, storage, settings["trials"], folder, shared, lambda number: _sampler(config, number))
     try:

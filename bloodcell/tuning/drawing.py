@@ -62,9 +62,10 @@ def parallel_figure(table: pd.DataFrame, ranges: dict[str, Any], metric: str) ->
     sign = -1.0 if metric == "loss" else 1.0
     ordered = table.assign(rank=sign * table["value"]).sort_values("rank")  # the best on top
     places = np.column_stack([*(_places(ordered[key], ranges[key]) for key in keys), _scaled(ordered["value"])])
-    colours = ScalarMappable(Normalize(*_ends(ordered["value"])), "Blues" if metric != "loss" else "Blues_r")
-    for line, value in zip(places, ordered["value"], strict=True):
-        axes.plot(range(len(keys) + 1), line, color=colours.to_rgba(value), linewidth=1.1)
+    low, high = _ends(ordered["rank"])
+    colours = ScalarMappable(Normalize(low - 0.25 * (high - low), high), "Blues")  # the worst is pale, but there
+    for line, rank in zip(places, ordered["rank"], strict=True):
+        axes.plot(range(len(keys) + 1), line, color=colours.to_rgba(rank), linewidth=1.1)
     axes.plot(range(len(keys) + 1), places[-1], color=ORANGE, linewidth=2.2, label="best")
     for position, key in enumerate(keys):
         _mark(axes, position, *_ticks(ranges[key]))
@@ -72,7 +73,7 @@ def parallel_figure(table: pd.DataFrame, ranges: dict[str, Any], metric: str) ->
     text = "{:.3f}" if metric == "loss" else "{:.1%}"
     _mark(axes, len(keys), np.linspace(0, 1, 5), [text.format(value) for value in np.linspace(low, high, 5)])
     names = [key.replace(".", ".\n") for key in keys]
-    axes.set_xticks(range(len(keys) + 1), [*names, _name(metric).replace(" by", "\nby")])
+    axes.set_xticks(range(len(keys) + 1), [*names, metric.replace("_", " ").replace(" by", "\nby")])
     axes.set(xlim=(-0.15, len(keys) + 0.45), ylim=(-0.04, 1.04), yticks=[], title=f"{len(table)} trials to the end")
     axes.tick_params(axis="x", length=0)
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
@@ -134,12 +135,12 @@ def _ticks(distribution: Any) -> tuple[Array, list[str]]:
     if hasattr(distribution, "choices"):
         count = len(distribution.choices)
         return np.linspace(0, 1, count), [value_text(value) for value in distribution.choices]
-    places = np.linspace(0, 1, 5)
-    if distribution.log:
-        values = np.geomspace(distribution.low, distribution.high, 5)
-    else:
-        values = np.linspace(distribution.low, distribution.high, 5)
-    return places, [f"{value:.2g}" for value in values]
+    low, high = distribution.low, distribution.high
+    if not distribution.log:
+        return np.linspace(0, 1, 5), [f"{value:.3g}" for value in np.linspace(low, high, 5)]
+    tens = 10.0 ** np.arange(np.ceil(np.log10(low)), np.floor(np.log10(high)) + 1)
+    values = tens if len(tens) > 2 else np.geomspace(low, high, 5)
+    return np.log(values / low) / np.log(high / low), [f"{value:.2g}" for value in values]
 
 
 def _mark(axes: Any, position: int, places: Any, words: list[str]) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bloodcell.cli import user_message
 from bloodcell.console import say
 from bloodcell.errors import BloodcellError
-from bloodcell.tuning.objective import Objective
 from bloodcell.tuning.slots import Slots
 from bloodcell.tuning.space import Dimension
 from bloodcell.tuning.words import Clock, trial_line
+
+if TYPE_CHECKING:
+    from bloodcell.tuning.objective import Objective
 
 #: Where the first so many trials all fail, so will the rest.
 HOPELESS = 5
