@@ -12,7 +12,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml requirements-torch.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements-torch.txt
-	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,download]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,download,tune]'
 	touch $@
 
 demo: setup

@@ -106,13 +106,14 @@ def _at_work(
     name = str(settings["name"] or folder.absolute().name)
     study = studies.open_study(storage, name, METRICS[metric], identity)
     study.pruner = pruner
-    shared = settings["storage"] is not None and not str(settings["storage"]).startswith("sqlite")
-    slots = Slots(study, storage, settings["trials"], folder, shared, lambda number: _sampler(config, number))
+    shared = not studies.is_file(settings["storage"])
+    turn = studies.turn_of(settings["storage"], folder)
+    slots = Slots(study, storage, settings["trials"], folder, turn, shared, lambda number: _sampler(config, number))
+    objective.work = slots.work
     try:
         if not helpers.is_helper():
-            write_json(
-                {**runs.circumstances(), "name": name, **identity, "trials": settings["trials"]}, folder / "study.json"
-            )
+            record = runs.circumstances() | {"command": studies.without_password(runs.command()), "name": name}
+            write_json({**record, **identity, "trials": settings["trials"]}, folder / "study.json")
             say(_start_line(slots, space, first, metric, folder))
         helpers.go(started)
         work(slots, objective, space, lambda trial: keep_trial(trial, metric, folder))
@@ -184,5 +185,5 @@ def refuse_used(folder: Path) -> None:
         BloodcellError: See above.
     """
     others = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    if set(others) - {"workers", "study.db", "study.db-journal", ".lock"}:
+    if set(others) - {"workers", "study.db", "study.db-journal", "study.db.lock"}:
         raise BloodcellError(f"study={folder} holds something, but no study (study.json); choose another folder")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -62,12 +61,15 @@ class Objective:
         recipes: Where configurations come from.
         metric: One of `METRICS`.
         folds: Folds over which the figure is averaged; None: one validation part.
-        folder: The study's; a trial's checkpoints are in a folder below, until it is over.
+        folder: The study's.
+
+    Attributes:
+        work: This process's own folder, for a trial's checkpoints until it is over.
     """
 
     def __init__(self, recipes: Recipes, metric: str, folds: list[int] | None, folder: Path) -> None:
         self.recipes, self.metric, self.folds, self.folder = recipes, metric, folds, folder
-        self.work = folder / "workers" / f"{os.getpid()}-trial"
+        self.work = folder / "workers" / "trial"
         base = plain(recipes.base)
         self.devices = device_arguments(*(base["trainer"][key] for key in ("gpus", "accelerator", "devices")))
         self.samples: dict[str, Samples] = {}

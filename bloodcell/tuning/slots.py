@@ -12,6 +12,7 @@ known at once. On others a counter in the storage tells, which a living worker r
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import threading
 import time
@@ -36,21 +37,32 @@ class Slots:
         storage: The study's.
         wanted: The number of trials, N.
         folder: The study's folder on this machine.
+        turn: The lock file under which workers of this machine claim trials.
         shared: Workers on other machines may be there.
         sampler: Builds the sampler of a trial from its number: workers that start alike draw differently, and a study
             with one worker repeats.
     """
 
     def __init__(
-        self, study: Any, storage: Any, wanted: int, folder: Path, shared: bool, sampler: Callable[[int], Any]
+        self,
+        study: Any,
+        storage: Any,
+        wanted: int,
+        folder: Path,
+        turn: Path,
+        shared: bool,
+        sampler: Callable[[int], Any],
     ) -> None:
         self.study, self.storage, self.wanted, self.shared, self.sampler = study, storage, wanted, shared, sampler
         self.study_id = storage.get_study_id_from_name(study.study_name)
         workers = folder / "workers"
         workers.mkdir(parents=True, exist_ok=True)
-        self.turn = FileLock(workers / ".turn")
-        self.life = FileLock(workers / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.lock")
+        self.turn = FileLock(turn)
+        self.work = workers / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.life = FileLock(self.work.with_suffix(".lock"))
         self.life.acquire()
+        with self.turn:
+            clear_dead(workers)
         self.owner = {"host": socket.gethostname(), "lock": str(Path(self.life.lock_file).absolute())}
         self.seen: dict[int, tuple[Any, float]] = {}
         self.pulse: Pulse | None = None
@@ -154,6 +166,14 @@ class Slots:
         if self.pulse is not None:
             self.pulse.stop()
             self.pulse = None
+
+
+def clear_dead(workers: Path) -> None:
+    """Remove what workers left that did not end by themselves: lock files, and folders with checkpoints."""
+    for lock in workers.glob("*.lock"):
+        if not _is_held(lock):
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 def _is_held(lock: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,28 @@ NEUTRAL_KEYS = {
     "data": ("root", "workers", "in_memory"),
     "trainer": ("gpus", "accelerator", "devices", "enable_progress_bar"),
 }
+
+
+#: The password in a URL.
+_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]+@")
+
+
+def without_password(text: str) -> str:
+    """Return a text in which no URL has its password."""
+    return _PASSWORD.sub(r"\1:***@", text)
+
+
+def is_file(url: str | None) -> bool:
+    """Say whether a storage is a database in a file, which is for one machine."""
+    return url is None or url.startswith("sqlite")
+
+
+def turn_of(url: str | None, folder: Path) -> Path:
+    """Return the lock file under which workers claim trials: beside a database in a file, or in the folder."""
+    if url is None:
+        return folder / "study.db.lock"
+    file = url.rpartition(":///")[2].partition("?")[0]
+    return Path(f"{file}.lock") if is_file(url) and file else folder / "workers" / ".turn"
 
 
 def require_optuna() -> None:
@@ -48,8 +71,8 @@ def open_storage(url: str | None, folder: Path) -> Any:
     try:
         return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=waits))
     except (ArgumentError, ImportError, SQLAlchemyError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BloodcellError(f"tune.storage={url}: {reason}; give a URL such as postgresql://USER@HOST/NAME") from error
+        said = without_password(f"tune.storage={url}: {' '.join(str(error).split())[:200]}")
+        raise BloodcellError(f"{said}; give a URL such as postgresql://USER@HOST/NAME") from error
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -15,9 +16,13 @@ import pytest
 pytest.importorskip("optuna")
 
 import yaml
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bloodcell import cli
+from bloodcell.config import plain
+from bloodcell.errors import BloodcellError
+from bloodcell.tuning.command import check_settings
 from tests.conftest import QUICK, SMALL
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +65,7 @@ def study(verb, sweeps, tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies") / "study"
     given = [f"--config-dir={sweeps}", *QUICK, *SMALL, "finetune=full", "sweep=mine", f"study={folder}"]
     given += ["tune.pruner=null", "seed=3"]
+    given += [f"cache.root={folder.parent / 'cache'}"]
     assert verb("tune", *given, "tune.trials=6") == 0
     return folder, given
 
@@ -109,6 +115,7 @@ def test_the_best_is_an_experiment_that_gives_the_trials_figure(study, verb, tmp
     assert metrics["val/macro_recall_by_source"] == best["value"]
 
 
+@pytest.mark.slow
 def test_training_with_a_trials_overrides_gives_its_figure(study, verb, tmp_path):
     folder, _ = study
     table = pd.read_csv(folder / "trials.csv", keep_default_na=False)
@@ -130,8 +137,6 @@ def test_the_same_command_goes_on_and_an_other_is_refused(study, verb, capsys):
     capsys.readouterr()
     for change, words in [
         ("sweep.data.batch_size.choices=[16,32]", "another search space (data.batch_size.choices"),
-        ("tune.metric=accuracy", "another metric (macro_recall_by_source, now accuracy)"),
-        ("tune.folds=2", "another folds"),
         ("trainer.max_epochs=3", "another configuration (trainer.max_epochs 2, now 3)"),
         ("data.reader.copies=2", "another data"),
     ]:
@@ -143,18 +148,36 @@ def test_the_same_command_goes_on_and_an_other_is_refused(study, verb, capsys):
 
 
 @pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tune": {"trials": 0}}, "tune.trials=0; give a whole number of 1 or more"),
+        ({"tune": {"workers": "two"}}, "tune.workers=two; give a whole number"),
+        ({"tune": {"metric": "test"}}, "tune.metric=test; choose from: accuracy"),
+        ({"tune": {"metric": "macro_f2"}}, "tune.metric=macro_f2; did you mean 'macro_f1'"),
+        ({"evaluate": {"test": True}}, "tune never reads a test part"),
+        ({"tune": {"folds": [0, 7]}}, "tune.folds=[0, 7]; give different folds from 0 to 4"),
+        ({"tune": {"folds": [1, 1]}}, "give different folds"),
+        ({"tune": {"folds": 6}}, "tune.folds=6"),
+        ({"tune": {"folds": 2}, "data": {"fold": 0}}, "tune.folds or data.fold, not both"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_settings_that_make_no_sense(compose, changes, words):
+    cfg = OmegaConf.merge(compose(verb="tune"), changes)
+    with pytest.raises(BloodcellError, match=re.escape(words)):
+        check_settings(plain(cfg))
+
+
+def test_folds_may_be_a_number(compose):
+    assert check_settings(plain(compose("tune.folds=3", verb="tune"))) == [0, 1, 2]
+    assert check_settings(plain(compose(verb="tune"))) is None
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["tune.trials=0"], "tune.trials=0; give a whole number of 1 or more"),
-        (["tune.workers=two"], "tune.workers wants a whole number"),
-        (["tune.metric=test"], "tune.metric=test; choose from"),
-        (["evaluate.test=true"], "tune never reads a test part"),
         (["sweep=nose"], "no option 'nose' in group 'sweep'"),
-        (["sweep.optimizer.lr.low=1"], "sweep: optimizer.lr from 1 to 0.03; low must be below high"),
         (["+sweep.optimizer.lrr={low: 1, high: 2}"], "no configuration key 'optimizer.lrr'; did you mean"),
-        (["+sweep.seed={low: 1, high: 2}"], "seed changes which images validate"),
-        (["tune.folds=[0,7]"], "tune.folds=[0, 7]; give different folds from 0 to 4"),
-        (["tune.folds=2", "data.fold=0"], "tune.folds or data.fold, not both"),
         (["tune.pruner.speed=3"], "tune.pruner.speed"),
         (["tune.storage=nonsense"], "tune.storage=nonsense"),
         (["trainer.gpus=null", "trainer.accelerator=cpu", "trainer.devices=2"], "each trial on one device"),
@@ -189,6 +212,7 @@ def test_unknown_sources_are_refused_or_warned_of(verb, capsys, tmp_path, class_
     assert len(pd.read_csv(tmp_path / "study" / "trials.csv")) == 1
 
 
+@pytest.mark.slow
 def test_folds_give_the_mean_of_their_figures(verb, tmp_path):
     given = [
         *QUICK,
@@ -209,11 +233,10 @@ def test_folds_give_the_mean_of_their_figures(verb, tmp_path):
     assert trial["value"] == pytest.approx(sum(figures) / 2, abs=1e-12)
 
 
-def test_no_test_part_is_read(verb, study, tmp_path):
-    cache = tmp_path / "cache"
-    given = [*QUICK, *SMALL, "tune.trials=1", "trainer.max_epochs=1", f"cache.root={cache}"]
-    assert verb("tune", *given, f"study={tmp_path / 'study'}") == 0
-    assert not (cache / "test_reads.csv").exists()
+def test_no_test_part_is_read(study):
+    folder, _ = study
+    assert (folder.parent / "cache" / "checks").is_dir()
+    assert not (folder.parent / "cache" / "test_reads.csv").exists()
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from bloodcell.errors import BloodcellError
 from bloodcell.tuning import slots as slots_module
 from bloodcell.tuning.slots import MOST_STARTS, Slots
 from bloodcell.tuning.space import Dimension, tidy
-from bloodcell.tuning.studies import open_storage, open_study, silence
+from bloodcell.tuning.studies import open_storage, open_study, silence, turn_of, without_password
 from bloodcell.tuning.worker import HOPELESS, attempt, refuse_hopeless, work
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,9 @@ def desk(tmp_path):
         storage = open_storage(None, tmp_path)
         study = open_study(storage, "s", "maximize", {"data": "x"})
         study.pruner = pruner or optuna.pruners.NopPruner()
-        slots = Slots(study, storage, wanted, tmp_path, shared, lambda n: optuna.samplers.RandomSampler(seed=n))
+        slots = Slots(
+            study, storage, wanted, tmp_path, tmp_path / "turn", shared, lambda n: optuna.samplers.RandomSampler(seed=n)
+        )
         opened.append(slots)
         return slots
 
@@ -248,6 +250,28 @@ def test_a_changed_study_is_refused(desk):
         open_study(slots.storage, "s", "maximize", {"data": "y"})
 
 
+def test_what_a_dead_worker_left_is_removed(desk, tmp_path):
+    one, other = desk(), desk()
+    for slots in (one, other):
+        slots.work.mkdir()
+        (slots.work / "last.ckpt").write_text("large")
+    die(one)
+    desk()
+    assert not one.work.exists()
+    assert other.work.exists()
+
+
+def test_workers_on_one_database_take_turns_by_one_lock(tmp_path):
+    assert turn_of(None, tmp_path) == tmp_path / "study.db.lock"
+    assert turn_of("sqlite:////a/b.db", tmp_path) == turn_of("sqlite:////a/b.db?timeout=9", tmp_path / "other")
+    assert turn_of("postgresql://h/n", tmp_path) == tmp_path / "workers" / ".turn"
+
+
+def test_no_password_is_written_down():
+    given = "tune.storage=postgresql://me:se:cret@host/name a:b@c"
+    assert without_password(given) == "tune.storage=postgresql://me:***@host/name a:b@c"
+
+
 def test_a_storage_that_is_none(tmp_path):
     for url in ("nonsense", "nosuch://x/y"):
         with pytest.raises(BloodcellError, match=rf"tune\.storage={url}: .*; give a URL such as"):
@@ -271,7 +295,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 folder = Path(sys.argv[1])
 storage = open_storage(None, folder)
 study = open_study(storage, "s", "maximize", {"data": "x"})
-slots = Slots(study, storage, 40, folder, False, lambda n: optuna.samplers.RandomSampler(seed=n))
+slots = Slots(study, storage, 40, folder, folder / "turn", False, lambda n: optuna.samplers.RandomSampler(seed=n))
 work(slots, Fake(), [Dimension("a", 0.0, 1.0)], lambda trial: None)
 """
 
