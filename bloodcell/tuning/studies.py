@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from bloodcell.errors import BloodcellError
 
 #: Seconds that a process waits for its turn at a database in a file.
 PATIENCE = 60
+#: How often, a second apart, a database on a server is asked before it counts as absent.
+TRIES = 5
 #: Parts of the configuration that differ between machines, or change no trial's value.
 NEUTRAL = ("outputs", "cache", "resume", "skip_finished", "report", "logger")
 #: Keys of `data` and `trainer` of the same kind.
@@ -63,16 +66,32 @@ def open_storage(url: str | None, folder: Path) -> Any:
     Raises:
         BloodcellError: There is no such storage, or no driver for it.
     """
-    import optuna
+    from filelock import FileLock
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-    url = url or f"sqlite:///{(folder / 'study.db').absolute().as_posix()}"
-    waits = {"connect_args": {"timeout": PATIENCE}} if url.startswith("sqlite") else {}
+    given = url or f"sqlite:///{(folder / 'study.db').absolute().as_posix()}"
     try:
-        return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=waits))
+        with FileLock(turn_of(url, folder)):  # two processes that make the tables at once disturb each other
+            return _storage_of(given)
     except (ArgumentError, ImportError, SQLAlchemyError, ValueError, RuntimeError) as error:
-        said = without_password(f"tune.storage={url}: {' '.join(str(error).split())[:200]}")
+        said = without_password(f"tune.storage={given}: {' '.join(str(error).split())[:200]}")
         raise BloodcellError(f"{said}; give a URL such as postgresql://USER@HOST/NAME") from error
+
+
+def _storage_of(url: str) -> Any:
+    """Return the storage of a URL; where another machine makes its tables at this moment, once they are there."""
+    import optuna
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+    waits = {"connect_args": {"timeout": PATIENCE}} if is_file(url) else {}
+    for remaining in range(TRIES - 1, -1, -1):
+        try:
+            return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=waits))
+        except (IntegrityError, OperationalError, ProgrammingError):
+            if is_file(url) or not remaining:
+                raise
+            time.sleep(1.0)
+    raise AssertionError("the last try returns or raises")
 
 
 @contextmanager

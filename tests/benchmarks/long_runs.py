@@ -39,15 +39,9 @@ def main() -> None:
         given = [*(options.overrides or SMALL), f"outputs={folder}"]
         if options.what == "jobs":
             count = options.count or 20
-            seeds = ",".join(map(str, range(count)))
-            command = [
-                "-m",
-                *given,
-                f"seed={seeds}",
-                "data.seed=0",
-                "trainer.max_epochs=3",
-                f"hydra.sweep.dir={folder / 'sweep'}",
-            ]
+            rates = ",".join(f"{1e-3 * 1.1**number:.3g}" for number in range(count))
+            own = ["data.seed=0", "trainer.max_epochs=3", f"hydra.sweep.dir={folder / 'sweep'}"]
+            command = ["-m", *given, f"optimizer.lr={rates}", *own]
             watch(command, lambda: len(list((folder / "sweep").glob("*/metrics.json"))), 1, count)
         else:
             count = options.count or 200
