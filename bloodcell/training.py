@@ -45,9 +45,26 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
         )
     if foreign := [item for item in overrides if not item.lstrip("+~").startswith(("trainer.", "hydra."))]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
-    cfg = OmegaConf.load(folder / "config.yaml")
+    cfg = saved_configuration(folder / "config.yaml")
     changes = OmegaConf.from_dotlist([item for item in overrides if item.startswith("trainer.")])
     return train(DictConfig(OmegaConf.merge(cfg, changes)), folder, resumed=True)
+
+
+def saved_configuration(file: Path) -> Any:
+    """Read a run's own configuration.
+
+    Raises:
+        BloodcellError: It is damaged.
+    """
+    import yaml
+
+    try:
+        cfg = OmegaConf.load(file)
+        if not {"seed", "data", "trainer"} <= set(cfg):
+            raise ValueError
+    except (ValueError, TypeError, OSError, yaml.YAMLError) as error:
+        raise BloodcellError(f"{file} is damaged, so the run cannot go on; begin it anew") from error
+    return cfg
 
 
 def train(

@@ -28,7 +28,7 @@ SEED = int(os.environ.setdefault("BLOODCELL_FAULT_SEED", str(secrets.randbits(32
 LEAN = (*QUICK, "features.backend=eager", "logger=none", "evaluate.figures=false", "limits=false")
 
 #: Seconds that anything may take on a busy machine.
-PATIENCE = 200
+PATIENCE = 400
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; its processes would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -250,7 +250,7 @@ def shared(tmp_path_factory, request):
 
 @pytest.fixture(scope="session")
 def crowd(shared):
-    """Return class folders of 6,000 small pictures, 48 of them different, in two classes; and two files that are none."""
+    """Return class folders of 6,000 small pictures of two classes, 48 of them different."""
     from PIL import Image
 
     def make(root):
