@@ -5,14 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: setup demo test test-all faults lint clean
+.PHONY: setup demo test test-all browser faults lint clean
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml requirements-torch.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements-torch.txt
-	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,download]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,download,app]'
 	touch $@
 
 demo: setup
@@ -21,16 +21,21 @@ demo: setup
 # A process a core, each with one thread: several threads in each of several processes would wait for one another.
 test: export OMP_NUM_THREADS = 1
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not real and not faults" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not real and not browser and not faults and not inputs" \
+		-n auto --maxprocesses 4 --dist loadfile
 
 test-all: setup
 	$(BIN)/python -m pytest
+
+# The page in a real browser: needs Chromium, e.g. apt-get install chromium.
+browser: setup
+	$(BIN)/python -m pytest -m browser
 
 # Small disks are mounted, which only root may do, or who is root in a namespace of his own.
 faults: export OMP_NUM_THREADS = 1
 faults: setup
 	$(if $(filter 0,$(shell id -u)),,unshare --map-root-user --mount) \
-	$(BIN)/python -m pytest -m faults tests/faults -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "faults or inputs" tests/faults tests/inputs -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

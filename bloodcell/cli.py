@@ -22,6 +22,8 @@ VERBS = {
     "cache": ("bloodcell.caching", "run", "list or clear what is kept between runs"),
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),
     "predict": ("bloodcell.predicting", "run", "predict any images with a checkpoint, into a table"),
+    "app": ("bloodcell.app.command", "run", "serve a page in the browser that judges images"),
+    "export": ("bloodcell.exporting.command", "run", "export a checkpoint to an ONNX file, or torch.export's"),
 }
 
 USAGE = """usage: bloodcell VERB [group=option] [key=value] ...
@@ -65,8 +67,9 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `one_clear_line` instead of Hydra's own report
     # the job is called by its verb, whether started as train.py, bloodcell or python -m bloodcell
     _check_flags(arguments)
-    overrides = [argument for argument in arguments if _is_override(argument)]
-    flags = [argument for argument in arguments if argument not in overrides]  # Hydra wants them first, or last
+    overrides = [_as_text(argument) for argument in arguments if _is_override(argument)]
+    flags = [argument for argument in arguments if not _is_override(argument)]  # Hydra wants them first, or last
+    _check_groups(overrides)
     sys.argv = [sys.argv[0], *flags, *overrides, f"hydra.job.name={verb}"]
 
     def task(cfg: Any) -> Any:
@@ -96,6 +99,28 @@ def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
 def _is_override(argument: str) -> bool:
     """Tell `key=value` and `~key` from a flag and its value."""
     return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
+
+
+def _as_text(override: str) -> str:
+    """Put a value into quotes that Hydra's grammar has no reading for: ä, ( and = stand in many a file's name."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, equals, value = override.partition("=")
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        if equals and not value.startswith(("[", "{", "'", '"')):
+            return f"{key}='{value.replace(chr(39), chr(92) + chr(39))}'"
+    return override
+
+
+def _check_groups(overrides: list[str]) -> None:
+    """Refuse a group that is left without an option."""
+    for override in overrides:
+        group, _, option = override.lstrip("~").partition("=")
+        if option in ("", "null") and group in _groups():
+            raise BloodcellError(f"{group}= names no option; choose from: {', '.join(sorted(_options(group)))}")
 
 
 def _check_flags(arguments: list[str]) -> None:
@@ -172,6 +197,9 @@ _DISK = {
 def _hydra_message(error: BaseException) -> str:
     """Say what is wrong with the command line or the configuration, and which valid name is nearest."""
     text = f"{error}\n{error.__cause__ or ''}"
+    if "LexerNoViableAlt" in str(error):
+        what = str(error).splitlines()[0].rpartition(": ")[2]
+        return f"cannot read {what}; keys are plain letters, and other text of a list stands in quotes: key='[\"ä\"]'"
     if match := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text):
         return f"no configuration key '{match[1]}'; {nearest(match[1].lstrip('+~'), _all_keys())}"
     if match := re.search(r"Key '([^']+)' is not in struct", text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -42,3 +43,9 @@ def write_json(values: Any, file: Path) -> None:
     """Write plain values as JSON."""
     text = json.dumps(values, indent=2) + "\n"
     write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def file_digest(file: Path) -> str:
+    """Return a file's SHA-256, in hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -115,7 +115,7 @@ class GrowingTable:
         self.items, self.seen, self.counts = 0, hashlib.sha256(), dict.fromkeys(counted, 0)
         self.bad.unlink(missing_ok=True)
         self._write_state([0, 0])  # first, so that what is unfinished never looks complete
-        self.file.write_bytes(_lines([columns]))
+        self.file.write_bytes(lines([columns]))
         self._write_state([self.file.stat().st_size, 0])
 
     def _resume(self, names: Iterator[str]) -> bool:
@@ -149,9 +149,9 @@ class GrowingTable:
             counts: To be added to `counts`.
         """
         bad = list(bad)
-        _append(self.file, _lines(rows))
+        _append(self.file, lines(rows))
         if bad:
-            _append(self.bad, _lines([*([] if _size(self.bad) else [["path", "reason"]]), *bad]))
+            _append(self.bad, lines([*([] if _size(self.bad) else [["path", "reason"]]), *bad]))
         for name in names:
             self._note(name)
             self.items += 1
@@ -180,7 +180,7 @@ class GrowingTable:
         return BloodcellError(f"{self.file} is unfinished and cannot be continued ({why}); overwrite=true begins again")
 
 
-def _lines(rows: Rows) -> bytes:
+def lines(rows: Rows) -> bytes:
     """Return rows as CSV; text is in quotes, whatever line breaks are in it.
 
     Bytes of a name that are no UTF-8 are written as Python shows them: else one such name would make the whole file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from bloodcell.data.listing import listed
 from bloodcell.engine import Engine, load_engines
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.predictions import PROBABILITY
+from bloodcell.files import file_digest
 from bloodcell.growing import GrowingTable, Rows
 from bloodcell.jury import GROUP, Group, Jury
 from bloodcell.machine import best_device
@@ -62,7 +62,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
         total = sum(1 for _ in names())
         jury = Jury(engines_of(config), config["tta"])
         settings = {
-            "checkpoint": [digest(engine.file) for engine in jury.engines],
+            "checkpoint": [file_digest(engine.file) if engine.file else "" for engine in jury.engines],
             "images": given,
             "number of images": total,
             "tta": config["tta"],
@@ -70,8 +70,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
             "backend": [way.name for way in jury.passes(total)],
             "release": __version__,
         }
-        columns = ["path", "prediction", *(PROBABILITY + name for name in jury.classes), *FURTHER]
-        left = table.start(columns, settings, COUNTED, names, config["overwrite"])
+        left = table.start(columns_of(jury.classes), settings, COUNTED, names, config["overwrite"])
         fill(table, jury, left, total, settings["threshold"], config["workers"])
     return table.counts
 
@@ -98,8 +97,13 @@ def fill(
     say_end(table, total, before, time.perf_counter() - start)
 
 
+def columns_of(classes: list[str]) -> list[str]:
+    """Return the columns of the table, in their order."""
+    return ["path", "prediction", *(PROBABILITY + name for name in classes), *FURTHER]
+
+
 def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, Rows, dict[str, int]]:
-    """Return a group's rows, those of its bad files, and what is counted."""
+    """Return a group's rows, as `columns_of` names them, those of its bad files, and what is counted."""
     sure = group.probabilities.max(axis=1, initial=0)
     best = group.probabilities.argmax(axis=1)
     unlike = [None] * len(group.images) if group.unlike is None else group.unlike.tolist()
@@ -145,7 +149,9 @@ def engines_of(config: dict[str, Any]) -> list[Engine]:
         BloodcellError: None is, or one cannot be loaded.
     """
     if config["checkpoint"] is None:
-        raise BloodcellError("checkpoint is not set; give a run folder or a .ckpt file with checkpoint=...")
+        raise BloodcellError(
+            "checkpoint is not set; give a run folder, a .ckpt file or an exported one with checkpoint=..."
+        )
     features, device = config["features"], best_device(config["device"])
     engines = load_engines(config["checkpoint"], device, features["backend"], features["precision"])
     if any(engine.limits is None for engine in engines):
@@ -206,8 +212,3 @@ def images_given(images: Any) -> list[str]:
     if not several or None in several:
         raise BloodcellError("images is not set; give a folder, a file or a pattern with images=...")
     return [str(one) for one in several]
-
-
-def digest(file: Path | None) -> str:
-    """Return a file's SHA-256."""
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file else ""

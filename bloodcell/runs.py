@@ -149,7 +149,7 @@ def find_runs(roots: list[Path], identity: str, finished: bool) -> list[Path]:
 
 
 def checkpoint_of(path: Path) -> Path:
-    """Return the checkpoint that a run folder or a .ckpt file stands for: a run's best, else its last.
+    """Return the checkpoint that a run folder or a file stands for: a run's best, else its last.
 
     Raises:
         BloodcellError: There is none.
@@ -157,7 +157,7 @@ def checkpoint_of(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise BloodcellError(f"no such run or checkpoint: {path}; give a run folder or a .ckpt file")
+        raise BloodcellError(f"no such run or checkpoint: {path}; give a run folder, a .ckpt file or an exported one")
     for name in ("best.ckpt", "last.ckpt"):
         if (path / "checkpoints" / name).is_file():
             return path / "checkpoints" / name

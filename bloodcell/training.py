@@ -56,13 +56,13 @@ def saved_configuration(file: Path) -> Any:
     Raises:
         BloodcellError: It is damaged.
     """
-    import yaml
+    from yaml import YAMLError  # OmegaConf's own
 
     try:
         cfg = OmegaConf.load(file)
         if not {"seed", "data", "trainer"} <= set(cfg):
             raise ValueError
-    except (ValueError, TypeError, OSError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, YAMLError) as error:
         raise BloodcellError(f"{file} is damaged, so the run cannot go on; begin it anew") from error
     return cfg
 
@@ -164,6 +164,7 @@ def _train(
     say_leak(weights_leak(samples, config["model"]["weights"]), config["data"]["leak_check"])
 
     from bloodcell.calibrating import calibrates
+    from bloodcell.data.datamodule import check_loading
     from bloodcell.limiting import knows_limits
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
@@ -183,6 +184,7 @@ def _train(
     tests = evaluates_test(config, many)
     calibrates(config)  # an odd choice is refused before anything is computed
     knows_limits(config)
+    check_loading(**loading_of(config))
     decoding = {"tta": config["evaluate"]["tta"], "device": device, "workers": config["data"]["workers"]}
     extractor = build_extractor(config, cache, classifier, **decoding)
     used = samples if tests else samples.of_split("train", "val")
@@ -244,7 +246,7 @@ def build_data(config: dict[str, Any], classifier: Any, samples: Samples, extrac
     from bloodcell.data.datamodule import BloodCellDataModule
 
     rows, views = training_rows(config, classifier, samples, extractor)
-    loading = {name: config["data"][name] for name in ("batch_size", "workers", "sampling", "balance", "epoch_size")}
+    loading = loading_of(config)
     return BloodCellDataModule(
         samples, classifier.classes, extractor.preprocessing, **loading, seed=config["seed"], rows=rows, views=views
     )
@@ -264,6 +266,11 @@ def restored(last: Path) -> dict[str, Any]:
         raise BloodcellError(f"{error}; delete it, and the run begins again at its first epoch") from error
     write_csv(pd.DataFrame(state["callbacks"]["History"]["rows"]), last.parents[1] / "history.csv")
     return state
+
+
+def loading_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what a user chooses of the loading of batches."""
+    return {name: config["data"][name] for name in ("batch_size", "workers", "sampling", "balance", "epoch_size")}
 
 
 def stopped_early(checkpoint: dict[str, Any]) -> bool:

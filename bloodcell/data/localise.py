@@ -104,12 +104,13 @@ def stained(small: Array) -> Array:
 
 def _joined(mask: Array) -> list[Cell]:
     """Return the nuclei of a mask, bool (h, w): spots that lie near each other are lobes of one."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    areas = stats[:, cv2.CC_STAT_AREA].astype(float)
+    # counted here: OpenCV's own statistics take five times as long as its components
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    areas = np.bincount(labels.ravel(), minlength=count).astype(float)
     areas[0] = 0
     if count == 1 or areas.max() < _LEAST_AREA * mask.size:
         return []
-    kept = np.isin(labels, np.flatnonzero(areas >= max(0.05 * areas.max(), 0.2 * _LEAST_AREA * mask.size)))
+    kept = (areas >= max(0.05 * areas.max(), 0.2 * _LEAST_AREA * mask.size))[labels]
     reach = max(1, round(_GAP * np.sqrt(areas.max() / np.pi)))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     number, groups = cv2.connectedComponents(cv2.dilate(kept.astype(np.uint8), kernel))
@@ -119,11 +120,17 @@ def _joined(mask: Array) -> list[Cell]:
 
 def _nucleus(mask: Array) -> Cell:
     """Return centre and diameter of the convex hull of a mask, bool (h, w), in its own pixels."""
-    rows, columns = np.nonzero(mask)
-    hull = cv2.convexHull(np.stack([columns, rows], axis=1).astype(np.int32))
+    rows = np.flatnonzero(mask.any(axis=1))
+    part = mask[rows]
+    counts, columns = part.sum(axis=1), np.arange(mask.shape[1])
+    # the first and the last pixel of each row have the hull of all
+    ends = np.stack([part.argmax(axis=1), mask.shape[1] - 1 - part[:, ::-1].argmax(axis=1)])
+    hull = cv2.convexHull(np.stack([ends.ravel(), np.tile(rows, 2)], axis=1).astype(np.int32))
     # the hull runs through the pixels' centres: half a pixel is missing all around
     area = cv2.contourArea(hull) + cv2.arcLength(hull, closed=True) / 2 + 1
-    return Cell(float(columns.mean()), float(rows.mean()), float(2 * np.sqrt(area / np.pi)))
+    pixels = counts.sum()
+    x, y = (part.sum(axis=0) @ columns) / pixels, (counts @ rows) / pixels
+    return Cell(float(x), float(y), float(2 * np.sqrt(area / np.pi)))
 
 
 def _centrality(nucleus: Cell, shape: tuple[int, ...]) -> float:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from bloodcell.data.images import open_image, to_rgb
+from bloodcell.data.images import read_image, to_rgb
 from bloodcell.data.localise import cut, locate, placed
 from bloodcell.errors import BloodcellError
 
@@ -96,7 +96,7 @@ def picture_of(image: str | Path | np.ndarray[Any, Any] | Image.Image) -> np.nda
     """
     if isinstance(image, np.ndarray):
         return np.ascontiguousarray(_checked(image))
-    return np.array(to_rgb(image) if isinstance(image, Image.Image) else open_image(image))
+    return np.array(to_rgb(image)) if isinstance(image, Image.Image) else read_image(image)
 
 
 def _resized(pixels: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

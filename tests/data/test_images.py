@@ -194,3 +194,20 @@ def test_a_pipe_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "a.jpg")
     with pytest.raises(ImageError, match="not a regular file"):
         read_image(tmp_path / "a.jpg")
+
+
+def test_what_a_file_holds_is_read_as_the_file_is(tmp_path, write_image):
+    file = write_image(tmp_path / "a.jpg", size=(40, 30))
+    np.testing.assert_array_equal(read_image(file.read_bytes()), read_image(file))
+    with pytest.raises(ImageError, match=r"^40 x 30 pixels; the limit is 1,199$"):
+        read_image(file.read_bytes(), max_pixels=1199)
+    for content, reason in ((b"", "empty file"), (b"text", "not an image"), (file.read_bytes()[:200], "decoded")):
+        with pytest.raises(ImageError, match=reason):
+            read_image(content)
+
+
+def test_nothing_that_wants_an_interpreter_is_opened(tmp_path):
+    file = tmp_path / "a.jpg"
+    Image.new("RGB", (8, 8)).save(file, "EPS")
+    with pytest.raises(ImageError, match="^not an image$"):
+        read_image(file)
