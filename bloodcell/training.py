@@ -19,7 +19,7 @@ from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, write_samples
 from bloodcell.data.splits import assign_splits, require_classes, split_arguments
 from bloodcell.errors import BloodcellError
-from bloodcell.files import remove_temporaries, write_atomically, write_csv, write_json
+from bloodcell.files import remove_temporaries, write_atomically, write_json
 from bloodcell.interrupting import interruptible
 from bloodcell.leaks import check_leaks, say_leak, weights_leak
 from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
@@ -45,26 +45,11 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
         )
     if foreign := [item for item in overrides if not item.lstrip("+~").startswith(("trainer.", "hydra."))]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
+    from bloodcell.restoring import saved_configuration
+
     cfg = saved_configuration(folder / "config.yaml")
     changes = OmegaConf.from_dotlist([item for item in overrides if item.startswith("trainer.")])
     return train(DictConfig(OmegaConf.merge(cfg, changes)), folder, resumed=True)
-
-
-def saved_configuration(file: Path) -> Any:
-    """Read a run's own configuration.
-
-    Raises:
-        BloodcellError: It is damaged.
-    """
-    from yaml import YAMLError  # OmegaConf's own
-
-    try:
-        cfg = OmegaConf.load(file)
-        if not {"seed", "data", "trainer"} <= set(cfg):
-            raise ValueError
-    except (ValueError, TypeError, YAMLError) as error:
-        raise BloodcellError(f"{file} is damaged, so the run cannot go on; begin it anew") from error
-    return cfg
 
 
 def train(
@@ -168,6 +153,7 @@ def _train(
     from bloodcell.limiting import knows_limits
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
+    from bloodcell.restoring import restored, stopped_early
 
     classifier = classifier_of(config, samples)
     source = {"weights": config["model"]["weights"], "digest": state_digest(classifier.net.backbone)}
@@ -252,31 +238,9 @@ def build_data(config: dict[str, Any], classifier: Any, samples: Samples, extrac
     )
 
 
-def restored(last: Path) -> dict[str, Any]:
-    """Return the state after the last whole epoch of a run, and let history.csv say what it says.
-
-    Raises:
-        BloodcellError: The checkpoint is damaged.
-    """
-    from bloodcell.models.classifier import load_checkpoint
-
-    try:
-        state = load_checkpoint(last)
-    except BloodcellError as error:
-        raise BloodcellError(f"{error}; delete it, and the run begins again at its first epoch") from error
-    write_csv(pd.DataFrame(state["callbacks"]["History"]["rows"]), last.parents[1] / "history.csv")
-    return state
-
-
 def loading_of(config: dict[str, Any]) -> dict[str, Any]:
     """Return what a user chooses of the loading of batches."""
     return {name: config["data"][name] for name in ("batch_size", "workers", "sampling", "balance", "epoch_size")}
-
-
-def stopped_early(checkpoint: dict[str, Any]) -> bool:
-    """Say whether early stopping had ended the training that a checkpoint comes from."""
-    states = [state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
-    return any(state["wait_count"] >= state["patience"] for state in states)
 
 
 def evaluates_test(config: dict[str, Any], many: bool) -> bool:
