@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from omegaconf import OmegaConf
 from yaml import YAMLError  # OmegaConf's own
 
 from bloodcell.errors import BloodcellError
-from bloodcell.files import write_atomically, write_csv
+from bloodcell.files import write_checkpoint, write_csv
 from bloodcell.models.classifier import load_checkpoint
 
 
@@ -43,7 +42,7 @@ def restored(last: Path) -> dict[str, Any]:
         raise BloodcellError(f"{error}; delete it, and the run begins again at its first epoch") from error
     write_csv(pd.DataFrame(state["callbacks"]["History"]["rows"]), last.parents[1] / "history.csv")
     if moved(state["callbacks"].values(), last.parent.resolve()):
-        write_atomically(last, lambda temporary: torch.save(state, temporary))
+        write_checkpoint(state, last)
     return state
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bloodcell import runs
+from bloodcell.files import write_checkpoint
 from bloodcell.models.store import FeatureStore
 from tests.faults.conftest import LEAN, contents
 from tests.test_training import assert_same_run
@@ -42,6 +43,18 @@ def test_train_that_cannot_begin_or_end(start, fault, tmp_path, disk, small, sme
     start("train", *again).end().assert_well()
     assert_same_run(trained, folder)
     fault("disk full: train, at its tables")
+
+
+def test_a_checkpoint(fault, disk):
+    content = {"state_dict": {"weight": torch.arange(100_000)}}
+    file = disk.folder / "last.ckpt"
+    write_checkpoint(content, file)
+    disk.fill(leaving=500_000)
+    with pytest.raises(OSError, match="No space left on device"):
+        write_checkpoint({"state_dict": {"weight": torch.zeros(100_000)}}, file)
+    assert torch.equal(torch.load(file)["state_dict"]["weight"], torch.arange(100_000))
+    assert sorted(left.name for left in disk.folder.iterdir()) == ["ballast", "last.ckpt"]
+    fault("disk full: a checkpoint")
 
 
 def test_predict(start, fault, tmp_path, disk, trained, crowd):
