@@ -36,13 +36,9 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
     Raises:
         BloodcellError: There is no such run, it has finished, or an override would make it another run.
     """
-    record = runs.read_run(folder)
     if not all((folder / name).is_file() for name in ("run.json", "config.yaml")):
         raise BloodcellError(f"resume={folder}: no run there (run.json, config.yaml); give a run folder")
-    if record.get("status") == "finished":
-        raise BloodcellError(
-            f"resume={folder}: that run has finished; evaluate it with evaluate.py checkpoint={folder}"
-        )
+    runs.refuse_finished(folder)
     if foreign := [item for item in overrides if not item.lstrip("+~").startswith(("trainer.", "hydra."))]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
     from bloodcell.restoring import saved_configuration
@@ -90,7 +86,9 @@ def train(
     if not resumed and config["resume"] == "auto":
         folder, resumed = _newest_unfinished(roots, identity, folder)
     with runs.locked(folder):
-        if not resumed:
+        if resumed:
+            runs.refuse_finished(folder)  # by the process that held the folder until now
+        else:
             runs.refuse_used(folder)
         for part in (folder, folder / "checkpoints"):
             remove_temporaries(part)

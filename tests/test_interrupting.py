@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from bloodcell.models.classifier import Classifier
 from bloodcell.training import train
 from tests.conftest import QUICK, SMALL
 
+ROOT = Path(__file__).parents[1]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
 
 
@@ -45,6 +48,18 @@ def test_a_training_that_is_asked_to_end_says_so_and_not_that_it_failed(compose,
 def test_without_a_handler_lightnings_own_word_for_sigterm_counts():
     with pytest.raises(Terminated), interruptible():
         raise SystemExit
+
+
+@posix
+def test_a_signal_after_the_work_is_done_changes_nothing():
+    code = """
+import atexit, os, signal
+atexit.register(lambda: [os.kill(os.getpid(), number) for number in (signal.SIGINT, signal.SIGTERM)])
+from bloodcell.interrupting import raising_on_sigterm
+with raising_on_sigterm():
+    pass
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

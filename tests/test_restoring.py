@@ -13,7 +13,15 @@ from tests.test_training import assert_same_run
 
 
 def test_a_run_that_was_moved_remembers_its_best_epoch(compose, tmp_path, monkeypatch):
-    cfg = compose(*QUICK, *SMALL, "finetune=full", "trainer.max_epochs=4", "logger=none", f"outputs={tmp_path}")
+    cfg = compose(
+        *QUICK,
+        *SMALL,
+        "finetune=full",
+        "trainer.max_epochs=4",
+        "logger=none",
+        "evaluate.figures=false",
+        f"outputs={tmp_path}",
+    )
     train(cfg, tmp_path / "whole")
     step = Classifier.training_step
 
@@ -43,6 +51,15 @@ def test_a_run_that_was_killed_as_it_began_leaves_its_folder_free(tmp_path):
     (tmp_path / "run" / "config.yaml").write_text("seed: 0")
     with pytest.raises(BloodcellError, match="is not empty"):
         runs.refuse_used(tmp_path / "run")
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_refused(compose, quick_run):
+    metrics = (quick_run / "metrics.json").stat().st_mtime_ns
+    cfg = compose(*QUICK, *SMALL, f"outputs={quick_run.parent}")
+    with pytest.raises(BloodcellError, match="that run has finished"):
+        train(cfg, quick_run, resumed=True)
+    assert (quick_run / "metrics.json").stat().st_mtime_ns == metrics
+    assert runs.read_run(quick_run)["status"] == "finished"
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80", b"data: 'abc", b"text", b"- 1", b"seed: 0"])

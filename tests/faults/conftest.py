@@ -169,6 +169,7 @@ class Job:
         process.wait_until(self.ready)
         time.sleep(delay)
         if not process.running:
+            process.end().assert_well()
             return None
         process.send(number)
         return process
@@ -180,10 +181,9 @@ def killed(job, delays):
     for delay in delays:
         if (process := job.strike(signal.SIGKILL, delay)) is None:
             break
-        process.popen.wait(PATIENCE)
-        if process.popen.returncode == 0:
+        if (ended := process.end()).code == 0:  # in this moment
             break
-        process.end()
+        assert ended.code == -signal.SIGKILL, ended.err[-3000:]
         count += 1
     return count
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from bloodcell import runs
-from tests.faults.conftest import LEAN, PATIENCE, Job, contents, wait_for
+from tests.faults.conftest import LEAN, Job, contents, wait_for
 from tests.test_training import assert_same_run
 
 #: Seconds in which a process that is asked to end must have done so, on a machine that has nothing else to do.
@@ -19,14 +19,6 @@ ENDS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)
 WORKERS = ("finetune=full", "data.in_memory=false", "data.workers=2", "trainer.max_epochs=4")
 
 
-def assert_ends(process, number, seconds):
-    """Assert that a process which was sent a signal so many seconds ago ended as it should."""
-    ended = process.end()
-    assert seconds < SOON * max(1, os.getloadavg()[0])
-    word, code = ENDS[number]
-    ended.assert_one_line(code, word, "resume=RUN", "the same command again")
-
-
 def stopped(job, number, delay):
     """Ask a job to end at a moment, or at an earlier one where it was over by then."""
     for attempt in range(6):
@@ -34,10 +26,12 @@ def stopped(job, number, delay):
         process = job(name).strike(number, delay / 2**attempt)
         if process is not None:
             begun = time.monotonic()
-            if process.popen.wait(PATIENCE) != 0:
-                assert_ends(process, number, time.monotonic() - begun)
-                return name
-            process.end()
+            if (ended := process.end()).code == 0:  # in this moment
+                continue
+            assert time.monotonic() - begun < SOON * max(1, os.getloadavg()[0])
+            word, code = ENDS[number]
+            ended.assert_one_line(code, word, "resume=RUN", "the same command again")
+            return name
     return pytest.fail("it was over before it could be asked to end, six times")
 
 
