@@ -30,7 +30,7 @@ def _terminate(number: int, frame: Any) -> NoReturn:
 
 
 def _ignore_signals() -> None:
-    """Let nothing disturb the end of the interpreter, which takes a while: the work is done, and its exit code known."""
+    """Let nothing disturb the end of the interpreter, which takes a while: the work is done."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

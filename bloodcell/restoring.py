@@ -7,27 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
-from yaml import YAMLError  # OmegaConf's own
 
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_checkpoint, write_csv
 from bloodcell.models.classifier import load_checkpoint
-
-
-def saved_configuration(file: Path) -> Any:
-    """Read a run's own configuration.
-
-    Raises:
-        BloodcellError: It is damaged.
-    """
-    try:
-        cfg = OmegaConf.load(file)
-        if not {"seed", "data", "trainer"} <= set(cfg):
-            raise ValueError
-    except (ValueError, TypeError, YAMLError) as error:
-        raise BloodcellError(f"{file} is damaged, so the run cannot go on; begin it anew") from error
-    return cfg
 
 
 def restored(last: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from bloodcell import runs
 from bloodcell.errors import BloodcellError
 from bloodcell.files import remove_temporaries
 from bloodcell.models.classifier import Classifier, load_checkpoint
-from bloodcell.restoring import saved_configuration
 from bloodcell.training import resume, train
 from tests.conftest import QUICK, SMALL
 from tests.test_training import assert_same_run
@@ -60,13 +59,6 @@ def test_a_run_that_another_process_finished_meanwhile_is_refused(compose, quick
         train(cfg, quick_run, resumed=True)
     assert (quick_run / "metrics.json").stat().st_mtime_ns == metrics
     assert runs.read_run(quick_run)["status"] == "finished"
-
-
-@pytest.mark.parametrize("content", [b"", b"\x80", b"data: 'abc", b"text", b"- 1", b"seed: 0"])
-def test_a_damaged_configuration_is_a_clear_line(tmp_path, content):
-    (tmp_path / "config.yaml").write_bytes(content)
-    with pytest.raises(BloodcellError, match=r"config.yaml is damaged"):
-        saved_configuration(tmp_path / "config.yaml")
 
 
 def test_only_what_was_half_written_is_removed(tmp_path):

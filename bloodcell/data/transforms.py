@@ -95,7 +95,7 @@ def picture_of(image: str | Path | np.ndarray[Any, Any] | Image.Image) -> np.nda
         BloodcellError: An array is of another kind.
     """
     if isinstance(image, np.ndarray):
-        return np.ascontiguousarray(_checked(image))
+        return np.require(_checked(image), requirements=["C", "W"])  # torch wants writable memory
     return np.array(to_rgb(image)) if isinstance(image, Image.Image) else read_image(image)
 
 
