@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from bloodcell.data.samples import Samples
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.calibration import fit_temperature, reliability, tempered_table
-from bloodcell.files import write_atomically
+from bloodcell.files import write_checkpoint
 
 
 def calibrates(config: dict[str, Any]) -> bool:
@@ -45,7 +44,7 @@ def calibrate(samples: Samples, predictions: pd.DataFrame, checkpoint: dict[str,
         return 1.0, f"probabilities are not calibrated: {reason}"
     temperature = fit_temperature(rows)
     content = {**checkpoint, "temperature": temperature}
-    write_atomically(file, lambda temporary: torch.save(content, temporary))
+    write_checkpoint(content, file)
     before, after = (reliability(tempered_table(rows, one)).ece for one in (1.0, temperature))
     sources = f"{rows['source'].nunique():,} val sources"
     change = f"their calibration error is {after:.3f}, {before:.3f} without it"

@@ -30,7 +30,7 @@ from bloodcell.evaluation.failures import write_failures
 from bloodcell.evaluation.gain import write_gain
 from bloodcell.evaluation.outputs import write_evaluation, write_members
 from bloodcell.evaluation.predictions import averaged, predictions_table
-from bloodcell.files import write_json
+from bloodcell.files import write_atomically, write_json
 from bloodcell.jury import GROUP, Jury
 from bloodcell.machine import best_device
 from bloodcell.models.tta import judgement
@@ -300,6 +300,10 @@ def record_test_reads(cache: Path, samples: Samples, splits: list[str], by: Path
                     "command": runs.command(),
                 }
             )
+    if not rows:
+        return
     file = cache / "test_reads.csv"
     with FileLock(cache / ".test_reads.lock"):
-        pd.DataFrame(rows).to_csv(file, mode="a", index=False, header=not file.exists()) if rows else None
+        before = file.read_bytes() if file.exists() else b""
+        lines = pd.DataFrame(rows).to_csv(index=False, header=not before, lineterminator="\n").encode()
+        write_atomically(file, lambda temporary: temporary.write_bytes(before + lines))

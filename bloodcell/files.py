@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable
@@ -94,3 +95,18 @@ def file_digest(file: Path) -> str:
     """Return a file's SHA-256, in hexadecimal digits."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def write_checkpoint(content: dict[str, Any], file: Path) -> None:
+    """Write what `torch.save` makes of a checkpoint.
+
+    It is whole in memory first: torch's own writer does not say why it fails where the disk is full.
+
+    Raises:
+        OSError: The disk is full, or cannot be written.
+    """
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(file, lambda temporary: temporary.write_bytes(buffer.getbuffer()))

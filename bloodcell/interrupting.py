@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +21,18 @@ def raising_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        atexit.unregister(_ignore_signals)
+        atexit.register(_ignore_signals)  # last registered, first called: before all that torch does at the end
 
 
 def _terminate(number: int, frame: Any) -> NoReturn:
     raise Terminated
+
+
+def _ignore_signals() -> None:
+    """Let nothing disturb the end of the interpreter, which takes a while: the work is done."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def ending_of(error: KeyboardInterrupt) -> tuple[str, int]:

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from bloodcell.calibrating import seen_obstacle
 from bloodcell.console import progress
 from bloodcell.data.samples import Samples
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.by_source import sources_of
-from bloodcell.files import write_atomically
+from bloodcell.files import write_checkpoint
 from bloodcell.models.classifier import load_checkpoint
 from bloodcell.models.features import Extractor
 from bloodcell.models.limits import Limits, fit_limits, least_sources, to_plain
@@ -63,7 +62,7 @@ def keep_limits(
     labels = pd.Index(classes).get_indexer(train.table["label"])
     limits = fit_limits(learnt, labels, unseen, rows, tta)
     content = {**load_checkpoint(file), "limits": to_plain(limits)}
-    write_atomically(file, lambda temporary: torch.save(content, temporary))
+    write_checkpoint(content, file)
     return said(limits, rows["source"].nunique())
 
 

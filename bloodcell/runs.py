@@ -106,6 +106,18 @@ def refuse_used(folder: Path) -> None:
         )
 
 
+def refuse_finished(folder: Path) -> None:
+    """Refuse to continue a run that came to its end.
+
+    Raises:
+        BloodcellError: It did.
+    """
+    if read_run(folder).get("status") == "finished":
+        raise BloodcellError(
+            f"resume={folder}: that run has finished; evaluate it with evaluate.py checkpoint={folder}"
+        )
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run's folder for this process; the system lets go of it however the process ends.

@@ -21,7 +21,7 @@ from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, write_samples
 from bloodcell.data.splits import assign_splits, require_classes, split_arguments
 from bloodcell.errors import BloodcellError
-from bloodcell.files import remove_temporaries, write_atomically, write_csv, write_json
+from bloodcell.files import remove_temporaries, write_atomically, write_json
 from bloodcell.interrupting import interruptible
 from bloodcell.leaks import check_leaks, say_leak, weights_leak
 from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
@@ -48,13 +48,9 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
     Raises:
         BloodcellError: There is no such run, it has finished, or an override would make it another run.
     """
-    record = runs.read_run(folder)
-    if not all((folder / name).is_file() for name in ("run.json", "config.yaml")):
+    if not runs.read_run(folder) or not (folder / "config.yaml").is_file():
         raise BloodcellError(f"resume={folder}: no run there (run.json, config.yaml); give a run folder")
-    if record.get("status") == "finished":
-        raise BloodcellError(
-            f"resume={folder}: that run has finished; evaluate it with evaluate.py checkpoint={folder}"
-        )
+    runs.refuse_finished(folder)
     if foreign := [item for item in overrides if not item.lstrip("+~").startswith(("trainer.", "hydra."))]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
     cfg = _saved_configuration(folder)
@@ -120,7 +116,9 @@ def train(
     if not resumed and config["resume"] == "auto":
         folder, resumed = _newest_unfinished(roots, identity, folder)
     with runs.locked(folder):
-        if not resumed:
+        if resumed:
+            runs.refuse_finished(folder)  # by the process that held the folder until now
+        else:
             runs.refuse_used(folder)
         for part in (folder, folder / "checkpoints"):
             remove_temporaries(part)
@@ -238,6 +236,7 @@ def fit(
     """
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
+    from bloodcell.restoring import restored, stopped_early
 
     classifier = classifier_of(config, samples)
     source = {"weights": config["model"]["weights"], "digest": state_digest(classifier.net.backbone)}
@@ -328,31 +327,9 @@ def build_data(
     )
 
 
-def restored(last: Path) -> dict[str, Any]:
-    """Return the state after the last whole epoch of a run, and let history.csv say what it says.
-
-    Raises:
-        BloodcellError: The checkpoint is damaged.
-    """
-    from bloodcell.models.classifier import load_checkpoint
-
-    try:
-        state = load_checkpoint(last)
-    except BloodcellError as error:
-        raise BloodcellError(f"{error}; delete it, and the run begins again at its first epoch") from error
-    write_csv(pd.DataFrame(state["callbacks"]["History"]["rows"]), last.parents[1] / "history.csv")
-    return state
-
-
 def loading_of(config: dict[str, Any]) -> dict[str, Any]:
     """Return what a user chooses of the loading of batches."""
     return {name: config["data"][name] for name in ("batch_size", "workers", "sampling", "balance", "epoch_size")}
-
-
-def stopped_early(checkpoint: dict[str, Any]) -> bool:
-    """Say whether early stopping had ended the training that a checkpoint comes from."""
-    states = [state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
-    return any(state["wait_count"] >= state["patience"] for state in states)
 
 
 def evaluates_test(config: dict[str, Any], many: bool) -> bool:

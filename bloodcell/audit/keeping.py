@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from bloodcell.data.samples import Samples, identities
+from bloodcell.errors import BloodcellError
 from bloodcell.files import write_csv
 
 
@@ -34,11 +35,19 @@ def with_kept_sources(samples: Samples, cache: Path) -> Samples:
     Args:
         samples: The samples.
         cache: The cache root.
+
+    Raises:
+        BloodcellError: What was kept is damaged: without it, a split would put one cell on both sides.
     """
     file = _file(samples.root, cache)
     if not file.is_file():
         return samples
-    kept = pd.read_csv(file, dtype=str, keep_default_na=False).set_index("identity")["source"]
+    try:
+        kept = pd.read_csv(file, dtype=str, keep_default_na=False).set_index("identity")["source"]
+    except (ValueError, KeyError) as error:
+        raise BloodcellError(
+            f"{file} is damaged, which held the sources of these images; delete it, and audit again"
+        ) from error
     kept = kept[~kept.index.duplicated()]
     found = kept.reindex(identities(samples.files())).fillna("").to_numpy()
     given = samples.table["source"]

@@ -7,15 +7,18 @@ from typing import Any
 
 from lightning_fabric.plugins import TorchCheckpointIO
 
-from bloodcell.files import write_atomically
+from bloodcell.files import write_checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes each checkpoint beside its place and moves it there, so that a kill never leaves half a file."""
+    """Writes each checkpoint beside its place and moves it there, so that a kill never leaves half a file.
+
+    Lightning's own writes it into the system's folder for temporary files first, which may be another, smaller disk,
+    and where a kill leaves it for ever.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write the checkpoint."""
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        save = super().save_checkpoint
-        write_atomically(file, lambda temporary: save(checkpoint, temporary, storage_options))
+        write_checkpoint(checkpoint, file)

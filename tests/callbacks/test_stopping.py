@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bloodcell.callbacks.stopping import EarlyStopping
-from bloodcell.training import stopped_early
+from bloodcell.restoring import stopped_early
 
 
 class Trainer:

@@ -28,7 +28,7 @@ SEED = int(os.environ.setdefault("BLOODCELL_FAULT_SEED", str(secrets.randbits(32
 LEAN = (*QUICK, "features.backend=eager", "logger=none", "evaluate.figures=false", "limits=false")
 
 #: Seconds that anything may take on a busy machine.
-PATIENCE = 200
+PATIENCE = 400
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; its processes would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -169,6 +169,7 @@ class Job:
         process.wait_until(self.ready)
         time.sleep(delay)
         if not process.running:
+            process.end().assert_well()
             return None
         process.send(number)
         return process
@@ -180,10 +181,9 @@ def killed(job, delays):
     for delay in delays:
         if (process := job.strike(signal.SIGKILL, delay)) is None:
             break
-        process.popen.wait(PATIENCE)
-        if process.popen.returncode == 0:
+        if (ended := process.end()).code == 0:  # in this moment
             break
-        process.end()
+        assert ended.code == -signal.SIGKILL, ended.err[-3000:]
         count += 1
     return count
 
@@ -250,7 +250,7 @@ def shared(tmp_path_factory, request):
 
 @pytest.fixture(scope="session")
 def crowd(shared):
-    """Return class folders of 6,000 small pictures, 48 of them different, in two classes; two files are none."""
+    """Return class folders of 6,000 small pictures of two classes, 48 of them different."""
     from PIL import Image
 
     def make(root):
