@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,14 @@ def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str
 
 
 def build_trainer(
-    config: dict[str, Any], folder: Path, devices: dict[str, Any], resumed: bool, frozen: bool = False
+    config: dict[str, Any],
+    folder: Path,
+    devices: dict[str, Any],
+    resumed: bool,
+    frozen: bool = False,
+    watch: Sequence[Any] = (),
 ) -> Any:
-    """Build Lightning's Trainer with the configured callbacks and loggers.
+    """Build Lightning's Trainer with the configured callbacks and loggers, and those of `watch`.
 
     Raises:
         BloodcellError: The Trainer refuses an argument.
@@ -55,6 +61,7 @@ def build_trainer(
         TensorBoardReport(OmegaConf.to_yaml(config)),
         *([EpochProgress()] if watched else []),
         *(_callback(name, node, folder) for name, node in config["callbacks"].items() if node is not None),
+        *watch,
     ]
     return trainer_of(
         config["trainer"], devices, frozen, callbacks=callbacks, logger=loggers, enable_progress_bar=watched

@@ -18,6 +18,7 @@ from bloodcell.interrupting import ending_of, raising_on_sigterm
 VERBS = {
     "train": ("bloodcell.jobs", "run", "train a classifier and evaluate it"),
     "find-lr": ("bloodcell.lr_finder", "run", "find the learning rate for a training"),
+    "tune": ("bloodcell.tuning.command", "run", "search for the best settings of a training"),
     "audit": ("bloodcell.audit.command", "run", "find which images show the same cell, and what leaks between splits"),
     "cache": ("bloodcell.caching", "run", "list or clear what is kept between runs"),
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),

@@ -25,6 +25,8 @@ ALLOWED_TARGETS = (
     "pytorch_lightning.callbacks.",
     "pytorch_lightning.loggers.",
     "torch.optim.",
+    "optuna.samplers.",
+    "optuna.pruners.",
 )
 
 
@@ -155,7 +157,7 @@ def refuse_mismatches(shipped: DictConfig, overrides: list[str]) -> None:
     for item in OverridesParser.create().parse_overrides(overrides):
         key = str(item.key_or_group)
         default = plain(OmegaConf.select(shipped, key, throw_on_missing=False))
-        if (wanted := _mismatch(key, default, item.value())) is not None:
+        if (wanted := mismatch(key, default, item.value())) is not None:
             shown = f", as in {default}" if not isinstance(default, dict) else ""
             raise BloodcellError(f"{item.input_line}: {key} wants {wanted}{shown}")
 
@@ -183,7 +185,7 @@ def _optional(key: str) -> bool:
     return key == "experiment" or (group in ("callbacks", "logger", "optimizer", "scheduler") and rest not in needed)
 
 
-def _mismatch(key: str, default: Any, value: Any) -> str | None:
+def mismatch(key: str, default: Any, value: Any) -> str | None:
     """Say what kind of value is wanted where a given one is of another kind; None where it is not."""
     if default is None or (value is None and _nullable(key, default)):
         return None
@@ -196,7 +198,7 @@ def _mismatch(key: str, default: Any, value: Any) -> str | None:
     if isinstance(default, dict):
         return None if isinstance(value, dict) else f"settings: {', '.join(default) or 'none'}"
     same = isinstance(value, list) and len(value) == len(default)
-    if default and (not same or any(_mismatch(key, *pair) for pair in zip(default, value, strict=True))):
+    if default and (not same or any(mismatch(key, *pair) for pair in zip(default, value, strict=True))):
         return f"a list of {len(default)}"
     return None
 

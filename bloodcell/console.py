@@ -21,6 +21,16 @@ def say(line: str) -> None:
 
 
 @contextmanager
+def muted() -> Iterator[None]:
+    """Say nothing for a while; warnings and errors still are."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
+@contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar with rate and remaining time while something long goes on; nothing where no one watches.
 

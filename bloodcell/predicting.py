@@ -21,7 +21,7 @@ from bloodcell.evaluation.predictions import PROBABILITY
 from bloodcell.files import file_digest
 from bloodcell.growing import GrowingTable, Rows
 from bloodcell.jury import GROUP, Group, Jury
-from bloodcell.machine import best_device, decoders
+from bloodcell.machine import best_device, decoders, keep_freed_memory
 
 #: Columns behind the probabilities.
 FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike")
@@ -52,6 +52,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
         BloodcellError: Anything that the user got wrong.
     """
     config = plain(cfg)
+    keep_freed_memory()  # each picture takes the blocks of the last one
     given, table = images_given(config["images"]), GrowingTable(output_file(config["output"]))
     threads = decoders(config["workers"])
     with table.held():
@@ -149,7 +150,7 @@ def engines_of(config: dict[str, Any]) -> list[Engine]:
     """
     if config["checkpoint"] is None:
         raise BloodcellError(
-            "checkpoint is not set; give a run folder, a .ckpt file or an exported one with checkpoint=..."
+            "checkpoint is not set; give a run folder, or a .ckpt or exported file, with checkpoint=..."
         )
     features, device = config["features"], best_device(config["device"])
     engines = load_engines(config["checkpoint"], device, features["backend"], features["precision"])

@@ -32,6 +32,7 @@ _PACKAGES = (
     "numpy",
     "scikit-learn",
     "pillow",
+    "optuna",
 )
 
 
@@ -61,20 +62,22 @@ def write_run(folder: Path, **changes: Any) -> None:
 def begin(folder: Path, identity: str) -> None:
     """Record that a run starts: command, fingerprint, environment and versions."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_run(
-        folder,
-        status="running",
-        fingerprint=identity,
-        command=command(),
-        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        machine={
+    write_run(folder, status="running", fingerprint=identity, **circumstances())
+
+
+def circumstances() -> dict[str, Any]:
+    """Return command, time, machine and versions: how to repeat what begins now."""
+    return {
+        "command": command(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "machine": {
             "host": socket.gethostname(),
             "system": platform.platform(),
             "processor": platform.machine(),
         },
-        python=platform.python_version(),
-        versions={name: version for name in ("bloodcell", *_PACKAGES) if (version := _version(name))},
-    )
+        "python": platform.python_version(),
+        "versions": {name: version for name in ("bloodcell", *_PACKAGES) if (version := _version(name))},
+    }
 
 
 def command() -> str:

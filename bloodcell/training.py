@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,6 @@ from bloodcell.interrupting import interruptible
 from bloodcell.leaks import check_leaks, say_leak, weights_leak
 from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
 from bloodcell.messages import end_line, leak_advice, missing_classes, start_line, unaudited_sets, unfinished_phases
-
 
 #: Settings of Lightning's Trainer that it takes as 0, and then fails in the middle of the training.
 _NEVER_ZERO = (
@@ -59,8 +60,7 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
     cfg = _saved_configuration(folder)
     changes = [item for item in overrides if item.startswith("trainer.")]
     refuse_mismatches(cfg, changes)
-    changes = OmegaConf.from_dotlist(changes)
-    return train(DictConfig(OmegaConf.merge(cfg, changes)), folder, resumed=True)
+    return train(DictConfig(OmegaConf.merge(cfg, OmegaConf.from_dotlist(changes))), folder, resumed=True)
 
 
 def _saved_configuration(folder: Path) -> DictConfig:
@@ -113,8 +113,7 @@ def train(
             raise BloodcellError(f"trainer.{key}=0 leaves nothing to train on, or to judge it by; give more than 0")
     devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
     roots = [Path(config["outputs"]), folder.parent]
-    known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
-    samples = assign_splits(known, **split_arguments(config["data"]))
+    samples = samples_of(config)
     identity = runs.fingerprint(config, digest(samples))
     if many and config["skip_finished"] and (finished := runs.find_runs(roots, identity, finished=True)):
         return _reuse(folder, finished[0])
@@ -182,6 +181,61 @@ def _train(
     from bloodcell.calibrating import calibrates
     from bloodcell.data.datamodule import check_loading
     from bloodcell.limiting import knows_limits
+
+    calibrates(config)  # an odd choice is refused before anything is computed
+    knows_limits(config)
+    check_loading(**loading_of(config))
+    decoded_images_fit(config["data"]["in_memory"], 0, 0)
+    tests = evaluates_test(config, many)
+    fitted = fit(config, samples, folder, devices, tests, resumed)
+    return conclude(config, folder, fitted, samples, tests)
+
+
+def samples_of(config: dict[str, Any]) -> Samples:
+    """Return the configured images, each with the source that an audit found and with its split."""
+    known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
+    return assign_splits(known, **split_arguments(config["data"]))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training ends with.
+
+    Attributes:
+        classifier: The LightningModule, with the weights that were chosen.
+        chosen: The content of the checkpoint that they come from.
+        extractor: What passes images through its net.
+        trainer: Lightning's Trainer, for its loggers.
+    """
+
+    classifier: Any
+    chosen: dict[str, Any]
+    extractor: Any
+    trainer: Any
+
+
+def fit(
+    config: dict[str, Any],
+    samples: Samples,
+    folder: Path,
+    devices: dict[str, Any],
+    tests: bool,
+    resumed: bool = False,
+    watch: Sequence[Any] = (),
+    kept: dict[str, Any] | None = None,
+) -> Fitted:
+    """Train a classifier and choose its weights.
+
+    Args:
+        config: The configuration.
+        samples: Readable samples with their splits.
+        folder: Where history.csv and checkpoints go.
+        devices: The Trainer's accelerator and devices.
+        tests: The test part will be predicted, so its features are computed with the others.
+        resumed: Continue after the last whole epoch.
+        watch: Further callbacks.
+        kept: Where the latest training rows are kept for the next training; see `build_data`.
+    """
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
 
@@ -190,23 +244,19 @@ def _train(
     runs.write_run(folder, backbone=source)  # a path may hold other weights tomorrow
     last = folder / "checkpoints" / "last.ckpt"
     state = restored(last) if resumed and last.is_file() else None
-    trainer = build_trainer(config, folder, devices, resumed, classifier.frozen)
+    trainer = build_trainer(config, folder, devices, resumed, classifier.frozen, watch)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classifier.classes, classifier, device))
     notes = missing_classes(samples, classifier.classes) + unaudited_sets(config["data"], samples)
     for line in notes + unfinished_phases(classifier, config["trainer"]["max_epochs"]):
         say(line)
 
-    tests = evaluates_test(config, many)
-    calibrates(config)  # an odd choice is refused before anything is computed
-    knows_limits(config)
-    check_loading(**loading_of(config))
-    decoded_images_fit(config["data"]["in_memory"], 0, 0)
     decoding = {"tta": config["evaluate"]["tta"], "device": device, "workers": config["data"]["workers"]}
+    cache = cache_root(config["cache"]["root"])
     extractor = build_extractor(config, cache, classifier, **decoding)
     used = samples if tests else samples.of_split("train", "val")
     keep_function(classifier, samples, extractor)
-    data = build_data(config, classifier, used, extractor)
+    data = build_data(config, classifier, used, extractor, kept)
     if state is None or not stopped_early(state):
         with interruptible():
             trainer.fit(classifier, datamodule=data, ckpt_path=str(last) if state else None, weights_only=True)
@@ -214,10 +264,8 @@ def _train(
         trainer.save_checkpoint(last)
     chosen = load_checkpoint(runs.checkpoint_of(folder))
     classifier.load_state_dict(chosen["state_dict"])
-
     # of the weights that were chosen
-    extractor = build_extractor(config, cache, classifier, **decoding)
-    return conclude(config, folder, classifier, chosen, samples, tests, extractor, trainer)
+    return Fitted(classifier, chosen, build_extractor(config, cache, classifier, **decoding), trainer)
 
 
 def readable(config: dict[str, Any], samples: Samples, folder: Path) -> Samples:
@@ -258,11 +306,22 @@ def keep_function(classifier: Any, samples: Samples, extractor: Any) -> None:
         say(f"batch norm is folded in these weights: it begins with the statistics of {count:,} training images")
 
 
-def build_data(config: dict[str, Any], classifier: Any, samples: Samples, extractor: Any) -> Any:
-    """Build the LightningDataModule of what the samples are trained as: features or images."""
+def build_data(
+    config: dict[str, Any], classifier: Any, samples: Samples, extractor: Any, kept: dict[str, Any] | None = None
+) -> Any:
+    """Build the LightningDataModule of what the samples are trained as: features or images.
+
+    Args:
+        config: The configuration.
+        classifier: What will be trained.
+        samples: What it will be trained on.
+        extractor: Of its net.
+        kept: Where the rows of the latest training of this process lie, which the next one takes where they are the
+            same; None: nothing is kept.
+    """
     from bloodcell.data.datamodule import BloodCellDataModule
 
-    rows, views = training_rows(config, classifier, samples, extractor)
+    rows, views = training_rows(config, classifier, samples, extractor, kept)
     loading = loading_of(config)
     return BloodCellDataModule(
         samples, classifier.classes, extractor.preprocessing, **loading, seed=config["seed"], rows=rows, views=views
@@ -306,27 +365,53 @@ def evaluates_test(config: dict[str, Any], many: bool) -> bool:
     return config["data"].get("leave_out") is not None or (not many and config["data"]["fold"] is None)
 
 
-def training_rows(config: dict[str, Any], classifier: Any, samples: Samples, extractor: Any) -> tuple[Any, int]:
+def training_rows(
+    config: dict[str, Any], classifier: Any, samples: Samples, extractor: Any, kept: dict[str, Any] | None = None
+) -> tuple[Any, int]:
     """Return what training slices its batches from, and how many fixed views of each training image are in it.
 
     Features where the backbone is frozen and the images stay the same; else the decoded images where they fit into
     memory; else None, and each epoch decodes them.
     """
+    views = config["features"]["views"] if extractor.root is not None else 0
+    if extractor.root is None:
+        size = extractor.preprocessing.image_size
+        if not decoded_images_fit(config["data"]["in_memory"], len(samples.table), size):
+            return None, 0
+    key = rows_key(classifier, samples, extractor, views)
+    if kept is not None and kept.get("key") == key:
+        return kept["rows"], views
     if extractor.root is not None:
-        return feature_rows(config["features"]["views"], classifier, samples, extractor)
-    if not decoded_images_fit(config["data"]["in_memory"], len(samples.table), extractor.preprocessing.image_size):
-        return None, 0
+        rows = feature_rows(views, classifier, samples, extractor)
+    else:
+        rows = decoded_rows(samples, extractor)
+    if kept is not None:
+        kept.clear()  # one at a time: they are what is large
+        kept.update(key=key, rows=rows)
+    return rows, views
+
+
+def rows_key(classifier: Any, samples: Samples, extractor: Any, views: int) -> str:
+    """Return all that training rows depend on, as one text."""
+    import json
+
+    made = extractor.described() if extractor.root is not None else extractor.preprocessing.as_dict()
+    changed = [classifier.augment.as_dict(), samples.of_split("train").paths()] if views else []
+    return json.dumps([made, samples.paths(), views, changed], sort_keys=True)
+
+
+def decoded_rows(samples: Samples, extractor: Any) -> Any:
+    """Return the decoded images of the samples, uint8 (N, H, W, 3)."""
     import torch
 
     from bloodcell.data.decoding import decode_all
 
     with progress("decoding") as report:
-        images = decode_all(samples.paths(), extractor.preprocessing, extractor.threads, report)
-    return torch.from_numpy(images), 0
+        return torch.from_numpy(decode_all(samples.paths(), extractor.preprocessing, extractor.threads, report))
 
 
-def feature_rows(views: int, classifier: Any, samples: Samples, extractor: Any) -> tuple[Any, int]:
-    """Return the features of the samples, then those of each fixed view of the training samples; and their number."""
+def feature_rows(views: int, classifier: Any, samples: Samples, extractor: Any) -> Any:
+    """Return the features of the samples, then those of each fixed view of the training samples."""
     from bloodcell.models.features import View, in_memory
 
     with progress("features") as report:
@@ -336,7 +421,7 @@ def feature_rows(views: int, classifier: Any, samples: Samples, extractor: Any) 
     for number in range(views):
         with progress(f"features of view {number + 1}/{views}") as report:
             others.append(extractor.features(train, report, View(classifier.augment, number)))
-    return in_memory(rows.followed_by(others) if others else rows), views
+    return in_memory(rows.followed_by(others) if others else rows)
 
 
 def decoded_images_fit(wanted: Any, images: int, size: int) -> bool:
@@ -350,16 +435,7 @@ def decoded_images_fit(wanted: Any, images: int, size: int) -> bool:
     return bool(wanted) if wanted != "auto" else images * size * size * 3 <= available_memory() // 4
 
 
-def conclude(
-    config: dict[str, Any],
-    folder: Path,
-    classifier: Any,
-    chosen: dict[str, Any],
-    samples: Samples,
-    tests: bool,
-    extractor: Any,
-    trainer: Any,
-) -> dict[str, float]:
+def conclude(config: dict[str, Any], folder: Path, fitted: Fitted, samples: Samples, tests: bool) -> dict[str, float]:
     """Calibrate, limit and evaluate the chosen weights, and write all that a run leaves."""
     from bloodcell.calibrating import calibrate, calibrates
     from bloodcell.evaluating import predict_splits, record_test_reads
@@ -369,6 +445,7 @@ def conclude(
     from bloodcell.evaluation.outputs import write_evaluation
     from bloodcell.limiting import keep_limits, knows_limits
 
+    classifier, chosen, extractor = fitted.classifier, fitted.chosen, fitted.extractor
     splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
     raw = predict_splits(extractor, classifier.classes, samples, splits)
     file = runs.checkpoint_of(folder)
@@ -397,7 +474,7 @@ def conclude(
 
         origin = Origin(str(folder), classifier, temperature, history=history)
         report(predictions, folder / "report.html", origin, trained_on, samples.root)
-    _log_hyperparameters(trainer, config, metrics)
+    _log_hyperparameters(fitted.trainer, config, metrics)
     say("\n".join([end_line(metrics, folder), *gains, *said]))
     return metrics
 

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from bloodcell import predicting
 from bloodcell.data.images import read_image
 from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
+from bloodcell.jury import Jury
 from bloodcell.models.limits import Limits
 from bloodcell.predicting import predict, threshold_of
 
@@ -44,7 +47,7 @@ def predicted(compose, quick_run, tmp_path):
     def run(images, *overrides, name="out.csv"):
         output = tmp_path / "results" / name
         cfg = compose(f"checkpoint={quick_run}", f"output={output}", *overrides, verb="predict")
-        cfg.images = str(images)
+        cfg.images = [str(one) for one in images] if isinstance(images, list) else str(images)
         predict(cfg)
         return pd.read_csv(output, keep_default_na=False)
 
@@ -100,8 +103,17 @@ def test_a_folder_of_all_that_can_go_wrong(predicted, write_image, tmp_path):
     (folder / "loop").symlink_to(folder)
     (folder / "x.jpg" / "loop").symlink_to(folder)
     write_image(folder / "jpeg-called.png", format="jpeg")  # what counts is the content
+    write_image(folder / "png-called.jpg", format="png")
+    longest = "l" * 251 + ".png"
+    write_image(folder / longest)
+    (folder / "endless.png").symlink_to("/dev/zero")
+    (folder / "input.png").symlink_to("/dev/stdin")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.path.relpath(folder / "socket.png"))  # the whole path may be too long for one
     table = predicted(folder)
-    assert sorted(table["path"]) == sorted(str(folder / name) for name in [*good, "jpeg-called.png"])
+    listener.close()
+    good += ["jpeg-called.png", "png-called.jpg", longest]
+    assert sorted(table["path"]) == sorted(str(folder / name) for name in good)
     bad = pd.read_csv(tmp_path / "results" / "out.bad.csv").set_index("path")["reason"]
     reasons = {os.path.relpath(path, folder): reason for path, reason in bad.items()}
     assert reasons.pop("truncated.png").startswith("cannot be decoded")
@@ -109,9 +121,81 @@ def test_a_folder_of_all_that_can_go_wrong(predicted, write_image, tmp_path):
         "empty.jpg": "empty file",
         "page.jpg": "not an image",
         "pipe.png": "not a regular file",
+        "socket.png": "not a regular file",
+        "endless.png": "not a regular file",
+        "input.png": "not a regular file",
         "gone.png": "no such file",
         "itself.png": "no such file",
     }
+
+
+@posix
+@pytest.mark.timeout(60)
+def test_what_is_given_by_name_is_read_whatever_its_ending(predicted, write_image, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    bare = write_image(tmp_path / "scan", format="png")
+    table = predicted([bare, tmp_path / "pipe"])
+    assert list(table["path"]) == [str(bare)]
+    bad = pd.read_csv(tmp_path / "results" / "out.bad.csv")
+    assert bad.to_numpy().tolist() == [[str(tmp_path / "pipe"), "not a regular file"]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_names_that_are_no_unicode_and_folders_too_deep(predicted, write_image, tmp_path, monkeypatch):
+    folder = tmp_path / "odd"
+    write_image(folder / os.fsdecode(b"latin-\xe4.png"))
+    monkeypatch.chdir(folder)
+    for _ in range(20):  # of 250 letters each: below, no path reaches
+        Path("d" * 250).mkdir()
+        os.chdir("d" * 250)
+    write_image(Path("below.png"))
+    os.chdir(folder)
+    write_image(folder / "z.png")
+    table = predicted(folder)
+    ((path, reason),) = pd.read_csv(tmp_path / "results" / "out.bad.csv").to_numpy()
+    assert path.startswith(str(folder / ("d" * 250)))
+    assert reason == "cannot be read: File name too long"
+    assert list(table["path"]) == [str(folder / r"latin-\udce4.png"), str(folder / "z.png")]
+
+
+def test_files_that_vanish_or_change_after_they_are_listed_are_bad(predicted, write_image, tmp_path, monkeypatch):
+    folder = tmp_path / "moving"
+    files = [write_image(folder / f"{number}.png", seed=number) for number in range(4)]
+    decoded = Jury._decoded
+
+    def late(*arguments):
+        files[0].unlink()
+        files[1].write_bytes(files[1].read_bytes()[:100])
+        files[2].unlink()
+        files[2].mkdir()
+        return decoded(*arguments)
+
+    monkeypatch.setattr(Jury, "_decoded", late)
+    assert list(predicted(folder)["path"]) == [str(files[3])]
+    bad = pd.read_csv(tmp_path / "results" / "out.bad.csv")["reason"].tolist()
+    assert bad[0] == "no such file"
+    assert bad[1].startswith("cannot be decoded")
+    assert bad[2] == "not a regular file"
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may read everything")
+def test_files_and_folders_without_permission_are_said(predicted, pictures, tmp_path):
+    closed = [pictures / "00.png", pictures / "folder"]
+    closed[1].mkdir()
+    for path in closed:
+        path.chmod(0)
+    assert len(predicted(pictures)) == 12
+    bad = pd.read_csv(tmp_path / "results" / "out.bad.csv").set_index("path")["reason"]
+    assert [bad[str(path)] for path in closed] == ["cannot be read: Permission denied"] * 2
+
+
+def test_the_table_may_lie_in_the_folder_of_the_images(quick_run, pictures, compose):
+    output = pictures / "found.csv"
+    cfg = compose(f"checkpoint={quick_run}", f"output={output}", "overwrite=true", verb="predict")
+    cfg.images = str(pictures)
+    assert [predict(cfg)["images"] for _ in range(2)] == [13, 13]
+    cfg.images = str(pictures / "*")
+    assert predict(cfg)["images"] == 13
 
 
 @posix

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from torchvision.datasets import ImageFolder
 
@@ -72,7 +71,7 @@ def visible_folders(folder: Path) -> list[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        _refuse(error)
+        raise _refusal(error) from error
     return [entry for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
 
 
@@ -81,19 +80,27 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__")) or name.lower() in _SYSTEM_FILES
 
 
-def image_files(folder: Path) -> Iterator[Path]:
+def image_files(folder: Path, lenient: bool = False) -> Iterator[Path]:
     """Yield the files below a folder whose ending is an image's, as they are found, by name in each folder.
 
     A folder is visited once, whatever links lead to it. Pipes and devices are yielded, too: they are bad images.
 
     Args:
         folder: Where to look, at any depth.
+        lenient: Yield folders that cannot be read as well, after all that can, in place of an error.
 
     Raises:
         BloodcellError: A folder cannot be read.
     """
     visited: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+    unread: list[Path] = []
+
+    def note(error: OSError) -> None:
+        if not lenient:
+            raise _refusal(error) from error
+        unread.append(Path(error.filename))
+
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=note):
         real = os.path.realpath(parent)
         folders[:] = [] if real in visited else sorted(name for name in folders if not is_hidden(name))
         if real in visited:
@@ -103,10 +110,11 @@ def image_files(folder: Path) -> Iterator[Path]:
             file = Path(parent, name)
             if not is_hidden(name) and file.suffix.lower() in EXTENSIONS:
                 yield file
+    yield from unread
 
 
-def _refuse(error: OSError) -> NoReturn:
-    raise BloodcellError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+def _refusal(error: OSError) -> BloodcellError:
+    return BloodcellError(f"cannot read the folder {error.filename}: {error.strerror}")
 
 
 def split_folders(root: Path) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -39,6 +40,7 @@ _UPRIGHT = {  # its value -> what turns the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_MOST_BYTES = 2**26  # of a JPEG that is read at once; a larger file is read as it is needed
 
 
 class ImageError(BloodcellError):
@@ -94,11 +96,12 @@ def _plain_jpeg(image: ImageFile.ImageFile) -> np.ndarray[Any, np.dtype[np.uint8
     assert image.fp is not None
     image.fp.seek(0)
     try:
-        pixels = simplejpeg.decode_jpeg(image.fp.read(), colorspace="RGB")
+        content = image.fp.read(_MOST_BYTES)
+        pixels = simplejpeg.decode_jpeg(content, "RGB") if len(content) < _MOST_BYTES else None
     except ValueError:
-        image.fp.seek(0)
-        return None
-    return np.asarray(pixels)
+        pixels = None
+    image.fp.seek(0)
+    return pixels if pixels is not None and pixels.shape == (image.height, image.width, 3) else None
 
 
 def _size(path: str | Path) -> int:
@@ -113,6 +116,8 @@ def _size(path: str | Path) -> int:
         raise _unreadable(error) from error
     except ValueError as error:  # a name that no file can have
         raise ImageError("no such file") from error
+    if stat.S_ISDIR(found.st_mode) and not os.access(path, os.R_OK | os.X_OK):
+        raise ImageError(f"cannot be read: {os.strerror(errno.EACCES)}")
     if not stat.S_ISREG(found.st_mode):
         raise ImageError("not a regular file")
     return found.st_size

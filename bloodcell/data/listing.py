@@ -47,7 +47,7 @@ def _lack(path: Path) -> str:
 
 def _below(path: Path) -> Iterator[str]:
     """Yield the images below a folder, or the file that a path is."""
-    yield from map(str, image_files(path)) if path.is_dir() else [str(path)]
+    yield from map(str, image_files(path, lenient=True)) if path.is_dir() else [str(path)]
 
 
 def _matching(pattern: Path) -> Iterator[str]:
@@ -69,7 +69,7 @@ def _at_any_depth(pattern: Path) -> Iterator[str]:
     steps = [r"(?:.+/)?" if part == "**" else f"{_expression(part)}/" for part in rest[:-1]]
     last = ".+" if rest[-1] == "**" else _expression(rest[-1])
     expression, root = re.compile("".join([*steps, last]), re.DOTALL), Path(*plain)
-    for file in image_files(root):
+    for file in image_files(root, lenient=True):
         if expression.fullmatch(file.relative_to(root).as_posix()):
             yield str(file)
 

@@ -1,11 +1,15 @@
 """Reading: every mode becomes the RGB picture that a viewer shows, and every bad file has its reason."""
 
+import errno
 import os
 import sys
+from io import BytesIO
+from unittest import mock
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bloodcell.data import images
 from bloodcell.data.images import ImageError, read_image
@@ -196,6 +200,93 @@ def test_a_pipe_does_not_block(tmp_path):
         read_image(tmp_path / "a.jpg")
 
 
+def jpeg(size=(37, 53), seed=0, smooth=2, **options):
+    """Return the bytes of a JPEG of blurred noise, height and width given."""
+    noise = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    content = BytesIO()
+    Image.fromarray(cv2.GaussianBlur(noise, (0, 0), smooth)).save(content, "jpeg", **options)
+    return content.getvalue()
+
+
+def by_both(content):
+    """Return what `read_image` and Pillow alone make of some bytes: shape and pixels, or the reason of the refusal."""
+
+    def made(decoder):
+        try:
+            with mock.patch.object(images, "_plain_jpeg", decoder):
+                pixels = read_image(content)
+            return pixels.shape, pixels.tobytes()
+        except ImageError as error:
+            return str(error)
+
+    return made(images._plain_jpeg), made(lambda _: None)
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Count what the fast decoder takes."""
+    taken, decode = [], images.simplejpeg.decode_jpeg
+    monkeypatch.setattr(images.simplejpeg, "decode_jpeg", lambda *given: (decode(*given), taken.append(1))[0])
+    return taken  # what it refuses is not in it
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 7), (9, 17), (64, 48), (65, 31)])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}, {"quality": 100}])
+def test_plain_jpegs_are_decoded_fast_to_the_very_pixels_of_pillow(fast, size, subsampling, options):
+    for smooth in (0.1, 3):  # noise, where rounding shows, and something like a photograph
+        found, expected = by_both(jpeg(size, smooth=smooth, subsampling=subsampling, **options))
+        assert found == expected
+    assert len(fast) == 2
+
+
+def test_what_is_no_plain_jpeg_is_left_to_pillow(fast, tmp_path, quarters):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    whole = Image.fromarray(quarters)
+    whole.save(tmp_path / "turned.jpg", exif=turned)
+    whole.convert("L").save(tmp_path / "grey.jpg")
+    whole.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    whole.save(tmp_path / "png.jpg", "png")
+    for file in tmp_path.iterdir():
+        with Image.open(file) as image:
+            np.testing.assert_array_equal(read_image(file), np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
+    assert not fast
+
+
+def test_a_jpeg_too_large_to_be_read_at_once_is_left_to_pillow(fast, monkeypatch):
+    content = jpeg()
+    monkeypatch.setattr(images, "_MOST_BYTES", len(content))
+    found, expected = by_both(content)
+    assert found == expected
+    assert not fast
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2, "subsampling": "4:4:4"}])
+def test_a_jpeg_cut_anywhere_has_the_verdict_of_pillow(fast, options, capfd):
+    whole = jpeg((24, 31), quality=60, **options)
+    verdicts = [by_both(whole[:length]) for length in range(len(whole))]
+    assert all(found == expected for found, expected in verdicts)
+    assert sum(isinstance(found, str) for found, _ in verdicts) >= len(whole) - 2
+    assert not fast
+    found, expected = by_both(whole + b"whatever follows")
+    assert found == expected
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2, "subsampling": "4:4:4"}])
+def test_a_jpeg_damaged_anywhere_has_the_verdict_and_the_pixels_of_pillow(fast, options, capfd):
+    whole, generator = jpeg((24, 31), quality=90, **options), np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for place in generator.integers(2, len(whole), generator.integers(1, 4)):
+            damaged[place] = generator.choice([0, 0xD0, 0xD9, 0xFF, generator.integers(256)])
+        found, expected = by_both(bytes(damaged))
+        assert found == expected
+    assert 20 < len(fast) < 180  # bits may turn without a trace, and then both see the same
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_a_file_holds_is_read_as_the_file_is(tmp_path, write_image):
     file = write_image(tmp_path / "a.jpg", size=(40, 30))
     np.testing.assert_array_equal(read_image(file.read_bytes()), read_image(file))
@@ -210,4 +301,20 @@ def test_nothing_that_wants_an_interpreter_is_opened(tmp_path):
     file = tmp_path / "a.jpg"
     Image.new("RGB", (8, 8)).save(file, "EPS")
     with pytest.raises(ImageError, match="^not an image$"):
+        read_image(file)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other errors there")
+def test_what_the_system_refuses_is_said_in_its_words(tmp_path, write_image, monkeypatch):
+    with pytest.raises(ImageError, match="cannot be read: File name too long"):
+        read_image(tmp_path / ("x" * 300))
+    with pytest.raises(ImageError, match="no such file"):
+        read_image("a\0b.png")
+    file = write_image(tmp_path / "a.png")
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    monkeypatch.setattr(images.Image, "open", refuse)
+    with pytest.raises(ImageError, match="^cannot be read: Permission denied$"):
         read_image(file)

@@ -250,7 +250,7 @@ def shared(tmp_path_factory, request):
 
 @pytest.fixture(scope="session")
 def crowd(shared):
-    """Return class folders of 6,000 small pictures, 48 of them different, in two classes; and two files that are none."""
+    """Return class folders of 6,000 small pictures, 48 of them different, in two classes; two files are none."""
     from PIL import Image
 
     def make(root):

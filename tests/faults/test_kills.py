@@ -6,7 +6,8 @@ from tests.faults.conftest import LEAN, Job, contents, killed, run_folders
 from tests.test_training import assert_same_run
 
 FINETUNED = (
-    "finetune=full", "augment=light", "scheduler=cosine", "logger=tensorboard", "callbacks=ema", "evaluate.figures=true",
+    "finetune=full", "augment=light", "scheduler=cosine", "logger=tensorboard", "callbacks=ema",
+    "evaluate.figures=true",
 )  # fmt: skip
 
 

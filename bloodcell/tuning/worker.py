@@ -1,0 +1,105 @@
+"""One process at a study: it claims a trial, trains it, tells how it ended, and says so in a line."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bloodcell.cli import user_message
+from bloodcell.console import say
+from bloodcell.errors import BloodcellError
+from bloodcell.tuning.slots import Slots
+from bloodcell.tuning.space import Dimension
+from bloodcell.tuning.words import Clock, trial_line
+
+if TYPE_CHECKING:
+    from bloodcell.tuning.objective import Objective
+
+#: Where the first so many trials all fail, so will the rest.
+HOPELESS = 5
+#: Seconds between two looks at the trials that others are at.
+POLL = 0.5
+
+
+def work(slots: Slots, objective: Objective, space: list[Dimension], ended: Callable[[Any], None]) -> None:
+    """Do trials until all are done; where the last ones are in other hands, wait for these, or take them over.
+
+    Args:
+        slots: Gives the trials.
+        objective: Trains them.
+        space: What varies.
+        ended: Called with each trial of this worker that ended, as it is in the storage.
+
+    Raises:
+        BloodcellError: The first trials of the study all failed.
+    """
+    clock = Clock(len(slots.finished()))
+    while True:
+        refuse_hopeless(slots)
+        trial = slots.claim()
+        if trial is None:
+            if len(slots.finished()) == slots.wanted:
+                return
+            time.sleep(POLL)
+            continue
+        try:
+            state, value = attempt(trial, objective, space)
+        except BaseException:  # Ctrl+C, or a storage that is away
+            slots.release(trial)
+            raise
+        slots.finish(trial, state, value)
+        finished = slots.finished()
+        frozen = next(one for one in finished if one.number == trial.number)
+        say(trial_line(frozen, finished, slots.wanted, objective.metric, clock))
+        ended(frozen)
+
+
+def attempt(trial: Any, objective: Objective, space: list[Dimension]) -> tuple[Any, float | None]:
+    """Train a trial; return its state, and its figure where it came to its end. A failure is kept with its reason."""
+    from optuna.exceptions import OptunaError, TrialPruned
+    from optuna.trial import TrialState
+
+    started = time.perf_counter()
+    try:
+        params = {one.key: one.suggest(trial) for one in space}
+        value = objective.value(params, lambda figure, step: _report(trial, figure, step))
+        if not math.isfinite(value):
+            raise BloodcellError(f"{objective.metric} is {value}: the training diverged")
+    except TrialPruned:
+        return TrialState.PRUNED, None
+    except OptunaError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other trials go on
+        message = user_message(error) or f"{type(error).__name__}: {error}"
+        trial.set_user_attr("error", " ".join(message.split())[:300])
+        return TrialState.FAIL, None
+    finally:
+        trial.set_user_attr("seconds", round(time.perf_counter() - started, 2))
+    return TrialState.COMPLETE, value
+
+
+def _report(trial: Any, figure: float, step: int) -> None:
+    """Keep a figure of a trial, and cut it where it is no good; one taken over has some of them already.
+
+    Raises:
+        TrialPruned: Others were better at this step.
+    """
+    from optuna.exceptions import TrialPruned
+
+    if step not in trial.study.trials[trial.number].intermediate_values:
+        trial.report(figure, step)
+    if trial.should_prune():
+        raise TrialPruned
+
+
+def refuse_hopeless(slots: Slots) -> None:
+    """Raise where the first trials of the study all failed."""
+    from optuna.trial import TrialState
+
+    first = slots.finished()
+    failed = [trial for trial in first if trial.state == TrialState.FAIL]
+    if len(failed) == len(first) >= min(HOPELESS, slots.wanted):
+        reason = failed[-1].user_attrs.get("error", "no reason is known")
+        raise BloodcellError(f"the first {len(failed)} trials all failed, the last one so: {reason}")

@@ -1,0 +1,339 @@
+"""So many trials as were asked for, each once: with several workers, kills, and machines that fall silent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("optuna")
+
+import optuna
+from optuna.trial import TrialState
+
+from bloodcell.errors import BloodcellError
+from bloodcell.tuning import slots as slots_module
+from bloodcell.tuning.slots import MOST_STARTS, Slots
+from bloodcell.tuning.space import Dimension, tidy
+from bloodcell.tuning.studies import open_storage, open_study, silence, turn_of, without_password
+from bloodcell.tuning.worker import HOPELESS, attempt, refuse_hopeless, work
+
+ROOT = Path(__file__).parents[2]
+SPACE = [Dimension("a", 0.0, 1.0), Dimension("b", choices=(None, "x"))]
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """Open one study for several workers: desk(wanted=3) -> Slots."""
+    silence()
+    opened = []
+
+    def make(wanted=3, shared=False, pruner=None):
+        storage = open_storage(None, tmp_path)
+        study = open_study(storage, "s", "maximize", {"data": "x"})
+        study.pruner = pruner or optuna.pruners.NopPruner()
+        slots = Slots(
+            study, storage, wanted, tmp_path, tmp_path / "turn", shared, lambda n: optuna.samplers.RandomSampler(seed=n)
+        )
+        opened.append(slots)
+        return slots
+
+    yield make
+    for slots in opened:
+        slots.close()
+        slots.storage._backend.engine.dispose()
+
+
+def values(trial):
+    return {one.key: one.suggest(trial) for one in SPACE}
+
+
+def die(slots):
+    """Let go of the lock as the system does when a process is killed."""
+    slots.life.release()
+
+
+def test_trials_are_handed_out_once_and_no_more_than_asked_for(desk):
+    one, other = desk(), desk()
+    claimed = [one.claim(), other.claim(), one.claim()]
+    assert [trial.number for trial in claimed] == [0, 1, 2]
+    assert other.claim() is None
+    assert len(one.storage.get_all_trials(one.study_id)) == 3
+
+
+def test_a_dead_workers_trial_is_taken_over_with_its_values_and_once(desk):
+    one, other, third = desk(), desk(), desk()
+    trial = one.claim()
+    drawn = values(trial)
+    trial.report(0.25, 0)
+    assert other.claim().number == 1
+    die(one)
+    again = third.claim()
+    assert again.number == 0
+    assert values(again) == drawn
+    assert other.claim().number == 2
+    third.finish(again, TrialState.COMPLETE, 0.5)
+    one.finish(trial, TrialState.COMPLETE, 0.75)  # it was not dead after all: it is not heard
+    assert [t.value for t in third.finished()] == [0.5]
+
+
+def test_a_trial_that_nobody_signed_is_taken_over(desk):
+    slots = desk()
+    slots.storage.create_new_trial(slots.study_id)  # killed right after
+    assert slots.claim().number == 0
+
+
+def test_a_trial_that_is_put_back_waits_with_its_values(desk):
+    one, other = desk(), desk()
+    trial = one.claim()
+    drawn = values(trial)
+    one.release(trial)
+    again = other.claim()
+    assert again.number == 0
+    assert values(again) == drawn
+
+
+def test_a_trial_that_kills_its_workers_fails_in_the_end(desk):
+    for start in range(MOST_STARTS):
+        slots = desk(wanted=1)
+        assert slots.claim().number == 0, start
+        die(slots)
+    last = desk(wanted=1)
+    assert last.claim() is None
+    (trial,) = last.finished()
+    assert trial.state == TrialState.FAIL
+    assert "its process ended 5 times" in trial.user_attrs["error"]
+
+
+def test_more_trials_can_be_asked_for_later(desk):
+    slots = desk(wanted=1)
+    slots.finish(slots.claim(), TrialState.COMPLETE, 0.5)
+    assert slots.claim() is None
+    assert desk(wanted=2).claim().number == 1
+
+
+def test_a_trial_that_another_machine_made_too_many_waits_unused(desk):
+    slots = desk(wanted=1, shared=True)
+    create, made = slots.storage.create_new_trial, []
+
+    def beaten(study_id):
+        made.append(create(study_id))  # of the other machine, between our look and our claim
+        slots.storage.set_trial_user_attr(made[0], "owner", {"host": "elsewhere", "lock": "/x"})
+        return create(study_id)
+
+    slots.storage.create_new_trial = beaten
+    assert slots.claim() is None
+    assert [t.state for t in slots.storage.get_all_trials(slots.study_id)] == [TrialState.RUNNING, TrialState.WAITING]
+    assert [t.number for t in slots.trials()] == [0]
+
+
+def test_a_worker_of_another_machine_is_dead_when_it_is_silent(desk, monkeypatch):
+    slots = desk(wanted=1, shared=True)
+    trial_id = slots.storage.create_new_trial(slots.study_id)
+    slots.storage.set_trial_user_attr(trial_id, "owner", {"host": "elsewhere", "lock": "/x"})
+    now = [1000.0]
+    monkeypatch.setattr(slots_module.time, "monotonic", lambda: now[0])
+    assert slots._next() is None
+    now[0] += slots_module.DEAD - 1
+    slots.storage.set_trial_user_attr(trial_id, "beat", 1)  # it lives
+    assert slots._next() is None
+    now[0] += slots_module.DEAD - 1
+    assert slots._next() is None
+    now[0] += 2
+    assert slots._next() == (0, trial_id)
+
+
+def test_a_living_worker_gives_signs_of_life(desk, monkeypatch):
+    monkeypatch.setattr(slots_module, "BEAT", 0.01)
+    slots = desk(wanted=1, shared=True)
+    trial = slots.claim()
+    deadline = time.monotonic() + 20
+    while slots.storage.get_trial(trial._trial_id).user_attrs.get("beat", 0) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    slots.finish(trial, TrialState.COMPLETE, 0.5)
+    assert slots.pulse is None
+
+
+class Fake:
+    """An objective that computes in place of training."""
+
+    metric = "accuracy"
+
+    def __init__(self, function):
+        self.function = function
+
+    def value(self, params, report):
+        return self.function(params, report)
+
+
+def test_a_failed_trial_is_a_failed_trial_and_the_study_goes_on(desk):
+    def fails_at_times(params, report):
+        if params["a"] > 0.5:
+            raise RuntimeError("out of\nmemory")
+        return params["a"]
+
+    slots, ended = desk(wanted=8), []
+    work(slots, Fake(fails_at_times), SPACE, ended.append)
+    assert len(ended) == 8
+    failed = [trial for trial in slots.finished() if trial.state == TrialState.FAIL]
+    assert 0 < len(failed) < 8
+    assert {trial.user_attrs["error"] for trial in failed} == {"RuntimeError: out of memory"}
+    assert all(trial.params["a"] > 0.5 for trial in failed)
+
+
+def test_a_figure_that_is_no_number_is_a_failure(desk):
+    slots = desk(wanted=1)
+    trial = slots.claim()
+    assert attempt(trial, Fake(lambda params, report: float("nan")), SPACE) == (TrialState.FAIL, None)
+    assert "diverged" in slots.trials()[0].user_attrs["error"]
+
+
+def test_where_the_first_trials_all_fail_the_study_ends(desk):
+    def fails(params, report):
+        raise BloodcellError("data.batch_size=0")
+
+    slots = desk(wanted=100)
+    with pytest.raises(BloodcellError, match=rf"the first {HOPELESS} trials all failed.*data.batch_size=0"):
+        work(slots, Fake(fails), SPACE, lambda trial: None)
+    assert len(slots.finished()) == HOPELESS
+    with pytest.raises(BloodcellError, match="all failed"):
+        refuse_hopeless(slots)
+
+
+def test_a_trial_that_is_no_good_is_cut_also_after_a_takeover(desk):
+    def course(params, report):
+        for step in range(4):
+            report(0.1 * step, step)
+        return 0.3
+
+    pruner = optuna.pruners.ThresholdPruner(upper=0.15)
+    slots = desk(wanted=2, pruner=pruner)
+    slots.claim().report(0.0, 0)  # killed after its first epoch
+    die(slots)
+    other = desk(wanted=2, pruner=pruner)
+    work(other, Fake(course), SPACE, lambda trial: None)
+    assert [trial.state for trial in other.finished()] == [TrialState.PRUNED] * 2
+    assert [trial.intermediate_values for trial in other.finished()] == [{0: 0.0, 1: 0.1, 2: 0.2}] * 2
+
+
+def test_an_interrupted_worker_puts_its_trial_back(desk):
+    def interrupted(params, report):
+        raise KeyboardInterrupt
+
+    slots = desk(wanted=2)
+    with pytest.raises(KeyboardInterrupt):
+        work(slots, Fake(interrupted), SPACE, lambda trial: None)
+    (trial,) = slots.trials()
+    assert trial.state == TrialState.WAITING
+    assert set(trial.params) == {"a", "b"}
+
+
+def test_one_worker_draws_the_same_trials_each_time(desk, tmp_path):
+    slots = desk(wanted=4)
+    work(slots, Fake(lambda params, report: params["a"]), SPACE, lambda trial: None)
+    expected = [optuna.samplers.RandomSampler(seed=n) for n in range(4)]
+    study = optuna.create_study()
+    drawn = []  # as a user would ask for them
+    for sampler in expected:
+        study.sampler = sampler
+        drawn.append(values(study.ask()))
+    assert [{key: tidy(value) for key, value in trial.params.items()} for trial in slots.finished()] == drawn
+
+
+def test_a_changed_study_is_refused(desk):
+    slots = desk()
+    with pytest.raises(BloodcellError, match=r"begun with another data \(x, now y\); give study=ANOTHER_FOLDER"):
+        open_study(slots.storage, "s", "maximize", {"data": "y"})
+
+
+def test_what_a_dead_worker_left_is_removed(desk, tmp_path):
+    one, other = desk(), desk()
+    for slots in (one, other):
+        slots.work.mkdir()
+        (slots.work / "last.ckpt").write_text("large")
+    die(one)
+    desk()
+    assert not one.work.exists()
+    assert other.work.exists()
+
+
+def test_workers_on_one_database_take_turns_by_one_lock(tmp_path):
+    assert turn_of(None, tmp_path) == tmp_path / "study.db.lock"
+    assert turn_of("sqlite:////a/b.db", tmp_path) == turn_of("sqlite:////a/b.db?timeout=9", tmp_path / "other")
+    assert turn_of("postgresql://h/n", tmp_path) == tmp_path / "workers" / ".turn"
+
+
+def test_no_password_is_written_down():
+    given = "tune.storage=postgresql://me:se:cret@host/name a:b@c"
+    assert without_password(given) == "tune.storage=postgresql://me:***@host/name a:b@c"
+
+
+def test_a_storage_that_is_none(tmp_path):
+    for url in ("nonsense", "nosuch://x/y"):
+        with pytest.raises(BloodcellError, match=rf"tune\.storage={url}: .*; give a URL such as"):
+            open_storage(url, tmp_path)
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+import optuna
+from bloodcell.tuning.slots import Slots
+from bloodcell.tuning.space import Dimension, tidy
+from bloodcell.tuning.studies import open_storage, open_study
+from bloodcell.tuning.worker import work
+class Fake:
+    metric = "accuracy"
+    def value(self, params, report):
+        time.sleep(0.02)
+        return params["a"]
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+folder = Path(sys.argv[1])
+storage = open_storage(None, folder)
+study = open_study(storage, "s", "maximize", {"data": "x"})
+slots = Slots(study, storage, 40, folder, folder / "turn", False, lambda n: optuna.samplers.RandomSampler(seed=n))
+work(slots, Fake(), [Dimension("a", 0.0, 1.0)], lambda trial: None)
+"""
+
+
+def test_two_workers_killed_three_times_leave_exactly_what_was_asked_for(tmp_path):
+    (tmp_path / "workers").mkdir()
+    start = [sys.executable, "-c", WORKER, str(tmp_path)]
+    for kill in range(4):
+        both = [subprocess.Popen(start, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(2)]
+        if kill == 3:
+            assert [worker.wait(120) for worker in both] == [0, 0]
+            break
+        wait_for(tmp_path, 10 * (kill + 1))
+        for worker in both:
+            assert worker.poll() is None
+            worker.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+            worker.wait()
+    storage = open_storage(None, tmp_path)
+    trials = open_study(storage, "s", "maximize", {"data": "x"}).trials
+    storage._backend.engine.dispose()
+    assert [trial.number for trial in trials] == list(range(40))
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    assert all(trial.value == tidy(trial.params["a"]) for trial in trials)
+    assert len({trial.params["a"] for trial in trials}) == 40
+    assert any(trial.user_attrs["starts"] > 1 for trial in trials), "no kill hit a trial"
+
+
+def wait_for(folder, count):
+    """Wait until so many trials have ended."""
+    deadline, storage, found = time.monotonic() + 120, None, 0
+    while found < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+        if (folder / "study.db").is_file():
+            try:
+                storage = storage or open_storage(None, folder)
+                trials = storage.get_all_trials(storage.get_study_id_from_name("s"))
+                found = sum(trial.state.is_finished() for trial in trials)
+            except (KeyError, BloodcellError):
+                continue  # it is being made
+    storage._backend.engine.dispose()
