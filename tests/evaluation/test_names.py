@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from bloodcell.evaluating import evaluate
 from bloodcell.evaluation.reading import read_predictions
@@ -27,19 +28,19 @@ class Elements(HTMLParser):
         self.texts.append(data)
 
 
-@pytest.fixture
-def judged(tmp_path, write_image, compose):
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory, compose):
     """Judge predictions of odd names, half of them wrong, and return file and folder of the run."""
-    rows = []
+    root, rows = tmp_path_factory.mktemp("names"), []
     for number, label in enumerate(CLASSES * 2):
         path = f"<img src=x onerror=alert({number})>.png"
-        write_image(tmp_path / path, seed=number)
+        Image.new("RGB", (24, 16), (10 * number, 0, 99)).save(root / path)
         right = {f"p_{name}": 0.9 if name == label else 0.1 / 6 for name in CLASSES}
         wrong = {f"p_{name}": 0.4 if name in (label, CLASSES[number % 7 - 1]) else 0.2 / 5 for name in CLASSES}
         rows.append({"path": path, "source": f"=cmd|'{number % 3}", "label": label, **(right if number % 2 else wrong)})
-    write_csv(pd.DataFrame(rows), tmp_path / "mine.csv")
-    evaluate(compose(f"predictions={tmp_path / 'mine.csv'}", verb="evaluate"), tmp_path / "run")
-    return tmp_path / "mine.csv", tmp_path / "run"
+    write_csv(pd.DataFrame(rows), root / "mine.csv")
+    evaluate(compose(f"predictions={root / 'mine.csv'}", verb="evaluate"), root / "run")
+    return root / "mine.csv", root / "run"
 
 
 def test_a_page_shows_names_as_text(judged):
