@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -38,7 +39,11 @@ def remove_temporaries(folder: Path, name: str = "*") -> None:
 
 def write_csv(table: pd.DataFrame, file: Path) -> None:
     """Write a table as CSV, with Unix line ends on every system."""
-    write_atomically(file, lambda temporary: table.to_csv(temporary, index=False, lineterminator="\n"))
+    text = table.select_dtypes(exclude="number").astype(str)
+    # before Python 3.13 a carriage return alone gets no quotes, and ends the row where the file is read
+    odd = any("\r" in column or text[column].str.contains("\r", regex=False).any() for column in text)
+    style = {"index": False, "lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL}
+    write_atomically(file, lambda temporary: table.to_csv(temporary, **style))
 
 
 def write_json(values: Any, file: Path) -> None:
