@@ -149,7 +149,7 @@ def engines_of(config: dict[str, Any]) -> list[Engine]:
     """
     if config["checkpoint"] is None:
         raise BloodcellError(
-            "checkpoint is not set; give a run folder, a .ckpt file or an exported one with checkpoint=..."
+            "checkpoint is not set; give a run folder, or a .ckpt or exported file, with checkpoint=..."
         )
     features, device = config["features"], best_device(config["device"])
     engines = load_engines(config["checkpoint"], device, features["backend"], features["precision"])

@@ -54,6 +54,7 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
         promises=_promises(about),
         data=_data(run) if run else None,
         figures=_figures(run) if run else [],
+        tta=_config(run).get("evaluate", {}).get("tta", "none") if run else "none",
         record=runs.read_run(run) if run else {},
     )
 
@@ -88,7 +89,6 @@ def _data(run: Path) -> dict[str, Any] | None:
         "known": samples.sources_known(),
         "how": SPLITS.get(str(config.get("split", "auto")), str(config.get("split"))),
         "fold": config.get("fold"),
-        "sampling": config.get("sampling", "natural"),
     }
 
 

@@ -14,6 +14,8 @@ from bloodcell.models.net import Net
 
 #: The input, and what comes of it. `unlike` is there where the classifier knows its limits.
 INPUT, OUTPUTS, UNLIKE = "images", ("probabilities", "logits", "features"), "unlike"
+#: Axes of the input that stay open.
+AXES = ("batch", "height", "width")
 #: Bits of a weight of the resizing, and the most that torch shifts it by.
 _BITS, _MOST = 15, 22
 
@@ -75,7 +77,8 @@ class Graph(nn.Module):
         """Return what `bloodcell.models.limits.score` does, (N,)."""
         wide = features.double()
         unit = wide / wide.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        return ((unit @ self.whitening)[:, None] - self.centres).square().sum(dim=2).amin(dim=1)
+        apart: Tensor = (unit @ self.whitening)[:, None] - self.centres
+        return apart.square().sum(dim=2).amin(dim=1)
 
 
 def resizing_weights(inside: Any, size: int) -> tuple[Tensor, Tensor]:
@@ -114,5 +117,9 @@ def _rounded(sums: Tensor, unit: Tensor) -> Tensor:
 def traced(graph: Graph) -> torch.export.ExportedProgram:
     """Return a graph as torch.export traces it: number, height and width of the images stay open."""
     example = torch.zeros(2, graph.size + 9, graph.size + 17, 3, dtype=torch.uint8)
-    free = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(("batch", "height", "width"))}
-    return torch.export.export(graph, (example,), dynamic_shapes={INPUT: free}, strict=False)
+    return torch.export.export(graph, (example,), dynamic_shapes=free_axes(), strict=False)
+
+
+def free_axes() -> dict[str, dict[int, Any]]:
+    """Return the axes of the input that stay open, by their names."""
+    return {INPUT: {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(AXES)}}

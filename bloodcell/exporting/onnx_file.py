@@ -13,7 +13,7 @@ import torch
 
 from bloodcell.errors import BloodcellError
 from bloodcell.exporting.about import KEY, About, read_about
-from bloodcell.exporting.graph import INPUT, OUTPUTS, UNLIKE, Graph, traced
+from bloodcell.exporting.graph import AXES, INPUT, OUTPUTS, UNLIKE, Graph, free_axes, traced
 from bloodcell.exporting.opened import Opened, Outputs
 from bloodcell.machine import cpu_count
 from bloodcell.models.forward import BATCH, quiet
@@ -30,7 +30,12 @@ def written(graph: Graph, about: About) -> bytes:
     """Return an ONNX file of a graph."""
     with quiet():
         program = torch.onnx.export(
-            traced(graph), dynamo=True, input_names=[INPUT], output_names=list(graph.outputs), verbose=False
+            traced(graph),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=list(graph.outputs),
+            dynamic_shapes=free_axes(),  # here for their names
+            verbose=False,
         )
     assert program is not None
     proto: Any = program.model_proto
@@ -68,7 +73,7 @@ def read(file: Path) -> Opened:
         except Exception as error:
             raise BloodcellError(f"ONNX Runtime refuses it ({' '.join(str(error).split())[:120]})") from error
 
-    fixed = session(height=size, width=size)
+    fixed = session(**dict.fromkeys(AXES[1:], size))
     names = [output.name for output in fixed.get_outputs()]
     whole: list[Any] = []
 

@@ -46,7 +46,7 @@ _SIZE = re.compile(
     r"|Symbol\('[su]\d{1,6}'(?:, (?:positive|integer|nonnegative)=True)*\)|-?\d{1,12}|[(), ]){1,1000}"
 )
 _LAYOUT = re.compile(
-    r'(?:"type"|"context"|"children_spec"|"builtins\.(?:tuple|dict)"|"null"|"\[\]"|null|[\[\]{}1:, ])+'
+    r'(?:"(?:type|context|children_spec|builtins\.tuple|builtins\.dict|null|\[\])"|null|[\[\]{}1:, ]){1,2000}'
 )
 #: Keys of arguments that would be resolved to a function or an object.
 _FORBIDDEN = {"as_operator", "as_custom_obj", "custom_obj", "as_string_to_argument", "token", "as_opaque_obj"}
