@@ -25,7 +25,6 @@ from bloodcell.leaks import check_leaks, say_leak, weights_leak
 from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
 from bloodcell.messages import end_line, leak_advice, missing_classes, start_line, unaudited_sets, unfinished_phases
 
-
 #: Settings of Lightning's Trainer that it takes as 0, and then fails in the middle of the training.
 _NEVER_ZERO = (
     "max_epochs",
