@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import classification_report, confusion_matrix, f1_score
+from sklearn.metrics import classification_report, f1_score
 
 #: Prefix of the columns that hold the probability of each class.
 PROBABILITY = "p_"
@@ -112,8 +112,11 @@ def metrics_of(predictions: pd.DataFrame) -> dict[str, float]:
 
 
 def confusion_of(rows: pd.DataFrame, classes: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return counts (classes, classes): rows are true classes, columns predicted ones."""
-    return np.asarray(confusion_matrix(rows["label"], rows["prediction"], labels=classes))
+    """Return counts (classes, classes): rows are true classes, columns predicted ones; others are not counted."""
+    places = np.stack([pd.Index(classes).get_indexer(rows[name]) for name in ("label", "prediction")])
+    counts = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(counts, tuple(places[:, (places >= 0).all(axis=0)]), 1)
+    return counts
 
 
 def report_of(rows: pd.DataFrame, classes: list[str], as_dict: bool = False) -> Any:

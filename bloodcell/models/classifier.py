@@ -232,17 +232,18 @@ def _described(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return the hyper-parameters of a checkpoint, checked so far that no absurd number takes the machine's memory.
 
     Raises:
-        BloodcellError: They are not those of its weights.
+        BloodcellError: The preprocessing is none.
+        ValueError: They are not those of its weights.
     """
     hparams, state = checkpoint["hyper_parameters"], checkpoint["state_dict"]
     classes, size = hparams["classes"], Preprocessing(**hparams["preprocessing"]).image_size
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise BloodcellError("its classes are no list of names")
+        raise ValueError("its classes are no list of names")
     if len(set(classes)) < len(classes) or len(classes) != len(state["net.head.logits.bias"]):
-        raise BloodcellError(f"it names {len(classes)} classes, and its weights are of other ones")
+        raise ValueError(f"it names {len(classes)} classes, and its weights are of other ones")
     hidden = hparams["model"]["head"]["hidden"]
     if hidden != len(state.get("net.head.hidden.bias", ())):
-        raise BloodcellError(f"it names a hidden layer of {hidden}, and its weights are of another one")
+        raise ValueError(f"it names a hidden layer of {hidden}, and its weights are of another one")
     return {**hparams, "model": {**hparams["model"], "weights": None, "image_size": size}}
 
 

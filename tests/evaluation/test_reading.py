@@ -113,7 +113,7 @@ def test_what_is_wrong_is_one_clear_line(written, old, new, words):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "is no CSV file: No columns to parse from file"),
+        (b"", "is no CSV file: it is empty"),
         (b"\n\n", "is no CSV file"),
         (b",,\n,,\n", "is no CSV file: it is empty"),
         (b"label,p_a\n", "lists no image; it should have a row for each"),

@@ -10,11 +10,13 @@ import pytest
 from bloodcell import cli
 from tests.conftest import QUICK, SMALL
 
-COUNTS = pytest.StashKey[Counter]()
+#: (group, outcome) -> number of inputs, of tests that passed.
+COUNTS = Counter()
 
 
-def pytest_configure(config):
-    config.stash[COUNTS] = Counter()
+def pytest_runtest_logreport(report):
+    if report.when == "call" and report.passed:  # the properties come from other processes, too
+        COUNTS.update(tuple(value) for name, value in report.user_properties if name == "bad input")
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def count(request):
 
     def counted(group, outcome):
         assert outcome in ("right", "refused")
-        request.config.stash[COUNTS][group, outcome] += 1
+        request.node.user_properties.append(("bad input", (group, outcome)))
 
     return counted
 
@@ -80,16 +82,15 @@ def assert_clear(code, error, words):
     assert re.search(words, error), error
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    counts = config.stash[COUNTS]
-    if not counts:
+def pytest_terminal_summary(terminalreporter):
+    if not COUNTS:
         return
     terminalreporter.section("bad inputs")
-    groups = sorted({group for group, _ in counts})
+    groups = sorted({group for group, _ in COUNTS})
     terminalreporter.write_line(f"{'inputs':<44}{'tried':>8}{'right':>8}{'refused in 1 to 3 lines':>26}")
     for group in [*groups, "all"]:
         names = groups if group == "all" else [group]
-        right, bad = (sum(counts[name, outcome] for name in names) for outcome in ("right", "refused"))
+        right, bad = (sum(COUNTS[name, outcome] for name in names) for outcome in ("right", "refused"))
         terminalreporter.write_line(f"{group:<44}{right + bad:>8}{right:>8}{bad:>26}")
 
 
