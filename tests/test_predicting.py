@@ -106,8 +106,8 @@ def test_a_folder_of_all_that_can_go_wrong(predicted, write_image, tmp_path):
     write_image(folder / "png-called.jpg", format="png")
     longest = "l" * 251 + ".png"
     write_image(folder / longest)
-    os.symlink("/dev/zero", folder / "endless.png")
-    os.symlink("/dev/stdin", folder / "input.png")
+    (folder / "endless.png").symlink_to("/dev/zero")
+    (folder / "input.png").symlink_to("/dev/stdin")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(os.path.relpath(folder / "socket.png"))  # the whole path may be too long for one
     table = predicted(folder)
@@ -146,7 +146,7 @@ def test_names_that_are_no_unicode_and_folders_too_deep(predicted, write_image, 
     write_image(folder / os.fsdecode(b"latin-\xe4.png"))
     monkeypatch.chdir(folder)
     for _ in range(20):  # of 250 letters each: below, no path reaches
-        os.mkdir("d" * 250)
+        Path("d" * 250).mkdir()
         os.chdir("d" * 250)
     write_image(Path("below.png"))
     os.chdir(folder)
