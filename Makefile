@@ -5,14 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: setup demo test test-all lint clean
+.PHONY: setup demo test test-all browser faults lint lock audit clean
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml requirements-torch.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements-torch.txt
-	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,download]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,download,app]'
 	touch $@
 
 demo: setup
@@ -21,15 +21,41 @@ demo: setup
 # A process a core, each with one thread: several threads in each of several processes would wait for one another.
 test: export OMP_NUM_THREADS = 1
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not real" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not real and not browser and not faults and not inputs" \
+		-n auto --maxprocesses 4 --dist loadfile
 
 test-all: setup
 	$(BIN)/python -m pytest
+
+# The page in a real browser: needs Chromium, e.g. apt-get install chromium.
+browser: setup
+	$(BIN)/python -m pytest -m browser
+
+# Small disks are mounted, which only root may do, or who is root in a namespace of his own.
+faults: export OMP_NUM_THREADS = 1
+faults: setup
+	$(if $(filter 0,$(shell id -u)),,unshare --map-root-user --mount) \
+	$(BIN)/python -m pytest -m "faults or inputs" tests/faults tests/inputs -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# requirements-lock.txt: what this environment has of all that pyproject.toml asks for, with the hashes of its files.
+lock: setup
+	$(BIN)/python -m pip install --quiet 'uv>=0.8'
+	$(BIN)/python -m pip freeze --all --exclude-editable > $(VENV)/installed.txt
+	sed '/^#/!d' requirements-lock.txt > $(VENV)/lock.txt
+	$(BIN)/uv --no-config pip compile pyproject.toml --all-extras --constraint $(VENV)/installed.txt \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --default-index https://pypi.org/simple \
+		--generate-hashes --no-header --no-annotate --quiet >> $(VENV)/lock.txt
+	mv $(VENV)/lock.txt requirements-lock.txt
+
+# Known vulnerabilities of these very releases; SECURITY.md explains those that there are.
+audit: setup
+	$(BIN)/python -m pip install --quiet 'pip-audit>=2.9'
+	$(BIN)/pip-audit --strict --requirement requirements-lock.txt --disable-pip --vulnerability-service pypi
 
 clean:
 	rm -rf $(VENV)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodcell.errors import BloodcellError, nearest
+from bloodcell.interrupting import ending_of, raising_on_sigterm
 
 #: Verb -> (module, function that takes the configuration, what it is for). The verb names conf/VERB.yaml.
 VERBS = {
@@ -21,6 +22,8 @@ VERBS = {
     "cache": ("bloodcell.caching", "run", "list or clear what is kept between runs"),
     "evaluate": ("bloodcell.evaluating", "run", "evaluate a checkpoint on a data set"),
     "predict": ("bloodcell.predicting", "run", "predict any images with a checkpoint, into a table"),
+    "app": ("bloodcell.app.command", "run", "serve a page in the browser that judges images"),
+    "export": ("bloodcell.exporting.command", "run", "export a checkpoint to an ONNX file, or torch.export's"),
 }
 
 USAGE = """usage: bloodcell VERB [group=option] [key=value] ...
@@ -37,7 +40,7 @@ def main(verb: str | None = None) -> None:
         verb: Its name; None takes it from the first argument.
     """
     arguments = sys.argv[1:]
-    with one_clear_line():
+    with one_clear_line(), raising_on_sigterm():
         if verb is None:
             verb, arguments = _verb_of(arguments)
         run_verb(verb, arguments)
@@ -64,8 +67,9 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `one_clear_line` instead of Hydra's own report
     # the job is called by its verb, whether started as train.py, bloodcell or python -m bloodcell
     _check_flags(arguments)
-    overrides = [argument for argument in arguments if _is_override(argument)]
-    flags = [argument for argument in arguments if argument not in overrides]  # Hydra wants them first, or last
+    overrides = [_as_text(argument) for argument in arguments if _is_override(argument)]
+    flags = [argument for argument in arguments if not _is_override(argument)]  # Hydra wants them first, or last
+    _check_groups(overrides)
     sys.argv = [sys.argv[0], *flags, *overrides, f"hydra.job.name={verb}"]
 
     def task(cfg: Any) -> Any:
@@ -95,6 +99,28 @@ def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
 def _is_override(argument: str) -> bool:
     """Tell `key=value` and `~key` from a flag and its value."""
     return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
+
+
+def _as_text(override: str) -> str:
+    """Put a value into quotes that Hydra's grammar has no reading for: ä, ( and = stand in many a file's name."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, equals, value = override.partition("=")
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        if equals and not value.startswith(("[", "{", "'", '"')):
+            return f"{key}='{value.replace(chr(39), chr(92) + chr(39))}'"
+    return override
+
+
+def _check_groups(overrides: list[str]) -> None:
+    """Refuse a group that is left without an option."""
+    for override in overrides:
+        group, _, option = override.lstrip("~").partition("=")
+        if (option in ("", "null") or option.isdigit()) and group in _groups():
+            raise BloodcellError(f"{group}= names no option; choose from: {', '.join(sorted(_options(group)))}")
 
 
 def _check_flags(arguments: list[str]) -> None:
@@ -127,17 +153,24 @@ def one_clear_line() -> Iterator[None]:
     """Print what the user got wrong in a line or two and exit with 1; let the program's own faults through."""
     try:
         yield
-    except KeyboardInterrupt:
-        print("interrupted; resume=RUN continues a training, the same command again a prediction", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as error:
+        word, code = ending_of(error)
+        print(f"{word}; resume=RUN continues a training, the same command again all else", file=sys.stderr)
+        raise SystemExit(code) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(141) from None
     except Exception as error:
         if (message := user_message(error)) is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {_printable(message)}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _printable(message: str) -> str:
+    """Return three lines of a message at most, none too long and none with what a terminal would obey."""
+    lines = [line if len(line) <= 500 else f"{line[:500]}..." for line in message.splitlines()[:3]]
+    return re.sub(r"[^\n\x20-\x7e\xa0-\U0010ffff]", lambda found: repr(found[0])[1:-1], "\n".join(lines))
 
 
 def user_message(error: BaseException) -> str | None:
@@ -147,9 +180,21 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK:
         where = f" ({error.filename})" if error.filename else ""
         return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `expanduser`
+        return "a path begins with ~ and a name that no user of this machine has; write ./~ for such a file"
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's word for what a user got wrong
+        return " ".join(str(error).split())
+    if isinstance(error, RuntimeError) and _WORKER_DIED.search(str(error)):
+        return (
+            "a process that decodes images was killed, as the system does where memory runs out; "
+            "make room there, and resume=RUN continues the training"
+        )
     package = type(error).__module__.partition(".")[0]
     return _hydra_message(error) if package in ("hydra", "omegaconf") else None
 
+
+#: What torch says of it.
+_WORKER_DIED = re.compile(r"DataLoader worker \(pid.*?\) (is killed by signal|exited unexpectedly)")
 
 _DISK = {
     28: "no space left on the disk",
@@ -162,6 +207,9 @@ _DISK = {
 def _hydra_message(error: BaseException) -> str:
     """Say what is wrong with the command line or the configuration, and which valid name is nearest."""
     text = f"{error}\n{error.__cause__ or ''}"
+    if "LexerNoViableAlt" in str(error):
+        what = str(error).splitlines()[0].rpartition(": ")[2]
+        return f"cannot read {what}; keys are plain letters, and other text of a list stands in quotes: key='[\"ä\"]'"
     if match := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text):
         return f"no configuration key '{match[1]}'; {nearest(match[1].lstrip('+~'), _all_keys())}"
     if match := re.search(r"Key '([^']+)' is not in struct", text):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import math
 import os
 import uuid
 from collections.abc import Iterable
@@ -13,8 +15,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from bloodcell.errors import BloodcellError
 
-#: Modules that `_target_` may name: configuration may come from a stranger, and a target is code that runs.
-ALLOWED_TARGETS = ("bloodcell.", "pytorch_lightning.", "torch.optim.")
+#: How a `_target_` may begin: configuration may come from a stranger, and a target is code that runs. No more than
+#: `conf/` and a choice of other optimizers, callbacks and loggers need: elsewhere are functions that write any file.
+ALLOWED_TARGETS = (
+    "bloodcell.callbacks.",
+    "bloodcell.data.joint.read_joint",
+    "bloodcell.data.kaggle.read_kaggle",
+    "bloodcell.data.readers.read_",
+    "pytorch_lightning.callbacks.",
+    "pytorch_lightning.loggers.",
+    "torch.optim.",
+)
 
 
 def config_dir() -> Path:
@@ -45,7 +56,7 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
     """Call what `node._target_` names with the node's other entries and the given arguments.
 
     Args:
-        node: A mapping with `_target_`, a dotted name below one of `ALLOWED_TARGETS`.
+        node: A mapping with `_target_`, the dotted name of a class or function that `ALLOWED_TARGETS` lets through.
         *args: Positional arguments that go first.
         **kwargs: Arguments that go over the node's own.
 
@@ -69,15 +80,26 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _locate(target: Any) -> Any:
-    """Import a dotted name from the allow-list."""
+    """Import a class or function from the allow-list.
+
+    It counts where a thing is defined, too: a module's attributes are also whatever it imports, such as `os`.
+    """
     if not isinstance(target, str) or not target.startswith(ALLOWED_TARGETS):
-        allowed = ", ".join(f"{name}*" for name in ALLOWED_TARGETS)
-        raise BloodcellError(f"_target_={target!r} is not allowed; a target is one of {allowed}")
+        raise _not_allowed(target)
     module, _, name = target.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise BloodcellError(f"_target_={target}: {error}") from error
+    callable_here = inspect.isclass(found) or inspect.isfunction(found)
+    if not callable_here or not f"{found.__module__}.{found.__qualname__}".startswith(ALLOWED_TARGETS):
+        raise _not_allowed(target)
+    return found
+
+
+def _not_allowed(target: Any) -> BloodcellError:
+    allowed = ", ".join(f"{name}*" if name.endswith((".", "_")) else name for name in ALLOWED_TARGETS)
+    return BloodcellError(f"_target_={target!r} is not allowed; a target is a class or function of {allowed}")
 
 
 def cache_root(configured: str | None) -> Path:
@@ -89,7 +111,7 @@ def cache_root(configured: str | None) -> Path:
     import platformdirs
 
     default = os.environ.get("BLOODCELL_CACHE") or platformdirs.user_cache_dir("bloodcell", appauthor=False)
-    root = Path(configured or default).expanduser()
+    root = Path(str(configured or default)).expanduser()
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -102,7 +124,8 @@ def cache_root(configured: str | None) -> Path:
 def check_types(verb: str, overrides: list[str]) -> None:
     """Refuse an override of the command line whose value is of another type than the shipped one.
 
-    Called while Hydra runs a job; a value that ships as null, and text in place of text, are not checked.
+    Called while Hydra runs a job; a value that ships as null, and text in place of text, are not checked. Nor may
+    a key be taken away that something reads.
 
     Args:
         verb: The name of the configuration.
@@ -114,16 +137,27 @@ def check_types(verb: str, overrides: list[str]) -> None:
     from hydra import compose
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parsed = [item for item in OverridesParser.create().parse_overrides(overrides) if not item.is_delete()]
+    parsed = OverridesParser.create().parse_overrides(overrides)
     chosen = [item for item in parsed if (config_dir() / str(item.key_or_group)).is_dir()]
-    values = [item for item in parsed if item not in chosen and not item.is_add()]
-    if not values:
-        return
-    shipped = compose(verb, overrides=[str(item.input_line) for item in chosen])
-    for item in values:
-        default = OmegaConf.select(shipped, item.key_or_group, throw_on_missing=False)
-        if (wanted := _mismatch(default, item.value())) is not None:
-            raise BloodcellError(f"{item.input_line}: {item.key_or_group} wants {wanted}, as in {default}")
+    for item in parsed:
+        if item.is_delete() and not _optional(str(item.key_or_group)):
+            raise BloodcellError(f"{item.input_line}: {item.key_or_group} is needed; give it another value instead")
+    values = [item for item in parsed if item not in chosen and not item.is_add() and not item.is_delete()]
+    if values:
+        shipped = compose(verb, overrides=[str(item.input_line) for item in chosen])
+        refuse_mismatches(shipped, [str(item.input_line) for item in values])
+
+
+def refuse_mismatches(shipped: DictConfig, overrides: list[str]) -> None:
+    """Refuse an override whose value is of another type than that of a configuration; see `check_types`."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for item in OverridesParser.create().parse_overrides(overrides):
+        key = str(item.key_or_group)
+        default = plain(OmegaConf.select(shipped, key, throw_on_missing=False))
+        if (wanted := _mismatch(key, default, item.value())) is not None:
+            shown = f", as in {default}" if not isinstance(default, dict) else ""
+            raise BloodcellError(f"{item.input_line}: {key} wants {wanted}{shown}")
 
 
 def job_folder(verb: str) -> Path:
@@ -142,17 +176,47 @@ def job_folder(verb: str) -> Path:
     return Path(job.runtime.output_dir)
 
 
-def _mismatch(default: Any, value: Any) -> str | None:
+def _optional(key: str) -> bool:
+    """Say whether a key may be taken away: a callback, a logger, or an argument that its target has a default for."""
+    group, _, rest = key.partition(".")
+    needed = ("", "lr", "_target_")
+    return key == "experiment" or (group in ("callbacks", "logger", "optimizer", "scheduler") and rest not in needed)
+
+
+def _mismatch(key: str, default: Any, value: Any) -> str | None:
     """Say what kind of value is wanted where a given one is of another kind; None where it is not."""
-    if default is None or value is None or isinstance(default, str):
+    if default is None or (value is None and _nullable(key, default)):
         return None
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
-    if isinstance(default, int):
-        return None if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
-    if isinstance(default, float):
-        return None if isinstance(value, int | float) and not isinstance(value, bool) else "a number"
+    if isinstance(default, int | float):
+        return None if _is_number(value, type(default)) else _NUMBERS[type(default)]
+    if isinstance(default, str):
+        return "text" if value is None or isinstance(value, list | dict) else None
+    if isinstance(default, dict):
+        return None if isinstance(value, dict) else f"settings: {', '.join(default) or 'none'}"
+    same = isinstance(value, list) and len(value) == len(default)
+    if default and (not same or any(_mismatch(key, *pair) for pair in zip(default, value, strict=True))):
+        return f"a list of {len(default)}"
     return None
+
+
+_NUMBERS: dict[type, str] = {int: "a whole number", float: "a number"}
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    """Say whether a value is a finite number, and whole where the kind is int."""
+    wanted = int if kind is int else int | float
+    return isinstance(value, wanted) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _nullable(key: str, default: Any) -> bool:
+    """Say whether null may stand for a shipped value: no callback, no logger, or what Lightning or torch choose."""
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        return key.startswith("trainer.")
+    if isinstance(default, dict):
+        return key.startswith(("callbacks.", "logger."))
+    return key != "outputs"
 
 
 def select(cfg: DictConfig, *groups: str) -> dict[str, Any]:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from bloodcell.data.transforms import Preprocessing
 from bloodcell.ensemble import load_members
-from bloodcell.models.classifier import Classifier
+from bloodcell.errors import BloodcellError
 from bloodcell.models.features import probabilities_of
 from bloodcell.models.forward import Engine as Backbone
 from bloodcell.models.limits import Limits, score
 from bloodcell.models.tta import IDENTITY, Symmetry, judgement
+
+if TYPE_CHECKING:
+    from bloodcell.models.classifier import Classifier
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -90,6 +93,16 @@ class Engine:
         probabilities = judgement(np.stack([one for one, _ in seen]), self.temperature)
         return Judged(probabilities, seen[0][1], self._unlike(seen[0][1]))
 
+    def trained(self) -> Classifier:
+        """Return the classifier as it was trained.
+
+        Raises:
+            BloodcellError: The file does not hold it.
+        """
+        if self.classifier is None:
+            raise BloodcellError(f"{self.file} holds a net that cannot be changed any more; adapt the run it is of")
+        return self.classifier
+
     def _unlike(self, features: Array) -> Array | None:
         """Return which images are unlike the training data, bool (N,), by their features; None: it is not known."""
         if self.limits is None:
@@ -98,11 +111,11 @@ class Engine:
 
 
 def load_engines(given: Any, device: str, backend: str = "auto", precision: str = "float32") -> list[Engine]:
-    """Load the classifier of one run folder or checkpoint, or several of the same classes.
+    """Load the classifier of one run folder, checkpoint or exported file, or several of the same classes.
 
     Args:
-        given: A run folder or a .ckpt file, or a list of them.
-        device: Where to compute.
+        given: A run folder, a .ckpt file or an exported one, or a list of them.
+        device: Where to compute. An exported file computes as it was exported, whatever this and the next two say.
         backend: See `engine_of`.
         precision: See `engine_of`.
 
@@ -111,7 +124,10 @@ def load_engines(given: Any, device: str, backend: str = "auto", precision: str 
             backend.
     """
     members = load_members(given)
-    return [engine_of(classifier, device, backend, precision, file) for file, classifier in members.items()]
+    return [
+        one if isinstance(one, Engine) else engine_of(one, device, backend, precision, file)
+        for file, one in members.items()
+    ]
 
 
 def engine_of(

@@ -15,31 +15,40 @@ from bloodcell.errors import BloodcellError
 
 
 def load_members(given: Any) -> dict[Path, Any]:
-    """Load the classifiers of one run folder or checkpoint, or of several.
+    """Load the classifiers of one run folder, checkpoint or exported file, or of several.
 
     Args:
-        given: A run folder or a .ckpt file, or a list of them.
+        given: A run folder, a .ckpt file or an exported one, or a list of them.
 
     Returns:
-        Checkpoint -> classifier, in the order given; one or more.
+        File -> classifier, or engine of an exported file, in the order given; one or more.
 
     Raises:
         BloodcellError: A checkpoint is missing, damaged or named twice, or the classes differ.
     """
-    from bloodcell.models.classifier import load_classifier
-
     checkpoints = [runs.checkpoint_of(Path(str(one)).expanduser()) for one in listed(given)]
     if not checkpoints:
-        raise BloodcellError("checkpoint=[] names nothing; give run folders or .ckpt files")
+        raise BloodcellError("checkpoint=[] names nothing; give run folders, .ckpt files or exported ones")
     if len({checkpoint.resolve() for checkpoint in checkpoints}) < len(checkpoints):
         raise BloodcellError(f"checkpoint: one is named twice in {', '.join(map(str, checkpoints))}; name each once")
-    members = {checkpoint: load_classifier(checkpoint) for checkpoint in checkpoints}
+    members = {checkpoint: _loaded(checkpoint) for checkpoint in checkpoints}
     first, *others = members
     for other in others:
         if set(members[other].classes) != set(members[first].classes):
             known = [f"{one} knows {', '.join(sorted(members[one].classes))}" for one in (first, other)]
             raise BloodcellError(f"only classifiers of the same classes go together: {'; '.join(known)}")
     return members
+
+
+def _loaded(file: Path) -> Any:
+    """Load what a file holds: as its ending says, an exported classifier or a checkpoint."""
+    from bloodcell.exporting.opened import is_exported, load_exported
+
+    if is_exported(file):
+        return load_exported(file)
+    from bloodcell.models.classifier import load_classifier  # with Lightning, which an exported file does without
+
+    return load_classifier(file)
 
 
 def training_samples(checkpoint: Path) -> Samples | None:

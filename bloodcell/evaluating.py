@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock
 from omegaconf import DictConfig
@@ -15,12 +16,13 @@ from bloodcell import runs
 from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.building import build_extractor
 from bloodcell.comparing import compare, compares
-from bloodcell.config import cache_root, job_folder, plain
+from bloodcell.config import cache_root, job_folder, listed, plain
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.classes import spelt_as
 from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, read_samples
+from bloodcell.engine import Engine
 from bloodcell.ensemble import load_members, overlap_warning, trained_sources, training_samples
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.by_source import lines
@@ -29,6 +31,7 @@ from bloodcell.evaluation.gain import write_gain
 from bloodcell.evaluation.outputs import write_evaluation, write_members
 from bloodcell.evaluation.predictions import averaged, predictions_table
 from bloodcell.files import write_json
+from bloodcell.jury import GROUP, Jury
 from bloodcell.machine import best_device
 from bloodcell.models.tta import judgement
 from bloodcell.reporting import Origin, report
@@ -66,13 +69,14 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     members = load_members(config["checkpoint"])
     first = next(iter(members))
     if adapts:
-        for classifier in members.values():
-            require_own_statistics(classifier)
+        for one in members.values():
+            require_own_statistics(one.trained() if isinstance(one, Engine) else one)
     device = best_device(config["device"])
     cache = cache_root(config["cache"]["root"])
     extractors = {
         checkpoint: build_extractor(config, cache, classifier, config["tta"], device, config["workers"])
         for checkpoint, classifier in members.items()
+        if not isinstance(classifier, Engine)
     }
     whole = _samples(config, first, cache)
     splits = chosen_splits(whole, config["splits"])
@@ -90,8 +94,10 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     training = {checkpoint: training_samples(checkpoint) for checkpoint in members}
     warn_of_overlap(samples, training, moved="reader" not in config["data"])
     predicted = {
-        checkpoint: predict_splits(extractor, members[checkpoint].classes, samples, splits)
-        for checkpoint, extractor in extractors.items()
+        checkpoint: predict_splits(extractors[checkpoint], classifier.classes, samples, splits)
+        if checkpoint in extractors
+        else judge_splits(classifier, samples, splits, config["tta"], config["workers"])
+        for checkpoint, classifier in members.items()
     }
     for checkpoint in members:
         record_test_reads(cache, samples, splits, checkpoint)
@@ -167,6 +173,8 @@ def _origin(config: dict[str, Any], members: dict[Path, Any]) -> Origin | None:
         notes.append(f"the mean of {len(members)} classifiers; the figures of each are in members.csv")
         return Origin(", ".join(map(str, members)), notes=tuple(notes))
     ((checkpoint, classifier),) = members.items()
+    if isinstance(classifier, Engine):
+        return Origin(str(checkpoint), None, classifier.temperature, tuple(notes))
     return Origin(str(checkpoint), classifier, classifier.net.temperature, tuple(notes))
 
 
@@ -211,7 +219,7 @@ def chosen_splits(samples: Samples, asked: list[str] | None) -> list[str]:
         BloodcellError: One is not there, or none is left.
     """
     present = samples.splits()
-    splits = list(asked) if asked else [split for split in present if split != "train"]
+    splits = listed(asked) if asked else [split for split in present if split != "train"]
     if missing := [split for split in splits if split not in present]:
         raise BloodcellError(f"splits={missing} are not in the data; it has {', '.join(present)}")
     if not splits:
@@ -234,6 +242,38 @@ def predict_splits(extractor: Any, classes: list[str], samples: Samples, splits:
     rows, temperature = part.table.assign(cell=cells), extractor.net.temperature
     looked_at = [probabilities, probabilities[:1]] if len(probabilities) > 1 else [probabilities]
     return [predictions_table(rows, classes, judgement(several, temperature)) for several in looked_at]
+
+
+def judge_splits(
+    engine: Engine, samples: Samples, splits: list[str], tta: str, threads: int | None
+) -> list[pd.DataFrame]:
+    """Return what `predict_splits` does, of the engine of an exported file, which keeps no features.
+
+    Args:
+        engine: The engine.
+        samples: The samples.
+        splits: Which of them.
+        tta: The symmetries that are averaged over.
+        threads: That decode; None: as the machine has cores.
+
+    Raises:
+        BloodcellError: An image cannot be read.
+    """
+    part = samples.of_split(*splits)
+    files = part.paths()
+    groups = [files[start : start + GROUP] for start in range(0, len(files), GROUP)]
+    tables = []
+    for looked_at in dict.fromkeys([tta, "none"]):
+        chances, cells = [np.empty((0, len(engine.classes)))], []
+        with progress("predicting") as advance:
+            for group in Jury([engine], looked_at).judge(groups, len(files), threads):
+                for file, reason in group.bad:
+                    raise BloodcellError(f"{file}: {reason}")
+                chances.append(group.probabilities)
+                cells += group.cells
+                advance(len(cells), len(files))
+        tables.append(predictions_table(part.table.assign(cell=cells), engine.classes, np.concatenate(chances)))
+    return tables
 
 
 def record_test_reads(cache: Path, samples: Samples, splits: list[str], by: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import io
 import json
@@ -15,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bloodcell.errors import BloodcellError
-from bloodcell.files import write_json
+from bloodcell.files import remove_temporaries, write_json
 
 Rows = Iterable[Iterable[Any]]
 
@@ -57,6 +58,7 @@ class GrowingTable:
             raise BloodcellError(f"no folder {self.file.parent} can be made; choose another output") from error
         except Timeout as error:
             raise BloodcellError(f"another process is writing {self.file}; wait for it, or stop it first") from error
+        remove_temporaries(self.state.parent, glob.escape(self.state.name))
         try:
             yield
             self.state.unlink(missing_ok=True)
@@ -113,7 +115,7 @@ class GrowingTable:
         self.items, self.seen, self.counts = 0, hashlib.sha256(), dict.fromkeys(counted, 0)
         self.bad.unlink(missing_ok=True)
         self._write_state([0, 0])  # first, so that what is unfinished never looks complete
-        self.file.write_bytes(_lines([columns]))
+        self.file.write_bytes(lines([columns]))
         self._write_state([self.file.stat().st_size, 0])
 
     def _resume(self, names: Iterator[str]) -> bool:
@@ -147,9 +149,9 @@ class GrowingTable:
             counts: To be added to `counts`.
         """
         bad = list(bad)
-        _append(self.file, _lines(rows))
+        _append(self.file, lines(rows))
         if bad:
-            _append(self.bad, _lines([*([] if _size(self.bad) else [["path", "reason"]]), *bad]))
+            _append(self.bad, lines([*([] if _size(self.bad) else [["path", "reason"]]), *bad]))
         for name in names:
             self._note(name)
             self.items += 1
@@ -178,7 +180,7 @@ class GrowingTable:
         return BloodcellError(f"{self.file} is unfinished and cannot be continued ({why}); overwrite=true begins again")
 
 
-def _lines(rows: Rows) -> bytes:
+def lines(rows: Rows) -> bytes:
     """Return rows as CSV; text is in quotes, whatever line breaks are in it.
 
     Bytes of a name that are no UTF-8 are written as Python shows them: else one such name would make the whole file

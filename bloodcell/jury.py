@@ -12,7 +12,7 @@ from bloodcell.data.decoding import overlapped
 from bloodcell.data.images import ImageError
 from bloodcell.data.transforms import picture_of
 from bloodcell.engine import Engine, Judged, Pass
-from bloodcell.machine import cpu_count
+from bloodcell.machine import decoders
 from bloodcell.models.tta import symmetries
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -95,7 +95,7 @@ class Jury:
             return self._judged(decoded, ways)
 
         streams = min(way.streams for way in ways)
-        yield from overlapped(self._decoded, compute, groups, cpu_count() if threads is None else threads, streams)
+        yield from overlapped(self._decoded, compute, groups, decoders(threads), streams)
 
     def passes(self, count: int) -> list[Pass]:
         """Return the fastest way of so many images through each net; what has to be built is built here."""

@@ -61,7 +61,7 @@ def weights_leak(samples: Samples, weights: str | None) -> str | None:
         samples: The samples with their splits.
         weights: `model.weights`. What a file of weights was trained on is not known, unless it lies in a run folder.
     """
-    path = Path(weights or "").expanduser()
+    path = Path(str(weights or "")).expanduser()
     run = runs.run_of(path) if path.suffix == ".ckpt" else path
     if weights in (None, "DEFAULT") or run is None or not (run / "samples.csv").is_file():
         return None

@@ -20,6 +20,7 @@ from bloodcell.data.splits import assign_splits, split_arguments
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.figures import BLUE, ORANGE, save
 from bloodcell.files import write_atomically, write_csv
+from bloodcell.interrupting import interruptible
 from bloodcell.machine import device_arguments
 from bloodcell.training import build_data, classifier_of, keep_function, readable
 
@@ -100,7 +101,7 @@ def measure(config: dict[str, Any], samples: Any, devices: dict[str, Any], rates
     extractor = build_extractor(config, cache, classifier, "none", device, workers)
     keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, samples, extractor)
-    with progress("learning rates") as test.report:
+    with progress("learning rates") as test.report, interruptible():
         trainer.fit(classifier, datamodule=data)
     return test.table()
 

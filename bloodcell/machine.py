@@ -7,11 +7,26 @@ from typing import Any
 
 from bloodcell.errors import BloodcellError
 
+#: Threads or processes that may decode.
+MOST_WORKERS = 256
+
 
 def cpu_count() -> int:
     """Return how many processor cores this process may use, containers' limits included."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(allowed, _cgroup_limit() or allowed))
+
+
+def decoders(workers: Any) -> int:
+    """Return how many threads decode images: as asked for, one at least; None: as the machine has cores.
+
+    Raises:
+        BloodcellError: It is no such number, or so large that it could only bring the machine down.
+    """
+    whole = isinstance(workers, int) and not isinstance(workers, bool)
+    if workers is not None and not (whole and 0 <= workers <= MOST_WORKERS):
+        raise BloodcellError(f"workers={workers}; give 0 to {MOST_WORKERS}, or null")
+    return cpu_count() if workers is None else max(1, workers)
 
 
 def _cgroup_limit() -> int | None:

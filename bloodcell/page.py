@@ -14,10 +14,15 @@ from bloodcell.files import write_atomically
 
 
 def write_page(file: Path, package: str, template: str, **values: Any) -> None:
-    """Write a page.
+    """Write a page to a file; see `render`."""
+    text = render(package, template, **values)
+    write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def render(package: str, template: str, **values: Any) -> str:
+    """Return a page as text.
 
     Args:
-        file: Where to.
         package: Whose `templates` folder the template is in; what it extends, page.html, is in that of `bloodcell`.
         template: Its name.
         **values: What it shows; text is escaped.
@@ -25,8 +30,7 @@ def write_page(file: Path, package: str, template: str, **values: Any) -> None:
     loader = ChoiceLoader([PackageLoader(package), PackageLoader("bloodcell")])
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.filters |= {"count": count, "percent": percent, "embedded": embedded, "size": size}
-    text = pages.get_template(template).render(**values)
-    write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return pages.get_template(template).render(**values)
 
 
 def count(number: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Iterator
@@ -19,9 +18,10 @@ from bloodcell.data.listing import listed
 from bloodcell.engine import Engine, load_engines
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.predictions import PROBABILITY
+from bloodcell.files import file_digest
 from bloodcell.growing import GrowingTable, Rows
 from bloodcell.jury import GROUP, Group, Jury
-from bloodcell.machine import best_device, keep_freed_memory
+from bloodcell.machine import best_device, decoders, keep_freed_memory
 
 #: Columns behind the probabilities.
 FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike")
@@ -54,6 +54,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
     config = plain(cfg)
     keep_freed_memory()  # each picture takes the blocks of the last one
     given, table = images_given(config["images"]), GrowingTable(output_file(config["output"]))
+    threads = decoders(config["workers"])
     with table.held():
         table.refuse_complete(config["overwrite"])
 
@@ -63,7 +64,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
         total = sum(1 for _ in names())
         jury = Jury(engines_of(config), config["tta"])
         settings = {
-            "checkpoint": [digest(engine.file) for engine in jury.engines],
+            "checkpoint": [file_digest(engine.file) if engine.file else "" for engine in jury.engines],
             "images": given,
             "number of images": total,
             "tta": config["tta"],
@@ -71,15 +72,12 @@ def predict(cfg: DictConfig) -> dict[str, int]:
             "backend": [way.name for way in jury.passes(total)],
             "release": __version__,
         }
-        columns = ["path", "prediction", *(PROBABILITY + name for name in jury.classes), *FURTHER]
-        left = table.start(columns, settings, COUNTED, names, config["overwrite"])
-        fill(table, jury, left, total, settings["threshold"], config["workers"])
+        left = table.start(columns_of(jury.classes), settings, COUNTED, names, config["overwrite"])
+        fill(table, jury, left, total, settings["threshold"], threads)
     return table.counts
 
 
-def fill(
-    table: GrowingTable, jury: Jury, names: Iterator[str], total: int, threshold: float, threads: int | None
-) -> None:
+def fill(table: GrowingTable, jury: Jury, names: Iterator[str], total: int, threshold: float, threads: int) -> None:
     """Write a row of each image that is left, and say at the end what came of all.
 
     Args:
@@ -88,7 +86,7 @@ def fill(
         names: The files that are left.
         total: How many there are in all.
         threshold: Images of a lower confidence are abstained from.
-        threads: That decode; None: as the machine has cores.
+        threads: That decode.
     """
     before, start = table.items, time.perf_counter()
     groups = iter(lambda: list(islice(names, GROUP)), [])
@@ -99,8 +97,13 @@ def fill(
     say_end(table, total, before, time.perf_counter() - start)
 
 
+def columns_of(classes: list[str]) -> list[str]:
+    """Return the columns of the table, in their order."""
+    return ["path", "prediction", *(PROBABILITY + name for name in classes), *FURTHER]
+
+
 def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, Rows, dict[str, int]]:
-    """Return a group's rows, those of its bad files, and what is counted."""
+    """Return a group's rows, as `columns_of` names them, those of its bad files, and what is counted."""
     sure = group.probabilities.max(axis=1, initial=0)
     best = group.probabilities.argmax(axis=1)
     unlike = [None] * len(group.images) if group.unlike is None else group.unlike.tolist()
@@ -146,7 +149,9 @@ def engines_of(config: dict[str, Any]) -> list[Engine]:
         BloodcellError: None is, or one cannot be loaded.
     """
     if config["checkpoint"] is None:
-        raise BloodcellError("checkpoint is not set; give a run folder or a .ckpt file with checkpoint=...")
+        raise BloodcellError(
+            "checkpoint is not set; give a run folder, or a .ckpt or exported file, with checkpoint=..."
+        )
     features, device = config["features"], best_device(config["device"])
     engines = load_engines(config["checkpoint"], device, features["backend"], features["precision"])
     if any(engine.limits is None for engine in engines):
@@ -169,7 +174,7 @@ def threshold_of(abstain_below: Any, error_rate: Any, engines: list[Engine], tta
     if abstain_below is not None and error_rate is not None:
         raise BloodcellError("abstain_below and error_rate both say where to abstain; give one")
     for name, value in (("abstain_below", abstain_below), ("error_rate", error_rate)):
-        if value is not None and (isinstance(value, bool | str) or not 0 <= value <= 1):
+        if value is not None and (type(value) not in (int, float) or not 0 <= value <= 1):
             raise BloodcellError(f"{name}={value}; give a number from 0 to 1")
     if error_rate is None:
         return float(abstain_below or 0)
@@ -207,8 +212,3 @@ def images_given(images: Any) -> list[str]:
     if not several or None in several:
         raise BloodcellError("images is not set; give a folder, a file or a pattern with images=...")
     return [str(one) for one in several]
-
-
-def digest(file: Path | None) -> str:
-    """Return a file's SHA-256."""
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file else ""

@@ -78,10 +78,8 @@ class Predictor:
 
     def _adapted(self, engine: Engine, groups: list[list[ImageLike]]) -> Engine:
         """Return an engine whose batch norm has the statistics of groups of images."""
-        if engine.classifier is None:
-            raise BloodcellError(f"{engine.file} holds a net that cannot be changed any more; adapt the run it is of")
-        require_own_statistics(engine.classifier)
-        classifier = copy.deepcopy(engine.classifier)
+        require_own_statistics(engine.trained())
+        classifier = copy.deepcopy(engine.trained())
         classifier.limits = None  # they are of the features as they were
         net = classifier.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         decoded = (np.stack([_read(engine.preprocessing, item) for item in group]) for group in groups)
@@ -107,10 +105,10 @@ def _as_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
 def load(
     run: str | Path | list[str | Path], device: str | None = None, tta: str = "none", backend: str = "auto"
 ) -> Predictor:
-    """Load the classifier of a run folder or a checkpoint, or several, whose mean then predicts.
+    """Load the classifier of a run folder, a checkpoint or an exported file, or several, whose mean then predicts.
 
     Args:
-        run: A run folder or a .ckpt file, or a list of them.
+        run: A run folder, a .ckpt file or an exported one, or a list of them.
         device: cpu, cuda or mps; None: the best there is.
         tta: none, flips or d4.
         backend: auto, onnx, compile or eager: what computes; auto: the fastest, which for a few images is eager.

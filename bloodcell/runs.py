@@ -59,12 +59,7 @@ def write_run(folder: Path, **changes: Any) -> None:
 
 
 def begin(folder: Path, identity: str) -> None:
-    """Record that a run starts: command, fingerprint, environment and versions.
-
-    Raises:
-        BloodcellError: The folder holds something already.
-    """
-    refuse_used(folder)
+    """Record that a run starts: command, fingerprint, environment and versions."""
     folder.mkdir(parents=True, exist_ok=True)
     write_run(
         folder,
@@ -100,7 +95,8 @@ def refuse_used(folder: Path) -> None:
     Raises:
         BloodcellError: The folder is not empty.
     """
-    if folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
+    there = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")} if folder.exists() else set()
+    if there - {"run.json"}:  # that alone is of a run that was killed as it began
         raise BloodcellError(
             f"{folder} is not empty; a new run needs a new folder: choose another hydra.run.dir, "
             f"or continue a run there with resume={folder}"
@@ -153,7 +149,7 @@ def find_runs(roots: list[Path], identity: str, finished: bool) -> list[Path]:
 
 
 def checkpoint_of(path: Path) -> Path:
-    """Return the checkpoint that a run folder or a .ckpt file stands for: a run's best, else its last.
+    """Return the checkpoint that a run folder or a file stands for: a run's best, else its last.
 
     Raises:
         BloodcellError: There is none.
@@ -161,7 +157,7 @@ def checkpoint_of(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise BloodcellError(f"no such run or checkpoint: {path}; give a run folder or a .ckpt file")
+        raise BloodcellError(f"no such run or checkpoint: {path}; give a run folder, a .ckpt file or an exported one")
     for name in ("best.ckpt", "last.ckpt"):
         if (path / "checkpoints" / name).is_file():
             return path / "checkpoints" / name

@@ -12,17 +12,29 @@ from omegaconf import DictConfig, OmegaConf
 from bloodcell import runs
 from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.building import build_classifier, build_extractor, build_trainer, quiet
-from bloodcell.config import cache_root, check_types, plain
+from bloodcell.config import cache_root, check_types, plain, refuse_mismatches
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, write_samples
 from bloodcell.data.splits import assign_splits, require_classes, split_arguments
 from bloodcell.errors import BloodcellError
-from bloodcell.files import write_atomically, write_json
+from bloodcell.files import remove_temporaries, write_atomically, write_csv, write_json
+from bloodcell.interrupting import interruptible
 from bloodcell.leaks import check_leaks, say_leak, weights_leak
 from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
 from bloodcell.messages import end_line, leak_advice, missing_classes, start_line, unaudited_sets, unfinished_phases
+
+
+#: Settings of Lightning's Trainer that it takes as 0, and then fails in the middle of the training.
+_NEVER_ZERO = (
+    "max_epochs",
+    "max_steps",
+    "limit_train_batches",
+    "limit_val_batches",
+    "check_val_every_n_epoch",
+    "accumulate_grad_batches",
+)
 
 
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
@@ -36,7 +48,7 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
         BloodcellError: There is no such run, it has finished, or an override would make it another run.
     """
     record = runs.read_run(folder)
-    if not record or not (folder / "config.yaml").is_file():
+    if not all((folder / name).is_file() for name in ("run.json", "config.yaml")):
         raise BloodcellError(f"resume={folder}: no run there (run.json, config.yaml); give a run folder")
     if record.get("status") == "finished":
         raise BloodcellError(
@@ -44,9 +56,28 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
         )
     if foreign := [item for item in overrides if not item.lstrip("+~").startswith(("trainer.", "hydra."))]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
-    cfg = OmegaConf.load(folder / "config.yaml")
-    changes = OmegaConf.from_dotlist([item for item in overrides if item.startswith("trainer.")])
+    cfg = _saved_configuration(folder)
+    changes = [item for item in overrides if item.startswith("trainer.")]
+    refuse_mismatches(cfg, changes)
+    changes = OmegaConf.from_dotlist(changes)
     return train(DictConfig(OmegaConf.merge(cfg, changes)), folder, resumed=True)
+
+
+def _saved_configuration(folder: Path) -> DictConfig:
+    """Return the configuration that a run was begun with.
+
+    Raises:
+        BloodcellError: It is damaged, or not that of a training.
+    """
+    from yaml import YAMLError
+
+    try:
+        cfg = OmegaConf.load(folder / "config.yaml")
+    except (OSError, ValueError, YAMLError) as error:
+        raise BloodcellError(f"resume={folder}: its config.yaml is damaged; begin a new run") from error
+    if not isinstance(cfg, DictConfig) or not {"seed", "data", "model", "trainer", "outputs", "cache"} <= set(cfg):
+        raise BloodcellError(f"resume={folder}: its config.yaml is not that of a training; begin a new run")
+    return cfg
 
 
 def train(
@@ -77,6 +108,9 @@ def train(
     config = plain(cfg)
     if not 0 <= config["seed"] < 2**32:
         raise BloodcellError(f"seed={config['seed']}; give a whole number from 0 to {2**32 - 1}")
+    for key in _NEVER_ZERO:
+        if config["trainer"].get(key) == 0:
+            raise BloodcellError(f"trainer.{key}=0 leaves nothing to train on, or to judge it by; give more than 0")
     devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
     roots = [Path(config["outputs"]), folder.parent]
     known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
@@ -88,7 +122,12 @@ def train(
         folder, resumed = _newest_unfinished(roots, identity, folder)
     with runs.locked(folder):
         if not resumed:
+            runs.refuse_used(folder)
+        for part in (folder, folder / "checkpoints"):
+            remove_temporaries(part)
+        if not runs.read_run(folder):
             runs.begin(folder, identity)
+        if not (folder / "config.yaml").is_file():  # a resumed run lacks it where it was killed as it began
             write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
         runs.write_run(
             folder, status="running", overrides=[item for item in overrides or [] if not item.startswith("hydra.")]
@@ -141,6 +180,7 @@ def _train(
     say_leak(weights_leak(samples, config["model"]["weights"]), config["data"]["leak_check"])
 
     from bloodcell.calibrating import calibrates
+    from bloodcell.data.datamodule import check_loading
     from bloodcell.limiting import knows_limits
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
@@ -148,6 +188,8 @@ def _train(
     classifier = classifier_of(config, samples)
     source = {"weights": config["model"]["weights"], "digest": state_digest(classifier.net.backbone)}
     runs.write_run(folder, backbone=source)  # a path may hold other weights tomorrow
+    last = folder / "checkpoints" / "last.ckpt"
+    state = restored(last) if resumed and last.is_file() else None
     trainer = build_trainer(config, folder, devices, resumed, classifier.frozen)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classifier.classes, classifier, device))
@@ -158,17 +200,16 @@ def _train(
     tests = evaluates_test(config, many)
     calibrates(config)  # an odd choice is refused before anything is computed
     knows_limits(config)
+    check_loading(**loading_of(config))
+    decoded_images_fit(config["data"]["in_memory"], 0, 0)
     decoding = {"tta": config["evaluate"]["tta"], "device": device, "workers": config["data"]["workers"]}
     extractor = build_extractor(config, cache, classifier, **decoding)
     used = samples if tests else samples.of_split("train", "val")
     keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, used, extractor)
-    last = folder / "checkpoints" / "last.ckpt"
-    if not (resumed and last.is_file() and stopped_early(load_checkpoint(last))):
-        ckpt_path = str(last) if resumed and last.is_file() else None
-        trainer.fit(classifier, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    if state is None or not stopped_early(state):
+        with interruptible():
+            trainer.fit(classifier, datamodule=data, ckpt_path=str(last) if state else None, weights_only=True)
     if not last.is_file():
         trainer.save_checkpoint(last)
     chosen = load_checkpoint(runs.checkpoint_of(folder))
@@ -222,10 +263,31 @@ def build_data(config: dict[str, Any], classifier: Any, samples: Samples, extrac
     from bloodcell.data.datamodule import BloodCellDataModule
 
     rows, views = training_rows(config, classifier, samples, extractor)
-    loading = {name: config["data"][name] for name in ("batch_size", "workers", "sampling", "balance", "epoch_size")}
+    loading = loading_of(config)
     return BloodCellDataModule(
         samples, classifier.classes, extractor.preprocessing, **loading, seed=config["seed"], rows=rows, views=views
     )
+
+
+def restored(last: Path) -> dict[str, Any]:
+    """Return the state after the last whole epoch of a run, and let history.csv say what it says.
+
+    Raises:
+        BloodcellError: The checkpoint is damaged.
+    """
+    from bloodcell.models.classifier import load_checkpoint
+
+    try:
+        state = load_checkpoint(last)
+    except BloodcellError as error:
+        raise BloodcellError(f"{error}; delete it, and the run begins again at its first epoch") from error
+    write_csv(pd.DataFrame(state["callbacks"]["History"]["rows"]), last.parents[1] / "history.csv")
+    return state
+
+
+def loading_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what a user chooses of the loading of batches."""
+    return {name: config["data"][name] for name in ("batch_size", "workers", "sampling", "balance", "epoch_size")}
 
 
 def stopped_early(checkpoint: dict[str, Any]) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 #: A small, quick network and few images; on top of the shipped configuration.
@@ -71,6 +72,37 @@ def quick_run(compose, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "quick"
     train(compose(*QUICK, *SMALL, f"outputs={folder.parent}"), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def learnt_run(compose, tmp_path_factory):
+    """Train all of a small network, once: unlike the quick run's, its answers differ from image to image."""
+    from bloodcell.training import train
+
+    folder = tmp_path_factory.mktemp("runs") / "learnt"
+    learning = ("finetune=full", "optimizer=sgd", "optimizer.lr=0.03", "data.batch_size=8", "callbacks=to_the_end")
+    choices = ("trainer.max_epochs=4", "trainer.precision=32-true", "calibrate=false", "evaluate.figures=false")
+    train(compose(*QUICK, *SMALL, *learning, *choices, "logger=none", f"outputs={folder.parent}"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(compose, learnt_run, tmp_path_factory):
+    """Export the learnt run: exported("onnx") -> file. It takes some seconds, so all processes share the result."""
+    from bloodcell.exporting.command import FORMATS, export
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"
+
+    def written(form):
+        folder.mkdir(exist_ok=True)
+        file = folder / f"learnt{FORMATS[form]}"
+        with FileLock(folder / f"{form}.lock"):
+            if not file.is_file():
+                export(compose(f"checkpoint={learnt_run}", f"format={form}", f"output={file}", verb="export"))
+        return file
+
+    return written
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import inspect
 import re
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from bloodcell.cli import VERBS
@@ -75,15 +76,61 @@ def test_seed_zero_is_a_seed(compose):
     assert compose("seed=0").data.seed == 0
 
 
-@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "subprocess.run", "torch.load", "bloodcellx.a"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("os.system", "builtins.eval", "subprocess.run", "torch.load", "bloodcellx.a", "torch.optimx.a", 3, None, ""),
+        "bloodcell.files.write_json",  # would write any file
+        "bloodcell.training.train",
+        "bloodcell.config.importlib",  # what an allowed package merely imports
+        "bloodcell.data.readers.os",
+        "bloodcell.data.joint.read_imagefolderx",
+        "torch.optim.lr_scheduler.partial",
+        "torch.optim.lr_scheduler.warnings",
+        "torch.optim.optimizer.torch",
+        "torch.optim.lr_scheduler.EPOCH_DEPRECATION_WARNING",  # no class and no function
+        "pytorch_lightning.callbacks.timer.timedelta",
+        "pytorch_lightning.loggers.csv_logs.os",
+        "pytorch_lightning.utilities.model_helpers.is_overridden",
+    ],
+)
 def test_a_target_outside_the_allow_list_is_refused(target):
-    with pytest.raises(BloodcellError, match=re.escape(f"_target_='{target}' is not allowed")):
+    with pytest.raises(BloodcellError, match=re.escape(f"_target_={target!r} is not allowed")):
         instantiate({"_target_": target, "command": "x"})
 
 
-def test_instantiate_hands_over_plain_values():
-    made = instantiate(OmegaConf.create({"_target_": "bloodcell.data.transforms.Preprocessing", "image_size": 32}))
-    assert made.image_size == 32
+def test_every_function_that_modules_of_the_allow_list_import_is_refused():
+    from bloodcell.data import joint, kaggle, readers
+
+    foreign = [
+        f"{module.__name__}.{name}"
+        for module in (joint, kaggle, readers, torch.optim.lr_scheduler)
+        for name, value in vars(module).items()
+        if not str(getattr(value, "__module__", "")).startswith(("torch.optim", "bloodcell.data"))
+    ]
+    assert len(foreign) > 50
+    for target in foreign:
+        with pytest.raises(BloodcellError, match="is not allowed"):
+            instantiate({"_target_": target})
+
+
+def test_instantiate_hands_over_plain_values(tmp_path, write_image):
+    write_image(tmp_path / "a" / "0.png")
+    node = OmegaConf.create({"_target_": "bloodcell.data.readers.read_imagefolder", "root": str(tmp_path)})
+    assert instantiate(node).table["path"].tolist() == ["a/0.png"]
+
+
+def test_a_run_to_be_resumed_is_held_to_the_same_list(compose, tmp_path):
+    from bloodcell.files import write_json
+    from bloodcell.training import resume
+
+    cfg = compose(f"outputs={tmp_path}")
+    cfg.data.reader = {"_target_": "os.mkdir", "path": str(tmp_path / "made")}
+    OmegaConf.save(cfg, tmp_path / "config.yaml")
+    write_json({"status": "failed"}, tmp_path / "run.json")
+    with pytest.raises(BloodcellError, match=r"^_target_='os\.mkdir' is not allowed"):
+        resume(tmp_path, [])
+    assert not (tmp_path / "made").exists()
 
 
 def test_an_unknown_argument_is_one_clear_line():

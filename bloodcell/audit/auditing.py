@@ -46,7 +46,7 @@ def audit(
         root: The data root.
         originals_folder: Folder of the original photographs; None where there are none.
         kept: Folder for the progress. An audit that was interrupted goes on from there; what is kept there
-            belongs to the files' path, size and time, and is removed once the audit is complete.
+            belongs to the files' path, size and time. `forget` removes it, once the outcome is written.
         progress: Called with (done, total, phase).
 
     Raises:
@@ -62,8 +62,13 @@ def audit(
         found = _without_originals(list(samples["path"]), paths, folder, tell)
     else:
         found = _with_originals(list(samples["path"]), paths, originals_folder, folder, tell)
-    state.forget(folder)
     return _outcome(samples, found, originals_folder is not None)
+
+
+def forget(kept: Path) -> None:
+    """Remove the progress of an audit whose outcome is written."""
+    state.forget(kept / f"method{METHOD}")
+    state.forget(kept)
 
 
 def _with_originals(names: list[str], paths: list[Path], folder: Path, kept: Path, tell: state.Progress) -> _Provenance:

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bloodcell import runs
-from bloodcell.audit.auditing import audit
+from bloodcell.audit.auditing import audit, forget
 from bloodcell.audit.keeping import keep
 from bloodcell.audit.report import write_report
 from bloodcell.audit.result import Audit
@@ -62,6 +62,7 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     (folder / "verdict.txt").write_text(found.verdict() + "\n", encoding="utf-8")
     write_json({"command": runs.command(), "root": str(samples.root)}, folder / "audit.json")
     write_report(found, samples.root, folder / "report.html")
+    forget(state)  # a command that was stopped before goes on from there
     say(found.verdict())
     say(f"report and tables in {folder}; later commands on this data know its sources")
     return found

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from bloodcell.files import write_atomically
 
 #: Images in a chunk: some seconds of work, 11 MB of features.
 CHUNK = 256
@@ -40,14 +42,14 @@ def kept(folder: Path, name: str, key: str, compute: Callable[[], Array]) -> Arr
         try:
             return _map(path)
         except (OSError, ValueError):
-            path.unlink()  # torn by a full disk or an older release: compute it again
+            path.unlink(missing_ok=True)  # torn by a full disk or an older release: compute it again
     array = compute()
     folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-    part.replace(path)  # complete or absent, whenever the process is killed
-    return _map(path)
+    try:
+        write_atomically(path, lambda temporary: _save(array, temporary))
+        return _map(path)
+    except FileNotFoundError:  # another audit of the same images ended in this moment, and removed what it had kept
+        return array
 
 
 def chunks(
@@ -76,6 +78,12 @@ def chunks(
         progress(items.stop, len(keys), phase)
 
 
+def _save(array: Array, path: Path) -> None:
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(np.ascontiguousarray(array).data)  # not numpy's writer, which hides the reason when the disk is full
+
+
 def _map(path: Path) -> Array:
     array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
@@ -83,9 +91,7 @@ def _map(path: Path) -> Array:
 
 def forget(folder: Path) -> None:
     """Remove everything that is kept in a state folder, and the folder if nothing else is in it."""
-    if not folder.is_dir():
-        return
-    for path in [*folder.glob("*.npy"), *folder.glob("*.part")]:
+    for path in [*folder.glob("*.npy"), *folder.glob(".*.npy.*")]:
         path.unlink(missing_ok=True)
-    if not any(folder.iterdir()):
+    with suppress(OSError):
         folder.rmdir()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bloodcell.data.images import ImageError, open_image
+from bloodcell.data.images import ImageError, read_image
 from bloodcell.data.samples import Samples, identities
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_csv
@@ -61,7 +61,7 @@ def _read(file: Path) -> dict[str, str]:
 def _check(item: tuple[str, Path]) -> tuple[str, str]:
     name, path = item
     try:
-        open_image(path)
+        read_image(path)
     except ImageError as error:
         return name, str(error)
     return name, ""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import errno
+import io
 import os
 import stat
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.ImageFile import ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from bloodcell.errors import BloodcellError
 
@@ -30,121 +26,118 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 #: Largest image that is decoded: 100 megapixels, some 300 MB as RGB. Larger headers are refused undecoded.
 MAX_PIXELS = 100_000_000
 
-_ORIENTATION = 0x0112  # EXIF's tag
-_MOST_BYTES = 2**26  # of a JPEG that is read at once; a larger file is read as it is needed
+#: What is read of all that Pillow knows: EPS, for one, it hands to a program that interprets it.
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF")
 
-#: A file, or the content of one.
-Source = str | Path | bytes
+_MOST_BYTES = 2**26  # of a JPEG that is read at once; a larger file is read as it is needed
+_ORIENTATION = 0x0112  # EXIF's tag
+_UPRIGHT = {  # its value -> what turns the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class ImageError(BloodcellError):
     """An image file that cannot be read; the message is the reason, without the path."""
 
 
-def read_image(source: Source) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return a picture as an array of its own, uint8 (H, W, 3), for the rules see `open_image`.
+def read_image(path: str | Path | bytes, max_pixels: int | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Decode an image file completely, into an array of its own, uint8 (H, W, 3), upright.
 
-    The pixels are the same, at twice the rate where it is a plain JPEG.
-    """
-    with _opened(source) as image:
-        if (pixels := _plain_jpeg(image)) is not None:
-            return pixels
-        image.load()
-        return np.array(to_rgb(image))  # a copy: torch wants writable memory
-
-
-def open_image(source: Source) -> Image.Image:
-    """Decode an image completely.
-
-    EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled by 1/256, floating point of
-    0 to 1 by 255, palette, grey and CMYK become RGB. Of an animation or a multi-page file the first frame counts.
+    EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled by 1/256, whole numbers of 32 bits
+    too where one is above 255, floating point of 0 to 1 by 255; palette, grey and CMYK become RGB. Of an animation or a
+    multi-page file the first frame counts. Damaged EXIF is as good as none.
 
     Args:
-        source: The file, or its content.
-
-    Returns:
-        The picture, upright, of mode RGB.
+        path: The file, or what it holds.
+        max_pixels: The largest image that is decoded; None: `MAX_PIXELS`.
 
     Raises:
         ImageError: The file is missing, no regular file, empty, truncated, too large, or no image.
     """
-    with _opened(source) as image:
-        image.load()
-        return to_rgb(image)
-
-
-@contextmanager
-def _opened(source: Source) -> Iterator[ImageFile]:
-    """Open an image of which the header alone is read, and give the reason of whatever goes wrong with it."""
-    size = len(source) if isinstance(source, bytes) else _size(source)
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    size = len(path) if isinstance(path, bytes) else _size(path)
     try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}")
-            yield image
+        with Image.open(io.BytesIO(path) if isinstance(path, bytes) else path, formats=FORMATS) as image:
+            if image.width * image.height > limit:
+                raise ImageError(f"{image.width} x {image.height} pixels; the limit is {limit:,}")
+            plain = image.format == "JPEG" and image.mode == "RGB" and _turn(image) is None
+            if plain and (pixels := _plain_jpeg(image)) is not None:
+                return pixels
+            image.load()
+            return np.array(to_rgb(image))  # a copy: torch wants writable memory
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError("not an image" if size else "empty file") from error
+        raise ImageError("empty file" if size == 0 else "not an image") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
+        raise ImageError(f"more than {limit:,} pixels") from error
     except MemoryError as error:
         raise ImageError("does not fit into memory") from error
     except Exception as error:
-        if isinstance(error, OSError) and error.strerror:
-            raise ImageError(f"cannot be read: {error.strerror}") from error
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not the decoder's
+            raise _unreadable(error) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"cannot be decoded: {reason}") from error
 
 
-def _size(path: str | Path) -> int:
-    """Return the size of a regular file, bytes.
+def _plain_jpeg(image: ImageFile.ImageFile) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+    """Decode an opened JPEG of three channels as it lies in the file; None where Pillow is to have the last word.
 
-    Raises:
-        ImageError: It is none. Nothing else is opened: a pipe would never end.
+    The decoder is the library that Pillow has, with the same pixels, without the copies that take Pillow as long again.
+    It refuses whatever is odd in a file, and Pillow then tells what is damaged from what is merely odd.
     """
-    try:
-        status = os.stat(path)  # noqa: PTH116 - one look in place of two
-    except OSError as error:
-        there = error.errno in (errno.EACCES, errno.ENAMETOOLONG)  # or may be
-        raise ImageError(f"cannot be read: {error.strerror}" if there else "no such file") from error
-    except ValueError as error:  # a NUL in its name
-        raise ImageError("no such file") from error
-    if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK | os.X_OK):
-        raise ImageError(f"cannot be read: {os.strerror(errno.EACCES)}")
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError("not a regular file")
-    return status.st_size
-
-
-def _plain_jpeg(image: ImageFile) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
-    """Return the pixels of a JPEG that is nothing but RGB and upright, uint8 (H, W, 3); None: Pillow is to decode it.
-
-    Pillow decodes by the same library, but into pixels of four bytes that are copied twice. Whatever is damaged or
-    odd, if ever so slightly, is left to Pillow too.
-    """
-    if image.format != "JPEG" or image.mode != "RGB" or image.getexif().get(_ORIENTATION, 1) != 1:
-        return None
-    assert image.fp is not None  # it is open
+    assert image.fp is not None
     image.fp.seek(0)
     content = image.fp.read(_MOST_BYTES)
     if len(content) == _MOST_BYTES:
+        image.fp.seek(0)
         return None
     try:
-        pixels = simplejpeg.decode_jpeg(content, "RGB")
+        pixels = simplejpeg.decode_jpeg(content, colorspace="RGB")
     except ValueError:
+        image.fp.seek(0)
         return None
-    return np.asarray(pixels) if pixels.shape == (image.height, image.width, 3) else None
+    return np.asarray(pixels)
+
+
+def _size(path: str | Path) -> int:
+    """Return the size of a file, bytes.
+
+    Raises:
+        ImageError: It is missing, cannot be looked at, or is no regular file.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116 - one look in place of two
+    except OSError as error:
+        raise _unreadable(error) from error
+    except ValueError as error:  # a name that no file can have
+        raise ImageError("no such file") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise ImageError("not a regular file")
+    return found.st_size
+
+
+def _unreadable(error: OSError) -> ImageError:
+    """Return what the system says of a file, without its path."""
+    return ImageError("no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a decoded Pillow image upright and as RGB; see `open_image` for the rules."""
-    if image.getexif().get(_ORIENTATION, 1) != 1:  # asked first, since the transposition copies what is upright too
-        image = ImageOps.exif_transpose(image)
+    """Return a decoded Pillow image upright and as RGB; see `read_image` for the rules."""
+    turn = _turn(image)
+    image = image if turn is None else image.transpose(turn)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
-        grey = np.asarray(image).astype(np.int64) >> 8  # a 16-bit PNG opens as mode I in older Pillow releases
+        grey = np.asarray(image).astype(np.int64)
+        # of 32-bit numbers both ranges are in use; 0 to 255 would else be all black
+        grey = grey if image.mode == "I" and grey.max() <= 255 else grey >> 8
         return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         grey = np.asarray(image)
@@ -157,3 +150,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return what turns a picture upright by its EXIF; None where it is, or where the EXIF is damaged."""
+    try:
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - Pillow's reader of EXIF fails in many ways, and the picture is as good as without
+        return None

@@ -95,16 +95,16 @@ def picture_of(image: str | Path | np.ndarray[Any, Any] | Image.Image) -> np.nda
         BloodcellError: An array is of another kind.
     """
     if isinstance(image, np.ndarray):
-        return np.ascontiguousarray(_checked(image))
+        return np.require(_checked(image), requirements=["C", "W"])  # torch wants writable memory
     return np.array(to_rgb(image)) if isinstance(image, Image.Image) else read_image(image)
 
 
 def _resized(pixels: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Scale uint8 (H, W, 3) to a square, in integers like Pillow's, from which it differs by one level at most.
 
-    It takes a quarter of Pillow's time, as long as torch sees that the channels come last: the axis of one goes first.
+    It takes a third of Pillow's time, which is most of the time between disk and net.
     """
-    planes = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     with torch.inference_mode():
         scaled = nn.functional.interpolate(planes, size=(size, size), mode="bilinear", antialias=True)
     return scaled[0].permute(1, 2, 0).contiguous().numpy()

@@ -106,7 +106,7 @@ def _panels(root: Path, path: str, prediction: str, classifier: Classifier | Non
     square = preprocessing.square(image)
     taken = _fitted(cut(image, *square) if square else image)
     try:
-        looked = _overlaid(taken, _map(classifier, preprocessing(image), prediction))
+        looked = overlaid(taken, map_of(classifier, preprocessing(image), prediction))
     except NoMapError as error:
         looked = _words(str(error))
     panels = [("image", _fitted(image)), (f"speaks for {prediction}", looked)]
@@ -116,7 +116,7 @@ def _panels(root: Path, path: str, prediction: str, classifier: Classifier | Non
     return panels
 
 
-def _map(classifier: Classifier, inputs: torch.Tensor, prediction: str) -> Array:
+def map_of(classifier: Classifier, inputs: torch.Tensor, prediction: str) -> Array:
     """Return the Grad-CAM, float32 (size, size), of a class on the net's input, uint8 (3, size, size)."""
     net = classifier.net
     chosen = torch.tensor([classifier.classes.index(prediction)])
@@ -142,7 +142,7 @@ def _drawn(image: Array, left: int, top: int, side: int) -> Array:
     return picture
 
 
-def _overlaid(picture: Array, seen: Array) -> Array:
+def overlaid(picture: Array, seen: Array) -> Array:
     """Lay a map, float32 (h, w) of 0 to 1, in colours over the grey of a picture, uint8 (H, W, 3)."""
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
     large = cv2.resize(seen, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)

@@ -7,7 +7,7 @@ Stain, lamp and camera shift the mean and spread of every channel; these are mea
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bloodcell.data.decoding import decode, in_order
 from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
-from bloodcell.models.classifier import Classifier
 from bloodcell.models.net import Net
+
+if TYPE_CHECKING:
+    from bloodcell.models.classifier import Classifier
 
 Item = TypeVar("Item")
 

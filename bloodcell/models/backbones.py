@@ -71,6 +71,8 @@ TORCHVISION: dict[str, tuple[str, Callable[[Any], nn.Module]]] = {
     "vit_b_16": ("heads.", TokenMap),
 }
 
+_WIDEST = 4  # multiples of MobileNetV2's width; memory grows with its square
+
 
 def _all_but_last(net: nn.Module, count: int) -> nn.Sequential:
     """Return a network's children in order, without the last ones (ResNet: pooling and classifier)."""
@@ -122,6 +124,8 @@ def _torchvision_model(name: str, weights: str | None, width: float | None, imag
     if width not in (None, 1, 1.0):
         if name != "mobilenet_v2" or weights is not None:
             raise BloodcellError(f"model.width={width} is for model=mobilenetv2 with model.weights=null")
+        if not 0 < width <= _WIDEST:
+            raise BloodcellError(f"model.width={width}; give a number above 0, up to {_WIDEST}")
         arguments["width_mult"] = width
     if name == "vit_b_16" and image_size % 16:
         raise BloodcellError(f"model=vit_b_16 cuts images into squares of 16 pixels; image_size is {image_size}")

@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from bloodcell.config import instantiate
 from bloodcell.data.augment import build_augment
+from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
 from bloodcell.models.blocks import blocks_of
 from bloodcell.models.finetune import Finetune
@@ -22,6 +23,7 @@ from bloodcell.models.limits import Limits, from_plain
 from bloodcell.models.losses import build_loss
 from bloodcell.models.net import Net
 from bloodcell.models.scheduling import build_scheduler
+from bloodcell.models.weights import load_safely
 
 Batch = tuple[Tensor, Tensor]
 
@@ -192,7 +194,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BloodcellError(f"no checkpoint {path}; give a run folder or a .ckpt file with checkpoint=...")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = load_safely(path)
     except Exception as error:
         raise BloodcellError(
             f"{path} is no checkpoint that can be read safely; it is damaged or another program's"
@@ -210,18 +212,50 @@ def load_classifier(path: Path) -> Classifier:
         BloodcellError: See `load_checkpoint`; or the weights do not fit the description.
     """
     checkpoint = load_checkpoint(path)
-    hparams = checkpoint["hyper_parameters"]
     try:
-        hparams = {**hparams, "model": {**hparams["model"], "weights": None}}
-        classifier = Classifier(**hparams)
+        classifier = Classifier(**_described(checkpoint))
         classifier.load_state_dict(checkpoint["state_dict"])
-    except (RuntimeError, TypeError, KeyError) as error:
+    except BloodcellError as error:
+        raise BloodcellError(f"{path}: {error}") from error
+    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise BloodcellError(f"{path}: the weights do not fit the model that it names ({reason})") from error
+    if not all(bool(torch.isfinite(value).all()) for value in classifier.net.state_dict().values()):
+        raise BloodcellError(f"{path}: some weights are no finite numbers; its training went astray, train it anew")
     classifier.net.temperature = _temperature_of(checkpoint, path)
     classifier.limits = _limits_of(checkpoint, path, (len(classifier.classes), classifier.net.width))
-    classifier.epoch_reached = int(checkpoint.get("epoch", 0))
+    classifier.epoch_reached = _epoch_of(checkpoint, path)
     return classifier.eval()
+
+
+def _described(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return the hyper-parameters of a checkpoint, checked so far that no absurd number takes the machine's memory.
+
+    Raises:
+        BloodcellError: They are not those of its weights.
+    """
+    hparams, state = checkpoint["hyper_parameters"], checkpoint["state_dict"]
+    classes, size = hparams["classes"], Preprocessing(**hparams["preprocessing"]).image_size
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise BloodcellError("its classes are no list of names")
+    if len(set(classes)) < len(classes) or len(classes) != len(state["net.head.logits.bias"]):
+        raise BloodcellError(f"it names {len(classes)} classes, and its weights are of other ones")
+    hidden = hparams["model"]["head"]["hidden"]
+    if hidden != len(state.get("net.head.hidden.bias", ())):
+        raise BloodcellError(f"it names a hidden layer of {hidden}, and its weights are of another one")
+    return {**hparams, "model": {**hparams["model"], "weights": None, "image_size": size}}
+
+
+def _epoch_of(checkpoint: dict[str, Any], path: Path) -> int:
+    """Return the epoch, from 0, that a checkpoint was written in.
+
+    Raises:
+        BloodcellError: It is none.
+    """
+    found = checkpoint.get("epoch", 0)
+    if not isinstance(found, int):
+        raise BloodcellError(f"{path}: its epoch is {found!r}, which is no whole number; the file is damaged")
+    return found
 
 
 def _temperature_of(checkpoint: dict[str, Any], path: Path) -> float:

@@ -19,7 +19,7 @@ from bloodcell.data.samples import Samples, identities
 from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_json
-from bloodcell.machine import available_memory, cpu_count
+from bloodcell.machine import available_memory, decoders
 from bloodcell.models.backbones import state_digest
 from bloodcell.models.forward import Engine
 from bloodcell.models.net import Net
@@ -71,7 +71,7 @@ class Extractor:
     ) -> None:
         self.net, self.preprocessing, self.root, self.symmetries = net, preprocessing, root, symmetries
         self.columns = net.width + preprocessing.localises
-        self.threads = cpu_count() if workers is None else max(1, workers)
+        self.threads = decoders(workers)
         self.engine = Engine(net, preprocessing.image_size, backend, precision, device)
 
     def described(self) -> dict[str, Any]:

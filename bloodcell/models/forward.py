@@ -193,7 +193,7 @@ def _padded(run: Callable[[Array], Array], batch: int) -> Callable[[Array], Arra
 def exported(module: nn.Module, size: int, batch: int) -> bytes:
     """Return an ONNX model of a module on the CPU that takes uint8 `images` (batch, size, size, 3)."""
     example = torch.zeros(batch, size, size, 3, dtype=torch.uint8)
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             module, (example,), dynamo=True, input_names=["images"], output_names=["features"], verbose=False
         )
@@ -202,7 +202,7 @@ def exported(module: nn.Module, size: int, batch: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter, which prints its progress and warns of its own internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import Any
 
@@ -30,6 +31,8 @@ class Net(nn.Module):
     def __init__(self, model: dict[str, Any], classes: int) -> None:
         super().__init__()
         self.name = str(model["name"])
+        if not all(0 < value < math.inf for value in model["std"]):
+            raise BloodcellError(f"model.std={model['std']}; give three numbers above 0")
         self.register_buffer("mean", torch.tensor(model["mean"]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(model["std"]).view(3, 1, 1), persistent=False)
         keys = ("name", "library", "weights", "width", "image_size")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +59,7 @@ def run_backbone(weights: str | None) -> dict[str, Tensor] | None:
     Raises:
         BloodcellError: A folder holds no checkpoint, or a checkpoint cannot be read.
     """
-    path = Path(weights or "").expanduser()
+    path = Path(str(weights or "")).expanduser()
     if weights in (None, "DEFAULT") or not (path.is_dir() or path.suffix == ".ckpt"):
         return None
     state, prefix = read_state(checkpoint_of(path) if path.is_dir() else path), "net.backbone."
@@ -74,10 +76,23 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise BloodcellError(f"no weights file {path}; give an existing one with model.weights=PATH")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_safely(path)
     except Exception as error:
         raise BloodcellError(f"model.weights={path} is no file of weights that can be read safely") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise BloodcellError(f"model.weights={path} holds no state dict")
     return state
+
+
+def load_safely(path: Path) -> Any:
+    """Read what `torch.save` wrote: no code that the file may hold is run, and nothing in it is inflated.
+
+    Raises:
+        Exception: It is none, damaged, or holds more than tensors and plain values.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("a part of it is compressed, which torch.save never does")
+    return torch.load(path, map_location="cpu", weights_only=True)

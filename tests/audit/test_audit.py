@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from bloodcell.audit import audit, matched_pair_figure, originals, state
+from bloodcell.audit.auditing import forget
 from bloodcell.errors import BloodcellError
 
 STRENGTHS = ["mild", "kaggle", "strong"]
@@ -161,7 +162,9 @@ def test_interrupted_audit_goes_on(smears, tmp_path, monkeypatch, with_originals
     again = audit(truth, folder, photographs, tmp_path / "state")
     assert len(read) == len(truth) - 32
     pd.testing.assert_frame_equal(again.sources, whole.sources)
-    assert not list((tmp_path / "state").rglob("*.npy"))
+    assert list((tmp_path / "state").rglob("*.npy"))  # until the outcome is written
+    forget(tmp_path / "state")
+    assert not (tmp_path / "state").exists()
 
 
 def test_changed_file_is_read_again(tmp_path):

@@ -13,8 +13,8 @@ from bloodcell.errors import BloodcellError
 @pytest.fixture
 def decoded(monkeypatch):
     """Return the list of the files that are decoded, as it grows."""
-    files, read = [], check.open_image
-    monkeypatch.setattr(check, "open_image", lambda path: (files.append(path.name), read(path))[1])
+    files, read = [], check.read_image
+    monkeypatch.setattr(check, "read_image", lambda path: (files.append(path.name), read(path))[1])
     return files
 
 

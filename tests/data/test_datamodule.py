@@ -80,8 +80,8 @@ def test_without_a_validation_part_there_is_no_loader(samples):
     [
         ({"batch_size": 0}, r"data\.batch_size=0; give a whole number of 1 or more"),
         ({"batch_size": 2.5}, r"data\.batch_size=2\.5"),
-        ({"workers": -1}, r"data\.workers=-1; give 0 or more, or null"),
-        ({"workers": "two"}, r"data\.workers=two"),
+        ({"workers": -1}, "workers=-1; give 0 to 256, or null"),
+        ({"workers": "two"}, "workers=two"),
     ],
 )
 def test_senseless_values(samples, options, message):

@@ -1,0 +1,227 @@
+"use strict";
+// The state of the page is here and nowhere else: the server forgets each image with its answer.
+
+const AT_ONCE = 3; // images that are on their way at the same time
+const { header, most, least, classes } = document.body.dataset;
+const CLASSES = JSON.parse(classes);
+const DOUBTS = { ask: "not sure: ask a human", unlike: "not like a stained white cell", bad: "unreadable" };
+
+const at = (id) => document.getElementById(id);
+const results = []; // in the order of the files: {kind, answer}, or undefined while it is waited for
+let stop = new AbortController();
+let waiting = [], busy = 0;
+
+const percent = (share) => {
+  const text = share > 0 && share < 0.0005 ? "<0.1" : share < 1 && share >= 0.9995 ? ">99.9" : (100 * share).toFixed(1);
+  return `${text}\u00a0%`;
+};
+const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+
+function element(tag, text, name) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (name) made.className = name;
+  return made;
+}
+
+// What becomes of an image is one of four: the first that fits.
+function kindOf(answer) {
+  if (answer.reason) return "bad";
+  if (answer.unlike === true || answer.cell === "none") return "unlike";
+  return answer.abstained ? "ask" : "sure";
+}
+
+function take(files) {
+  if (!files.length) return;
+  for (const file of files) {
+    waiting.push({ file, number: results.length });
+    results.push(undefined);
+  }
+  at("results").hidden = at("working").hidden = false;
+  tell();
+  while (busy < AT_ONCE && waiting.length) work();
+}
+
+async function work() {
+  busy += 1;
+  const { signal } = stop;
+  while (waiting.length && !signal.aborted) {
+    const { file, number } = waiting.shift();
+    const answer = await ask(file, signal);
+    if (signal.aborted) return; // the page was cleared, and counts from 0 again
+    results[number] = { kind: kindOf(answer), name: file.name, answer };
+    show(number);
+    tell();
+  }
+  busy -= 1;
+}
+
+async function ask(file, signal) {
+  if (file.size > Number(most)) return { reason: `larger than ${Number(most) / 1e6} MB, the limit` };
+  let response;
+  try {
+    const query = new URLSearchParams({ name: file.name });
+    response = await fetch(`/examine?${query}`, { method: "POST", body: file, signal });
+  } catch {
+    return { reason: "was not answered: the file cannot be opened, or bloodcell app has ended" };
+  }
+  try {
+    return await response.json();
+  } catch {
+    return { reason: response.status === 503 ? "the server is busy; try it again" : `failed (${response.status}); see the terminal of bloodcell app` };
+  }
+}
+
+function tell() {
+  const done = results.filter(Boolean);
+  at("bar").max = results.length;
+  at("bar").value = done.length;
+  at("working").hidden = done.length === results.length;
+  const words = Object.entries(DOUBTS).map(([kind, text]) => [done.filter((one) => one.kind === kind).length, text]);
+  const doubts = words.filter(([count]) => count).map(([count, text]) => `${count} ${text}`).join(", ");
+  const end = `${plural(results.length, "image")} done${doubts ? `; ${doubts}` : ""}`;
+  at("status").textContent = done.length < results.length ? `${done.length} of ${plural(results.length, "image")}` : results.length ? end : "";
+  at("download").disabled = !done.some((one) => one.kind !== "bad");
+  summarise(done, words);
+}
+
+function summarise(done, doubts) {
+  const sure = CLASSES.map((name) => [done.filter((one) => one.kind === "sure" && one.answer.prediction === name).length, name]);
+  const items = [...sure, ...doubts].map(([count, text], place) => {
+    const item = element("li", undefined, place < CLASSES.length ? "" : "doubt");
+    item.append(element("strong", count.toLocaleString("en")), text);
+    return count || place < CLASSES.length ? item : null;
+  });
+  at("summary").replaceChildren(...items.filter(Boolean));
+}
+
+// Answers come in any order; cards and rows stand in that of the files.
+function show(number) {
+  for (const [parent, made] of [[at("cards"), card(number)], [at("rows"), row(number)]]) {
+    made.dataset.number = number;
+    parent.insertBefore(made, [...parent.children].find((other) => Number(other.dataset.number) > number) ?? null);
+  }
+}
+
+function card(number) {
+  const { kind, name, answer } = results[number];
+  const made = at("card").content.firstElementChild.cloneNode(true);
+  const find = (selector) => made.querySelector(selector);
+  made.id = `image-${number + 1}`;
+  made.classList.add(kind);
+  find("h3").textContent = name;
+  find(".flag").textContent = flag(kind, answer);
+  find(".flag").hidden = kind === "sure";
+  if (kind === "bad") {
+    for (const part of made.querySelectorAll(".view, .buttons, .key, .best, .note, .chances")) part.remove();
+    return made;
+  }
+  draw(made, name, answer);
+  const best = kind === "unlike" ? "If it had to be one of them: " : "";
+  find(".best").append(best, element("strong", answer.prediction), `, ${percent(answer.confidence)}`);
+  find(".note").textContent = note(answer);
+  find(".note").hidden = !find(".note").textContent;
+  find(".chances").append(...CLASSES.map((one, place) => chance(one, answer.probabilities[place], one === answer.prediction)));
+  return made;
+}
+
+function flag(kind, answer) {
+  if (kind === "bad") return `Cannot be read: ${answer.reason}.`;
+  if (kind === "ask") return "Not sure: ask a human.";
+  if (answer.cell === "none") return "This does not look like a stained white cell: no stained nucleus was found.";
+  return kind === "unlike" ? "This does not look like a stained white cell of a kind that the classifier knows." : "";
+}
+
+// Why an image is doubted, beyond the flag.
+function note({ unlike, cell, abstained }) {
+  const why = [];
+  if (cell === "none") why.push("So the whole image was judged.");
+  if (unlike === true) why.push("It is unlike the images that the classifier learnt from.");
+  if (abstained) why.push(`An answer is called sure from ${least}.`);
+  return why.join(" ");
+}
+
+function draw(made, name, answer) {
+  const image = made.querySelector("img"), svg = made.querySelector("svg"), look = made.querySelector(".look");
+  const [width, height] = answer.size;
+  const seen = answer.square ? `${name}, with the square around the cell` : name;
+  image.src = answer.picture;
+  image.alt = seen;
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  if (answer.square) {
+    const [x, y, side] = answer.square;
+    for (const rect of svg.children) for (const [key, value] of Object.entries({ x, y, width: side, height: side })) rect.setAttribute(key, value);
+  } else svg.remove();
+  if (!answer.looked) return made.querySelector(".buttons").remove();
+  const key = made.querySelector(".key");
+  key.querySelector(".name").textContent = answer.prediction;
+  look.addEventListener("click", () => {
+    const on = look.getAttribute("aria-pressed") !== "true";
+    look.setAttribute("aria-pressed", on);
+    image.src = on ? answer.looked : answer.picture;
+    image.alt = on ? `${name}: what speaks for ${answer.prediction} (Grad-CAM)` : seen;
+    key.hidden = !on;
+  });
+}
+
+function chance(name, share, first) {
+  const item = element("li", undefined, first ? "first" : "");
+  const bar = element("span", undefined, "bar"), part = element("span");
+  bar.setAttribute("aria-hidden", "true"); // the number says it
+  part.style.width = `${100 * share}%`;
+  bar.append(part);
+  item.append(element("span", name, "name"), element("span", percent(share)), bar);
+  return item;
+}
+
+function row(number) {
+  const { kind, name, answer } = results[number];
+  const made = element("tr"), first = element("th"), link = element("a", name);
+  first.scope = "row";
+  link.href = `#image-${number + 1}`;
+  first.append(link);
+  const words = kind === "bad" ? `${DOUBTS.bad}: ${answer.reason}` : kind === "sure" ? "sure" : DOUBTS[kind];
+  const cells = { answer: words, "most probable class": answer.prediction ?? "", probability: kind === "bad" ? "" : percent(answer.confidence) };
+  made.append(first, ...Object.entries(cells).map(([title, text]) => {
+    const cell = element("td", text, title === "probability" ? "n" : "");
+    cell.dataset.name = title;
+    return cell;
+  }));
+  return made;
+}
+
+function download() {
+  const rows = results.filter((one) => one && one.kind !== "bad").map((one) => one.answer.row);
+  const link = element("a");
+  link.href = URL.createObjectURL(new Blob([header, ...rows], { type: "text/csv" }));
+  link.download = "predictions.csv";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+function clear() {
+  stop.abort();
+  stop = new AbortController();
+  waiting = [];
+  busy = results.length = 0;
+  at("cards").replaceChildren();
+  at("rows").replaceChildren();
+  tell();
+  at("results").hidden = at("working").hidden = true;
+  at("status").textContent = "All images are cleared.";
+  at("files").focus();
+}
+
+at("files").addEventListener("change", (event) => {
+  take([...event.target.files]);
+  event.target.value = ""; // so that the same file can be chosen again
+});
+at("download").addEventListener("click", download);
+at("clear").addEventListener("click", clear);
+for (const type of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(type, (event) => {
+    event.preventDefault(); // a browser would leave the page for the file
+    at("drop").classList.toggle("over", type === "dragover");
+    if (type === "drop") take([...event.dataTransfer.files]);
+  });
+}

@@ -1,0 +1,47 @@
+"""Being asked to end: Ctrl-C and SIGTERM both raise, so that whatever is being written ends whole."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was sent SIGTERM, as a scheduler, a container or `kill` do."""
+
+
+@contextmanager
+def raising_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated` in the main thread, where the context is to be."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: Any) -> NoReturn:
+    raise Terminated
+
+
+def ending_of(error: KeyboardInterrupt) -> tuple[str, int]:
+    """Return how a process ended in a word, and the exit code that shells give to such an end: 128 and the signal."""
+    return ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let an interruption of Lightning's `fit` through.
+
+    Lightning makes `SystemExit(1)` of it, as if training had failed, and leaves Ctrl-C without effect.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise error.__context__ if isinstance(error.__context__, KeyboardInterrupt) else Terminated from None
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,114 @@
+"""Pages that are served to the tests by a real server, on a port of its own."""
+
+import http.client
+import json
+import shutil
+from threading import Thread
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+import torch
+
+from bloodcell import predicting
+from bloodcell.app import command
+from bloodcell.app.server import bound, server_of
+from bloodcell.config import plain
+from bloodcell.models.limits import Limits
+
+
+class Page:
+    """A page that is served, and a client that sends to it what it is told to."""
+
+    def __init__(self, port):
+        self.port, self.host = port, f"127.0.0.1:{port}"
+        self.address = f"http://{self.host}"
+
+    def ask(self, method, path, body=None, headers=(), **options):
+        """Return status, headers and body of an answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, body, dict(headers), **options)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
+
+    def examine(self, content, name="a.png", headers=(), **options):
+        """Return status and JSON of the answer to one file."""
+        path = f"/examine?name={quote(str(name))}"
+        status, _, body = self.ask("POST", path, content, headers, **options)
+        return status, json.loads(body)
+
+
+@pytest.fixture(scope="session")
+def seeing_run(quick_run, tmp_path_factory):
+    """Return a run whose net looks for the cell, on so many pixels that it has a Grad-CAM."""
+    folder = tmp_path_factory.mktemp("runs") / "seeing"
+    shutil.copytree(quick_run, folder, ignore=shutil.ignore_patterns("tensorboard", "figures", ".lock"))
+    file = folder / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    checkpoint["hyper_parameters"]["preprocessing"] |= {"image_size": 64, "crop": "cell"}
+    torch.save(checkpoint, file)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start(compose, quick_run):
+    """Serve a page: start("max_megabytes=1", run=folder, change=function of an engine) -> Page."""
+    running = []
+
+    def started(*overrides, run=quick_run, change=None):
+        cfg = compose("device=cpu", *overrides, verb="app")
+        cfg.checkpoint = [str(one) for one in run] if isinstance(run, list) else str(run)
+        config = plain(cfg)
+        load = predicting.load_engines
+
+        def changed(*given):
+            engines = load(*given)
+            for engine in engines:
+                change(engine)
+            return engines
+
+        with pytest.MonkeyPatch.context() as patch:
+            if change:
+                patch.setattr(predicting, "load_engines", changed)
+            server = server_of(command.application_of(config))
+        listening = bound("127.0.0.1", 0)
+        thread = Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        running.append((server, thread, listening))
+        return Page(listening.getsockname()[1])
+
+    yield started
+    for server, thread, listening in running:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def page(start):
+    """A page with the settings that ship."""
+    return start()
+
+
+@pytest.fixture(scope="session")
+def seeing(start, seeing_run):
+    """A page of a net that looks for the cell and can show where it looked."""
+    return start(run=seeing_run)
+
+
+@pytest.fixture(scope="session")
+def limited():
+    """Give an engine limits: limited(threshold) -> a change for `start`. Every image has a score of about 1."""
+
+    def change(threshold):
+        def limit(engine):
+            means = np.zeros((len(engine.classes), engine.classifier.net.width), np.float32)
+            engine.limits = Limits(means, np.eye(means.shape[1], dtype=np.float32), threshold, {"0.05": 0.5})
+
+        return limit
+
+    return change

@@ -1,0 +1,57 @@
+"""What an exported file says of itself comes back as it was, and nothing else is taken for it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bloodcell.data.transforms import Preprocessing
+from bloodcell.errors import BloodcellError
+from bloodcell.exporting.about import About, read_about
+from bloodcell.models.limits import Limits
+
+MEANS, WHITENING = (np.random.default_rng(0).normal(size=size).astype(np.float32) for size in ((2, 5), (5, 3)))
+LIMITS = Limits(MEANS, WHITENING, 12.5, {"0.05": 0.9, "0.01": None}, "flips")
+ABOUT = About(["eosinophil", "Zelle-ä"], 1.25, Preprocessing(96, "cell", 2.5), "net", ("ab" * 32, "12"), LIMITS)
+TOLD = json.loads(ABOUT.text())
+
+
+def test_all_comes_back():
+    told = read_about(ABOUT.text())
+    for name in ("classes", "temperature", "preprocessing", "model", "source", "release"):
+        assert getattr(told, name) == getattr(ABOUT, name)
+    assert (told.limits.means == MEANS).all()
+    assert (told.limits.whitening == WHITENING).all()
+    assert (told.limits.threshold, told.limits.abstention, told.limits.tta) == (12.5, LIMITS.abstention, "flips")
+    assert read_about(About(["a", "b"], 1.0, Preprocessing(), "net", ("", "")).text()).limits is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format": 2}, "reads format 1"),
+        ({"classes": "ab"}, "not whole"),
+        ({"classes": ["a", "a"]}, "not whole"),
+        ({"classes": ["a", 3]}, "not whole"),
+        ({"classes": ["a", "b", "c"]}, "not whole"),
+        ({"temperature": -1.0}, "not whole"),
+        ({"temperature": "hot"}, "not whole"),
+        ({"temperature": float("nan")}, "not whole"),
+        ({"preprocessing": {"image_size": 10**9}}, "image_size"),
+        ({"preprocessing": {"size": 3}}, "not whole"),
+        ({"limits": {"means": 3}}, "not whole"),
+        (
+            {"limits": {**TOLD["limits"], "means": {"shape": [9, 9], "float32": "AAAA"}}},
+            "not whole",
+        ),
+    ],
+)
+def test_what_is_damaged_is_refused(changes, said):
+    with pytest.raises(BloodcellError, match=said):
+        read_about(json.dumps({**TOLD, **changes}))
+
+
+@pytest.mark.parametrize("text", [None, "", "null", "[]", "{}", "no json", "[" * 100_000])
+def test_what_another_program_says_is_refused(text):
+    with pytest.raises(BloodcellError, match="bloodcell did not export it"):
+        read_about(text)

@@ -1,0 +1,202 @@
+"""Files that others made: an exported one runs, any other is refused in one clear line, and no code of it runs."""
+
+import io
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from bloodcell.ensemble import load_members
+from bloodcell.errors import BloodcellError
+from bloodcell.exporting.opened import load_exported
+
+PROGRAM = "models/model.json"
+
+
+@pytest.fixture(scope="module")
+def model(exported):
+    return exported("onnx").read_bytes()
+
+
+def loop(proto):
+    body = helper.make_graph([], "body", [], [])
+    proto.graph.node.append(helper.make_node("Loop", ["", ""], [], body=body))
+
+
+def external(proto):
+    tensor = proto.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../../../etc/passwd")
+
+
+def external_inside(proto):
+    tensor = TensorProto(name="x", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    branch = next(node for node in proto.graph.node if node.op_type == "If").attribute[0].g
+    branch.node.append(helper.make_node("Constant", [], ["stolen"], value=tensor))
+
+
+def custom(proto):
+    proto.opset_import.append(helper.make_opsetid("evil", 1))
+    proto.graph.node.append(helper.make_node("Run", ["images"], ["z"], domain="evil"))
+
+
+def described(**changes):
+    def change(proto):
+        (entry,) = proto.metadata_props
+        entry.value = json.dumps({**json.loads(entry.value), **changes})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (external, "wants data of other files"),
+        (external_inside, "wants data of other files"),
+        (custom, "operators that are not ONNX's own"),
+        (loop, "operator .Loop"),
+        (lambda proto: proto.metadata_props.pop(), "bloodcell did not export it"),
+        (lambda proto: proto.graph.output.pop(), "inputs and outputs are not those"),
+        (lambda proto: proto.graph.node.pop(), "ONNX Runtime refuses it"),
+        (described(classes=["a", "b"]), "does not fit its classes"),
+        (described(preprocessing={"image_size": 4}), "image_size"),
+        (described(format=99), "export the run again"),
+    ],
+)
+def test_an_onnx_file_that_is_not_as_exported_is_refused(model, tmp_path, change, said):
+    proto = onnx.ModelProto.FromString(model)
+    change(proto)
+    (tmp_path / "x.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(BloodcellError, match=rf"x\.onnx cannot be used: .*{said}"):
+        load_exported(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("name", ["x.onnx", "x.pt2"])
+@pytest.mark.parametrize("content", [b"", b"no model at all", b"PK\x03\x04", b"\x00" * 1000])
+def test_what_is_no_model_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BloodcellError, match=rf"{name} cannot be used"):
+        load_exported(tmp_path / name)
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+def test_a_truncated_file_is_refused(exported, tmp_path, form):
+    file = tmp_path / f"x{exported(form).suffix}"
+    file.write_bytes(exported(form).read_bytes()[:-5000])
+    with pytest.raises(BloodcellError, match=r"cannot be used: it is no .*, or damaged"):
+        load_exported(file)
+
+
+def test_a_missing_file_is_one_clear_line(tmp_path):
+    with pytest.raises(BloodcellError, match=r"no such run or checkpoint: .*x\.onnx"):
+        load_members(tmp_path / "x.onnx")
+
+
+class Payload:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.file),)
+
+
+@pytest.fixture
+def changed_archive(exported, tmp_path):
+    """Write the exported program with other parts: changed_archive({"name": bytes}, {"key": ...}) -> file."""
+
+    def write(parts, text=lambda name, content: content):
+        with zipfile.ZipFile(exported("torch")) as old, zipfile.ZipFile(tmp_path / "x.pt2", "w") as new:
+            root = old.namelist()[0].partition("/")[0]
+            for name in old.namelist():
+                short = name.removeprefix(f"{root}/")
+                new.writestr(name, parts.pop(short, None) or text(short, old.read(name)))
+            for name, content in parts.items():
+                new.writestr(f"{root}/{name}", content)
+        return tmp_path / "x.pt2"
+
+    return write
+
+
+def test_the_archive_that_is_written_again_as_it_was_runs(changed_archive):
+    assert load_exported(changed_archive({})).classes
+
+
+@pytest.mark.parametrize(
+    "name", ["data/sample_inputs/model.pt", "data/constants/opaque_obj_0", "data/weights/model.pt"]
+)
+def test_a_pickle_is_never_opened(changed_archive, tmp_path, name):
+    buffer = io.BytesIO()
+    torch.save(Payload(tmp_path / "owned"), buffer)
+    content = pickle.dumps(Payload(tmp_path / "owned")) if "opaque" in name else buffer.getvalue()
+    with pytest.raises(BloodcellError, match="pickled objects|which bloodcell does not export"):
+        load_exported(changed_archive({name: content}))
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_tensor_that_is_a_pickle_is_never_opened(changed_archive, tmp_path):
+    def pickled(name, content):
+        if name != "data/weights/model_weights_config.json":
+            return content
+        return content.replace(b'"use_pickle": false', b'"use_pickle": true', 1)
+
+    buffer = io.BytesIO()
+    torch.save(Payload(tmp_path / "owned"), buffer)
+    with pytest.raises(BloodcellError, match="pickled objects"):
+        load_exported(changed_archive({"data/weights/weight_0": buffer.getvalue()}, pickled))
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"torch.ops.aten.addmm.default"', b'"torch.os.system"'),
+        (b'"torch.ops.aten.addmm.default"', b'"torch.ops.aten.from_file.default"'),
+        (b'"torch.ops.aten.addmm.default"', b'"torch.ops.aten.save.default"'),
+        (b'"expr_str": "', b'"expr_str": "__import__(chr(111)+chr(115)).getcwd() and '),
+        (b'"guards_code": []', b'"guards_code": ["__import__(1)"]'),
+        (b'"as_int"', b'"as_operator"'),
+        (b'"name": "images"', b'"name": "images): import os #"'),
+    ],
+)
+def test_code_in_a_program_is_refused(changed_archive, old, new):
+    def change(name, content):
+        if name != PROGRAM:
+            return content
+        assert old in content
+        return content.replace(old, new, 1)
+
+    with pytest.raises(BloodcellError, match="which bloodcell does not export"):
+        load_exported(changed_archive({}, change))
+
+
+def test_another_programs_file_of_torch_export_is_refused(tmp_path):
+    program = torch.export.export(torch.nn.ReLU(), (torch.zeros(2),))
+    torch.export.save(program, tmp_path / "x.pt2")
+    with pytest.raises(BloodcellError, match="bloodcell did not export it"):
+        load_exported(tmp_path / "x.pt2")
+
+
+def test_no_file_says_where_it_was_made(exported):
+    for form in ("onnx", "torch"):
+        content = exported(form).read_bytes()
+        assert b"site-packages" not in content
+        assert os.fsencode(Path.cwd()) not in content
+
+
+def test_images_of_any_number_run(exported):
+    images = np.random.default_rng(0).integers(0, 256, (41, 32, 32, 3), dtype=np.uint8)
+    engines = [load_exported(exported(form)) for form in ("onnx", "torch")]
+    for count in (1, 2, 8, 41):
+        first, second = (engine.judge(images[:count]) for engine in engines)
+        np.testing.assert_allclose(first.probabilities, second.probabilities, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(first.features, second.features, rtol=0, atol=1e-4)
+        assert first.probabilities.sum(axis=1) == pytest.approx(np.ones(count))
