@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: setup demo test test-all browser faults lint clean
+.PHONY: setup demo test test-all browser faults lint lock audit clean
 
 setup: $(VENV)/.ready
 
@@ -41,6 +41,21 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# requirements-lock.txt: what this environment has of all that pyproject.toml asks for, with the hashes of its files.
+lock: setup
+	$(BIN)/python -m pip install --quiet 'uv>=0.8'
+	$(BIN)/python -m pip freeze --all --exclude-editable > $(VENV)/installed.txt
+	sed '/^#/!d' requirements-lock.txt > $(VENV)/lock.txt
+	$(BIN)/uv --no-config pip compile pyproject.toml --all-extras --constraint $(VENV)/installed.txt \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --default-index https://pypi.org/simple \
+		--generate-hashes --no-header --no-annotate --quiet >> $(VENV)/lock.txt
+	mv $(VENV)/lock.txt requirements-lock.txt
+
+# Known vulnerabilities of these very releases; SECURITY.md explains those that there are.
+audit: setup
+	$(BIN)/python -m pip install --quiet 'pip-audit>=2.9'
+	$(BIN)/pip-audit --strict --requirement requirements-lock.txt --disable-pip --vulnerability-service pypi
 
 clean:
 	rm -rf $(VENV)

@@ -95,7 +95,7 @@ def _callback(name: str, node: dict[str, Any], folder: Path) -> Any:
             f"callbacks.{name}: settings ({', '.join(node)}) for a callback that the chosen group `callbacks` has not; "
             f"take them away, or switch it off: callbacks.{name}=null"
         )
-    if not node["_target_"].endswith("ModelCheckpoint"):
+    if not str(node["_target_"]).endswith("ModelCheckpoint"):
         return instantiate(node)
     return instantiate(
         node,
@@ -111,7 +111,7 @@ def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
 
     last = folder / "checkpoints" / "last.ckpt"
     extra = {}
-    if resumed and node["_target_"].endswith("TensorBoardLogger"):
+    if resumed and str(node["_target_"]).endswith("TensorBoardLogger"):
         extra["purge_step"] = load_checkpoint(last)["epoch"] + 2 if last.is_file() else 0
     return instantiate(node, save_dir=str(folder), **extra)
 

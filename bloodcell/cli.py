@@ -119,7 +119,7 @@ def _check_groups(overrides: list[str]) -> None:
     """Refuse a group that is left without an option."""
     for override in overrides:
         group, _, option = override.lstrip("~").partition("=")
-        if option in ("", "null") and group in _groups():
+        if (option in ("", "null") or option.isdigit()) and group in _groups():
             raise BloodcellError(f"{group}= names no option; choose from: {', '.join(sorted(_options(group)))}")
 
 
@@ -163,8 +163,14 @@ def one_clear_line() -> Iterator[None]:
     except Exception as error:
         if (message := user_message(error)) is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {_printable(message)}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _printable(message: str) -> str:
+    """Return three lines of a message at most, none too long and none with what a terminal would obey."""
+    lines = [line if len(line) <= 500 else f"{line[:500]}..." for line in message.splitlines()[:3]]
+    return re.sub(r"[^\n\x20-\x7e\xa0-\U0010ffff]", lambda found: repr(found[0])[1:-1], "\n".join(lines))
 
 
 def user_message(error: BaseException) -> str | None:
@@ -174,6 +180,10 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK:
         where = f" ({error.filename})" if error.filename else ""
         return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `expanduser`
+        return "a path begins with ~ and a name that no user of this machine has; write ./~ for such a file"
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's word for what a user got wrong
+        return " ".join(str(error).split())
     if isinstance(error, RuntimeError) and _WORKER_DIED.search(str(error)):
         return (
             "a process that decodes images was killed, as the system does where memory runs out; "

@@ -111,7 +111,7 @@ def cache_root(configured: str | None) -> Path:
     import platformdirs
 
     default = os.environ.get("BLOODCELL_CACHE") or platformdirs.user_cache_dir("bloodcell", appauthor=False)
-    root = Path(configured or default).expanduser()
+    root = Path(str(configured or default)).expanduser()
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -143,10 +143,16 @@ def check_types(verb: str, overrides: list[str]) -> None:
         if item.is_delete() and not _optional(str(item.key_or_group)):
             raise BloodcellError(f"{item.input_line}: {item.key_or_group} is needed; give it another value instead")
     values = [item for item in parsed if item not in chosen and not item.is_add() and not item.is_delete()]
-    if not values:
-        return
-    shipped = compose(verb, overrides=[str(item.input_line) for item in chosen])
-    for item in values:
+    if values:
+        shipped = compose(verb, overrides=[str(item.input_line) for item in chosen])
+        refuse_mismatches(shipped, [str(item.input_line) for item in values])
+
+
+def refuse_mismatches(shipped: DictConfig, overrides: list[str]) -> None:
+    """Refuse an override whose value is of another type than that of a configuration; see `check_types`."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for item in OverridesParser.create().parse_overrides(overrides):
         key = str(item.key_or_group)
         default = plain(OmegaConf.select(shipped, key, throw_on_missing=False))
         if (wanted := _mismatch(key, default, item.value())) is not None:

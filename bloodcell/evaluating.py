@@ -16,7 +16,7 @@ from bloodcell import runs
 from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.building import build_extractor
 from bloodcell.comparing import compare, compares
-from bloodcell.config import cache_root, job_folder, plain
+from bloodcell.config import cache_root, job_folder, listed, plain
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.classes import spelt_as
@@ -219,7 +219,7 @@ def chosen_splits(samples: Samples, asked: list[str] | None) -> list[str]:
         BloodcellError: One is not there, or none is left.
     """
     present = samples.splits()
-    splits = list(asked) if asked else [split for split in present if split != "train"]
+    splits = listed(asked) if asked else [split for split in present if split != "train"]
     if missing := [split for split in splits if split not in present]:
         raise BloodcellError(f"splits={missing} are not in the data; it has {', '.join(present)}")
     if not splits:

@@ -21,7 +21,7 @@ from bloodcell.evaluation.predictions import PROBABILITY
 from bloodcell.files import file_digest
 from bloodcell.growing import GrowingTable, Rows
 from bloodcell.jury import GROUP, Group, Jury
-from bloodcell.machine import best_device
+from bloodcell.machine import best_device, decoders
 
 #: Columns behind the probabilities.
 FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike")
@@ -53,6 +53,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
     """
     config = plain(cfg)
     given, table = images_given(config["images"]), GrowingTable(output_file(config["output"]))
+    threads = decoders(config["workers"])
     with table.held():
         table.refuse_complete(config["overwrite"])
 
@@ -71,13 +72,11 @@ def predict(cfg: DictConfig) -> dict[str, int]:
             "release": __version__,
         }
         left = table.start(columns_of(jury.classes), settings, COUNTED, names, config["overwrite"])
-        fill(table, jury, left, total, settings["threshold"], config["workers"])
+        fill(table, jury, left, total, settings["threshold"], threads)
     return table.counts
 
 
-def fill(
-    table: GrowingTable, jury: Jury, names: Iterator[str], total: int, threshold: float, threads: int | None
-) -> None:
+def fill(table: GrowingTable, jury: Jury, names: Iterator[str], total: int, threshold: float, threads: int) -> None:
     """Write a row of each image that is left, and say at the end what came of all.
 
     Args:
@@ -86,7 +85,7 @@ def fill(
         names: The files that are left.
         total: How many there are in all.
         threshold: Images of a lower confidence are abstained from.
-        threads: That decode; None: as the machine has cores.
+        threads: That decode.
     """
     before, start = table.items, time.perf_counter()
     groups = iter(lambda: list(islice(names, GROUP)), [])
@@ -174,7 +173,7 @@ def threshold_of(abstain_below: Any, error_rate: Any, engines: list[Engine], tta
     if abstain_below is not None and error_rate is not None:
         raise BloodcellError("abstain_below and error_rate both say where to abstain; give one")
     for name, value in (("abstain_below", abstain_below), ("error_rate", error_rate)):
-        if value is not None and (isinstance(value, bool | str) or not 0 <= value <= 1):
+        if value is not None and (type(value) not in (int, float) or not 0 <= value <= 1):
             raise BloodcellError(f"{name}={value}; give a number from 0 to 1")
     if error_rate is None:
         return float(abstain_below or 0)

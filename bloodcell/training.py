@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from bloodcell import runs
 from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.building import build_classifier, build_extractor, build_trainer, quiet
-from bloodcell.config import cache_root, check_types, plain
+from bloodcell.config import cache_root, check_types, plain, refuse_mismatches
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.readers import load_samples
@@ -24,6 +24,17 @@ from bloodcell.interrupting import interruptible
 from bloodcell.leaks import check_leaks, say_leak, weights_leak
 from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
 from bloodcell.messages import end_line, leak_advice, missing_classes, start_line, unaudited_sets, unfinished_phases
+
+
+#: Settings of Lightning's Trainer that it takes as 0, and then fails in the middle of the training.
+_NEVER_ZERO = (
+    "max_epochs",
+    "max_steps",
+    "limit_train_batches",
+    "limit_val_batches",
+    "check_val_every_n_epoch",
+    "accumulate_grad_batches",
+)
 
 
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
@@ -45,9 +56,28 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
         )
     if foreign := [item for item in overrides if not item.lstrip("+~").startswith(("trainer.", "hydra."))]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
-    cfg = OmegaConf.load(folder / "config.yaml")
-    changes = OmegaConf.from_dotlist([item for item in overrides if item.startswith("trainer.")])
+    cfg = _saved_configuration(folder)
+    changes = [item for item in overrides if item.startswith("trainer.")]
+    refuse_mismatches(cfg, changes)
+    changes = OmegaConf.from_dotlist(changes)
     return train(DictConfig(OmegaConf.merge(cfg, changes)), folder, resumed=True)
+
+
+def _saved_configuration(folder: Path) -> DictConfig:
+    """Return the configuration that a run was begun with.
+
+    Raises:
+        BloodcellError: It is damaged, or not that of a training.
+    """
+    from yaml import YAMLError
+
+    try:
+        cfg = OmegaConf.load(folder / "config.yaml")
+    except (OSError, ValueError, YAMLError) as error:
+        raise BloodcellError(f"resume={folder}: its config.yaml is damaged; begin a new run") from error
+    if not isinstance(cfg, DictConfig) or not {"seed", "data", "model", "trainer", "outputs", "cache"} <= set(cfg):
+        raise BloodcellError(f"resume={folder}: its config.yaml is not that of a training; begin a new run")
+    return cfg
 
 
 def train(
@@ -78,6 +108,9 @@ def train(
     config = plain(cfg)
     if not 0 <= config["seed"] < 2**32:
         raise BloodcellError(f"seed={config['seed']}; give a whole number from 0 to {2**32 - 1}")
+    for key in _NEVER_ZERO:
+        if config["trainer"].get(key) == 0:
+            raise BloodcellError(f"trainer.{key}=0 leaves nothing to train on, or to judge it by; give more than 0")
     devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
     roots = [Path(config["outputs"]), folder.parent]
     known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
@@ -168,6 +201,7 @@ def _train(
     calibrates(config)  # an odd choice is refused before anything is computed
     knows_limits(config)
     check_loading(**loading_of(config))
+    decoded_images_fit(config["data"]["in_memory"], 0, 0)
     decoding = {"tta": config["evaluate"]["tta"], "device": device, "workers": config["data"]["workers"]}
     extractor = build_extractor(config, cache, classifier, **decoding)
     used = samples if tests else samples.of_split("train", "val")

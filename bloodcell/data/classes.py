@@ -48,6 +48,8 @@ def _spelling(names: Iterable[str]) -> dict[str, str]:
 
 def _renamed(class_map: dict[Any, Any], found: Iterable[str]) -> dict[str, str | None]:
     """Return each class name that is found -> the name to use, None to leave it out."""
+    if not isinstance(class_map, dict):
+        raise BloodcellError(f"data.class_map={class_map}; give {{name as found: name to use}}, or null")
     folded: dict[str, str | None] = {}
     names = list(found)
     for name, new in class_map.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from torchvision.datasets import ImageFolder
 
@@ -71,7 +72,7 @@ def visible_folders(folder: Path) -> list[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise BloodcellError(f"cannot read the folder {folder}: {error.strerror}") from error
+        _refuse(error)
     return [entry for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
 
 
@@ -80,17 +81,19 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__")) or name.lower() in _SYSTEM_FILES
 
 
-def image_files(folder: Path, special: bool = False) -> Iterator[Path]:
+def image_files(folder: Path) -> Iterator[Path]:
     """Yield the files below a folder whose ending is an image's, as they are found, by name in each folder.
 
-    A folder is visited once, whatever links lead to it.
+    A folder is visited once, whatever links lead to it. Pipes and devices are yielded, too: they are bad images.
 
     Args:
         folder: Where to look, at any depth.
-        special: Take pipes, sockets and devices, too.
+
+    Raises:
+        BloodcellError: A folder cannot be read.
     """
     visited: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         real = os.path.realpath(parent)
         folders[:] = [] if real in visited else sorted(name for name in folders if not is_hidden(name))
         if real in visited:
@@ -98,13 +101,12 @@ def image_files(folder: Path, special: bool = False) -> Iterator[Path]:
         visited.add(real)
         for name in sorted(files):
             file = Path(parent, name)
-            if not is_hidden(name) and file.suffix.lower() in EXTENSIONS and (special or not _is_special(file)):
+            if not is_hidden(name) and file.suffix.lower() in EXTENSIONS:
                 yield file
 
 
-def _is_special(file: Path) -> bool:
-    """Say whether reading the file could block: a pipe, socket or device. A dangling link is a bad image."""
-    return file.exists() and not file.is_file()
+def _refuse(error: OSError) -> NoReturn:
+    raise BloodcellError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
 
 def split_folders(root: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from bloodcell.errors import BloodcellError
 
@@ -79,11 +79,13 @@ def read_image(path: str | Path | bytes, max_pixels: int | None = None) -> np.nd
     except MemoryError as error:
         raise ImageError("does not fit into memory") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not the decoder's
+            raise _unreadable(error) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"cannot be decoded: {reason}") from error
 
 
-def _plain_jpeg(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+def _plain_jpeg(image: ImageFile.ImageFile) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
     """Decode an opened JPEG of three channels as it lies in the file; None where Pillow is to have the last word.
 
     The decoder is the library that Pillow has, with the same pixels, without the copies that take Pillow as long again.
@@ -103,15 +105,22 @@ def _size(path: str | Path) -> int:
     """Return the size of a file, bytes.
 
     Raises:
-        ImageError: It is missing, or no regular file.
+        ImageError: It is missing, cannot be looked at, or is no regular file.
     """
     try:
         found = os.stat(path)  # noqa: PTH116 - one look in place of two
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise _unreadable(error) from error
+    except ValueError as error:  # a name that no file can have
         raise ImageError("no such file") from error
     if not stat.S_ISREG(found.st_mode):
         raise ImageError("not a regular file")
     return found.st_size
+
+
+def _unreadable(error: OSError) -> ImageError:
+    """Return what the system says of a file, without its path."""
+    return ImageError("no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -141,6 +150,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """Return what turns a picture upright by its EXIF; None where it is, or where the EXIF is damaged."""
     try:
-        return _UPRIGHT.get(image.getexif().get(_ORIENTATION))
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - Pillow's reader of EXIF fails in many ways, and the picture is as good as without
         return None

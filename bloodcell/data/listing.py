@@ -25,18 +25,29 @@ def listed(given: Iterable[str]) -> Iterator[str]:
         BloodcellError: Something is not there, or a pattern matches nothing.
     """
     for one in given:
-        path = Path(one).expanduser()
+        path = Path(one) if os.path.lexists(one) else Path(one).expanduser()
         if os.path.lexists(path):
             yield from _below(path)
         elif glob.has_magic(str(path)):
             yield from _matching(path)
         else:
-            raise BloodcellError(f"no such file or folder: images={one}; give a folder, a file or a pattern")
+            raise BloodcellError(f"{_lack(path)}: images={one}; give a folder, a file or a pattern")
+
+
+def _lack(path: Path) -> str:
+    """Say why a path is not there."""
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return "permission denied"
+    except (OSError, ValueError):
+        pass
+    return "no such file or folder"
 
 
 def _below(path: Path) -> Iterator[str]:
     """Yield the images below a folder, or the file that a path is."""
-    yield from map(str, image_files(path, special=True)) if path.is_dir() else [str(path)]
+    yield from map(str, image_files(path)) if path.is_dir() else [str(path)]
 
 
 def _matching(pattern: Path) -> Iterator[str]:
@@ -58,7 +69,7 @@ def _at_any_depth(pattern: Path) -> Iterator[str]:
     steps = [r"(?:.+/)?" if part == "**" else f"{_expression(part)}/" for part in rest[:-1]]
     last = ".+" if rest[-1] == "**" else _expression(rest[-1])
     expression, root = re.compile("".join([*steps, last]), re.DOTALL), Path(*plain)
-    for file in image_files(root, special=True):
+    for file in image_files(root):
         if expression.fullmatch(file.relative_to(root).as_posix()):
             yield str(file)
 

@@ -16,6 +16,7 @@ from bloodcell.config import instantiate
 from bloodcell.data.classes import with_classes
 from bloodcell.data.samples import Samples, samples_table, sources_of_set
 from bloodcell.errors import BloodcellError
+from bloodcell.files import read_cells
 
 
 def load_samples(data: dict[str, Any]) -> Samples:
@@ -40,7 +41,7 @@ def with_groups(samples: Samples, expression: str) -> Samples:
         BloodcellError: The expression is not valid, or finds nothing in some path.
     """
     try:
-        pattern = re.compile(expression)
+        pattern = re.compile(str(expression))
     except re.error as error:
         raise BloodcellError(f"data.group_regex='{expression}' is no regular expression: {error}") from error
     matches = [pattern.search(path) for path in samples.table["path"]]
@@ -95,7 +96,7 @@ def existing_folder(root: str | None) -> Path:
     Raises:
         BloodcellError: It is not set, or no such folder exists.
     """
-    if root is None:
+    if not root:  # an empty text would be the working folder
         raise BloodcellError("data.root is not set; name the folder of images with data.root=DIR")
     folder = absolute(root)
     if not folder.is_dir():
@@ -120,33 +121,29 @@ def read_table(
         BloodcellError: The file is missing or no CSV, or a column, path, label or split is.
     """
     file = absolute(table)
-    rows = _read_csv(file)
+    rows = read_cells(file, "data.table")
     if rows.empty:
         raise BloodcellError(f"data.table={file} lists no image; it should have a row for each")
     for column in (path_column, label_column):
         if column not in rows:
             raise BloodcellError(f"{file} has no column '{column}'; it has {', '.join(map(str, rows.columns))}")
         if (empty := rows.index[rows[column].str.strip() == ""]).size:
-            raise BloodcellError(f"{file}, row {empty[0] + 2}: no {column}")
+            raise BloodcellError(f"{file}, row {empty[0]}: no {column}")
     base = existing_folder(root) if root else file.parent
     groups = rows[group_column] if group_column in rows else [""] * len(rows)
     splits = rows[split_column] if split_column in rows else [""] * len(rows)
     return samples_table(
         [
-            (base / path.replace("\\", "/"), label.strip(), _split_name(split, file), group.strip())
+            (_inside(base, path), label.strip(), _split_name(split, file), group.strip())
             for path, label, split, group in zip(rows[path_column], rows[label_column], splits, groups, strict=True)
         ],
         base,
     )
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except OSError as error:
-        raise BloodcellError(f"cannot read data.table={file}: {error.strerror}") from error
-    except (ValueError, pd.errors.ParserError) as error:
-        raise BloodcellError(f"data.table={file} is no CSV file: {' '.join(str(error).split())}") from error
+def _inside(base: Path, path: str) -> Path:
+    """Return a table's path below its root, without detours: one file has one name."""
+    return Path(os.path.normpath(base / path.replace("\\", "/")))
 
 
 def _split_name(text: str, file: Path) -> str:

@@ -119,10 +119,18 @@ def read_samples(file: Path, root: str | None = None) -> Samples:
     Args:
         file: The CSV file.
         root: The folder of the images, where it has moved since.
+
+    Raises:
+        BloodcellError: It is damaged.
     """
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    table = table if "set" in table else table.assign(set="")
-    return Samples(table[COLUMNS], Path(root or table["root"].iloc[0]))
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        table = table if "set" in table else table.assign(set="")
+        return Samples(table[COLUMNS], Path(root or table["root"].iloc[0]))
+    except (ValueError, KeyError, IndexError) as error:
+        raise BloodcellError(
+            f"{file} is damaged; name the images instead, e.g. data=imagefolder data.root=DIR"
+        ) from error
 
 
 def identities(files: Sequence[str | Path]) -> list[str]:
@@ -137,7 +145,7 @@ def identity(file: str) -> str:
     """Return one file's identity; see `identities`."""
     try:
         status = os.stat(file)  # noqa: PTH116
-    except OSError:
+    except (OSError, ValueError):  # the latter of a zero byte in its name
         return f"{file}|-1|0"
     return f"{file}|{status.st_size}|{status.st_mtime_ns}"
 

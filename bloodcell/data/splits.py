@@ -54,7 +54,7 @@ def assign_splits(
     Raises:
         BloodcellError: The values make no sense, or a grouped split is asked for where sources are unknown.
     """
-    _check(split, val_fraction, test_fraction, folds, fold)
+    _check(split, val_fraction, test_fraction, folds, fold, seed)
     train_only = [str(name) for name in (train_only if isinstance(train_only, list | tuple) else [train_only])]
     leave_out = None if leave_out is None else str(leave_out)  # a number names a set as well
     if samples.sets() or train_only or leave_out is not None:
@@ -150,7 +150,7 @@ def _check_sets(samples: Samples, train_only: list[str], leave_out: str | None) 
             )
 
 
-def _check(split: str, val_fraction: float, test_fraction: float, folds: int | None, fold: int) -> None:
+def _check(split: str, val_fraction: float, test_fraction: float, folds: int | None, fold: int, seed: int) -> None:
     if split not in ("auto", "random", "grouped"):
         raise BloodcellError(f"data.split={split}; choose random, grouped or auto")
     for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
@@ -158,6 +158,8 @@ def _check(split: str, val_fraction: float, test_fraction: float, folds: int | N
             raise BloodcellError(f"data.{name}={value}; give a number from 0 to below 1")
     if val_fraction + test_fraction >= 1:
         raise BloodcellError("data.val_fraction and data.test_fraction leave nothing to train on; lower them")
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise BloodcellError(f"data.seed={seed}; give a whole number from 0 to {2**32 - 1}")
     if folds is not None and (not isinstance(folds, int) or folds < 2):
         raise BloodcellError(f"data.folds={folds}; give 2 or more, or null")
     if folds is not None and (not isinstance(fold, int) or not 0 <= fold < folds):

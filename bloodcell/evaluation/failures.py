@@ -93,7 +93,7 @@ def sheet(rows: pd.DataFrame, root: Path, title: str) -> Figure:
     for axes, row in zip(grid, rows.itertuples(), strict=False):
         axes.imshow(_picture(root / str(row.path)))
         wrong = round(row.images * (1 - row.right))
-        axes.set_title(f"{row.label}\nas {row.mistaken_for}, {wrong} of {row.images}", fontsize=7)
+        axes.set_title(f"{row.label}\nas {row.mistaken_for}, {wrong} of {row.images}", fontsize=7, parse_math=False)
     return figure
 
 

@@ -58,9 +58,10 @@ def confusion_figure(matrix: np.ndarray[Any, Any], classes: list[str], title: st
         colour = "white" if shares[row, column] > 0.55 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, classes)
-    axes.set(xlabel="predicted class", ylabel="true class", title=title)
+    axes.set_xticks(ticks, classes, rotation=35, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(ticks, classes, parse_math=False)  # a name with $ is no formula
+    axes.set_title(title, parse_math=False)
+    axes.set(xlabel="predicted class", ylabel="true class")
     return figure
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from bloodcell.data.folders import SPLIT_NAMES
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.predictions import PROBABILITY, classes_of, matrix_of, predictions_table
+from bloodcell.files import read_cells
 
 #: How far from 1 the probabilities of a row may sum, as they may be rounded.
 TOLERANCE = 1e-3
@@ -36,7 +37,7 @@ def read_predictions(file: Path) -> pd.DataFrame:
         BloodcellError: The file cannot be read or is no CSV file, a column is missing, or a row is not what it should
             be; the message names the row and the column.
     """
-    rows = _read_csv(file)
+    rows = read_cells(file, "predictions").apply(lambda column: column.str.strip())
     _check_columns(rows, file)
     rows = _with_defaults(rows)
     table = rows.assign(**_probabilities(rows, file))
@@ -48,28 +49,9 @@ def read_predictions(file: Path) -> pd.DataFrame:
     return made.assign(prediction=table["prediction"].to_numpy())
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
-    """Return all cells as stripped text, indexed by row number; rows without any are left out."""
-    try:
-        cells = pd.read_csv(
-            file, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
-        )
-    except OSError as error:
-        raise BloodcellError(f"cannot read predictions={file}: {error.strerror}") from error
-    except ValueError as error:
-        raise BloodcellError(f"predictions={file} is no CSV file: {' '.join(str(error).split())}") from error
-    cells = cells.apply(lambda column: column.str.strip()).set_axis(range(1, len(cells) + 1))
-    cells = cells[(cells != "").any(axis=1)]
-    if cells.empty:
-        raise BloodcellError(f"predictions={file} is no CSV file: it is empty")
-    return cells.iloc[1:].set_axis([str(name) for name in cells.iloc[0]], axis=1)
-
-
 def _check_columns(rows: pd.DataFrame, file: Path) -> None:
-    """Check that the columns are there, each once, and that there is a row."""
+    """Check that the columns are there, and that there is a row."""
     found = ", ".join(rows.columns)
-    if rows.columns.has_duplicates:
-        raise BloodcellError(f"{file} has the column {rows.columns[rows.columns.duplicated()][0]!r} twice; keep one")
     if "label" not in rows:
         raise BloodcellError(f"{file} has no column 'label'; it has {found}")
     if not (classes := classes_of(rows)):

@@ -54,6 +54,7 @@ def read(file: Path) -> Opened:
     """
     import onnxruntime
 
+    onnxruntime.set_default_logger_severity(4)  # what fails is raised; the logger would say it on top of it
     if file.stat().st_size > LARGEST:
         raise BloodcellError("it is larger than 2 GB")
     model = file.read_bytes()

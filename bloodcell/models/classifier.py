@@ -224,7 +224,7 @@ def load_classifier(path: Path) -> Classifier:
         raise BloodcellError(f"{path}: some weights are no finite numbers; its training went astray, train it anew")
     classifier.net.temperature = _temperature_of(checkpoint, path)
     classifier.limits = _limits_of(checkpoint, path, (len(classifier.classes), classifier.net.width))
-    classifier.epoch_reached = int(checkpoint.get("epoch", 0))
+    classifier.epoch_reached = _epoch_of(checkpoint, path)
     return classifier.eval()
 
 
@@ -244,6 +244,18 @@ def _described(checkpoint: dict[str, Any]) -> dict[str, Any]:
     if hidden != len(state.get("net.head.hidden.bias", ())):
         raise BloodcellError(f"it names a hidden layer of {hidden}, and its weights are of another one")
     return {**hparams, "model": {**hparams["model"], "weights": None, "image_size": size}}
+
+
+def _epoch_of(checkpoint: dict[str, Any], path: Path) -> int:
+    """Return the epoch, from 0, that a checkpoint was written in.
+
+    Raises:
+        BloodcellError: It is none.
+    """
+    found = checkpoint.get("epoch", 0)
+    if not isinstance(found, int):
+        raise BloodcellError(f"{path}: its epoch is {found!r}, which is no whole number; the file is damaged")
+    return found
 
 
 def _temperature_of(checkpoint: dict[str, Any], path: Path) -> float:

@@ -24,7 +24,7 @@ def build_scheduler(
     Raises:
         BloodcellError: The scheduler needs an end, and there is none.
     """
-    if scheduler["_target_"].endswith("ReduceLROnPlateau"):
+    if str(scheduler["_target_"]).endswith("ReduceLROnPlateau"):
         return {"scheduler": instantiate(scheduler, optimizer), "monitor": "val/loss"}
     if (total := steps()) == math.inf:
         raise BloodcellError("this scheduler needs an end: set trainer.max_epochs, or use scheduler=none or plateau")

@@ -52,10 +52,25 @@ def test_a_folder_named_as_an_image_is_a_folder(tmp_path, write_image):
 
 @posix
 @pytest.mark.timeout(10)
-def test_pipes_are_left_out_and_dangling_links_are_bad_images(tmp_path):
+def test_pipes_and_dangling_links_are_named_as_they_are_bad_images(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "dangling.jpg").symlink_to(tmp_path / "gone.jpg")
-    assert names(tmp_path) == ["dangling.jpg"]
+    assert names(tmp_path) == ["dangling.jpg", "pipe.jpg"]
+
+
+def test_a_folder_that_cannot_be_read_is_refused_and_not_left_out(tmp_path, write_image, monkeypatch):
+    write_image(tmp_path / "a" / "0.png")
+    (tmp_path / "b").mkdir()
+    look = os.scandir
+
+    def denied(path):
+        if str(path).endswith("b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(BloodcellError, match=r"^cannot read the folder .*b: Permission denied$"):
+        names(tmp_path)
 
 
 @posix

@@ -76,7 +76,7 @@ def test_what_is_not_there_is_one_clear_line(root):
 
 def test_files_are_found_as_they_are_asked_for(root, monkeypatch):
     seen = []
-    monkeypatch.setattr(os, "walk", lambda folder, followlinks: (seen.append(n) or (folder, [], [n]) for n in "ab"))
+    monkeypatch.setattr(os, "walk", lambda folder, **_: (seen.append(n) or (folder, [], [n]) for n in "ab"))
     monkeypatch.setattr("bloodcell.data.folders.EXTENSIONS", ("",))
     assert next(iter(listed([str(root)]))).endswith("a")
     assert seen == ["a"]

@@ -47,7 +47,7 @@ def command(monkeypatch, capfd, tmp_path):
 
 @pytest.fixture
 def refused(command, count):
-    """Run a verb that is to be refused in one to three lines which match: refused(group, words, verb, argument, ...)."""
+    """Run a verb that is to be refused in one to three lines: refused(group, words, verb, argument, ...)."""
 
     def run(group, words, verb, *arguments):
         code, _, error = command(verb, *arguments)
@@ -58,7 +58,7 @@ def refused(command, count):
 
 
 @pytest.fixture
-def train_refused(refused):
+def train_refused(refused, smears):
     """The same of a quick training on small smears, unless other data are given: train_refused(group, words, ...)."""
 
     def run(group, words, *arguments):

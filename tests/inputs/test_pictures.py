@@ -119,18 +119,19 @@ def test_prediction_of_one_file_that_is_named(picture, quick_run, tmp_path, monk
         assert_clear(code, error, "no image could be read")
         assert re.search(expected, pd.read_csv(tmp_path / "o.bad.csv")["reason"][0])
         count("images, named on the command line", "refused")
-    elif code:  # Hydra's configuration holds text, and no bytes
-        assert_clear(code, error, "UTF-8|interpolation|Interpolation")
+    elif code:  # ${...} stands for something else
+        assert_clear(code, error, "no such file or folder")
         count("images, named on the command line", "refused")
     else:
         with output.open(newline="", encoding="utf-8") as opened:
             rows = list(csv.reader(opened))
-        assert [row[0] for row in rows] == ["path", name]
+        assert [row[0] for row in rows] == ["path", _written(name)]
         count("images, named on the command line", "right")
 
 
 def test_the_check_before_training_has_the_same_reasons(corpus, cache, count):
     folder, expected = corpus
+    expected = {file: come_to for file, come_to in expected.items() if _is_text(file)}  # the others are refused by name
     names = [file.name for file in expected]
     samples = Samples(pd.DataFrame({"path": names, "label": "a", "split": "", "source": "", "set": ""}), folder)
     found = check_images(samples, cache).set_index("path")["reason"]
@@ -147,7 +148,7 @@ def test_the_check_before_training_has_the_same_reasons(corpus, cache, count):
 def test_training_lists_the_bad_ones_or_leaves_them_out(class_folders, tmp_path, command, count):
     root = class_folders({"a": 9, "b": 9})
     for name in ("a", "b"):
-        write_all(root / name / "odd")
+        write_all(root / name / "odd", step=8)
     for file in root.rglob("*"):
         if not _is_text(file):
             file.unlink()  # refused by name: see the next test
@@ -156,7 +157,7 @@ def test_training_lists_the_bad_ones_or_leaves_them_out(class_folders, tmp_path,
     assert_clear(code, error, r"images cannot be read, e\.g\. .*\n.*data\.on_bad_image=skip")
     listed = pd.read_csv(tmp_path / "run" / "bad_images.csv", keep_default_na=False)
     count("images, in a training", "refused")
-    code, said, error = command("train", *arguments, "data.on_bad_image=skip", f"hydra.run.dir={tmp_path / 'again'}")
+    code, _, error = command("train", *arguments, "data.on_bad_image=skip", f"hydra.run.dir={tmp_path / 'again'}")
     assert code == 0, error
     kept = pd.read_csv(tmp_path / "run" / "samples.csv", keep_default_na=False)
     assert not set(kept["path"]) & set(listed["path"])
@@ -190,14 +191,14 @@ def test_a_bomb_takes_no_memory(kind, tmp_path):
 def test_a_file_that_may_not_be_read(tmp_path, write_image, as_nobody):
     file = write_image(tmp_path / "a.png")
     file.chmod(0)
-    assert as_nobody(lambda: _reason(file)) == "cannot be decoded: [Errno 13] Permission denied"
+    assert as_nobody(lambda: _reason(file)) == "cannot be read: Permission denied"
 
 
 def _reason(file: Path) -> str:
     try:
         read_image(file)
     except ImageError as error:
-        return str(error).partition(":")[0] + ":" + str(error).partition(":")[2].split(": '")[0]
+        return str(error)
     return "read"
 
 
