@@ -6,7 +6,7 @@ import io
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import matplotlib
@@ -21,8 +21,10 @@ from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.failures import errors_of, known_sources
 from bloodcell.evaluation.predictions import probability_of
-from bloodcell.models.classifier import Classifier
 from bloodcell.models.gradcam import NoMapError, grad_cam
+
+if TYPE_CHECKING:  # Lightning comes with it, which evaluating an exported file does without
+    from bloodcell.models.classifier import Classifier
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Panel = tuple[str, Array]  # caption, and uint8 (h, w, 3), RGB

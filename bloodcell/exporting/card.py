@@ -87,9 +87,17 @@ def _data(run: Path) -> dict[str, Any] | None:
         "counts": [(name, row.tolist()) for name, row in counted.iterrows()],
         "sources": [int(sources.get(split, 0)) for split in samples.splits()],
         "known": samples.sources_known(),
+        "shared": _shared(table),
         "how": SPLITS.get(str(config.get("split", "auto")), str(config.get("split"))),
         "fold": config.get("fold"),
     }
+
+
+def _shared(table: pd.DataFrame) -> list[tuple[str, int, int]]:
+    """Return of each part but training its name, how many of its images share a source with training, and of all."""
+    learnt = set(table.loc[table["split"] == "train", "source"]) - {""}
+    others = table[table["split"] != "train"].groupby("split", sort=False)["source"]
+    return [(str(split), int(rows.isin(learnt).sum()), len(rows)) for split, rows in others]
 
 
 def _config(run: Path) -> dict[str, Any]:
