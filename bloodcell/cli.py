@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bloodcell import ranks
 from bloodcell.errors import BloodcellError, nearest
 
 #: Verb -> (module, function that takes the configuration, what it is for). The verb names conf/VERB.yaml.
@@ -55,11 +56,14 @@ def run_verb(verb: str, arguments: list[str]) -> None:
 
     module, function, _ = VERBS[verb]
     register_resolvers()
+    place = ranks.announced()
     if resumed := _resumed_run(verb, arguments):
         run, overrides = resumed
         from bloodcell.training import resume
 
+        ranks.start()
         resume(run, overrides)
+        ranks.stop()
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `one_clear_line` instead of Hydra's own report
     # the job is called by its verb, whether started as train.py, bloodcell or python -m bloodcell
@@ -72,8 +76,36 @@ def run_verb(verb: str, arguments: list[str]) -> None:
         with one_clear_line():  # here too: Hydra would put a line of its own before an error that reaches it
             return getattr(import_module(module), function)(cfg)
 
+    if place and place.size > 1 and _runs_a_job(flags):
+        _join(verb, overrides, place.rank)
     decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)
     decorate(task)()
+    ranks.stop()
+
+
+def _runs_a_job(flags: list[str]) -> bool:
+    """Tell a job, or many, from a question about the configuration."""
+    return not set(flags) - {"-r", "--run", "-m", "--multirun"}
+
+
+def _join(verb: str, overrides: list[str], rank: int) -> None:
+    """Meet the other processes of the job; the first one's folder is that of all, so that Hydra makes no other.
+
+    Raises:
+        BloodcellError: Several processes cannot do that together, or do not meet.
+    """
+    from hydra import compose, initialize_config_dir
+
+    from bloodcell.config import config_dir
+    from bloodcell.launching import check_verb
+
+    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        cfg = compose(config_name=verb, overrides=overrides, return_hydra_config=True)
+    many = "MULTIRUN" in str(cfg.hydra.mode) or {"-m", "--multirun"} & set(sys.argv)
+    check_verb(verb, "MULTIRUN" if many else "RUN")
+    ranks.start()
+    if rank:
+        sys.argv.append("hydra.run.dir=.")
 
 
 def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
@@ -128,15 +160,18 @@ def one_clear_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted; resume=RUN continues a training, the same command again a prediction", file=sys.stderr)
+        if ranks.is_first_to_fail():
+            print("interrupted; resume=RUN continues a training, the same command again a prediction", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(141) from None
     except Exception as error:
-        if (message := user_message(error)) is None:
+        first, message = ranks.is_first_to_fail(), user_message(error)
+        if first and message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        if first:
+            print(f"error: {message}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
@@ -147,6 +182,8 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK:
         where = f" ({error.filename})" if error.filename else ""
         return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"
+    if ranks.is_broken(error):
+        return "another process of this job has ended, killed or out of memory"
     package = type(error).__module__.partition(".")[0]
     return _hydra_message(error) if package in ("hydra", "omegaconf") else None
 

@@ -6,13 +6,14 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterator
-from itertools import islice
+from contextlib import nullcontext
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from bloodcell import __version__
+from bloodcell import __version__, ranks
 from bloodcell.config import check_types, plain
 from bloodcell.console import progress, say
 from bloodcell.data.listing import listed
@@ -21,6 +22,7 @@ from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.predictions import PROBABILITY
 from bloodcell.growing import GrowingTable, Rows
 from bloodcell.jury import GROUP, Group, Jury
+from bloodcell.launching import count_of, launch
 from bloodcell.machine import best_device
 
 #: Columns behind the probabilities.
@@ -34,8 +36,10 @@ def run(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     check_types("predict", list(HydraConfig.get().overrides.task))
+    launch(count_of(cfg.devices, str(cfg.device)))
     if not predict(cfg)["images"]:
-        print("error: no image could be read", file=sys.stderr)
+        if ranks.here().rank == 0:
+            print("error: no image could be read", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -53,13 +57,13 @@ def predict(cfg: DictConfig) -> dict[str, int]:
     """
     config = plain(cfg)
     given, table = images_given(config["images"]), GrowingTable(output_file(config["output"]))
-    with table.held():
-        table.refuse_complete(config["overwrite"])
+    with table.held() if ranks.here().rank == 0 else nullcontext():
+        ranks.once(lambda: table.refuse_complete(config["overwrite"]))
 
         def names() -> Iterator[str]:
             return (name for name in listed(given) if not table.is_own(name))
 
-        total = sum(1 for _ in names())
+        total = ranks.once(lambda: sum(1 for _ in names()))
         jury = Jury(engines_of(config), config["tta"])
         settings = {
             "checkpoint": [digest(engine.file) for engine in jury.engines],
@@ -71,9 +75,19 @@ def predict(cfg: DictConfig) -> dict[str, int]:
             "release": __version__,
         }
         columns = ["path", "prediction", *(PROBABILITY + name for name in jury.classes), *FURTHER]
-        left = table.start(columns, settings, COUNTED, names, config["overwrite"])
+
+        left = names()
+
+        def begin() -> int:
+            nonlocal left
+            left = table.start(columns, settings, COUNTED, names, config["overwrite"])
+            return table.items
+
+        done = ranks.once(begin)
+        if ranks.here().rank:
+            left = islice(left, done, None)
         fill(table, jury, left, total, settings["threshold"], config["workers"])
-    return table.counts
+    return ranks.once(lambda: table.counts)
 
 
 def fill(
@@ -89,13 +103,19 @@ def fill(
         threshold: Images of a lower confidence are abstained from.
         threads: That decode; None: as the machine has cores.
     """
-    before, start = table.items, time.perf_counter()
+    place, before, start = ranks.here(), table.items, time.perf_counter()
     groups = iter(lambda: list(islice(names, GROUP)), [])
+    groups, expected = tee(groups)
+    mine = islice(groups, place.rank, None, place.size)
     with progress("predicting") as advance:
-        for group in jury.judge(groups, total, threads):
-            table.add(group.given, *rows_of(group, jury.classes, threshold))
-            advance(table.items - before, total - before)
-    say_end(table, total, before, time.perf_counter() - start)
+        for group in ranks.in_turn(jury.judge(mine, total, threads)):
+            if group.given != next(expected):
+                raise BloodcellError("images: the processes do not find the same files; give a folder that they share")
+            if place.rank == 0:
+                table.add(group.given, *rows_of(group, jury.classes, threshold))
+                advance(table.items - before, total - before)
+    if place.rank == 0:
+        say_end(table, total, before, time.perf_counter() - start)
 
 
 def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, Rows, dict[str, int]]:

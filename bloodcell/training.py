@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from bloodcell import runs
+from bloodcell import ranks, runs
 from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.building import build_classifier, build_extractor, build_trainer, quiet
 from bloodcell.config import cache_root, check_types, plain
@@ -20,6 +20,7 @@ from bloodcell.data.samples import Samples, digest, write_samples
 from bloodcell.data.splits import assign_splits, require_classes, split_arguments
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_atomically, write_json
+from bloodcell.launching import launch, require, trainer_devices
 from bloodcell.leaks import check_leaks, say_leak, weights_leak
 from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
 from bloodcell.messages import end_line, leak_advice, missing_classes, start_line, unaudited_sets, unfinished_phases
@@ -46,7 +47,9 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
     cfg = OmegaConf.load(folder / "config.yaml")
     changes = OmegaConf.from_dotlist([item for item in overrides if item.startswith("trainer.")])
-    return train(DictConfig(OmegaConf.merge(cfg, changes)), folder, resumed=True)
+    cfg = DictConfig(OmegaConf.merge(cfg, changes))
+    launch(*trainer_devices(cfg))
+    return train(cfg, folder, resumed=True)
 
 
 def train(
@@ -78,18 +81,18 @@ def train(
     if not 0 <= config["seed"] < 2**32:
         raise BloodcellError(f"seed={config['seed']}; give a whole number from 0 to {2**32 - 1}")
     devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
+    require(*trainer_devices(cfg))
     roots = [Path(config["outputs"]), folder.parent]
-    known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
-    samples = assign_splits(known, **split_arguments(config["data"]))
+    samples = ranks.once(lambda: _samples(config))
     identity = runs.fingerprint(config, digest(samples))
     if many and config["skip_finished"] and (finished := runs.find_runs(roots, identity, finished=True)):
         return _reuse(folder, finished[0])
     if not resumed and config["resume"] == "auto":
-        folder, resumed = _newest_unfinished(roots, identity, folder)
+        folder, resumed = ranks.once(lambda: _newest_unfinished(roots, identity, folder))
     with runs.locked(folder):
         if not resumed:
-            runs.begin(folder, identity)
-            write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
+            ranks.once(lambda: _begin(cfg, folder, identity))
+        runs.require_shared(folder)
         runs.write_run(
             folder, status="running", overrides=[item for item in overrides or [] if not item.startswith("hydra.")]
         )
@@ -105,6 +108,18 @@ def train(
             raise
         runs.write_run(folder, status="finished", error=None, seconds=round(time.perf_counter() - started, 1))
     return metrics
+
+
+def _samples(config: dict[str, Any]) -> Samples:
+    """Read the samples, with the sources that an audit found, and split them."""
+    known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
+    return assign_splits(known, **split_arguments(config["data"]))
+
+
+def _begin(cfg: DictConfig, folder: Path, identity: str) -> None:
+    """Record that a run starts, and its configuration."""
+    runs.begin(folder, identity)
+    write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
 
 
 def _reuse(folder: Path, finished: Path) -> dict[str, float]:
@@ -133,14 +148,10 @@ def _train(
 ) -> dict[str, float]:
     """Check, read, train, evaluate: the recipe."""
     cache = cache_root(config["cache"]["root"])
-    samples = readable(config, samples, folder)
-    if "val" not in samples.splits():
-        raise BloodcellError("there are no validation images; set data.val_fraction above 0")
-    write_samples(samples, folder / "samples.csv")
-    check_leaks(samples, config["data"]["leak_check"], leak_advice(config["data"], samples), cache)
-    say_leak(weights_leak(samples, config["model"]["weights"]), config["data"]["leak_check"])
+    samples = ranks.once(lambda: _checked(config, samples, folder, cache))
 
     from bloodcell.calibrating import calibrates
+    from bloodcell.evaluating import predict_splits
     from bloodcell.limiting import knows_limits
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
@@ -164,19 +175,32 @@ def _train(
     keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, used, extractor)
     last = folder / "checkpoints" / "last.ckpt"
-    if not (resumed and last.is_file() and stopped_early(load_checkpoint(last))):
-        ckpt_path = str(last) if resumed and last.is_file() else None
-        trainer.fit(classifier, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    begun = resumed and ranks.once(last.is_file)
+    if not (begun and stopped_early(load_checkpoint(last))):
+        trainer.fit(classifier, datamodule=data, ckpt_path=str(last) if begun else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    if not last.is_file():
+    if not ranks.once(last.is_file):
         trainer.save_checkpoint(last)
     chosen = load_checkpoint(runs.checkpoint_of(folder))
     classifier.load_state_dict(chosen["state_dict"])
 
     # of the weights that were chosen
     extractor = build_extractor(config, cache, classifier, **decoding)
-    return conclude(config, folder, classifier, chosen, samples, tests, extractor, trainer)
+    splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
+    raw = predict_splits(extractor, classifier.classes, samples, splits)
+    return ranks.once(lambda: conclude(config, folder, classifier, chosen, samples, raw, extractor, trainer))
+
+
+def _checked(config: dict[str, Any], samples: Samples, folder: Path, cache: Path) -> Samples:
+    """Return the samples that can be read, written to the folder; warn, or refuse to go on, where they leak."""
+    samples = readable(config, samples, folder)
+    if "val" not in samples.splits():
+        raise BloodcellError("there are no validation images; set data.val_fraction above 0")
+    write_samples(samples, folder / "samples.csv")
+    check_leaks(samples, config["data"]["leak_check"], leak_advice(config["data"], samples), cache)
+    say_leak(weights_leak(samples, config["model"]["weights"]), config["data"]["leak_check"])
+    return samples
 
 
 def readable(config: dict[str, Any], samples: Samples, folder: Path) -> Samples:
@@ -294,21 +318,30 @@ def conclude(
     classifier: Any,
     chosen: dict[str, Any],
     samples: Samples,
-    tests: bool,
+    raw: list[pd.DataFrame],
     extractor: Any,
     trainer: Any,
 ) -> dict[str, float]:
-    """Calibrate, limit and evaluate the chosen weights, and write all that a run leaves."""
+    """Calibrate, limit and evaluate the chosen weights, and write all that a run leaves.
+
+    Args:
+        config: The configuration.
+        folder: The run folder.
+        classifier: With the chosen weights.
+        chosen: The content of the checkpoint.
+        samples: The run's samples.
+        raw: What `predict_splits` returned of the parts that are evaluated, at temperature 1.
+        extractor: Of the classifier's net.
+        trainer: For its loggers.
+    """
     from bloodcell.calibrating import calibrate, calibrates
-    from bloodcell.evaluating import predict_splits, record_test_reads
+    from bloodcell.evaluating import record_test_reads
     from bloodcell.evaluation.calibration import tempered_table
     from bloodcell.evaluation.failures import write_failures
     from bloodcell.evaluation.gain import write_gain
     from bloodcell.evaluation.outputs import write_evaluation
     from bloodcell.limiting import keep_limits, knows_limits
 
-    splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
-    raw = predict_splits(extractor, classifier.classes, samples, splits)
     file = runs.checkpoint_of(folder)
     temperature, said = 1.0, []
     if calibrates(config):
@@ -317,7 +350,7 @@ def conclude(
     predictions, *others = (tempered_table(table, temperature) for table in raw)
     if knows_limits(config):
         said.append(keep_limits(samples, predictions, classifier.classes, extractor, config["evaluate"]["tta"], file))
-    record_test_reads(cache_root(config["cache"]["root"]), samples, splits, folder)
+    record_test_reads(cache_root(config["cache"]["root"]), samples, sorted(set(predictions["split"])), folder)
     history = pd.read_csv(folder / "history.csv")
     trained_on = frozenset(samples.of_split("train").table["source"])
     scores = write_evaluation(predictions, folder, config["evaluate"]["figures"], trained_on)
