@@ -76,19 +76,18 @@ def run_verb(verb: str, arguments: list[str]) -> None:
         with one_clear_line():  # here too: Hydra would put a line of its own before an error that reaches it
             return getattr(import_module(module), function)(cfg)
 
-    if place and place.size > 1 and _runs_a_job(flags):
-        _join(verb, overrides, place.rank)
+    if place and place.size > 1 and not _QUESTIONS & set(flags):
+        _join(verb, flags, overrides, place.rank)
     decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)
     decorate(task)()
     ranks.stop()
 
 
-def _runs_a_job(flags: list[str]) -> bool:
-    """Tell a job, or many, from a question about the configuration."""
-    return not set(flags) - {"-r", "--run", "-m", "--multirun"}
+#: Flags of Hydra's that show something in place of running a job.
+_QUESTIONS = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
 
 
-def _join(verb: str, overrides: list[str], rank: int) -> None:
+def _join(verb: str, flags: list[str], overrides: list[str], rank: int) -> None:
     """Meet the other processes of the job; the first one's folder is that of all, so that Hydra makes no other.
 
     Raises:
@@ -99,10 +98,11 @@ def _join(verb: str, overrides: list[str], rank: int) -> None:
     from bloodcell.config import config_dir
     from bloodcell.launching import check_verb
 
-    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
-        cfg = compose(config_name=verb, overrides=overrides, return_hydra_config=True)
-    many = "MULTIRUN" in str(cfg.hydra.mode) or {"-m", "--multirun"} & set(sys.argv)
-    check_verb(verb, "MULTIRUN" if many else "RUN")
+    check_verb(verb, bool({"-m", "--multirun"} & set(flags)))
+    if not flags:  # an experiment may be a multirun without a flag
+        with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+            cfg = compose(config_name=verb, overrides=overrides, return_hydra_config=True)
+        check_verb(verb, str(cfg.hydra.mode) == "RunMode.MULTIRUN")
     ranks.start()
     if rank:
         sys.argv.append("hydra.run.dir=.")
@@ -159,15 +159,15 @@ def one_clear_line() -> Iterator[None]:
     """Print what the user got wrong in a line or two and exit with 1; let the program's own faults through."""
     try:
         yield
-    except KeyboardInterrupt:
-        if ranks.is_first_to_fail():
+    except KeyboardInterrupt as interrupt:
+        if ranks.is_first_to_fail(interrupt):
             print("interrupted; resume=RUN continues a training, the same command again a prediction", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(141) from None
     except Exception as error:
-        first, message = ranks.is_first_to_fail(), user_message(error)
+        first, message = ranks.is_first_to_fail(error), user_message(error)
         if first and message is None:
             raise
         if first:
@@ -183,7 +183,7 @@ def user_message(error: BaseException) -> str | None:
         where = f" ({error.filename})" if error.filename else ""
         return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"
     if ranks.is_broken(error):
-        return "another process of this job has ended, killed or out of memory"
+        return ranks.ENDED
     package = type(error).__module__.partition(".")[0]
     return _hydra_message(error) if package in ("hydra", "omegaconf") else None
 

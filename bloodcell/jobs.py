@@ -27,7 +27,7 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
         launch(*trainer_devices(cfg), folder)
         return train(cfg, folder, overrides=list(job.overrides.task))
     if _wants_several(cfg):
-        raise BloodcellError("a multirun trains each job on one device; start jobs of several devices one by one")
+        launch(*trainer_devices(cfg))  # which a multirun refuses
     return job_of_many(cfg, folder, list(job.overrides.task), job.job.num)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import uuid
 from pathlib import Path
@@ -13,16 +14,17 @@ from bloodcell.config import plain
 from bloodcell.errors import BloodcellError
 from bloodcell.machine import device_arguments
 
+_ONE_BY_ONE = "start jobs of several devices one by one"
 #: What several processes can do together.
 SHARED = ("train", "evaluate", "predict")
 
 
-def check_verb(verb: str, mode: str) -> None:
+def check_verb(verb: str, many: bool) -> None:
     """Refuse what processes that were started together cannot do together.
 
     Args:
         verb: What is asked for.
-        mode: Hydra's: RUN or MULTIRUN.
+        many: It is a multirun.
 
     Raises:
         BloodcellError: One process does it.
@@ -32,10 +34,8 @@ def check_verb(verb: str, mode: str) -> None:
         return
     if verb not in SHARED:
         raise BloodcellError(f"{verb} works in one process, and {place.size} were started; start it without them")
-    if mode != "RUN":
-        raise BloodcellError(
-            f"a multirun starts its jobs in one process, and {place.size} were started; start each job by itself"
-        )
+    if many:
+        raise BloodcellError(f"a multirun works in one process, and {place.size} were started; {_ONE_BY_ONE}")
 
 
 def count_of(devices: Any, accelerator: str = "auto") -> int:
@@ -89,15 +89,17 @@ def launch(devices: int, machines: int = 1, folder: Path | None = None) -> None:
     Raises:
         BloodcellError: Processes on several machines have to be started there; or one was killed.
     """
-    if ranks.announced() is not None or devices * machines == 1:
+    if devices * machines == 1 and ranks.here().size == 1:
+        return
+    if _in_multirun():
+        raise BloodcellError(f"a multirun works on one device; {_ONE_BY_ONE}")
+    if ranks.announced() is not None:
         return
     if machines > 1:
         raise BloodcellError(
             f"trainer.num_nodes={machines}: start the command on each machine with torchrun, or with srun; "
             "see docs/several_devices.md"
         )
-    if _in_multirun():
-        raise BloodcellError("a multirun works on one device; start jobs of several devices one by one")
     if folder is not None and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
     raise SystemExit(_launch(devices))
@@ -129,10 +131,12 @@ def _launch(count: int) -> int:
     try:
         elastic_launch(config, sys.executable)(*sys.orig_argv[1:])
     except ChildFailedError as error:
-        codes = {rank: int(failure.exitcode) for rank, failure in error.failures.items()}
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         if ended := [code for code in codes.values() if code > 0]:
             return ended[0]  # it has said why
-        raise BloodcellError(f"of {count} processes these were killed: {codes}; the others were ended") from None
+        rank = min(codes, key=lambda one: (codes[one] == -signal.SIGTERM, one))  # the others were asked to end
+        name = signal.Signals(-codes[rank]).name
+        raise BloodcellError(f"process {rank} of {count} was killed ({name}); the others were ended") from None
     except (SignalException, KeyboardInterrupt):
         return 130
     return 0

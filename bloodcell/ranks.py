@@ -25,6 +25,9 @@ MEETING, WAITING = timedelta(minutes=10), timedelta(hours=2)
 #: Seconds in which a file that one process wrote is seen by the others.
 NETWORK = 60
 
+#: Seconds that a process waits for its own end when another has ended without a word.
+GRACE = 5
+ENDED = "another process of this job has ended, or cannot be reached any more"
 #: What gloo, NCCL and the store say where the other side has ended.
 _BROKEN = re.compile(
     r"gloo|NCCL|[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|[Tt]imed? ?out|recvValue|sendBytes"
@@ -93,6 +96,7 @@ def start() -> None:
     place = announced()
     if place is None or place.size == 1 or _here.size > 1:
         return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what is wrong comes as an exception
     import torch
     from torch import distributed
 
@@ -239,20 +243,37 @@ def until(condition: Callable[[], bool]) -> bool:
     return fulfilled
 
 
-def is_first_to_fail() -> bool:
+def is_first_to_fail(error: BaseException) -> bool:
     """Say whether no other process has failed before this one, which then says what went wrong."""
     if _here.store is None:
         place = announced()
         return place is None or place.rank == 0  # all fail alike before they have met
+    if is_broken(error):
+        time.sleep(GRACE)  # whoever started the processes knows which one was killed, and ends the others
     try:
-        return bool(_here.store.add("failures", 1) == 1)
+        if (first := _here.store.add("failures", 1) == 1) and not is_broken(error):
+            _here.store.set("failure", f"process {_here.rank}: {error}")
     except RuntimeError:  # the store was in the first process, which is gone
         return True
+    return bool(first)
 
 
 def is_broken(error: BaseException) -> bool:
     """Say whether an error is but the end of another process."""
-    return _here.size > 1 and isinstance(error, RuntimeError) and _BROKEN.search(str(error)) is not None
+    ended = isinstance(error, RuntimeError) and _BROKEN.search(str(error)) is not None
+    return _here.size > 1 and (ended or isinstance(error, EndedError))
+
+
+def cause_of(error: BaseException) -> str:
+    """Return the message of an error, or of that of another process which led to it."""
+    if not is_broken(error):
+        return str(error)
+    try:
+        if _here.store.check(["failure"]):
+            return str(_here.store.get("failure").decode())
+    except RuntimeError:
+        pass
+    return ENDED
 
 
 @contextmanager
@@ -263,4 +284,4 @@ def _noticing() -> Iterator[None]:
     except RuntimeError as error:
         if not is_broken(error):
             raise
-        raise EndedError("another process of this job has ended, killed or out of memory") from error
+        raise EndedError(ENDED) from error

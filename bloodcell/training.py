@@ -103,7 +103,7 @@ def train(
             runs.write_run(
                 folder,
                 status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed",
-                error=str(error)[:500],
+                error=ranks.cause_of(error)[:500],
             )
             raise
         runs.write_run(folder, status="finished", error=None, seconds=round(time.perf_counter() - started, 1))
