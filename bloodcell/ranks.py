@@ -38,6 +38,10 @@ class EndedError(BloodcellError):
     """Another process of the job has failed, and says why; this one ends without a word."""
 
 
+class MissedError(BloodcellError):
+    """The processes of the job did not meet, so that none knows of another's failure."""
+
+
 @dataclass(frozen=True)
 class Place:
     """What a process knows of its job.
@@ -106,7 +110,7 @@ def start() -> None:
         distributed.init_process_group(timeout=MEETING)
         group = distributed.new_group(backend="gloo", timeout=WAITING)
     except (RuntimeError, ValueError) as error:
-        raise BloodcellError(
+        raise MissedError(
             f"process {place.rank} of {place.size} has not met the others at {os.environ['MASTER_ADDR']}:"
             f"{os.environ['MASTER_PORT']} ({' '.join(str(error).split())[:200]}); have all been started?"
         ) from error
@@ -246,8 +250,8 @@ def until(condition: Callable[[], bool]) -> bool:
 def is_first_to_fail(error: BaseException) -> bool:
     """Say whether no other process has failed before this one, which then says what went wrong."""
     if _here.store is None:
-        place = announced()
-        return place is None or place.rank == 0  # all fail alike before they have met
+        place = announced()  # all fail alike before they have met
+        return place is None or place.rank == 0 or isinstance(error, MissedError)
     if is_broken(error):
         time.sleep(GRACE)  # whoever started the processes knows which one was killed, and ends the others
     try:

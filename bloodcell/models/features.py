@@ -168,7 +168,8 @@ class Extractor:
             todo, lacking = ranks.once(
                 lambda: [np.flatnonzero((places < 0).any(axis=axis)).tolist() for axis in (0, 1)]
             )
-            self._write(store, files, names, todo, lacking, views, progress)
+            if todo:
+                self._write(store, files, names, todo, lacking, views, progress)
             ranks.barrier()
 
             def complete() -> bool:
