@@ -350,7 +350,8 @@ def conclude(
     predictions, *others = (tempered_table(table, temperature) for table in raw)
     if knows_limits(config):
         said.append(keep_limits(samples, predictions, classifier.classes, extractor, config["evaluate"]["tta"], file))
-    record_test_reads(cache_root(config["cache"]["root"]), samples, sorted(set(predictions["split"])), folder)
+    splits = [split for split in samples.splits() if split in set(predictions["split"])]
+    record_test_reads(cache_root(config["cache"]["root"]), samples, splits, folder)
     history = pd.read_csv(folder / "history.csv")
     trained_on = frozenset(samples.of_split("train").table["source"])
     scores = write_evaluation(predictions, folder, config["evaluate"]["figures"], trained_on)
