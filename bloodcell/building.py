@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from bloodcell import ranks
 from bloodcell.config import instantiate, select
 from bloodcell.console import say
 from bloodcell.data.samples import Samples
@@ -54,7 +55,8 @@ def build_trainer(
     from bloodcell.callbacks.tensorboard import TensorBoardReport
     from bloodcell.console import console
 
-    watched = bool(config["trainer"]["enable_progress_bar"] and console.is_terminal)
+    watched = bool(config["trainer"]["enable_progress_bar"] and console.is_terminal and ranks.here().rank == 0)
+    late = config["finetune"]["name"] == "gradual"
     loggers = [_logger(node, folder, resumed) for node in config["logger"].values()]
     callbacks = [
         History(folder / "history.csv", say),
@@ -64,17 +66,20 @@ def build_trainer(
         *watch,
     ]
     return trainer_of(
-        config["trainer"], devices, frozen, callbacks=callbacks, logger=loggers, enable_progress_bar=watched
+        config["trainer"], devices, frozen, late, callbacks=callbacks, logger=loggers, enable_progress_bar=watched
     )
 
 
-def trainer_of(arguments: dict[str, Any], devices: dict[str, Any], frozen: bool, **changes: Any) -> Any:
+def trainer_of(
+    arguments: dict[str, Any], devices: dict[str, Any], frozen: bool, late: bool = False, **changes: Any
+) -> Any:
     """Build Lightning's Trainer.
 
     Args:
         arguments: The `trainer` configuration.
         devices: Its accelerator and devices.
         frozen: Whether the backbone stays as it is, on which the precision depends.
+        late: Whether parts of it begin to learn later.
         **changes: What goes over the configuration.
 
     Raises:
@@ -89,10 +94,37 @@ def trainer_of(arguments: dict[str, Any], devices: dict[str, Any], frozen: bool,
     on_gpu = devices["accelerator"] in ("gpu", "cuda") or (devices["accelerator"] == "auto" and has_cuda())
     arguments["precision"] = precision(arguments["precision"], frozen, "cuda" if on_gpu else "cpu")
     arguments["plugins"] = [AtomicCheckpointIO(), *(arguments["plugins"] or [])]
+    strategy_for(arguments, late)
     try:
         return pl.Trainer(**arguments)
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise BloodcellError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def strategy_for(arguments: dict[str, Any], late: bool) -> None:
+    """Change the Trainer's arguments to those of one process of several, or of one alone.
+
+    Args:
+        arguments: The Trainer's.
+        late: Whether parts of the net begin to learn later: gradients of what does not learn yet are not waited for.
+
+    Raises:
+        BloodcellError: The strategy is another one than ddp.
+    """
+    asked, place = str(arguments["strategy"]), ranks.here()
+    if place.size == 1:
+        arguments["strategy"] = "auto" if asked == "ddp" else arguments["strategy"]
+        return
+    if asked not in ("auto", "ddp", "ddp_find_unused_parameters_true"):
+        raise BloodcellError(f"trainer.strategy={asked}: several devices learn by ddp; leave trainer.strategy out")
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    arguments["strategy"] = "ddp_find_unused_parameters_true" if late else asked.replace("auto", "ddp")
+    arguments["use_distributed_sampler"] = False  # Lightning's fills up with duplicates; ours gives each image once
+    # whoever started the processes, they have torchrun's variables
+    arguments["plugins"] = [*arguments["plugins"], TorchElasticEnvironment()]
+    if not isinstance(arguments["devices"], list):
+        arguments["devices"] = place.local_size
 
 
 def _callback(name: str, node: dict[str, Any], folder: Path) -> Any:
@@ -184,6 +216,7 @@ def quiet() -> None:
         "The number of training batches .* is smaller than the logging interval",  # nothing is logged by step
         "Found .* module\\(s\\) in eval mode at the start of training",  # a frozen backbone is meant to be
         "Trying to infer the `batch_size`",
+        "It is recommended to use `self.log\\(.*sync_dist=True",  # every process has the figures of all images
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning 2.6 on torch 2.14
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bloodcell import ranks
 from bloodcell.errors import BloodcellError, nearest
 from bloodcell.interrupting import ending_of, raising_on_sigterm
 
@@ -59,11 +60,14 @@ def run_verb(verb: str, arguments: list[str]) -> None:
 
     module, function, _ = VERBS[verb]
     register_resolvers()
+    place = ranks.announced()
     if resumed := _resumed_run(verb, arguments):
         run, overrides = resumed
         from bloodcell.training import resume
 
+        ranks.start()
         resume(run, overrides)
+        ranks.stop()
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `one_clear_line` instead of Hydra's own report
     # the job is called by its verb, whether started as train.py, bloodcell or python -m bloodcell
@@ -77,8 +81,36 @@ def run_verb(verb: str, arguments: list[str]) -> None:
         with one_clear_line():  # here too: Hydra would put a line of its own before an error that reaches it
             return getattr(import_module(module), function)(cfg)
 
+    if place and place.size > 1 and not _QUESTIONS & set(flags):
+        _join(verb, flags, overrides, place.rank)
     decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)
     decorate(task)()
+    ranks.stop()
+
+
+#: Flags of Hydra's that show something in place of running a job.
+_QUESTIONS = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
+
+
+def _join(verb: str, flags: list[str], overrides: list[str], rank: int) -> None:
+    """Meet the other processes of the job; the first one's folder is that of all, so that Hydra makes no other.
+
+    Raises:
+        BloodcellError: Several processes cannot do that together, or do not meet.
+    """
+    from hydra import compose, initialize_config_dir
+
+    from bloodcell.config import config_dir
+    from bloodcell.launching import check_verb
+
+    check_verb(verb, bool({"-m", "--multirun"} & set(flags)))
+    if not flags:  # an experiment may be a multirun without a flag
+        with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+            cfg = compose(config_name=verb, overrides=overrides, return_hydra_config=True)
+        check_verb(verb, str(cfg.hydra.mode) == "RunMode.MULTIRUN")
+    ranks.start()
+    if rank:
+        sys.argv.append("hydra.run.dir=.")
 
 
 def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
@@ -156,15 +188,18 @@ def one_clear_line() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         word, code = ending_of(error)
-        print(f"{word}; resume=RUN continues a training, the same command again all else", file=sys.stderr)
+        if ranks.is_first_to_fail(error):
+            print(f"{word}; resume=RUN continues a training, the same command again all else", file=sys.stderr)
         raise SystemExit(code) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(141) from None
     except Exception as error:
-        if (message := user_message(error)) is None:
+        first, message = ranks.is_first_to_fail(error), user_message(error)
+        if first and message is None:
             raise
-        print(f"error: {_printable(message)}", file=sys.stderr)
+        if first:
+            print(f"error: {_printable(str(message))}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
@@ -181,6 +216,8 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK:
         where = f" ({error.filename})" if error.filename else ""
         return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"
+    if ranks.is_broken(error):
+        return ranks.ENDED
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `expanduser`
         return "a path begins with ~ and a name that no user of this machine has; write ./~ for such a file"
     if type(error).__name__ == "MisconfigurationException":  # Lightning's word for what a user got wrong

@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from bloodcell import ranks
 from bloodcell.errors import BloodcellError
 
 #: How a `_target_` may begin: configuration may come from a stranger, and a target is code that runs. No more than
@@ -163,19 +164,19 @@ def refuse_mismatches(shipped: DictConfig, overrides: list[str]) -> None:
 
 
 def job_folder(verb: str) -> Path:
-    """Return the folder that Hydra chose for the job that it runs, whose overrides are of the right types.
+    """Return the folder that Hydra chose for the job that it runs, in the first process where there are several.
 
     Args:
         verb: As in `check_types`.
 
     Raises:
-        BloodcellError: See `check_types`.
+        BloodcellError: An override is not of the right type; see `check_types`.
     """
     from hydra.core.hydra_config import HydraConfig
 
     job = HydraConfig.get()
     check_types(verb, list(job.overrides.task))
-    return Path(job.runtime.output_dir)
+    return ranks.once(lambda: Path(job.runtime.output_dir))
 
 
 def _optional(key: str) -> bool:

@@ -12,7 +12,7 @@ import pandas as pd
 from filelock import FileLock
 from omegaconf import DictConfig
 
-from bloodcell import runs
+from bloodcell import ranks, runs
 from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.building import build_extractor
 from bloodcell.comparing import compare, compares
@@ -32,6 +32,7 @@ from bloodcell.evaluation.outputs import write_evaluation, write_members
 from bloodcell.evaluation.predictions import averaged, predictions_table
 from bloodcell.files import write_atomically, write_json
 from bloodcell.jury import GROUP, Jury
+from bloodcell.launching import count_of, launch
 from bloodcell.machine import best_device
 from bloodcell.models.tta import judgement
 from bloodcell.reporting import Origin, report
@@ -39,7 +40,9 @@ from bloodcell.reporting import Origin, report
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate in the folder that Hydra chose."""
-    return evaluate(cfg, job_folder("evaluate"))
+    folder = job_folder("evaluate")
+    launch(count_of(cfg.devices, str(cfg.device)), folder=folder)
+    return evaluate(cfg, folder)
 
 
 def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -63,8 +66,8 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
     config = plain(cfg)
     if judges(config):
-        return judge(config, folder)
-    beside = compares(config)
+        return ranks.once(lambda: judge(config, folder))
+    compares(config)  # an odd choice is refused before anything is computed
     adapts = check_adapt(config["adapt"])
     members = load_members(config["checkpoint"])
     first = next(iter(members))
@@ -78,27 +81,47 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         for checkpoint, classifier in members.items()
         if not isinstance(classifier, Engine)
     }
-    whole = _samples(config, first, cache)
-    splits = chosen_splits(whole, config["splits"])
-    samples = whole.of_split(*splits)
-    samples = spelt_as(samples, members[first].classes)
-    runs.refuse_used(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with progress("checking images") as advance:
-        bad = check_images(samples, cache, advance)
-    policy = config["data"].get("on_bad_image") or "error"
-    samples = without_bad(samples, bad, policy, folder / "bad_images.csv")
-
+    whole, samples, splits = ranks.once(lambda: _checked(config, first, members[first].classes, cache, folder))
     if adapts:
         adapt_members(extractors, samples, device)
     training = {checkpoint: training_samples(checkpoint) for checkpoint in members}
-    warn_of_overlap(samples, training, moved="reader" not in config["data"])
+    ranks.once(lambda: warn_of_overlap(samples, training, moved="reader" not in config["data"]))
     predicted = {
         checkpoint: predict_splits(extractors[checkpoint], classifier.classes, samples, splits)
         if checkpoint in extractors
         else judge_splits(classifier, samples, splits, config["tta"], config["workers"])
         for checkpoint, classifier in members.items()
     }
+    return ranks.once(lambda: _written(config, members, predicted, training, whole, samples, splits, folder))
+
+
+def _checked(
+    config: dict[str, Any], checkpoint: Path, classes: list[str], cache: Path, folder: Path
+) -> tuple[Samples, Samples, list[str]]:
+    """Make the folder and return all samples, those to evaluate that can be read, and the names of their parts."""
+    whole = _samples(config, checkpoint, cache)
+    splits = chosen_splits(whole, config["splits"])
+    samples = spelt_as(whole.of_split(*splits), classes)
+    runs.refuse_used(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress("checking images") as advance:
+        bad = check_images(samples, cache, advance)
+    policy = config["data"].get("on_bad_image") or "error"
+    return whole, without_bad(samples, bad, policy, folder / "bad_images.csv"), splits
+
+
+def _written(
+    config: dict[str, Any],
+    members: dict[Path, Any],
+    predicted: dict[Path, list[pd.DataFrame]],
+    training: dict[Path, Samples | None],
+    whole: Samples,
+    samples: Samples,
+    splits: list[str],
+    folder: Path,
+) -> dict[str, Any]:
+    """Write what the members' predictions come to, and return it: what `evaluate` does."""
+    cache, beside = cache_root(config["cache"]["root"]), compares(config)
     for checkpoint in members:
         record_test_reads(cache, samples, splits, checkpoint)
     trained_on = trained_sources(whole, training.values())
@@ -124,7 +147,13 @@ def adapt_members(extractors: dict[Path, Any], samples: Samples, device: str) ->
     from bloodcell.models.adaptation import adapt_to_files
 
     for extractor in extractors.values():
-        count = adapt_to_files(extractor.net, samples.paths(), extractor.preprocessing, extractor.threads, device)
+
+        def adapted(extractor: Any = extractor) -> tuple[int, dict[str, Any]]:
+            count = adapt_to_files(extractor.net, samples.paths(), extractor.preprocessing, extractor.threads, device)
+            return count, {name: value.cpu() for name, value in extractor.net.state_dict().items()}
+
+        count, state = ranks.once(adapted)
+        extractor.net.load_state_dict(state)
     say(f"batch norm has the statistics of {count:,} of these images, without their labels (adapt=batch_norm)")
 
 
@@ -261,12 +290,12 @@ def judge_splits(
     """
     part = samples.of_split(*splits)
     files = part.paths()
-    groups = [files[start : start + GROUP] for start in range(0, len(files), GROUP)]
+    groups = ranks.share([files[start : start + GROUP] for start in range(0, len(files), GROUP)])
     tables = []
     for looked_at in dict.fromkeys([tta, "none"]):
         chances, cells = [np.empty((0, len(engine.classes)))], []
         with progress("predicting") as advance:
-            for group in Jury([engine], looked_at).judge(groups, len(files), threads):
+            for group in ranks.in_turn(Jury([engine], looked_at).judge(groups, len(files), threads)):
                 for file, reason in group.bad:
                     raise BloodcellError(f"{file}: {reason}")
                 chances.append(group.probabilities)

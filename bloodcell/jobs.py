@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from bloodcell import runs
+from bloodcell import ranks, runs
 from bloodcell.cli import user_message
 from bloodcell.console import say
+from bloodcell.errors import BloodcellError
+from bloodcell.launching import launch, trainer_devices
 from bloodcell.training import train
 
 
@@ -19,10 +22,21 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
     from hydra.types import RunMode
 
     job = HydraConfig.get()
-    folder = Path(job.runtime.output_dir)
+    folder = ranks.once(lambda: Path(job.runtime.output_dir))
     if job.mode == RunMode.RUN:
+        launch(*trainer_devices(cfg), folder)
         return train(cfg, folder, overrides=list(job.overrides.task))
+    if _wants_several(cfg):
+        launch(*trainer_devices(cfg))  # which a multirun refuses
     return job_of_many(cfg, folder, list(job.overrides.task), job.job.num)
+
+
+def _wants_several(cfg: DictConfig) -> bool:
+    """Say whether a job wants several devices; one that wants what is not there says so when its turn comes."""
+    try:
+        return math.prod(trainer_devices(cfg)) > 1
+    except BloodcellError:
+        return False
 
 
 def job_of_many(cfg: DictConfig, folder: Path, overrides: list[str], number: int) -> dict[str, float] | None:

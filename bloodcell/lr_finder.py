@@ -21,6 +21,7 @@ from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.figures import BLUE, ORANGE, save
 from bloodcell.files import write_atomically, write_csv
 from bloodcell.interrupting import interruptible
+from bloodcell.launching import require, trainer_devices
 from bloodcell.machine import device_arguments
 from bloodcell.training import build_data, classifier_of, keep_function, readable
 
@@ -48,6 +49,7 @@ def find_lr(cfg: DictConfig, folder: Path) -> float:
     """
     config = plain(cfg)
     rates = grown_rates(**config["finder"])
+    require(*trainer_devices(cfg))
     devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
     known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
     samples = assign_splits(known, **split_arguments(config["data"])).of_split("train")
@@ -93,7 +95,12 @@ def measure(config: dict[str, Any], samples: Any, devices: dict[str, Any], rates
     optimizer = {**config["optimizer"], "lr": rates[0]}
     config = {**config, "finetune": learning, "optimizer": optimizer, "scheduler": {"_target_": None}}
     classifier, test = classifier_of(config, samples), RangeTest(rates)
-    changes = {"max_steps": len(rates), "max_epochs": -1, "limit_val_batches": 0, "enable_checkpointing": False}
+    changes: dict[str, Any] = {
+        "max_steps": len(rates),
+        "max_epochs": -1,
+        "limit_val_batches": 0,
+        "enable_checkpointing": False,
+    }
     quiet = {"logger": False, "enable_progress_bar": False}
     trainer = trainer_of(config["trainer"], devices, classifier.frozen, callbacks=[test], **changes, **quiet)
     device, workers = str(trainer.strategy.root_device), config["data"]["workers"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from bloodcell import ranks
 from bloodcell.errors import BloodcellError
 
 #: Threads or processes that may decode.
@@ -12,9 +13,9 @@ MOST_WORKERS = 256
 
 
 def cpu_count() -> int:
-    """Return how many processor cores this process may use, containers' limits included."""
+    """Return how many processor cores this process may use, containers' limits and its neighbours' share included."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, _cgroup_limit() or allowed))
+    return max(1, min(allowed, _cgroup_limit() or allowed) // ranks.here().sharing)
 
 
 def decoders(workers: Any) -> int:
@@ -59,7 +60,7 @@ def available_memory() -> int:
         pass
     if not free and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
-    return max(0, min(free, default=4 * 2**30))
+    return max(0, min(free, default=4 * 2**30)) // ranks.here().local_size
 
 
 def keep_freed_memory() -> None:
@@ -143,6 +144,8 @@ def best_device(name: str | None) -> str:
     import torch
 
     counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if ranks.here().size > 1 and name in (None, "cuda") and counts["cuda"]:
+        return f"cuda:{ranks.here().local_rank % counts['cuda']}"
     if name is None:
         return next(device for device, count in counts.items() if count)
     usable = [kind for kind, count in counts.items() if count]

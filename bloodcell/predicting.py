@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from itertools import islice
+from contextlib import nullcontext
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from bloodcell import __version__
+from bloodcell import __version__, ranks
 from bloodcell.config import check_types, plain
 from bloodcell.console import progress, say
 from bloodcell.data.listing import listed
@@ -21,6 +22,7 @@ from bloodcell.evaluation.predictions import PROBABILITY
 from bloodcell.files import file_digest
 from bloodcell.growing import GrowingTable, Rows
 from bloodcell.jury import GROUP, Group, Jury
+from bloodcell.launching import count_of, launch
 from bloodcell.machine import best_device, decoders, keep_freed_memory
 
 #: Columns behind the probabilities.
@@ -34,8 +36,10 @@ def run(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     check_types("predict", list(HydraConfig.get().overrides.task))
+    launch(count_of(cfg.devices, str(cfg.device)))
     if not predict(cfg)["images"]:
-        print("error: no image could be read", file=sys.stderr)
+        if ranks.here().rank == 0:
+            print("error: no image could be read", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -55,13 +59,13 @@ def predict(cfg: DictConfig) -> dict[str, int]:
     keep_freed_memory()  # each picture takes the blocks of the last one
     given, table = images_given(config["images"]), GrowingTable(output_file(config["output"]))
     threads = decoders(config["workers"])
-    with table.held():
-        table.refuse_complete(config["overwrite"])
+    with table.held() if ranks.here().rank == 0 else nullcontext():
+        ranks.once(lambda: table.refuse_complete(config["overwrite"]))
 
         def names() -> Iterator[str]:
             return (name for name in listed(given) if not table.is_own(name))
 
-        total = sum(1 for _ in names())
+        total = ranks.once(lambda: sum(1 for _ in names()))
         jury = Jury(engines_of(config), config["tta"])
         settings = {
             "checkpoint": [file_digest(engine.file) if engine.file else "" for engine in jury.engines],
@@ -72,9 +76,18 @@ def predict(cfg: DictConfig) -> dict[str, int]:
             "backend": [way.name for way in jury.passes(total)],
             "release": __version__,
         }
-        left = table.start(columns_of(jury.classes), settings, COUNTED, names, config["overwrite"])
+        left = names()
+
+        def begin() -> int:
+            nonlocal left
+            left = table.start(columns_of(jury.classes), settings, COUNTED, names, config["overwrite"])
+            return table.items
+
+        done = ranks.once(begin)
+        if ranks.here().rank:
+            left = islice(left, done, None)
         fill(table, jury, left, total, settings["threshold"], threads)
-    return table.counts
+    return ranks.once(lambda: table.counts)
 
 
 def fill(table: GrowingTable, jury: Jury, names: Iterator[str], total: int, threshold: float, threads: int) -> None:
@@ -88,13 +101,19 @@ def fill(table: GrowingTable, jury: Jury, names: Iterator[str], total: int, thre
         threshold: Images of a lower confidence are abstained from.
         threads: That decode.
     """
-    before, start = table.items, time.perf_counter()
+    place, before, start = ranks.here(), table.items, time.perf_counter()
     groups = iter(lambda: list(islice(names, GROUP)), [])
+    groups, expected = tee(groups)
+    mine = islice(groups, place.rank, None, place.size)
     with progress("predicting") as advance:
-        for group in jury.judge(groups, total, threads):
-            table.add(group.given, *rows_of(group, jury.classes, threshold))
-            advance(table.items - before, total - before)
-    say_end(table, total, before, time.perf_counter() - start)
+        for group in ranks.in_turn(jury.judge(mine, total, threads)):
+            if group.given != next(expected):
+                raise BloodcellError("images: the processes do not find the same files; give a folder that they share")
+            if place.rank == 0:
+                table.add(group.given, *rows_of(group, jury.classes, threshold))
+                advance(table.items - before, total - before)
+    if place.rank == 0:
+        say_end(table, total, before, time.perf_counter() - start)
 
 
 def columns_of(classes: list[str]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from bloodcell import ranks
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_json
 
@@ -55,8 +56,9 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def write_run(folder: Path, **changes: Any) -> None:
-    """Change entries of a run's `run.json`."""
-    write_json({**read_run(folder), **changes}, folder / "run.json")
+    """Change entries of a run's `run.json`; of several processes the first does so."""
+    if ranks.here().rank == 0:
+        write_json({**read_run(folder), **changes}, folder / "run.json")
 
 
 def begin(folder: Path, identity: str) -> None:
@@ -76,6 +78,7 @@ def circumstances() -> dict[str, Any]:
             "processor": platform.machine(),
         },
         "python": platform.python_version(),
+        "processes": (ranks.announced() or ranks.here()).size,
         "versions": {name: version for name in ("bloodcell", *_PACKAGES) if (version := _version(name))},
     }
 
@@ -120,11 +123,14 @@ def refuse_finished(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder for this process; the system lets go of it however the process ends.
+    """Hold a run's folder for this job's first process; the system lets go of it however the process ends.
 
     Raises:
         BloodcellError: Another process works in it.
     """
+    if ranks.here().rank:
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
@@ -135,6 +141,19 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def require_shared(folder: Path) -> None:
+    """See to it that every process of the job finds the run's folder, on whatever machine it is.
+
+    Raises:
+        BloodcellError: One does not.
+    """
+    if not ranks.until((folder / "run.json").is_file):
+        raise BloodcellError(
+            f"{folder} is not there on {socket.gethostname()}; the machines of a job share run folder and cache: "
+            "set hydra.run.dir and cache.root to a network file system"
+        )
 
 
 def is_locked(folder: Path) -> bool:

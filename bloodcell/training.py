@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from bloodcell import runs
+from bloodcell import ranks, runs
 from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.building import build_classifier, build_extractor, build_trainer, quiet
 from bloodcell.config import cache_root, check_types, plain, refuse_mismatches
@@ -23,6 +23,7 @@ from bloodcell.data.splits import assign_splits, require_classes, split_argument
 from bloodcell.errors import BloodcellError
 from bloodcell.files import remove_temporaries, write_atomically, write_json
 from bloodcell.interrupting import interruptible
+from bloodcell.launching import launch, require, trainer_devices
 from bloodcell.leaks import check_leaks, say_leak, weights_leak
 from bloodcell.machine import available_memory, device_arguments, keep_freed_memory
 from bloodcell.messages import end_line, leak_advice, missing_classes, start_line, unaudited_sets, unfinished_phases
@@ -56,7 +57,9 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
     cfg = _saved_configuration(folder)
     changes = [item for item in overrides if item.startswith("trainer.")]
     refuse_mismatches(cfg, changes)
-    return train(DictConfig(OmegaConf.merge(cfg, OmegaConf.from_dotlist(changes))), folder, resumed=True)
+    cfg = DictConfig(OmegaConf.merge(cfg, OmegaConf.from_dotlist(changes)))
+    launch(*trainer_devices(cfg))
+    return train(cfg, folder, resumed=True)
 
 
 def _saved_configuration(folder: Path) -> DictConfig:
@@ -108,24 +111,17 @@ def train(
         if config["trainer"].get(key) == 0:
             raise BloodcellError(f"trainer.{key}=0 leaves nothing to train on, or to judge it by; give more than 0")
     devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
+    require(*trainer_devices(cfg))
     roots = [Path(config["outputs"]), folder.parent]
-    samples = samples_of(config)
+    samples = ranks.once(lambda: samples_of(config))
     identity = runs.fingerprint(config, digest(samples))
     if many and config["skip_finished"] and (finished := runs.find_runs(roots, identity, finished=True)):
         return _reuse(folder, finished[0])
     if not resumed and config["resume"] == "auto":
-        folder, resumed = _newest_unfinished(roots, identity, folder)
+        folder, resumed = ranks.once(lambda: _newest_unfinished(roots, identity, folder))
     with runs.locked(folder):
-        if resumed:
-            runs.refuse_finished(folder)  # by the process that held the folder until now
-        else:
-            runs.refuse_used(folder)
-        for part in (folder, folder / "checkpoints"):
-            remove_temporaries(part)
-        if not runs.read_run(folder):
-            runs.begin(folder, identity)
-        if not (folder / "config.yaml").is_file():  # a resumed run lacks it where it was killed as it began
-            write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
+        ranks.once(lambda: _begin(cfg, folder, identity, resumed))
+        runs.require_shared(folder)
         runs.write_run(
             folder, status="running", overrides=[item for item in overrides or [] if not item.startswith("hydra.")]
         )
@@ -136,11 +132,25 @@ def train(
             runs.write_run(
                 folder,
                 status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed",
-                error=str(error)[:500],
+                error=ranks.cause_of(error)[:500],
             )
             raise
         runs.write_run(folder, status="finished", error=None, seconds=round(time.perf_counter() - started, 1))
     return metrics
+
+
+def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool) -> None:
+    """Record that a run starts, and its configuration; or see to it that it can be continued."""
+    if resumed:
+        runs.refuse_finished(folder)  # by the process that held the folder until now
+    else:
+        runs.refuse_used(folder)
+    for part in (folder, folder / "checkpoints"):
+        remove_temporaries(part)
+    if not runs.read_run(folder):
+        runs.begin(folder, identity)
+    if not (folder / "config.yaml").is_file():  # a resumed run lacks it where it was killed as it began
+        write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
 
 
 def _reuse(folder: Path, finished: Path) -> dict[str, float]:
@@ -169,15 +179,11 @@ def _train(
 ) -> dict[str, float]:
     """Check, read, train, evaluate: the recipe."""
     cache = cache_root(config["cache"]["root"])
-    samples = readable(config, samples, folder)
-    if "val" not in samples.splits():
-        raise BloodcellError("there are no validation images; set data.val_fraction above 0")
-    write_samples(samples, folder / "samples.csv")
-    check_leaks(samples, config["data"]["leak_check"], leak_advice(config["data"], samples), cache)
-    say_leak(weights_leak(samples, config["model"]["weights"]), config["data"]["leak_check"])
+    samples = ranks.once(lambda: _checked(config, samples, folder, cache))
 
     from bloodcell.calibrating import calibrates
     from bloodcell.data.datamodule import check_loading
+    from bloodcell.evaluating import predict_splits
     from bloodcell.limiting import knows_limits
 
     calibrates(config)  # an odd choice is refused before anything is computed
@@ -186,7 +192,9 @@ def _train(
     decoded_images_fit(config["data"]["in_memory"], 0, 0)
     tests = evaluates_test(config, many)
     fitted = fit(config, samples, folder, devices, tests, resumed)
-    return conclude(config, folder, fitted, samples, tests)
+    splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
+    raw = predict_splits(fitted.extractor, fitted.classifier.classes, samples, splits)
+    return ranks.once(lambda: conclude(config, folder, fitted, samples, raw))
 
 
 def samples_of(config: dict[str, Any]) -> Samples:
@@ -242,7 +250,8 @@ def fit(
     source = {"weights": config["model"]["weights"], "digest": state_digest(classifier.net.backbone)}
     runs.write_run(folder, backbone=source)  # a path may hold other weights tomorrow
     last = folder / "checkpoints" / "last.ckpt"
-    state = restored(last) if resumed and last.is_file() else None
+    begun = resumed and ranks.once(last.is_file)
+    ended = begun and ranks.once(lambda: stopped_early(restored(last)))
     trainer = build_trainer(config, folder, devices, resumed, classifier.frozen, watch)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classifier.classes, classifier, device))
@@ -256,15 +265,26 @@ def fit(
     used = samples if tests else samples.of_split("train", "val")
     keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, used, extractor, kept)
-    if state is None or not stopped_early(state):
+    if not ended:
         with interruptible():
-            trainer.fit(classifier, datamodule=data, ckpt_path=str(last) if state else None, weights_only=True)
-    if not last.is_file():
+            trainer.fit(classifier, datamodule=data, ckpt_path=str(last) if begun else None, weights_only=True)
+    if not ranks.once(last.is_file):
         trainer.save_checkpoint(last)
     chosen = load_checkpoint(runs.checkpoint_of(folder))
     classifier.load_state_dict(chosen["state_dict"])
     # of the weights that were chosen
     return Fitted(classifier, chosen, build_extractor(config, cache, classifier, **decoding), trainer)
+
+
+def _checked(config: dict[str, Any], samples: Samples, folder: Path, cache: Path) -> Samples:
+    """Return the samples that can be read, written to the folder; warn, or refuse to go on, where they leak."""
+    samples = readable(config, samples, folder)
+    if "val" not in samples.splits():
+        raise BloodcellError("there are no validation images; set data.val_fraction above 0")
+    write_samples(samples, folder / "samples.csv")
+    check_leaks(samples, config["data"]["leak_check"], leak_advice(config["data"], samples), cache)
+    say_leak(weights_leak(samples, config["model"]["weights"]), config["data"]["leak_check"])
+    return samples
 
 
 def readable(config: dict[str, Any], samples: Samples, folder: Path) -> Samples:
@@ -412,10 +432,20 @@ def decoded_images_fit(wanted: Any, images: int, size: int) -> bool:
     return bool(wanted) if wanted != "auto" else images * size * size * 3 <= available_memory() // 4
 
 
-def conclude(config: dict[str, Any], folder: Path, fitted: Fitted, samples: Samples, tests: bool) -> dict[str, float]:
-    """Calibrate, limit and evaluate the chosen weights, and write all that a run leaves."""
+def conclude(
+    config: dict[str, Any], folder: Path, fitted: Fitted, samples: Samples, raw: list[pd.DataFrame]
+) -> dict[str, float]:
+    """Calibrate, limit and evaluate the chosen weights, and write all that a run leaves.
+
+    Args:
+        config: The configuration.
+        folder: The run folder.
+        fitted: What training ended with.
+        samples: The run's samples.
+        raw: What `predict_splits` returned of the parts that are evaluated, at temperature 1.
+    """
     from bloodcell.calibrating import calibrate, calibrates
-    from bloodcell.evaluating import predict_splits, record_test_reads
+    from bloodcell.evaluating import record_test_reads
     from bloodcell.evaluation.calibration import tempered_table
     from bloodcell.evaluation.failures import write_failures
     from bloodcell.evaluation.gain import write_gain
@@ -423,8 +453,6 @@ def conclude(config: dict[str, Any], folder: Path, fitted: Fitted, samples: Samp
     from bloodcell.limiting import keep_limits, knows_limits
 
     classifier, chosen, extractor = fitted.classifier, fitted.chosen, fitted.extractor
-    splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
-    raw = predict_splits(extractor, classifier.classes, samples, splits)
     file = runs.checkpoint_of(folder)
     temperature, said = 1.0, []
     if calibrates(config):
@@ -433,6 +461,7 @@ def conclude(config: dict[str, Any], folder: Path, fitted: Fitted, samples: Samp
     predictions, *others = (tempered_table(table, temperature) for table in raw)
     if knows_limits(config):
         said.append(keep_limits(samples, predictions, classifier.classes, extractor, config["evaluate"]["tta"], file))
+    splits = [split for split in samples.splits() if split in set(predictions["split"])]
     record_test_reads(cache_root(config["cache"]["root"]), samples, splits, folder)
     history = pd.read_csv(folder / "history.csv")
     trained_on = frozenset(samples.of_split("train").table["source"])

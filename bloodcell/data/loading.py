@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from bloodcell import ranks
 from bloodcell.data.sampling import EpochSampler
 from bloodcell.data.transforms import Preprocessing
+from bloodcell.errors import BloodcellError
 from bloodcell.machine import cpu_count
 
 #: Fewer images than this are decoded sooner than worker processes start.
@@ -43,32 +45,50 @@ class ImageDataset(Dataset[Any]):
 class EpochBatches(Sampler[Tensor]):
     """Whole batches of positions, so that a batch is one slice of a tensor and not a collation of rows.
 
+    Several processes share each of them: with batches of b, n processes go the way of one with batches of n * b. None
+    of them takes an image twice, and all have as many batches: what is left at the end, where it is less than one
+    image a process, goes with the batch before.
+
     Args:
-        order: The sampler; None: the items as they stand.
+        sampler: Draws the order; None: the items as they stand.
         count: Number of items; with a sampler, its own number of draws counts.
-        batch_size: Positions in a batch; the last may be smaller.
+        batch_size: Positions in a batch of one process; the last may be smaller.
+
+    Raises:
+        BloodcellError: There are fewer items than processes.
     """
 
-    def __init__(self, order: EpochSampler | None, count: int, batch_size: int) -> None:
-        self.order, self.batch_size = order, batch_size
-        self.count = count if order is None else len(order)
+    def __init__(self, sampler: EpochSampler | None, count: int, batch_size: int) -> None:
+        self.sampler, self.batch_size = sampler, batch_size
+        self.count = count if sampler is None else len(sampler)
+        if self.count < (size := ranks.here().size) > 1:
+            raise BloodcellError(f"{self.count} images cannot be shared by {size} processes; start fewer")
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this as each one starts."""
-        if self.order is not None:
-            self.order.set_epoch(epoch)
+        if self.sampler is not None:
+            self.sampler.set_epoch(epoch)
+
+    def _sizes(self) -> list[int]:
+        """Return the numbers of positions that go together in all processes."""
+        whole, left = divmod(self.count, self.batch_size * ranks.here().size)
+        sizes = [self.batch_size * ranks.here().size] * whole
+        if whole and 0 < left < ranks.here().size:
+            return [*sizes[:-1], sizes[-1] + left]
+        return [*sizes, left] if left else sizes
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return -(-self.count // self.batch_size)
+        return len(self._sizes())
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield int64 (batch_size,) positions.
 
         The order is drawn with the first batch, not before: a resumed run makes its iterator before it sets the epoch.
         """
-        order = torch.arange(self.count) if self.order is None else self.order.order()
-        yield from torch.split(order, self.batch_size)
+        order = torch.arange(self.count) if self.sampler is None else self.sampler.order()
+        place = ranks.here()
+        yield from (together[place.rank :: place.size] for together in torch.split(order, self._sizes()))
 
 
 class RowsDataset(Dataset[Any]):
@@ -130,10 +150,12 @@ def image_loader(
         sampler: The order; None: as they stand.
     """
     processes = worker_count(workers, len(files))
+    batches: dict[str, Any] = {"batch_size": batch_size, "sampler": sampler}
+    if ranks.here().size > 1:
+        batches = {"batch_sampler": EpochBatches(sampler, len(files), batch_size)}
     return DataLoader(
         ImageDataset(files, preprocessing, labels),
-        batch_size=batch_size,
-        sampler=sampler,
+        **batches,
         num_workers=processes,
         persistent_workers=processes > 0 and labels is not None,  # a loader without labels is read once
         pin_memory=torch.cuda.is_available(),

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
 
+from bloodcell import ranks
 from bloodcell.config import instantiate
 from bloodcell.data.augment import build_augment
 from bloodcell.data.transforms import Preprocessing
@@ -86,10 +87,10 @@ class Classifier(pl.LightningModule):
         """Return logits (N, classes) of images (N, 3, H, W), or of pooled features (N, C) where those are given."""
         return cast(Tensor, self.net.head(inputs) if inputs.ndim == 2 else self.net(inputs))
 
-    def on_fit_start(self) -> None:
-        """Refuse processes that would not share the gradients of what learns later."""
-        if self.last_phase > 0 and self.trainer.world_size > 1:
-            raise BloodcellError("finetune=gradual learns on one device; set trainer.gpus=1, or use finetune=full")
+    def setup(self, stage: str) -> None:
+        """Let processes share the gradients of all that ever learns: what has none when they begin never has one."""
+        if self.trainer.world_size > 1:
+            self.finetune.apply(self.net, self.last_phase)
 
     def on_train_epoch_start(self) -> None:
         """Let the epoch's blocks learn; start its random numbers from seed and epoch: a resumed run repeats both."""
@@ -104,7 +105,23 @@ class Classifier(pl.LightningModule):
                 inputs = self.augment(inputs)
         logits = self(inputs)
         self.outputs["train_"].append((logits.detach(), labels))
-        return cast(Tensor, self.loss(logits, labels))
+        return cast(Tensor, self.loss(logits, labels)) * self._share(labels)
+
+    def _share(self, labels: Tensor) -> Tensor | float:
+        """Return how much a process's mean loss counts, so that the mean over processes is that over all images."""
+        if self.trainer.world_size == 1:
+            return 1.0
+        weight = torch.ones(len(self.classes), device=labels.device) if self.loss.weight is None else self.loss.weight
+        total = weight[labels].sum()
+        mine = total.clone()
+        torch.distributed.all_reduce(total)
+        return mine * self.trainer.world_size / total
+
+    def on_validation_epoch_start(self) -> None:
+        """Give every process the first one's statistics of batch norm, which a checkpoint has."""
+        if self.trainer.world_size > 1 and not self.frozen:
+            for buffer in self.net.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Keep the logits of one batch until the epoch's end; in float32, whatever precision training steps have."""
@@ -132,9 +149,11 @@ class Classifier(pl.LightningModule):
 
     def _finish(self, split: str) -> None:
         """Compute and log an epoch's metrics at once from its logits; `results` keeps them for the loggers."""
-        logits = torch.cat([logits for logits, _ in self.outputs[split]]).float()
-        labels = torch.cat([labels for _, labels in self.outputs[split]])
+        logits, labels = (torch.cat(parts) for parts in zip(*self.outputs[split], strict=True))
         self.outputs[split].clear()
+        if self.trainer.world_size > 1:
+            logits, labels = _of_all(logits), _of_all(labels)
+        logits = logits.float()
         collection = cast(MetricCollection, self.metrics[split])
         collection.update(logits, labels)
         values: dict[str, Tensor] = collection.compute()
@@ -144,14 +163,12 @@ class Classifier(pl.LightningModule):
         self.results[split.rstrip("_")] = {"logits": logits, "labels": labels, **values}
         scalars = {"loss": loss, "accuracy": values["accuracy"], "macro_f1": values["class_f1"].mean()}
         scalars |= {f"f1_{name}": f1 for name, f1 in zip(self.classes, values["class_f1"], strict=True)}
-        sync = self.trainer.world_size > 1
         for name, value in scalars.items():
             self.log(
                 prefix + name,
                 value,
                 on_epoch=True,
                 logger=False,
-                sync_dist=sync,
                 prog_bar=name != "macro_f1" and "f1_" not in name,
             )
 
@@ -169,14 +186,22 @@ class Classifier(pl.LightningModule):
 
 def _metrics(classes: int) -> MetricCollection:
     """Return the metrics of one split; a class that is neither there nor predicted has an F1 of 0."""
+    options: dict[str, Any] = {"validate_args": False, "sync_on_compute": False}  # every process has all images
     return MetricCollection(
         {
-            "accuracy": MulticlassAccuracy(classes, average="micro", validate_args=False),
-            "class_f1": MulticlassF1Score(classes, average=None, validate_args=False),
-            "confusion": MulticlassConfusionMatrix(classes, validate_args=False),
+            "accuracy": MulticlassAccuracy(classes, average="micro", **options),
+            "class_f1": MulticlassF1Score(classes, average=None, **options),
+            "confusion": MulticlassConfusionMatrix(classes, **options),
         },
         compute_groups=[["accuracy"], ["class_f1"], ["confusion"]],
     )
+
+
+def _of_all(mine: Tensor) -> Tensor:
+    """Return the rows (n, ...) of all processes, of which each has every size-th, in the order of one process."""
+    parts = ranks.gather(mine.cpu())
+    places = torch.cat([torch.arange(len(part)) * len(parts) + rank for rank, part in enumerate(parts)])
+    return torch.cat(parts)[places.argsort()].to(mine.device)
 
 
 def _mix(seed: int, epoch: int, rank: int) -> int:

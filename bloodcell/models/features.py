@@ -7,12 +7,13 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bloodcell import ranks
 from bloodcell.data.augment import Augment
 from bloodcell.data.decoding import decode, overlapped
 from bloodcell.data.samples import Samples, identities
@@ -29,6 +30,7 @@ from bloodcell.models.tta import IDENTITY, Symmetry
 Array = np.ndarray[Any, np.dtype[Any]]
 Progress = Callable[[int, int], None]
 Rows = Tensor | StoredRows
+Item = TypeVar("Item")
 Decoded = tuple[Array, list[str]]  # of images, and the word on each one's cell
 
 #: Rows that are written to disk together: what an interruption loses at most.
@@ -158,33 +160,70 @@ class Extractor:
             joined = np.concatenate(parts) if parts else np.empty((0, len(views), self.columns), np.float32)
             return list(torch.from_numpy(joined).unbind(1))
         names = [[f"{name}{view.name}" for name in identities(files)] for view in views]
-        store, before = self.store(), self.engine.name
-        places = np.stack([store.places(of_view) for of_view in names])
-        if (places < 0).any() and self.engine.forward().name != before:
-            store = self.store()  # the engine fell back on another backend, which has a store of its own
-            places = np.stack([store.places(of_view) for of_view in names])
-        if (places < 0).any():
-            todo, lacking = (np.flatnonzero((places < 0).any(axis=axis)).tolist() for axis in (0, 1))
-            batches = self._batches([files[i] for i in todo], [views[v] for v in lacking], progress)
-            start = 0
-            for chunk in _joined(batches, max(1, CHUNK // len(lacking))):
-                written = todo[start : start + len(chunk)]
-                store.add([names[v][i] for i in written for v in lacking], chunk.reshape(-1, self.columns))
-                start += len(chunk)
-            places = np.stack([store.places(of_view) for of_view in names])
-        if (places < 0).any():
-            raise BloodcellError(f"{store.folder}: features that were just written cannot be read; is the disk sound?")
+        store, places = self._stored(names)
+        if any(ranks.gather(bool((places < 0).any()))):
+            before = self.engine.name
+            if self.engine.forward().name != before:  # it fell back on another backend, which has a store of its own
+                store, places = self._stored(names)
+            todo, lacking = ranks.once(
+                lambda: [np.flatnonzero((places < 0).any(axis=axis)).tolist() for axis in (0, 1)]
+            )
+            if todo:
+                self._write(store, files, names, todo, lacking, views, progress)
+            ranks.barrier()
+
+            def complete() -> bool:
+                nonlocal store, places
+                store, places = self._stored(names)
+                return bool((places >= 0).all())
+
+            if not ranks.until(complete):
+                raise BloodcellError(
+                    f"{store.folder}: features that were just written cannot be read; is the disk sound, and the same "
+                    "for all processes?"
+                )
         return [store.rows(of_view) if len(files) else torch.empty(0, self.columns) for of_view in places]
+
+    def _stored(self, names: list[list[str]]) -> tuple[FeatureStore, Array]:
+        """Return the store, and the place in it of each view's names, int64 (views, N); -1: it is not there."""
+        store = self.store()
+        return store, np.stack([store.places(of_view) for of_view in names])
+
+    def _write(
+        self,
+        store: FeatureStore,
+        files: Sequence[str],
+        names: list[list[str]],
+        todo: list[int],
+        lacking: list[int],
+        views: Sequence[View | Symmetry],
+        progress: Progress | None,
+    ) -> None:
+        """Write the rows of some files under some views; of several processes each writes those of its share."""
+        chosen = [views[v] for v in lacking]
+        mine = [i for group in ranks.share(_groups(todo, len(chosen))) for i in group]
+        start = 0
+        for chunk in _joined(self._own([files[i] for i in mine], chosen, progress), max(1, CHUNK // len(lacking))):
+            written = mine[start : start + len(chunk)]
+            store.add([names[v][i] for i in written for v in lacking], chunk.reshape(-1, self.columns))
+            start += len(chunk)
 
     def _batches(
         self, files: Sequence[str], views: Sequence[View | Symmetry], progress: Progress | None
     ) -> Iterator[Array]:
-        """Yield the rows of the files in order, float32 (n, views, columns)."""
+        """Yield the rows of the files in order, float32 (n, views, columns), whichever process computes them."""
+        groups = _groups(files, len(views))
+        mine = [file for group in ranks.share(groups) for file in group]
+        yield from ranks.in_turn(self._own(mine, views, progress))
+
+    def _own(
+        self, files: Sequence[str], views: Sequence[View | Symmetry], progress: Progress | None
+    ) -> Iterator[Array]:
+        """Yield the rows of the files in order, float32 (n, views, columns), computed by this process."""
         if not files:
             return
         forward = self.engine.forward()
-        step = max(1, GROUP // len(views))
-        groups = [files[start : start + step] for start in range(0, len(files), step)]
+        groups = _groups(files, len(views))
 
         def read(group: Sequence[str]) -> Decoded:
             images, cells = decode(group, self.preprocessing)
@@ -226,6 +265,12 @@ class View:
             result = self.augment(torch.from_numpy(image).permute(2, 0, 1)[None], generator)
             row[:] = (result[0].permute(1, 2, 0) * 255).round().numpy()
         return changed
+
+
+def _groups(items: Sequence[Item], views: int) -> list[Sequence[Item]]:
+    """Return items as they are decoded together, where each is seen in so many views."""
+    step = max(1, GROUP // views)
+    return [items[start : start + step] for start in range(0, len(items), step)]
 
 
 def _columns(rows: Rows, chosen: slice) -> Rows:

@@ -5,7 +5,7 @@
 Makes a tree of so many links to the images (without --images, to five painted ones), every thousandth to a file that is
 no image. Predicts it twice: undisturbed, with the memory of the process sampled; and killed with SIGKILL at as many
 random moments, each time continued by the same command. Prints the rate, the largest memory before the first image and
-in each part up to 10, 50 and 100 % of them, where it was killed, and whether both tables are the same to the byte. Linux.
+in each part up to 10, 50 and 100 % of them, where it was killed, and whether both tables are the same to the byte.
 """
 
 from __future__ import annotations
