@@ -21,7 +21,7 @@ EXPERIMENTS = sorted(file.stem for file in (config_dir() / "experiment").glob("*
 
 @pytest.mark.parametrize(("group", "option"), GROUP_FILES)
 def test_every_option_composes(compose, group, option):
-    verb = "evaluate" if option == "as_trained" else "train"
+    verb = {"as_trained": "evaluate", "head": "tune", "finetune": "tune"}.get(option, "train")
     needed = {"table": ["data.table=t.csv"], "joint": ["data.sets=[a,b]"], "timm": ["model.name=x"]}
     cfg = compose(f"{group}={option}", *needed.get(option, []), verb=verb)
     assert OmegaConf.missing_keys(cfg) <= {"checkpoint"}

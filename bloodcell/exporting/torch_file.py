@@ -124,8 +124,8 @@ def _about_of(content: bytes) -> About:
         raise BloodcellError(f"it holds {unknown[0][:60]}, which bloodcell does not export")
     if examples or not isinstance(program, dict) or not all(_raw(config) for config in configs):
         raise BloodcellError("it holds pickled objects, which may run any code")
-    if program.get("guards_code") or (reason := _stranger(program, "")):
-        raise BloodcellError(f"it holds {reason or 'code'}, which bloodcell does not export")
+    if reason := "code" if program.get("guards_code") else _stranger(program, ""):
+        raise BloodcellError(f"it holds {reason}, which bloodcell does not export")
     return about
 
 

@@ -89,7 +89,7 @@ class Classifier(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Let processes share the gradients of all that ever learns: what has none when they begin never has one."""
-        if self.trainer.world_size > 1:
+        if ranks.here().size > 1:
             self.finetune.apply(self.net, self.last_phase)
 
     def on_train_epoch_start(self) -> None:
@@ -109,17 +109,17 @@ class Classifier(pl.LightningModule):
 
     def _share(self, labels: Tensor) -> Tensor | float:
         """Return how much a process's mean loss counts, so that the mean over processes is that over all images."""
-        if self.trainer.world_size == 1:
+        if ranks.here().size == 1:
             return 1.0
         weight = torch.ones(len(self.classes), device=labels.device) if self.loss.weight is None else self.loss.weight
         total = weight[labels].sum()
         mine = total.clone()
         torch.distributed.all_reduce(total)
-        return mine * self.trainer.world_size / total
+        return mine * ranks.here().size / total
 
     def on_validation_epoch_start(self) -> None:
         """Give every process the first one's statistics of batch norm, which a checkpoint has."""
-        if self.trainer.world_size > 1 and not self.frozen:
+        if ranks.here().size > 1 and not self.frozen:
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
@@ -151,7 +151,7 @@ class Classifier(pl.LightningModule):
         """Compute and log an epoch's metrics at once from its logits; `results` keeps them for the loggers."""
         logits, labels = (torch.cat(parts) for parts in zip(*self.outputs[split], strict=True))
         self.outputs[split].clear()
-        if self.trainer.world_size > 1:
+        if ranks.here().size > 1:
             logits, labels = _of_all(logits), _of_all(labels)
         logits = logits.float()
         collection = cast(MetricCollection, self.metrics[split])

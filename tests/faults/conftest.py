@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +91,7 @@ class Process:
         self.texts = [folder / f"{len(list(folder.iterdir()))}.{name}" for name in ("out", "err")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
         environment.pop("BLOODCELL_CACHE", None)
+        self.mark = environment["BLOODCELL_FAULT_MARK"] = secrets.token_hex(16)
         with self.texts[0].open("w") as out, self.texts[1].open("w") as err:
             line = [sys.executable, "-m", "bloodcell", *map(str, arguments)]
             self.popen = subprocess.Popen(
@@ -108,20 +110,22 @@ class Process:
         return Ended(self.popen.returncode, *(text.read_text() for text in self.texts))
 
     def family(self):
-        """Return the ids of the living processes that it started, and they in turn."""
+        """Return the ids of the living processes that it started, and they in turn: those with its mark.
+
+        Neither session nor parent would do: numbers of processes that ended are given to others.
+        """
         found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
+        for environment in Path("/proc").glob("[0-9]*/environ"):
             try:
-                state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
-            except OSError:  # ended in this moment
+                marked = self.mark.encode() in environment.read_bytes()  # empty of one that ended
+            except OSError:  # gone, or another user's
                 continue
-            if int(session) == self.popen.pid and state != "Z" and int(stat.parent.name) != self.popen.pid:
-                found.append(int(stat.parent.name))
+            if marked and int(environment.parent.name) != self.popen.pid:
+                found.append(int(environment.parent.name))
         return found
 
     def send(self, number):
-        if self.running:
-            os.kill(self.popen.pid, number)
+        self.popen.send_signal(number)  # nothing where it is over
 
     def wait_until(self, ready):
         """Wait until something is so, or the process is over."""
@@ -216,9 +220,12 @@ def start(tmp_path, request):
 
     yield begin
     for process in started:
-        for pid in [*process.family(), *([process.popen.pid] if process.running else [])]:
-            os.kill(pid, signal.SIGKILL)
+        if process.running:
+            process.popen.kill()
         process.popen.wait()
+        for pid in process.family():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
