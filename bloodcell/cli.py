@@ -188,7 +188,8 @@ def one_clear_line() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         word, code = ending_of(error)
-        if ranks.is_first_to_fail(error):
+        asked = code == 143 and ranks.here().size > 1  # by who started the processes, and says why
+        if not asked and ranks.is_first_to_fail(error):
             print(f"{word}; resume=RUN continues a training, the same command again all else", file=sys.stderr)
         raise SystemExit(code) from None
     except BrokenPipeError:
@@ -200,7 +201,7 @@ def one_clear_line() -> Iterator[None]:
             raise
         if first:
             print(f"error: {_printable(str(message))}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(1 if first else ranks.SILENT) from None
 
 
 def _printable(message: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from bloodcell import ranks
 from bloodcell.config import plain
 from bloodcell.errors import BloodcellError
+from bloodcell.interrupting import Terminated
 from bloodcell.machine import device_arguments
 
 _ONE_BY_ONE = "start jobs of several devices one by one"
@@ -135,12 +136,19 @@ def _launch(count: int) -> int:
             elastic_launch(config, sys.executable)(*sys.orig_argv[1:])
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-        if ended := [code for code in codes.values() if code > 0]:
-            return ended[0]  # it has said why
-        rank = min(codes, key=lambda one: (codes[one] == -signal.SIGTERM, one))  # the others were asked to end
+        asked = (ranks.SILENT, 128 + signal.SIGTERM, -signal.SIGTERM)  # the others end so
+        said = [code for code in codes.values() if code > 0 and code not in asked]
+        killed = [rank for rank, code in codes.items() if code < 0]
+        if said or not killed:
+            return min(said or codes.values())
+        rank = min(killed, key=lambda one: codes[one] in asked)
         name = signal.Signals(-codes[rank]).name
         raise BloodcellError(f"process {rank} of {count} was killed ({name}); the others were ended") from None
-    except (SignalException, KeyboardInterrupt):
+    except SignalException as error:
+        if error.sigval == signal.SIGTERM:
+            raise Terminated from None
+        return 130
+    except KeyboardInterrupt:
         return 130
     return 0
 

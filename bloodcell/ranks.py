@@ -27,6 +27,8 @@ NETWORK = 60
 
 #: Seconds that a process waits for its own end when another has ended without a word.
 GRACE = 5
+#: The exit code of a process that ends without a word because another has.
+SILENT = 3
 ENDED = "another process of this job has ended, or cannot be reached any more"
 #: What gloo, NCCL and the store say where the other side has ended.
 _BROKEN = re.compile(
@@ -253,7 +255,10 @@ def is_first_to_fail(error: BaseException) -> bool:
         place = announced()  # all fail alike before they have met
         return place is None or place.rank == 0 or isinstance(error, MissedError)
     if is_broken(error):
-        time.sleep(GRACE)  # whoever started the processes knows which one was killed, and ends the others
+        try:
+            time.sleep(GRACE)  # whoever started the processes knows which one was killed, and ends the others
+        except KeyboardInterrupt:
+            return False
     try:
         if (first := _here.store.add("failures", 1) == 1) and not is_broken(error):
             _here.store.set("failure", f"process {_here.rank}: {error}")

@@ -269,7 +269,7 @@ def test_what_one_process_does_is_refused_in_several(alone, monkeypatch):
     for name, value in places(**TORCHRUN)[0].items():
         monkeypatch.setenv(name, value)
     launching.check_verb("train", many=False)
-    for verb in ("audit", "cache", "find-lr"):
+    for verb in ("audit", "cache", "find-lr", "tune", "app", "export"):
         with pytest.raises(BloodcellError, match=f"{verb} works in one process, and 2 were started"):
             launching.check_verb(verb, many=False)
     with pytest.raises(BloodcellError, match="a multirun works in one process"):
@@ -476,7 +476,10 @@ def test_the_end_of_one_process_ends_all_and_the_run_goes_on(pair, odd, tmp_path
     assert result.returncode == 1
     assert result.stderr == f"error: {said}\n"
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (record["status"], record["error"]) == ("failed", kept)
+    assert (record["status"], record["error"]) in [
+        ("failed", kept),
+        ("interrupted", ""),
+    ]  # as soon as it was asked to end
     done(["train.py", f"resume={tmp_path / 'run'}"], tmp_path / "cache")
     for file in ("history.csv", "predictions.csv", "metrics.json"):
         assert (tmp_path / "run" / file).read_bytes() == (pair[1][0] / file).read_bytes(), file
@@ -498,7 +501,7 @@ def test_a_mistake_in_two_processes_is_one_line(odd, tmp_path):
         line = [*shared, "trainer=ddp", "trainer.accelerator=cpu", wrong]
         codes, said = started(line, tmp_path, places(**TORCHRUN, MASTER_PORT=free_port()))
         lines = [line for text in said for line in text.splitlines() if line.startswith("error")]
-        assert codes == [1, 1]
+        assert sorted(codes) in ([1, 1], [1, ranks.SILENT])
         assert len(lines) == 1, said
         assert lines[0].startswith(f"error: {message}")
         assert not any("Traceback" in text for text in said)
