@@ -30,7 +30,7 @@ class TokenMap(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return (N, 768, H / 16, W / 16) features of (N, 3, H, W) images."""
         patches = self.vit._process_input(images)
-        first = self.vit.class_token.expand(len(patches), -1, -1)
+        first = self.vit.class_token.expand(patches.shape[0], -1, -1)  # len() is no symbol
         tokens = self.vit.encoder(torch.cat([first, patches], dim=1))[:, 1:]
         side = self.vit.image_size // self.vit.patch_size
         features: Tensor = tokens.transpose(1, 2).unflatten(2, (side, side))
