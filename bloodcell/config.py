@@ -214,11 +214,11 @@ def _is_number(value: Any, kind: type) -> bool:
 
 
 def _nullable(key: str, default: Any) -> bool:
-    """Say whether null may stand for a shipped value: no callback, no logger, or what Lightning or torch choose."""
+    """Say whether null may stand for a shipped value: no callback, logger, pruner, or what others choose."""
     if isinstance(default, int | float) and not isinstance(default, bool):
         return key.startswith("trainer.")
     if isinstance(default, dict):
-        return key.startswith(("callbacks.", "logger."))
+        return key.startswith(("callbacks.", "logger.", "tune.pruner"))
     return key != "outputs"
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import cv2
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+from threadpoolctl import threadpool_limits
 
 from bloodcell.machine import cpu_count
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from bloodcell.data.transforms import Preprocessing
 
@@ -67,7 +68,8 @@ def overlapped(
         streams: How many threads may compute at the same time.
     """
     if streams > 1:
-        yield from in_order(lambda item: compute(read(item)), items, min(threads, streams))
+        with threadpool_limits(1, user_api="blas"):  # numpy's own threads would wait by spinning, on these cores
+            yield from in_order(lambda item: compute(read(item)), items, min(threads, streams))
     else:
         yield from map(compute, in_order(read, items, threads))
 

@@ -36,6 +36,7 @@ class FeatureStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.chunks: list[Path] = []
+        self.names: list[list[str]] = []  # of each chunk's rows; none of a chunk that is damaged
         self.where: dict[str, int] = {}
         self.sound: dict[int, Array | None] = {}  # chunks that were verified; None: damaged
         for index in sorted(folder.glob("chunk-*.json")) if folder.is_dir() else []:
@@ -44,16 +45,29 @@ class FeatureStore:
     def _register(self, chunk: Path, names: list[str]) -> int:
         number = len(self.chunks)
         self.chunks.append(chunk)
-        self.where.update({name: number * ROWS + row for row, name in enumerate(names)})
+        self.names.append(names)
+        self._place(number)
         return number
+
+    def _place(self, number: int) -> None:
+        self.where.update({name: number * ROWS + row for row, name in enumerate(self.names[number])})
+
+    def _forget(self, damaged: list[int]) -> None:
+        """Take damaged chunks for not there: another chunk may have the same names."""
+        for number in damaged:
+            self.names[number] = []
+        self.where.clear()
+        for number in range(len(self.chunks)):
+            self._place(number)
 
     def places(self, names: list[str]) -> Array:
         """Return each name's place, int64 (N,); -1 where it is not in the store or its chunk is damaged."""
-        found = np.array([self.where.get(name, -1) for name in names], np.int64)
-        for number in np.unique(found[found >= 0] // ROWS):
-            if self._rows(int(number)) is None:
-                found[found // ROWS == number] = -1
-        return found
+        while True:
+            found = np.array([self.where.get(name, -1) for name in names], np.int64)
+            damaged = [int(n) for n in np.unique(found[found >= 0] // ROWS) if self._rows(int(n)) is None]
+            if not damaged:
+                return found
+            self._forget(damaged)
 
     def rows(self, places: Array) -> StoredRows:
         """Return the features at some places, all of them valid, in their order."""

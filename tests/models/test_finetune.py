@@ -184,13 +184,6 @@ def test_one_rate_is_one_group_in_the_order_of_the_net(finetune):
     assert list(map(id, group["params"])) == list(map(id, learning))
 
 
-def test_several_processes_are_refused_for_gradual(monkeypatch):
-    classifier = build(GRADUAL)
-    classifier._trainer = type("Trainer", (), {"world_size": 2})()
-    with pytest.raises(BloodcellError, match=r"finetune=gradual learns on one device; set trainer\.gpus=1"):
-        classifier.on_fit_start()
-
-
 def test_a_gradual_checkpoint_is_evaluated_like_any(fit, loader, tmp_path):
     classifier = build(GRADUAL)
     fit(classifier, loader, epochs=3).save_checkpoint(tmp_path / "a.ckpt")
