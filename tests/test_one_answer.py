@@ -9,6 +9,7 @@ import pytest
 import bloodcell
 from bloodcell.evaluating import evaluate
 from bloodcell.predicting import predict
+from tests.app.conftest import start  # noqa: F401 - a fixture
 
 #: The most that a probability may differ by.
 TOLERANCE = 1e-4
@@ -69,4 +70,12 @@ def test_a_run_and_its_files_together(holders, rows):
     agree(bloodcell.load(list(holders.values()), device="cpu").predict(list(rows["path"])), rows)
 
 
-# The page: here follows the test that what it answers to an upload of each of `rows` agrees.
+@pytest.mark.parametrize("holder", ["run", "onnx"])
+def test_page(start, holders, rows, holder):  # noqa: F811 - a fixture
+    page = start(run=holders[holder])
+    answers = [page.examine(Path(path).read_bytes(), path) for path in rows["path"]]
+    assert {status for status, _ in answers} == {200}
+    chances = [answer["probabilities"] for _, answer in answers]
+    table = pd.DataFrame(chances, columns=[name for name in rows if name.startswith("p_")])
+    table["path"], table["prediction"] = list(rows["path"]), [answer["prediction"] for _, answer in answers]
+    agree(table, rows)

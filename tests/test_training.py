@@ -144,7 +144,9 @@ def test_the_same_seed_gives_the_same_run(compose, tmp_path, extra):
         ["scheduler=plateau", "scheduler.patience=0"],
         ["scheduler=cosine", "finetune=full", "augment=light"],
         ["scheduler=onecycle", "optimizer=sgd", "features.cache=off"],
-        ["scheduler=onecycle", "finetune=gradual", "optimizer=adamw", "augment=light"],
+        pytest.param(
+            ["scheduler=onecycle", "finetune=gradual", "optimizer=adamw", "augment=light"], marks=pytest.mark.slow
+        ),
         ["scheduler=cosine", "finetune=gradual", "optimizer=sgd", "callbacks=ema", "callbacks.average.decay=0.9"],
     ],
 )
@@ -169,6 +171,7 @@ def test_an_interrupted_run_resumes_to_the_same_end(compose, tmp_path, monkeypat
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
+@pytest.mark.slow  # `make faults` kills trainings at random moments
 def test_sigkill_in_the_middle_of_epoch_3(tmp_path):
     arguments = [
         *QUICK, *SMALL, "finetune=full", "augment=light", "scheduler=cosine", "trainer.max_epochs=4",

@@ -215,6 +215,7 @@ def test_an_interruption_loses_a_chunk_at_most(samples, tmp_path, monkeypatch):
     assert len(kept(extractor(make_net(), tmp_path).store())) == 3
 
 
+@pytest.mark.slow
 def test_a_kill_while_a_chunk_is_written_leaves_nothing_that_is_believed(samples, tmp_path):
     """The process dies at each of its writes in turn; what follows computes the same features."""
     net = make_net()
