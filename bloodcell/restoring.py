@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from bloodcell.console import say
 from bloodcell.errors import BloodcellError
 from bloodcell.files import write_checkpoint, write_csv
 from bloodcell.models.classifier import load_checkpoint
@@ -23,10 +24,20 @@ def restored(last: Path) -> dict[str, Any]:
         state = load_checkpoint(last)
     except BloodcellError as error:
         raise BloodcellError(f"{error}; delete it, and the run begins again at its first epoch") from error
+    _drop_damaged(last.with_name("best.ckpt"))
     write_csv(pd.DataFrame(state["callbacks"]["History"]["rows"]), last.parents[1] / "history.csv")
     if moved(state["callbacks"].values(), last.parent.resolve()):
         write_checkpoint(state, last)
     return state
+
+
+def _drop_damaged(best: Path) -> None:
+    """Take away a best checkpoint that cannot be read, and say so: at the end it would be chosen."""
+    try:
+        load_checkpoint(best) if best.is_file() else None
+    except BloodcellError as error:
+        best.unlink()
+        say(f"{error}; it is gone now: a better epoch that comes will be chosen, or else the last")
 
 
 def moved(callbacks: Iterable[dict[str, Any]], folder: Path) -> bool:
