@@ -42,10 +42,14 @@ def main(verb: str | None = None) -> None:
         verb: Its name; None takes it from the first argument.
     """
     arguments = sys.argv[1:]
-    with one_clear_line(), raising_on_sigterm():
-        if verb is None:
-            verb, arguments = _verb_of(arguments)
-        run_verb(verb, arguments)
+    try:
+        with one_clear_line(), raising_on_sigterm():
+            if verb is None:
+                verb, arguments = _verb_of(arguments)
+            run_verb(verb, arguments)
+    except SystemExit as end:
+        ranks.leave(end.code if isinstance(end.code, int) else 1)
+        raise
 
 
 def run_verb(verb: str, arguments: list[str]) -> None:

@@ -107,13 +107,16 @@ class Jury:
         images, bad = [], []
         for item in items:
             try:
-                picture = picture_of(item)
+                taken.append(self._taken(item))
+                images.append(item)
             except ImageError as error:
                 bad.append((item, str(error)))
-                continue
-            taken.append([preprocessing.taken(picture) for preprocessing in self.preprocessings])
-            images.append(item)
         return Decoded(items, images, bad, taken)
+
+    def _taken(self, item: ImageLike) -> list[tuple[Array, Square | None]]:
+        """Return what each preprocessing takes of an image, which is let go of before the next one needs memory."""
+        picture = picture_of(item)
+        return [preprocessing.taken(picture) for preprocessing in self.preprocessings]
 
     def _judged(self, decoded: Decoded, ways: list[Pass]) -> Group:
         """Judge a group of decoded images by all nets."""

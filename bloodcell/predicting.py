@@ -102,8 +102,7 @@ def fill(table: GrowingTable, jury: Jury, names: Iterator[str], total: int, thre
         threads: That decode.
     """
     place, before, start = ranks.here(), table.items, time.perf_counter()
-    groups = iter(lambda: list(islice(names, GROUP)), [])
-    groups, expected = tee(groups)
+    groups, expected = tee(grouped(names, total - before))
     mine = islice(groups, place.rank, None, place.size)
     with progress("predicting") as advance:
         for group in ranks.in_turn(jury.judge(mine, total, threads)):
@@ -114,6 +113,13 @@ def fill(table: GrowingTable, jury: Jury, names: Iterator[str], total: int, thre
                 advance(table.items - before, total - before)
     if place.rank == 0:
         say_end(table, total, before, time.perf_counter() - start)
+
+
+def grouped(names: Iterator[str], left: int) -> Iterator[list[str]]:
+    """Yield names as they are judged together: the last ones in smaller groups, so that no thread works on alone."""
+    while names_of_group := list(islice(names, GROUP if left > 2 * GROUP else max(1, GROUP // 4))):
+        left -= len(names_of_group)
+        yield names_of_group
 
 
 def columns_of(classes: list[str]) -> list[str]:

@@ -25,6 +25,8 @@ QUICK = (
     "data.batch_size=16",
     "trainer.gpus=0",
     "trainer.max_epochs=2",
+    "features.backend=eager",
+    "evaluate.figures=false",
 )
 
 #: Synthetic smears that are painted in a second or two.
@@ -70,7 +72,7 @@ def quick_run(compose, tmp_path_factory):
     from bloodcell.training import train
 
     folder = tmp_path_factory.mktemp("runs") / "quick"
-    train(compose(*QUICK, *SMALL, f"outputs={folder.parent}"), folder)
+    train(compose(*QUICK, *SMALL, "evaluate.figures=true", f"outputs={folder.parent}"), folder)
     return folder
 
 

@@ -248,7 +248,8 @@ def test_a_run_and_its_evaluation_say_where_no_cell_was_found(compose, tmp_path,
         assert f"{(rows['cell'] == 'none').sum()} of {len(rows)} {split}" in said.split("no cell was found in ")[1]
 
     monkeypatch.setattr(features, "decode", lambda *_: pytest.fail("decoded again"))
-    _, again = evaluated(compose, tmp_path / "a", tmp_path / "run")  # from the warm store
+    # from the warm store
+    _, again = evaluated(compose, tmp_path / "a", tmp_path / "run", extra=["features.backend=eager"])
     assert again["cell"].tolist() == table["cell"].tolist()
     assert "no cell was found in" in capsys.readouterr().out
     table = bloodcell.load(tmp_path / "run", device="cpu").predict([picture(True), picture(False)])

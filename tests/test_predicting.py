@@ -334,3 +334,10 @@ def test_five_thousand_images_take_no_more_memory_than_five_hundred(quick_run, w
         assert len(pd.read_csv(tmp_path / f"{count}.csv")) == count
         measured.append(int(done.stdout.split("peak")[1]))
     assert measured[1] < measured[0] + 40_000  # kB; 5,000 pictures are 1.1 GB
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(3, [3]), (128, [16] * 8), (200, [64, 64, *[16] * 4, 8])])
+def test_the_last_groups_are_small_so_that_all_threads_end_together(count, sizes):
+    groups = list(predicting.grouped(iter(map(str, range(count))), count))
+    assert [len(group) for group in groups] == sizes
+    assert [name for group in groups for name in group] == list(map(str, range(count)))

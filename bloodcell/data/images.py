@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from bloodcell.errors import BloodcellError
 
@@ -64,12 +64,12 @@ def read_image(path: str | Path | bytes, max_pixels: int | None = None) -> np.nd
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     size = len(path) if isinstance(path, bytes) else _size(path)
     try:
-        with Image.open(io.BytesIO(path) if isinstance(path, bytes) else path, formats=FORMATS) as image:
+        content = path if isinstance(path, bytes) else Path(path).read_bytes() if size < _MOST_BYTES else None
+        if content and (pixels := _plain_jpeg(content, limit)) is not None:
+            return pixels
+        with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > limit:
                 raise ImageError(f"{image.width} x {image.height} pixels; the limit is {limit:,}")
-            plain = image.format == "JPEG" and image.mode == "RGB" and _turn(image) is None
-            if plain and (pixels := _plain_jpeg(image)) is not None:
-                return pixels
             image.load()
             return np.array(to_rgb(image))  # a copy: torch wants writable memory
     except ImageError:
@@ -87,21 +87,19 @@ def read_image(path: str | Path | bytes, max_pixels: int | None = None) -> np.nd
         raise ImageError(f"cannot be decoded: {reason}") from error
 
 
-def _plain_jpeg(image: ImageFile.ImageFile) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
-    """Decode an opened JPEG of three channels as it lies in the file; None where Pillow is to have the last word.
+def _plain_jpeg(content: bytes, limit: int) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+    """Decode a JPEG of three channels that has no EXIF and is in perfect order; None of all else, which is Pillow's.
 
-    The decoder is the library that Pillow has, with the same pixels, without the copies that take Pillow as long again.
-    It refuses whatever is odd in a file, and Pillow then tells what is damaged from what is merely odd.
+    The decoder is the library that Pillow has, with the same pixels, in two thirds of the time. It refuses whatever is
+    odd in a file, and Pillow then tells what is damaged from what is merely odd.
     """
-    assert image.fp is not None
-    image.fp.seek(0)
+    if not content.startswith(b"\xff\xd8\xff") or b"Exif" in content:
+        return None
     try:
-        content = image.fp.read(_MOST_BYTES)
-        pixels = simplejpeg.decode_jpeg(content, "RGB") if len(content) < _MOST_BYTES else None
+        height, width, space, _ = simplejpeg.decode_jpeg_header(content)
+        return simplejpeg.decode_jpeg(content, "RGB") if space == "YCbCr" and height * width <= limit else None
     except ValueError:
-        pixels = None
-    image.fp.seek(0)
-    return pixels if pixels is not None and pixels.shape == (image.height, image.width, 3) else None
+        return None
 
 
 def _size(path: str | Path) -> int:

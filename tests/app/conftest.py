@@ -1,5 +1,6 @@
 """Pages that are served to the tests by a real server, on a port of its own."""
 
+import faulthandler
 import http.client
 import json
 import shutil
@@ -81,10 +82,13 @@ def start(compose, quick_run):
         return Page(listening.getsockname()[1])
 
     yield started
-    for server, thread, listening in running:
+    for server, _, _ in running:
         server.should_exit = True
-        thread.join(10)
+    for _, thread, listening in running:
+        thread.join(60)  # a request under way has 3 s; the rest is for a busy machine
         listening.close()
+        if thread.is_alive():
+            faulthandler.dump_traceback()
         assert not thread.is_alive()
 
 

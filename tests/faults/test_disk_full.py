@@ -51,7 +51,7 @@ def test_a_checkpoint(fault, disk):
     write_checkpoint(content, file)
     disk.fill(leaving=500_000)
     with pytest.raises(OSError, match="No space left on device"):
-        write_checkpoint({"state_dict": {"weight": torch.zeros(100_000)}}, file)
+        write_checkpoint({"state_dict": {"weight": torch.zeros(200_000)}}, file)  # 800 kB
     assert torch.equal(torch.load(file)["state_dict"]["weight"], torch.arange(100_000))
     assert sorted(left.name for left in disk.folder.iterdir()) == ["ballast", "last.ckpt"]
     fault("disk full: a checkpoint")

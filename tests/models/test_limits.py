@@ -218,7 +218,8 @@ def test_a_run_keeps_its_limits_and_a_resumed_one_has_the_same(
 
 
 def features_of(classifier, samples):
-    extractor = Extractor(classifier.net, Preprocessing(**classifier.hparams["preprocessing"]), workers=1)
+    preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
+    extractor = Extractor(classifier.net, preprocessing, workers=1, backend="eager")
     return np.asarray(extractor.features(samples)[:])
 
 

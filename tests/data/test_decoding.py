@@ -1,0 +1,49 @@
+"""Threads that read and compute: in order, and one at a time at the reading where that costs nothing."""
+
+import threading
+import time
+
+import cv2
+import pytest
+import torch
+
+from bloodcell.data.decoding import overlapped
+
+
+def at_once(read_seconds, compute_seconds, streams):
+    """Return what came out, and the most threads that read at the same time after each one's first two items."""
+    reading, most, done, lock = set(), [0], {}, threading.Lock()
+
+    def read(item):
+        me = threading.get_ident()
+        with lock:
+            reading.add(me)
+            done[me] = done.get(me, 0) + 1
+            if len(done) == streams and min(done.values()) > 2:
+                most[0] = max(most[0], len(reading))
+        time.sleep(read_seconds)
+        with lock:
+            reading.remove(me)
+        return item
+
+    def compute(item):
+        time.sleep(compute_seconds)
+        return -item
+
+    return list(overlapped(read, compute, range(40), 2, streams)), most[0]
+
+
+def test_one_thread_reads_at_a_time_where_computing_takes_longer():
+    assert at_once(0.002, 0.02, 2) == (list(range(0, -40, -1)), 1)
+
+
+def test_threads_read_side_by_side_where_reading_takes_longer():
+    assert at_once(0.02, 0.002, 2) == (list(range(0, -40, -1)), 2)
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_libraries_have_their_threads_again_at_the_end(streams):
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    seen = list(overlapped(lambda item: cv2.getNumThreads(), lambda one: one, range(4), 2, streams))
+    assert seen == [1] * 4
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == before
