@@ -23,7 +23,7 @@ def keep(samples: Samples, sources: pd.DataFrame, cache: Path) -> Path:
     """
     file = _file(samples.root, cache)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_csv(sources.assign(identity=identities(samples.files())), file)
+    write_csv(sources.assign(identity=identities(samples.files()), rows=len(sources)), file)
     return file
 
 
@@ -43,7 +43,10 @@ def with_kept_sources(samples: Samples, cache: Path) -> Samples:
     if not file.is_file():
         return samples
     try:
-        kept = pd.read_csv(file, dtype=str, keep_default_na=False).set_index("identity")["source"]
+        kept = pd.read_csv(file, dtype=str, keep_default_na=False)
+        if set(kept["rows"]) - {str(len(kept))}:
+            raise ValueError("rows are missing")
+        kept = kept.set_index("identity")["source"]
     except (ValueError, KeyError) as error:
         raise BloodcellError(
             f"{file} is damaged, which held the sources of these images; delete it, and audit again"
