@@ -20,10 +20,11 @@ from bloodcell.data.splits import assign_splits, split_arguments
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.figures import BLUE, ORANGE, save
 from bloodcell.files import write_atomically, write_csv
+from bloodcell.fitting import build_data, classifier_of, keep_function
 from bloodcell.interrupting import interruptible
 from bloodcell.launching import require, trainer_devices
 from bloodcell.machine import device_arguments
-from bloodcell.training import build_data, classifier_of, keep_function, readable
+from bloodcell.training import readable
 
 #: A fall of the smoothed loss of less than so many times the scatter of the single losses around it may be chance.
 CLEAR_FALL = 2.0

@@ -7,14 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from bloodcell.app.pictures import address_of, looked_at, small
+from bloodcell.app.pictures import address_of, looked_at
 from bloodcell.data.images import read_image
+from bloodcell.evaluation.gallery import fitted
 from bloodcell.growing import lines
 from bloodcell.jury import Group, Jury
 from bloodcell.models.gradcam import NoMapError
 from bloodcell.predicting import columns_of, rows_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+#: Longer side of a picture on the page, pixels.
+SIDE = 480
 
 
 class Examiner:
@@ -68,7 +73,7 @@ class Examiner:
         group = self._judged(name, picture)
         (row,), _, _ = rows_of(group, self.classes, self.threshold)
         cells = dict(zip(columns_of(self.classes), row, strict=True))
-        shown = small(picture)
+        shown = fitted(picture, SIDE)
         return {
             "row": lines([row]).decode(),
             **{key: cells[key] for key in ("prediction", "confidence", "abstained", "cell", "unlike")},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -17,17 +16,6 @@ from bloodcell.evaluation.gallery import map_of, overlaid
 from bloodcell.page import embedded
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-#: Longer side of a picture on the page, pixels.
-SIDE = 480
-
-
-def small(picture: Array) -> Array:
-    """Scale a picture, uint8 (H, W, 3), until its longer side is `SIDE`."""
-    height, width = picture.shape[:2]
-    scale = SIDE / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
 
 
 def looked_at(picture: Array, shown: Array, engine: Engine, prediction: str) -> Array:

@@ -101,19 +101,19 @@ def _panels(root: Path, path: str, prediction: str, classifier: Classifier | Non
     except ImageError as error:
         return [("no image", _words(f"{path}: {error}" if path else "the table names no file"))]
     if classifier is None:
-        return [("image", _fitted(image))]
+        return [("image", fitted(image))]
     if prediction not in classifier.classes:
         raise BloodcellError(f"the classifier knows no class {prediction}; it knows {', '.join(classifier.classes)}")
     preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
     square = preprocessing.square(image)
-    taken = _fitted(cut(image, *square) if square else image)
+    taken = fitted(cut(image, *square) if square else image)
     try:
         looked = overlaid(taken, map_of(classifier, preprocessing(image), prediction))
     except NoMapError as error:
         looked = _words(str(error))
-    panels = [("image", _fitted(image)), (f"speaks for {prediction}", looked)]
+    panels = [("image", fitted(image)), (f"speaks for {prediction}", looked)]
     if preprocessing.localises:
-        located = ("located cell", _drawn(image, *square)) if square else ("no cell located", _fitted(image))
+        located = ("located cell", _drawn(image, *square)) if square else ("no cell located", fitted(image))
         panels.insert(1, located)
     return panels
 
@@ -125,17 +125,17 @@ def map_of(classifier: Classifier, inputs: torch.Tensor, prediction: str) -> Arr
     return grad_cam(net, inputs[None].to(net.mean.device), chosen)[0].cpu().numpy()
 
 
-def _fitted(image: Array) -> Array:
-    """Scale a picture, uint8 (H, W, 3), until its longer side is `SIDE`."""
+def fitted(image: Array, side: int = SIDE) -> Array:
+    """Scale a picture, uint8 (H, W, 3), until its longer side is so many pixels."""
     height, width = image.shape[:2]
-    scale = SIDE / max(height, width)
+    scale = side / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
 
 
 def _drawn(image: Array, left: int, top: int, side: int) -> Array:
     """Return a picture, fitted, with the outline of a square: white within black, which stands out on any colour."""
-    picture = _fitted(image).copy()
+    picture = fitted(image).copy()
     scale = np.array([picture.shape[1] / image.shape[1], picture.shape[0] / image.shape[0]])
     first, last = (np.array([left, top]) * scale).round(), (np.array([left + side, top + side]) * scale).round() - 1
     corners = tuple(int(x) for x in first), tuple(int(x) for x in last)

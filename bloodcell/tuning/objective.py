@@ -20,10 +20,11 @@ from bloodcell.data.samples import Samples
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.by_source import FIGURES
 from bloodcell.evaluation.predictions import metrics_of
+from bloodcell.fitting import fit
 from bloodcell.leaks import check_leaks
 from bloodcell.machine import device_arguments
 from bloodcell.messages import leak_advice
-from bloodcell.training import fit, readable, samples_of
+from bloodcell.training import readable, samples_of
 from bloodcell.tuning.recipes import Recipes, drawn_by
 
 #: Figure -> direction.
@@ -84,7 +85,7 @@ class Objective:
         """
         from bloodcell.building import build_extractor
         from bloodcell.config import cache_root
-        from bloodcell.training import build_data, classifier_of, keep_function
+        from bloodcell.fitting import build_data, classifier_of, keep_function
 
         config = self.configured({}, self._folds()[0])
         cache = cache_root(config["cache"]["root"])
