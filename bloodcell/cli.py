@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodcell import ranks
+from bloodcell.console import printable
 from bloodcell.errors import BloodcellError, nearest
 from bloodcell.interrupting import ending_of, raising_on_sigterm
 
@@ -204,14 +205,14 @@ def one_clear_line() -> Iterator[None]:
         if first and message is None:
             raise
         if first:
-            print(f"error: {_printable(str(message))}", file=sys.stderr)
+            print(f"error: {_short(str(message))}", file=sys.stderr)
         raise SystemExit(1 if first else ranks.SILENT) from None
 
 
-def _printable(message: str) -> str:
+def _short(message: str) -> str:
     """Return three lines of a message at most, none too long and none with what a terminal would obey."""
     lines = [line if len(line) <= 500 else f"{line[:500]}..." for line in message.splitlines()[:3]]
-    return re.sub(r"[^\n\x20-\x7e\xa0-\U0010ffff]", lambda found: repr(found[0])[1:-1], "\n".join(lines))
+    return printable("\n".join(lines))
 
 
 def user_message(error: BaseException) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,9 +16,14 @@ rich.reconfigure(**STYLE)
 console = rich.get_console()
 
 
+def printable(text: str) -> str:
+    """Return a text in which what a terminal would obey, in the name of a file or a class, is written out."""
+    return re.sub(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]", lambda found: repr(found[0])[1:-1], text)
+
+
 def say(line: str) -> None:
-    """Print one line as it is; rich's markup is not interpreted."""
-    console.print(line, markup=False)
+    """Print one line as it is; rich's markup is not interpreted, and nothing that a terminal would obey."""
+    console.print(printable(line), markup=False)
 
 
 @contextmanager
