@@ -35,7 +35,7 @@ browser: setup
 faults: export OMP_NUM_THREADS = 1
 faults: setup
 	$(if $(filter 0,$(shell id -u)),,unshare --map-root-user --mount) \
-	$(BIN)/python -m pytest -m "faults or inputs" -n 2 --dist worksteal
+	$(BIN)/python -m pytest tests/faults tests/inputs tests/exporting -m "faults or inputs" -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: From so many images on, the seconds that it takes to build the fastest backend are won back.
-WORTH_BUILDING = 500
-
 
 @dataclass(frozen=True)
 class Pass:
@@ -138,18 +135,15 @@ def engine_of(
     Args:
         classifier: The classifier; its net is not to change any more.
         device: Where to compute.
-        backend: Of the backbone, as in `bloodcell.models.forward.Engine`; auto: for a few images eager PyTorch, which
-            needs not to be built.
+        backend: Of the backbone, as in `bloodcell.models.forward.Engine`.
         precision: float32 or bf16.
         file: Its checkpoint.
     """
     net, preprocessing = classifier.net, Preprocessing(**classifier.hparams["preprocessing"])
-    size = preprocessing.image_size
-    fast = Backbone(net, size, backend, precision, device)
-    at_once = Backbone(net, size, "eager", precision, device) if backend == "auto" else fast
+    backbone = Backbone(net, preprocessing.image_size, backend, precision, device)
 
     def passes(images: int) -> Pass:
-        forward = (fast if images >= WORTH_BUILDING else at_once).forward()
+        forward = backbone.forward(images)
 
         def run(batch: Array) -> tuple[Array, Array]:
             features = forward.all(batch)

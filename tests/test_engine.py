@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from bloodcell.engine import WORTH_BUILDING, load_engines
+from bloodcell.engine import load_engines
 from bloodcell.errors import BloodcellError
 from bloodcell.jury import Jury
+from bloodcell.models.forward import WORTH_BUILDING
 from bloodcell.models.limits import Limits
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)

@@ -22,7 +22,7 @@ from bloodcell.errors import BloodcellError
 from bloodcell.files import write_json
 from bloodcell.machine import available_memory, decoders
 from bloodcell.models.backbones import state_digest
-from bloodcell.models.forward import Engine
+from bloodcell.models.forward import Engine, Forward
 from bloodcell.models.net import Net
 from bloodcell.models.store import FeatureStore, StoredRows
 from bloodcell.models.tta import IDENTITY, Symmetry
@@ -203,7 +203,8 @@ class Extractor:
         chosen = [views[v] for v in lacking]
         mine = [i for group in ranks.share(_groups(todo, len(chosen))) for i in group]
         start = 0
-        for chunk in _joined(self._own([files[i] for i in mine], chosen, progress), max(1, CHUNK // len(lacking))):
+        rows = self._own(self.engine.forward(), [files[i] for i in mine], chosen, progress)
+        for chunk in _joined(rows, max(1, CHUNK // len(lacking))):
             written = mine[start : start + len(chunk)]
             store.add([names[v][i] for i in written for v in lacking], chunk.reshape(-1, self.columns))
             start += len(chunk)
@@ -212,17 +213,16 @@ class Extractor:
         self, files: Sequence[str], views: Sequence[View | Symmetry], progress: Progress | None
     ) -> Iterator[Array]:
         """Yield the rows of the files in order, float32 (n, views, columns), whichever process computes them."""
-        groups = _groups(files, len(views))
-        mine = [file for group in ranks.share(groups) for file in group]
-        yield from ranks.in_turn(self._own(mine, views, progress))
-
-    def _own(
-        self, files: Sequence[str], views: Sequence[View | Symmetry], progress: Progress | None
-    ) -> Iterator[Array]:
-        """Yield the rows of the files in order, float32 (n, views, columns), computed by this process."""
         if not files:
             return
-        forward = self.engine.forward()
+        groups, forward = _groups(files, len(views)), self.engine.forward(len(files) * len(views))
+        mine = [file for group in ranks.share(groups) for file in group]
+        yield from ranks.in_turn(self._own(forward, mine, views, progress))
+
+    def _own(
+        self, forward: Forward, files: Sequence[str], views: Sequence[View | Symmetry], progress: Progress | None
+    ) -> Iterator[Array]:
+        """Yield the rows of the files in order, float32 (n, views, columns), computed by this process."""
         groups = _groups(files, len(views))
 
         def read(group: Sequence[str]) -> Decoded:

@@ -27,6 +27,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 BACKENDS = ("auto", "onnx", "compile", "eager")
 PRECISIONS = ("float32", "bf16")
 
+#: From so many images on, the seconds that it takes to build the fastest backend are won back.
+WORTH_BUILDING = 500
 #: Images at once. Larger batches leave the processor's cache.
 BATCH = {"onnx": 8, "compile": 32, "eager": 32}
 
@@ -81,18 +83,30 @@ class Engine:
                 "features.backend=onnx is for features.precision=float32 on the CPU; use features.backend=auto"
             )
         self.net, self.size, self.precision, self.device = net, size, precision, device
-        self.backend = self._choose(backend)
+        self.asked, self.backend = backend, self._choose(backend)
         self.built: Forward | None = None
+        self.at_once: Forward | None = None
 
     @property
     def name(self) -> str:
         """What a feature depends on besides net and image; it may change once, when the forward pass is built."""
-        package = "onnxruntime" if self.backend == "onnx" else "torch"
-        tf32 = " tf32" if self.device.startswith("cuda") and torch.backends.cudnn.allow_tf32 else ""
-        return f"{self.backend} {self.device.partition(':')[0]}{tf32} {self.precision} {package} {version(package)}"
+        return self._name(self.backend)
 
-    def forward(self) -> Forward:
-        """Return the forward pass. What cannot be built falls back on eager PyTorch and says so in one line."""
+    def _name(self, backend: str) -> str:
+        package = "onnxruntime" if backend == "onnx" else "torch"
+        tf32 = " tf32" if self.device.startswith("cuda") and torch.backends.cudnn.allow_tf32 else ""
+        return f"{backend} {self.device.partition(':')[0]}{tf32} {self.precision} {package} {version(package)}"
+
+    def forward(self, images: int | None = None) -> Forward:
+        """Return the forward pass. What cannot be built falls back on eager PyTorch and says so in one line.
+
+        Args:
+            images: How many are to pass: where the backend is auto, a few take eager PyTorch, which needs not to be
+                built. None: so many that the fastest is worth it, and those of all times are to have the same backend.
+        """
+        if self.asked == "auto" and images is not None and images < WORTH_BUILDING:
+            self.at_once = self.at_once or Forward(self._name("eager"), 1, BATCH["eager"], self._eager())
+            return self.at_once
         if self.built is None:
             build: dict[str, Callable[[], Callable[[Array], Array]]] = {
                 "onnx": self._onnx,

@@ -88,7 +88,7 @@ def test_each_image_is_decoded_once_and_passes_eight_times(samples, monkeypatch)
     passed, one = [], extractor(make_net())
     forward = one.engine.forward()
     counted = type(forward)(forward.name, 1, 32, lambda images: (passed.append(len(images)), forward.run(images))[1])
-    monkeypatch.setattr(one.engine, "forward", lambda: counted)
+    monkeypatch.setattr(one.engine, "forward", lambda images=None: counted)
     one.predict(samples)
     assert read == samples.paths()
     assert passed == [32, 24]  # in whole batches, whatever their symmetry
