@@ -1,19 +1,19 @@
-"""SIGKILL at random moments of a study: it goes on to exactly the trials that were asked for, and to the same best."""
+"""A study that is killed or asked to end goes on to exactly the trials that were asked for, and to the same best."""
 
 import pandas as pd
 import pytest
 
-from bloodcell.cli import VERBS
 from tests.faults.conftest import LEAN, Job
 from tests.faults.test_kills import chains
-
-pytestmark = pytest.mark.skipif("tune" not in VERBS, reason="there is no verb tune yet")
+from tests.faults.test_signals import ENDS, stopped
 
 TRIALS = 6
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_tune(start, fault, moments, tmp_path, small, smears_of, workers):
+@pytest.fixture(params=[1, 2])
+def study(start, tmp_path, small, smears_of, request):
+    """Return the job of a study by its name, and what asserts that it came to the end of the study `whole`."""
+    workers = request.param
     arguments = [*LEAN, *smears_of(small, 6, 2, 3), f"tune.trials={TRIALS}", f"tune.workers={workers}"]
     arguments += ["tune.pruner=null", f"cache.root={tmp_path / 'cache'}", f"outputs={tmp_path}"]
 
@@ -24,12 +24,30 @@ def test_tune(start, fault, moments, tmp_path, small, smears_of, workers):
     def table(name):
         return pd.read_csv(tmp_path / name / "trials.csv", keep_default_na=False).drop(columns="seconds")
 
-    seconds = job("whole").seconds()
-    for name in chains(job, [2], moments, seconds):
-        job(name).start().end().assert_well()
+    def whole(name):
         found = table(name)
         assert list(found["trial"]) == list(range(TRIALS))
         assert set(found["state"]) == {"complete"}
         if workers == 1:  # several finish in another order each time, from which later trials follow
             pd.testing.assert_frame_equal(found, table("whole"))
+
+    return job, whole
+
+
+def test_killed(study, fault, moments):
+    job, whole = study
+    seconds = job("whole").seconds()
+    for name in chains(job, [2], moments, seconds):
+        job(name).start().end().assert_well()
+        whole(name)
         fault("killed with SIGKILL: tune", 2)
+
+
+def test_asked_to_end(study, fault, moments):
+    job, whole = study
+    seconds = job("whole").seconds()
+    for number, delay in zip(ENDS, moments(2, seconds), strict=True):
+        name = stopped(job, number, delay)
+        job(name).start().end().assert_well()
+        whole(name)
+        fault(f"asked to end with {number.name}: tune")
