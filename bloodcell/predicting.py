@@ -86,22 +86,29 @@ def predict(cfg: DictConfig) -> dict[str, int]:
         done = ranks.once(begin)
         if ranks.here().rank:
             left = islice(left, done, None)
-        fill(table, jury, left, total, settings["threshold"], threads)
+        fill(table, jury, left, (done, total), settings["threshold"], threads)
     return ranks.once(lambda: table.counts)
 
 
-def fill(table: GrowingTable, jury: Jury, names: Iterator[str], total: int, threshold: float, threads: int) -> None:
+def fill(
+    table: GrowingTable,
+    jury: Jury,
+    names: Iterator[str],
+    counts: tuple[int, int],
+    threshold: float,
+    threads: int | None = None,
+) -> None:
     """Write a row of each image that is left, and say at the end what came of all.
 
     Args:
         table: Where the rows go.
         jury: What judges.
         names: The files that are left.
-        total: How many there are in all.
+        counts: How many were done before, and how many there are in all.
         threshold: Images of a lower confidence are abstained from.
-        threads: That decode.
+        threads: That decode; None: as the machine has cores.
     """
-    place, before, start = ranks.here(), table.items, time.perf_counter()
+    place, (before, total), start = ranks.here(), counts, time.perf_counter()
     groups, expected = tee(grouped(names, total - before))
     mine = islice(groups, place.rank, None, place.size)
     with progress("predicting") as advance:

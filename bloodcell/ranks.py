@@ -145,10 +145,22 @@ def leave(code: int) -> None:
     Python's own way would end in an abort now and then, by the threads of connections that nobody closed.
     """
     if _here.size > 1:
+        _wait_for_the_others()
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(code)
+
+
+def _wait_for_the_others() -> None:
+    """Give all that end at the same time a moment to learn who was the first: its process holds what they ask."""
+    deadline = time.monotonic() + GRACE
+    try:
+        _here.store.add("leaving", 1)
+        while _here.rank == 0 and _here.store.add("leaving", 0) < _here.size and time.monotonic() < deadline:
+            time.sleep(0.05)
+    except RuntimeError:  # it is gone
+        pass
 
 
 def _enter(place: Place) -> None:

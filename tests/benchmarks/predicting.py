@@ -98,7 +98,7 @@ def predict_rate(jury: Jury, files: list[str], output: Path) -> float:
     with table.held():
         columns = ["path", "prediction", *(PROBABILITY + name for name in jury.classes), *FURTHER]
         names = table.start(columns, {}, COUNTED, lambda: iter(files), overwrite=False)
-        fill(table, jury, names, len(files), 0.0, None)
+        fill(table, jury, names, (0, len(files)), 0.0)
     return len(files) / (time.perf_counter() - start)
 
 
