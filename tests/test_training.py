@@ -144,6 +144,7 @@ def test_the_same_seed_gives_the_same_run(compose, tmp_path, extra):
         ["scheduler=plateau", "scheduler.patience=0"],
         ["scheduler=cosine", "finetune=full", "augment=light"],
         ["scheduler=onecycle", "optimizer=sgd", "features.cache=off"],
+        ["finetune=full", "data.in_memory=false", "data.workers=2"],
         pytest.param(
             ["scheduler=onecycle", "finetune=gradual", "optimizer=adamw", "augment=light"], marks=pytest.mark.slow
         ),

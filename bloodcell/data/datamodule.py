@@ -85,7 +85,11 @@ class BloodCellDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Any:
         """Return the training batches, drawn anew in each epoch."""
-        return self._batches("train", build_sampler(self.samples.of_split("train").table, self.seed, **self.sampling))
+        sampler = build_sampler(self.samples.of_split("train").table, self.seed, **self.sampling)
+        trainer: Any = self.trainer
+        if trainer is not None:  # of a resumed run worker processes begin to read before Lightning sets the epoch
+            sampler.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
+        return self._batches("train", sampler)
 
     def val_dataloader(self) -> Any:
         """Return the validation batches in the table's order; none where there is no validation part."""
