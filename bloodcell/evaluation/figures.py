@@ -34,7 +34,7 @@ def curves_figure(history: pd.DataFrame, chosen: int) -> Figure:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylim(bottom=0)
-    figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
     figure.axes[0].legend(frameon=False)
     return figure
 

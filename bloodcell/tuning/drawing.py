@@ -41,7 +41,7 @@ def history_figure(table: pd.DataFrame, metric: str) -> Figure:
     axes.set(xlabel="trial", ylabel=_name(metric), title="Course of the study")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if metric != "loss":
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
