@@ -101,7 +101,7 @@ def listed(root: Path, images: int) -> Samples:
     """Return a samples table of up to so many files below a folder, evenly chosen."""
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in EXTENSIONS)
     chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(images, len(files))).astype(int))]
-    rows = [(path.relative_to(root).as_posix(), "", "train", "") for path in chosen]
+    rows = [(path.relative_to(root).as_posix(), "", "train", "", "") for path in chosen]
     return Samples(pd.DataFrame(rows, columns=COLUMNS), root)
 
 

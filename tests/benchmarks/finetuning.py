@@ -98,7 +98,7 @@ def classifier_of(config: dict[str, Any], samples: Samples) -> Any:
 
 def table_of(images: int) -> Samples:
     """Return as many rows of training samples, the classes in turn."""
-    rows = [(f"{i}", CLASSES[i % 4], "train", "") for i in range(images)]
+    rows = [(f"{i}", CLASSES[i % 4], "train", "", "") for i in range(images)]
     return Samples(pd.DataFrame(rows, columns=COLUMNS), Path())
 
 

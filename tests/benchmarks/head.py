@@ -35,8 +35,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
     quiet()
-    rows = [(f"{i}", CLASSES[i % 4], "train", "") for i in range(options.train)]
-    rows += [(f"v{i}", CLASSES[i % 4], "val", "") for i in range(options.val)]
+    rows = [(f"{i}", CLASSES[i % 4], "train", "", "") for i in range(options.train)]
+    rows += [(f"v{i}", CLASSES[i % 4], "val", "", "") for i in range(options.val)]
     samples = Samples(pd.DataFrame(rows, columns=COLUMNS), Path())
     features = torch.randn(len(rows), 1280, generator=torch.Generator().manual_seed(0))
     ours, loop = [], []

@@ -77,7 +77,7 @@ def measure(folder: Path, images: int, size: int) -> None:
     """Extract so many images into a new store; print seconds and the peak of memory in bytes."""
     torch.manual_seed(0)
     net = Net({**MODEL, **NORMALISE, "image_size": size, "head": HEAD}, 4).eval()
-    rows = [(f"{number:07d}.jpg", "a", "train", "") for number in range(images)]
+    rows = [(f"{number:07d}.jpg", "a", "train", "", "") for number in range(images)]
     samples = Samples(pd.DataFrame(rows, columns=COLUMNS), folder)
     with tempfile.TemporaryDirectory() as store:
         extractor = Extractor(net, Preprocessing(size), Path(store))
