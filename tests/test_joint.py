@@ -73,24 +73,14 @@ def test_each_set_is_left_out_in_turn_and_tested(monkeypatch, sets, tmp_path):
 
 
 @pytest.mark.parametrize("kept", ["auto", "off"])
-def test_an_interrupted_run_of_balanced_draws_resumes_to_the_same_end(compose, tmp_path, monkeypatch, kept):
-    from bloodcell.models.classifier import Classifier
-    from tests.test_training import assert_same_run
+def test_an_interrupted_run_of_balanced_draws_resumes_to_the_same_end(compose, tmp_path, kept):
+    from tests.test_training import assert_same_run, plug_pulled
 
     own = ["data.sampling=balanced", "data.epoch_size=30", f"features.cache={kept}", "data.in_memory=false"]
     cfg = compose(*QUICK, *SMALL, *own, "trainer.max_epochs=3", f"outputs={tmp_path}")
     train(cfg, tmp_path / "whole")
-    step = Classifier.training_step
-
-    def fails_in_epoch_2(self, batch, index):
-        if self.current_epoch == 1 and index == 1:
-            raise RuntimeError("pulled the plug")
-        return step(self, batch, index)
-
-    monkeypatch.setattr(Classifier, "training_step", fails_in_epoch_2)
-    with pytest.raises(RuntimeError, match="pulled the plug"):
+    with plug_pulled(1, batch=1):
         train(cfg, tmp_path / "broken")
-    monkeypatch.setattr(Classifier, "training_step", step)
     resume(tmp_path / "broken", [])
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
 

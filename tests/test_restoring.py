@@ -5,13 +5,13 @@ import pytest
 from bloodcell import runs
 from bloodcell.errors import BloodcellError
 from bloodcell.files import remove_temporaries
-from bloodcell.models.classifier import Classifier, load_checkpoint
+from bloodcell.models.classifier import load_checkpoint
 from bloodcell.training import resume, train
 from tests.conftest import QUICK, SMALL
-from tests.test_training import assert_same_run
+from tests.test_training import assert_same_run, plug_pulled
 
 
-def test_a_run_that_was_moved_remembers_its_best_epoch(compose, tmp_path, monkeypatch):
+def test_a_run_that_was_moved_remembers_its_best_epoch(compose, tmp_path):
     cfg = compose(
         *QUICK,
         *SMALL,
@@ -22,17 +22,8 @@ def test_a_run_that_was_moved_remembers_its_best_epoch(compose, tmp_path, monkey
         f"outputs={tmp_path}",
     )
     train(cfg, tmp_path / "whole")
-    step = Classifier.training_step
-
-    def fails(self, batch, index):
-        if self.current_epoch == 2:
-            raise RuntimeError("pulled the plug")
-        return step(self, batch, index)
-
-    monkeypatch.setattr(Classifier, "training_step", fails)
-    with pytest.raises(RuntimeError, match="pulled the plug"):
+    with plug_pulled(2):
         train(cfg, tmp_path / "broken")
-    monkeypatch.setattr(Classifier, "training_step", step)
     moved = (tmp_path / "broken").rename(tmp_path / "moved")
     (moved / "checkpoints" / ".last.ckpt.4711").write_bytes(b"half")
     (moved / "history.csv").write_bytes((moved / "history.csv").read_bytes()[:20])

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -39,6 +40,24 @@ def assert_same_run(one, other):
     assert temperatures[0] == temperatures[1]  # none, where sources are unknown
     assert (one / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
     assert (one / "metrics.json").read_bytes() == (other / "metrics.json").read_bytes()
+
+
+@contextmanager
+def plug_pulled(epoch, batch=0):
+    """Expect what is done within to fail at a batch of an epoch of training, both counted from 0."""
+    from bloodcell.models.classifier import Classifier
+
+    step = Classifier.training_step
+
+    def fails(self, inputs, index):
+        if (self.current_epoch, index) == (epoch, batch):
+            raise RuntimeError("pulled the plug")
+        return step(self, inputs, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classifier, "training_step", fails)
+        with pytest.raises(RuntimeError, match="pulled the plug"):
+            yield
 
 
 def test_a_run_leaves_all_that_is_promised(quick_run):
@@ -151,23 +170,12 @@ def test_the_same_seed_gives_the_same_run(compose, tmp_path, extra):
         ["scheduler=cosine", "finetune=gradual", "optimizer=sgd", "callbacks=ema", "callbacks.average.decay=0.9"],
     ],
 )
-def test_an_interrupted_run_resumes_to_the_same_end(compose, tmp_path, monkeypatch, extra):
-    from bloodcell.models.classifier import Classifier
-
+def test_an_interrupted_run_resumes_to_the_same_end(compose, tmp_path, extra):
     cfg = compose(*QUICK, *SMALL, *extra, "trainer.max_epochs=4", f"outputs={tmp_path}")
     train(cfg, tmp_path / "whole")
-    step = Classifier.training_step
-
-    def fails_in_epoch_3(self, batch, index):
-        if self.current_epoch == 2 and index == 1:
-            raise RuntimeError("pulled the plug")
-        return step(self, batch, index)
-
-    monkeypatch.setattr(Classifier, "training_step", fails_in_epoch_3)
-    with pytest.raises(RuntimeError, match="pulled the plug"):
+    with plug_pulled(2, batch=1):
         train(cfg, tmp_path / "broken")
     assert runs.read_run(tmp_path / "broken")["status"] == "failed"
-    monkeypatch.setattr(Classifier, "training_step", step)
     resume(tmp_path / "broken", [])
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
 

@@ -6,10 +6,9 @@ import sys
 import pytest
 
 from bloodcell import cli, runs
-from bloodcell.models.classifier import Classifier
 from bloodcell.training import train
 from tests.conftest import QUICK, SMALL
-from tests.test_training import assert_same_run
+from tests.test_training import assert_same_run, plug_pulled
 
 
 @pytest.fixture(scope="module")
@@ -18,17 +17,8 @@ def interrupted(compose, tmp_path_factory):
     folder = tmp_path_factory.mktemp("interrupted")
     cfg = compose(*QUICK, *SMALL, "finetune=full", "trainer.max_epochs=4", "logger=none", f"outputs={folder}")
     train(cfg, folder / "whole")
-    step = Classifier.training_step
-
-    def fails(self, batch, index):
-        if self.current_epoch == 2:
-            raise RuntimeError("pulled the plug")
-        return step(self, batch, index)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Classifier, "training_step", fails)
-        with pytest.raises(RuntimeError, match="pulled the plug"):
-            train(cfg, folder / "broken")
+    with plug_pulled(2):
+        train(cfg, folder / "broken")
     return folder
 
 
