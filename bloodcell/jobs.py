@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import traceback
 from pathlib import Path
@@ -51,6 +52,7 @@ def job_of_many(cfg: DictConfig, folder: Path, overrides: list[str], number: int
     Returns:
         Its metrics; None where it failed.
     """
+    gc.collect()  # trainer, net and loops of the job before refer to each other
     choices = [item for item in overrides if not item.startswith("hydra.")]
     say(f"job {number}: {' '.join(choices)}")
     try:

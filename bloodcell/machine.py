@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from bloodcell import ranks
@@ -78,6 +80,26 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
         mallopt(mmap_threshold, 2**30) or mallopt(mmap_threshold, 2**25)  # older releases take no more
         mallopt(trim_threshold, largest)
+
+
+@contextmanager
+def short_lived() -> Iterator[None]:
+    """Free at the end what is made inside and refers to itself in a circle, as a figure with its pixels does.
+
+    Python looks for such circles among old objects only when their number has grown by a quarter, which with all the
+    packages that are loaded takes hundreds of figures. Inside, nothing grows old, so that looking at the young is
+    enough. What a name of the caller still refers to stays.
+    """
+    import gc
+
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect(1)
+        if running:
+            gc.enable()
 
 
 def has_cuda() -> bool:

@@ -1,13 +1,15 @@
 """Processors and devices: what is asked for is there, or is refused in a line."""
 
+import gc
 import os
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 
 from bloodcell.errors import BloodcellError
-from bloodcell.machine import best_device, cpu_count, device_arguments
+from bloodcell.machine import best_device, cpu_count, device_arguments, short_lived
 
 
 @pytest.fixture
@@ -138,3 +140,31 @@ def test_a_number_beyond_the_last_gpu(gpus):
     gpus(cuda=2)
     with pytest.raises(BloodcellError, match="device=cuda:2 is not there; this machine has cuda, cpu"):
         best_device("cuda:2")
+
+
+class Circle:
+    """Refers to itself, so that nothing but Python's collector frees it."""
+
+    def __init__(self):
+        self.itself = self
+
+
+def test_circles_are_freed_at_once():
+    gc.collect()
+    with short_lived():
+        found = weakref.ref(Circle())
+        many = [Circle() for _ in range(50_000)]  # enough for whatever is alive to grow old
+        assert found() is not None
+        del many
+    assert found() is None
+    assert gc.isenabled()
+
+
+def test_a_collector_that_is_off_stays_off():
+    gc.disable()
+    try:
+        with short_lived():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from bloodcell.evaluation.figures import confusion_figure
+from bloodcell.machine import short_lived
 
 #: Architecture and shape of its input -> traced graph. TorchScript keeps what it traced for as long as the process
 #: lives, some 30 MB a trace of MobileNetV2: the jobs of a multirun share the graphs of those that came before.
@@ -74,12 +75,17 @@ class TensorBoardReport(pl.Callback):
         if writer is None or results is None:
             return
         step = trainer.current_epoch + 1
-        matrix = results["confusion"].cpu().numpy()
-        figure = confusion_figure(matrix, pl_module.classes, f"validation, epoch {step}", normalise=True)
-        writer.add_figure("validation confusion matrix", figure, step)
+        with short_lived():
+            write_confusion(writer, results["confusion"], pl_module.classes, step)
         probabilities = results["logits"].softmax(dim=1)
         for number, name in enumerate(pl_module.classes):
             writer.add_pr_curve(f"validation/{name}", results["labels"] == number, probabilities[:, number], step)
+
+
+def write_confusion(writer: Any, matrix: Tensor, classes: list[str], epoch: int) -> None:
+    """Draw the confusion matrix (C, C) of an epoch's validation."""
+    figure = confusion_figure(matrix.cpu().numpy(), classes, f"validation, epoch {epoch}", normalise=True)
+    writer.add_figure("validation confusion matrix", figure, epoch)
 
 
 def writer_of(trainer: pl.Trainer) -> Any:

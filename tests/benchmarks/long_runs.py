@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("what", choices=["jobs", "epochs"])
     parser.add_argument("--count", type=int, help="jobs, or epochs")
     parser.add_argument("overrides", nargs="*")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         given = [*(options.overrides or SMALL), f"outputs={folder}"]

@@ -1,9 +1,13 @@
-"""The graph in TensorBoard is traced once for each architecture: what TorchScript traced, it never forgets."""
+"""What TensorBoard is given does not stay in memory: graphs are traced once, figures are gone after their epoch."""
+
+import weakref
+from types import SimpleNamespace
 
 import torch
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from bloodcell.callbacks import tensorboard
-from bloodcell.callbacks.tensorboard import graph_of
+from bloodcell.callbacks.tensorboard import TensorBoardReport, graph_of
 
 
 def net(width):
@@ -11,6 +15,7 @@ def net(width):
 
 
 def test_the_graph_of_an_architecture_is_traced_once(monkeypatch):
+    """What TorchScript traced, it never forgets."""
     monkeypatch.setattr(tensorboard, "_GRAPHS", {})
     images = torch.zeros(1, 3, 8, 8)
     first = graph_of(net(4), images)
@@ -26,3 +31,22 @@ def test_tracing_leaves_the_net_as_it_was(monkeypatch):
     given = net(4)
     graph_of(given, torch.zeros(1, 3, 8, 8))
     assert not any(module.training for module in given.modules())
+
+
+def test_the_figures_of_an_epoch_do_not_stay(tmp_path, monkeypatch):
+    """Hundreds of epochs would else leave a megabyte each behind."""
+    drawn, draw = [], tensorboard.confusion_figure
+
+    def watched(*arguments, **choices):
+        figure = draw(*arguments, **choices)
+        drawn.append(weakref.ref(figure))
+        return figure
+
+    monkeypatch.setattr(tensorboard, "confusion_figure", watched)
+    logger = TensorBoardLogger(tmp_path)
+    trainer = SimpleNamespace(current_epoch=0, loggers=[logger], is_global_zero=True)
+    labels, logits = torch.tensor([0, 1, 1]), torch.eye(2)[[0, 1, 0]]
+    results = {"confusion": torch.tensor([[1, 0], [1, 1]]), "labels": labels, "logits": logits}
+    TensorBoardReport("").on_train_epoch_end(trainer, SimpleNamespace(results={"val": results}, classes=["a", "b"]))
+    logger.finalize("success")
+    assert [figure() for figure in drawn] == [None]
