@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bloodcell.data.decoding import overlapped
+from bloodcell.data.decoding import batches, overlapped
 from bloodcell.data.images import ImageError
 from bloodcell.data.transforms import picture_of
 from bloodcell.engine import Engine, Judged, Pass
@@ -39,7 +39,7 @@ class Decoded:
     given: list[ImageLike]
     images: list[ImageLike]
     bad: list[tuple[ImageLike, str]]
-    taken: list[list[tuple[Array, Square | None]]]
+    taken: list[tuple[tuple[Array, Square | None], ...]]
 
 
 @dataclass(frozen=True)
@@ -103,20 +103,24 @@ class Jury:
 
     def _decoded(self, items: list[ImageLike]) -> Decoded:
         """Decode images, each but once whatever many nets are to see it."""
-        taken: list[list[tuple[Array, Square | None]]] = []
+        taken: list[tuple[tuple[Array, Square | None], ...]] = []
         images, bad = [], []
-        for item in items:
-            try:
-                taken.append(self._taken(item))
-                images.append(item)
-            except ImageError as error:
-                bad.append((item, str(error)))
-        return Decoded(items, images, bad, taken)
 
-    def _taken(self, item: ImageLike) -> list[tuple[Array, Square | None]]:
-        """Return what each preprocessing takes of an image, which is let go of before the next one needs memory."""
-        picture = picture_of(item)
-        return [preprocessing.taken(picture) for preprocessing in self.preprocessings]
+        def readable() -> Iterator[Array]:
+            for item in items:
+                try:
+                    picture = picture_of(item)
+                except ImageError as error:
+                    bad.append((item, str(error)))
+                else:
+                    images.append(item)
+                    yield picture
+                    del picture  # before the next one takes memory
+
+        for pictures in batches(readable()):
+            taken += zip(*(preprocessing.taken(pictures) for preprocessing in self.preprocessings), strict=True)
+            del pictures[:]
+        return Decoded(items, images, bad, taken)
 
     def _judged(self, decoded: Decoded, ways: list[Pass]) -> Group:
         """Judge a group of decoded images by all nets."""

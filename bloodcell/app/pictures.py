@@ -32,7 +32,7 @@ def looked_at(picture: Array, shown: Array, engine: Engine, prediction: str) -> 
     """
     if engine.classifier is None:
         raise BloodcellError("this classifier holds no net to look into")
-    pixels, square = engine.preprocessing.taken(picture)
+    ((pixels, square),) = engine.preprocessing.taken([picture])
     seen = map_of(engine.classifier, torch.from_numpy(pixels).permute(2, 0, 1), prediction)
     if square is None:
         return overlaid(shown, seen)

@@ -16,12 +16,15 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from bloodcell.data.transforms import Preprocessing
+from bloodcell.data.transforms import Preprocessing, picture_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Item = TypeVar("Item")
 Read = TypeVar("Read")
 Result = TypeVar("Result")
+
+#: Bytes of pictures that are worked on together: some dozens of small ones, of large ones one alone.
+_HELD = 2**24
 
 
 def decode(files: Sequence[str | Path], preprocessing: Preprocessing) -> tuple[Array, list[str]]:
@@ -30,11 +33,30 @@ def decode(files: Sequence[str | Path], preprocessing: Preprocessing) -> tuple[A
     The words are those of `Preprocessing.read`.
     """
     size = preprocessing.image_size
-    images, cells = np.empty((len(files), size, size, 3), np.uint8), []
-    for row, file in zip(images, files, strict=True):
-        row[:], cell = preprocessing.read(file)
-        cells.append(cell)
+    images, cells = np.empty((len(files), size, size, 3), np.uint8), list[str]()
+    for pictures in batches(picture_of(file) for file in files):
+        for pixels, square in preprocessing.taken(pictures):
+            images[len(cells)] = pixels
+            cells.append(preprocessing.word(square))
+        del pictures[:]
     return images, cells
+
+
+def batches(pictures: Iterable[Array]) -> Iterator[list[Array]]:
+    """Yield pictures, uint8 (H, W, 3), in lists that are worked on together.
+
+    A list that is emptied before the next one is asked for does not take its memory beside that.
+    """
+    batch, held = list[Array](), 0
+    for picture in pictures:
+        batch.append(picture)
+        held += picture.nbytes
+        del picture  # a name would keep it while the next one is read
+        if held >= _HELD:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
 
 
 def decode_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,15 +61,19 @@ class Preprocessing:
 
         Where it is none, the pixels are those of the whole image.
         """
-        pixels, square = self.taken(picture_of(image))
+        ((pixels, square),) = self.taken([picture_of(image)])
         return pixels, self.word(square)
 
     def taken(
-        self, picture: np.ndarray[Any, Any]
-    ) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], tuple[int, int, int] | None]:
-        """Return the pixels as in `pixels`, and the `square` that they show, of a picture uint8 (H, W, 3)."""
-        square = self.square(picture)
-        return _resized(cut(picture, *square) if square else picture, self.image_size), square
+        self, pictures: Sequence[np.ndarray[Any, Any]]
+    ) -> list[tuple[np.ndarray[Any, np.dtype[np.uint8]], tuple[int, int, int] | None]]:
+        """Return the pixels as in `pixels`, and the `square` that they show, of each picture uint8 (H, W, 3)."""
+        # one step after the other over all: the processor then keeps the code of each step in its cache
+        squares = [self.square(picture) for picture in pictures]
+        parts = (
+            cut(picture, *square) if square else picture for picture, square in zip(pictures, squares, strict=True)
+        )
+        return [(_resized(part, self.image_size), square) for part, square in zip(parts, squares, strict=True)]
 
     def word(self, square: tuple[int, int, int] | None) -> str:
         """Say whether the cell was found in a picture of which this square is taken: found, none, or ''."""

@@ -72,7 +72,7 @@ def check(found: Opened, engine: Engine, pictures: Pictures) -> float:
     Raises:
         BloodcellError: They differ by `TOLERANCE` or more.
     """
-    prepared = [engine.preprocessing.taken(picture) for picture in pictures.each]
+    prepared = engine.preprocessing.taken(pictures.each)
     images = np.stack([pixels for pixels, _ in prepared])
     expected = engine.judge(images).probabilities
     own = engine_of_opened(found, Path())

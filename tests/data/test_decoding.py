@@ -2,12 +2,15 @@
 
 import threading
 import time
+import weakref
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
-from bloodcell.data.decoding import overlapped
+from bloodcell.data import decoding
+from bloodcell.data.decoding import batches, overlapped
 
 
 def at_once(read_seconds, compute_seconds, streams):
@@ -47,3 +50,36 @@ def test_libraries_have_their_threads_again_at_the_end(streams):
     seen = list(overlapped(lambda item: cv2.getNumThreads(), lambda one: one, range(4), 2, streams))
     assert seen == [1] * 4
     assert (torch.get_num_threads(), cv2.getNumThreads()) == before
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [([], []), ([1, 1], [2]), ([10, 10, 10], [2, 1]), ([1, 20, 1], [2, 1]), ([20, 20, 1, 1], [1, 1, 2])],
+)
+def test_pictures_are_worked_on_together_by_their_size(sides, expected, monkeypatch):
+    monkeypatch.setattr(decoding, "_HELD", 600)
+    pictures = [np.full((side, side, 3), number, np.uint8) for number, side in enumerate(sides)]
+    found = list(batches(pictures))
+    assert [len(batch) for batch in found] == expected
+    flat = [picture for batch in found for picture in batch]
+    assert all(one is other for one, other in zip(flat, pictures, strict=True))
+
+
+def test_a_large_picture_is_gone_before_the_next_is_read():
+    alive = []
+
+    class Picture(np.ndarray):
+        """An array whose end can be watched."""
+
+    def read():
+        for _ in range(3):
+            assert not any(picture() is not None for picture in alive)
+            picture = np.empty((2400, 2400, 3), np.uint8).view(Picture)
+            alive.append(weakref.ref(picture))
+            yield picture
+            del picture
+
+    for pictures in batches(read()):
+        assert len(pictures) == 1
+        del pictures[:]
+    assert len(alive) == 3
