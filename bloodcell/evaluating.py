@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from filelock import FileLock
 from omegaconf import DictConfig
 
 from bloodcell import ranks, runs
 from bloodcell.audit.keeping import with_kept_sources
 from bloodcell.building import build_extractor
 from bloodcell.comparing import compare, compares
-from bloodcell.config import cache_root, job_folder, listed, plain
+from bloodcell.concluding import chosen_splits, conclude, record_test_reads
+from bloodcell.config import cache_root, job_folder, plain
 from bloodcell.console import progress, say
 from bloodcell.data.check import check_images, without_bad
 from bloodcell.data.classes import spelt_as
 from bloodcell.data.readers import load_samples
-from bloodcell.data.samples import Samples, digest, read_samples
+from bloodcell.data.samples import Samples, read_samples
 from bloodcell.engine import Engine
 from bloodcell.ensemble import load_members, overlap_warning, trained_sources, training_samples
 from bloodcell.errors import BloodcellError
-from bloodcell.evaluation.by_source import lines
-from bloodcell.evaluation.failures import write_failures
-from bloodcell.evaluation.gain import write_gain
-from bloodcell.evaluation.outputs import write_evaluation, write_members
-from bloodcell.evaluation.predictions import averaged, predictions_table
-from bloodcell.files import write_atomically, write_json
-from bloodcell.jury import GROUP, Jury
+from bloodcell.files import write_json
+from bloodcell.judging import judge, judges
 from bloodcell.launching import count_of, launch
 from bloodcell.machine import best_device
-from bloodcell.models.tta import judgement
-from bloodcell.reporting import Origin, report
+from bloodcell.reporting import Origin
+from bloodcell.tabling import judge_splits, predict_splits
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -61,7 +54,6 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
-    from bloodcell.judging import judge, judges
     from bloodcell.models.adaptation import check_adapt, require_own_statistics
 
     config = plain(cfg)
@@ -157,42 +149,6 @@ def adapt_members(extractors: dict[Path, Any], samples: Samples, device: str) ->
     say(f"batch norm has the statistics of {count:,} of these images, without their labels (adapt=batch_norm)")
 
 
-def conclude(
-    predicted: dict[Path, list[pd.DataFrame]],
-    folder: Path,
-    figures: bool,
-    trained_on: frozenset[str],
-    root: Path | None,
-    origin: Origin | None,
-) -> dict[str, float]:
-    """Average the members' predictions, write what they come to and what the averages gain, and say it.
-
-    Args:
-        predicted: Checkpoint -> what `predict_splits` returns.
-        folder: Where it goes.
-        figures: Draw confusion matrices, and pictures of the failures.
-        trained_on: Sources of the training images of all members.
-        root: What the images' paths are relative to; None: they are not there, so failures have no pictures.
-        origin: How the predictions came about, for report.html; None: it is not wanted.
-    """
-    predictions = averaged([tables[0] for tables in predicted.values()])
-    others = {}
-    if any(len(tables) > 1 for tables in predicted.values()):
-        others["tta=none"] = averaged([tables[-1] for tables in predicted.values()])
-    if len(predicted) > 1:
-        members = {str(checkpoint): tables[0] for checkpoint, tables in predicted.items()}
-        write_members(members, folder / "members.csv", trained_on)
-        others |= members
-    metrics = write_evaluation(predictions, folder, figures, trained_on)
-    write_failures(predictions, root, folder, figures)
-    write_json(metrics, folder / "metrics.json")
-    if origin:
-        report(predictions, folder / "report.html", origin, trained_on, root)
-    for line in [*lines(metrics), *write_gain(predictions, others, folder, trained_on)]:
-        say(line)
-    return metrics
-
-
 def _origin(config: dict[str, Any], members: dict[Path, Any]) -> Origin | None:
     """Return how the members' predictions come about; None where no page is wanted."""
     if not config["report"]:
@@ -239,100 +195,3 @@ def _samples(config: dict[str, Any], checkpoint: Path, cache: Path) -> Samples:
     if not samples.root.is_dir():
         raise BloodcellError(f"the run's images are no longer in {samples.root}; say where with data.root=DIR")
     return samples
-
-
-def chosen_splits(samples: Samples, asked: list[str] | None) -> list[str]:
-    """Return the splits to evaluate: those asked for, else all but train.
-
-    Raises:
-        BloodcellError: One is not there, or none is left.
-    """
-    present = samples.splits()
-    splits = listed(asked) if asked else [split for split in present if split != "train"]
-    if missing := [split for split in splits if split not in present]:
-        raise BloodcellError(f"splits={missing} are not in the data; it has {', '.join(present)}")
-    if not splits:
-        raise BloodcellError("the data has only a train part; evaluate it with splits=[train]")
-    return splits
-
-
-def predict_splits(extractor: Any, classes: list[str], samples: Samples, splits: list[str]) -> list[pd.DataFrame]:
-    """Return the predictions table of some splits, and where it is a mean over symmetries, that of the identity alone.
-
-    Args:
-        extractor: The `Extractor` of the classifier's net.
-        classes: The classifier's classes.
-        samples: The samples.
-        splits: Which of them.
-    """
-    part = samples.of_split(*splits)
-    with progress("predicting") as advance:
-        probabilities, cells = extractor.predict(part, advance)
-    rows, temperature = part.table.assign(cell=cells), extractor.net.temperature
-    looked_at = [probabilities, probabilities[:1]] if len(probabilities) > 1 else [probabilities]
-    return [predictions_table(rows, classes, judgement(several, temperature)) for several in looked_at]
-
-
-def judge_splits(
-    engine: Engine, samples: Samples, splits: list[str], tta: str, threads: int | None
-) -> list[pd.DataFrame]:
-    """Return what `predict_splits` does, of the engine of an exported file, which keeps no features.
-
-    Args:
-        engine: The engine.
-        samples: The samples.
-        splits: Which of them.
-        tta: The symmetries that are averaged over.
-        threads: That decode; None: as the machine has cores.
-
-    Raises:
-        BloodcellError: An image cannot be read.
-    """
-    part = samples.of_split(*splits)
-    files = part.paths()
-    groups = ranks.share([files[start : start + GROUP] for start in range(0, len(files), GROUP)])
-    tables = []
-    for looked_at in dict.fromkeys([tta, "none"]):
-        chances, cells = [np.empty((0, len(engine.classes)))], []
-        with progress("predicting") as advance:
-            for group in ranks.in_turn(Jury([engine], looked_at).judge(groups, len(files), threads)):
-                for file, reason in group.bad:
-                    raise BloodcellError(f"{file}: {reason}")
-                chances.append(group.probabilities)
-                cells += group.cells
-                advance(len(cells), len(files))
-        tables.append(predictions_table(part.table.assign(cell=cells), engine.classes, np.concatenate(chances)))
-    return tables
-
-
-def record_test_reads(cache: Path, samples: Samples, splits: list[str], by: Path) -> None:
-    """Append each reading of a test part to test_reads.csv, so that a user sees how often it was looked at.
-
-    Args:
-        cache: The cache root.
-        samples: The samples.
-        splits: Which parts were read.
-        by: The run folder or checkpoint that read them.
-    """
-    rows = []
-    for split in splits:
-        if split.startswith("test"):
-            part = samples.of_split(split)
-            rows.append(
-                {
-                    "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                    "split": split,
-                    "images": len(part.table),
-                    "digest": digest(part),
-                    "root": str(part.root.absolute()),
-                    "by": str(by.absolute()),
-                    "command": runs.command(),
-                }
-            )
-    if not rows:
-        return
-    file = cache / "test_reads.csv"
-    with FileLock(cache / ".test_reads.lock"):
-        before = file.read_bytes() if file.exists() else b""
-        lines = pd.DataFrame(rows).to_csv(index=False, header=not before, lineterminator="\n").encode()
-        write_atomically(file, lambda temporary: temporary.write_bytes(before + lines))

@@ -8,12 +8,12 @@ from typing import Any
 
 from bloodcell import runs
 from bloodcell.comparing import compare, compares
+from bloodcell.concluding import chosen_splits, conclude, record_test_reads
 from bloodcell.config import cache_root, listed
 from bloodcell.console import say
 from bloodcell.data.readers import absolute, existing_folder
 from bloodcell.data.samples import COLUMNS, Samples
 from bloodcell.errors import BloodcellError
-from bloodcell.evaluating import chosen_splits, conclude, record_test_reads
 from bloodcell.evaluation.reading import read_predictions
 from bloodcell.files import write_json
 from bloodcell.reporting import Origin

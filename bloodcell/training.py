@@ -180,8 +180,8 @@ def _train(
 
     from bloodcell.calibrating import calibrates
     from bloodcell.data.datamodule import check_loading
-    from bloodcell.evaluating import predict_splits
     from bloodcell.limiting import knows_limits
+    from bloodcell.tabling import predict_splits
 
     calibrates(config)  # an odd choice is refused before anything is computed
     knows_limits(config)
@@ -247,7 +247,7 @@ def conclude(
         raw: What `predict_splits` returned of the parts that are evaluated, at temperature 1.
     """
     from bloodcell.calibrating import calibrate, calibrates
-    from bloodcell.evaluating import record_test_reads
+    from bloodcell.concluding import record_test_reads
     from bloodcell.evaluation.calibration import tempered_table
     from bloodcell.evaluation.failures import write_failures
     from bloodcell.evaluation.gain import write_gain

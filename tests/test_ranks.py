@@ -440,6 +440,21 @@ def test_predicting_in_two_processes_is_that_of_one_killed_or_not(pair, odd, tmp
 
 
 @pytest.mark.slow
+def test_an_exported_file_in_two_processes_is_that_of_one(pair, odd, tmp_path):
+    file = tmp_path / "net.onnx"
+    done(["-m", "bloodcell", "export", f"checkpoint={pair[0][0]}", "format=onnx", f"output={file}"], tmp_path / "cache")
+    for name, devices in {"one": 1, "two": 2}.items():
+        shared = [f"checkpoint={file}", "device=cpu", f"devices={devices}"]
+        data = ["data=imagefolder", f"data.root={odd}", "splits=[train,val,test]", "figures=false"]
+        done(["evaluate.py", *shared, *data, f"hydra.run.dir={tmp_path / name}"], tmp_path / "cache")
+        table = f"output={tmp_path / name}.csv"
+        done(["-m", "bloodcell", "predict", *shared, f"images={odd}", table], tmp_path / "cache")
+    assert len(pd.read_csv(tmp_path / "two" / "predictions.csv")) == 59 + 13 + 21
+    for name in ("/predictions.csv", "/metrics.json", ".csv"):
+        assert Path(f"{tmp_path}/one{name}").read_bytes() == Path(f"{tmp_path}/two{name}").read_bytes(), name
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["torchrun", "srun"])
 def test_torchrun_and_srun_start_the_processes(pair, odd, tmp_path, by):
     line = ["train.py", *NET, f"data.root={odd}", "trainer=ddp", "trainer.accelerator=cpu", "data.batch_size=6"]

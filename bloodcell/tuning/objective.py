@@ -139,7 +139,7 @@ class Objective:
         return {**config, "logger": {}, "callbacks": _without_resuming(config["callbacks"])}
 
     def _trained(self, config: dict[str, Any], report: Report | None) -> float:
-        from bloodcell.evaluating import predict_splits
+        from bloodcell.tabling import predict_splits
         from bloodcell.tuning.watching import EpochFigures
 
         samples = self.samples_of(config)
