@@ -48,6 +48,8 @@ _SIZE = re.compile(
 _LAYOUT = re.compile(
     r'(?:"(?:type|context|children_spec|builtins\.tuple|builtins\.dict|null|\[\])"|null|[\[\]{}1:, ]){1,2000}'
 )
+#: What JSON has no numbers for; attention masks with the second.
+_NO_NUMBERS = ("Infinity", "-Infinity", "NaN")
 #: Keys of arguments that would be resolved to a function or an object.
 _FORBIDDEN = {"as_operator", "as_custom_obj", "custom_obj", "as_string_to_argument", "token", "as_opaque_obj"}
 _ARITHMETIC = {f"_operator.{name}" for name in ("add", "sub", "mul", "floordiv", "mod", "eq", "ne", "and_", "getitem")}
@@ -165,6 +167,8 @@ def _known(text: str, key: str) -> bool:
     """Say whether a text of a program is one that needs no trust."""
     if key == "target":
         return text in _ARITHMETIC or text == "torch.ops.higher_order.cond" or _computes(text)
+    if key in ("as_float", "as_floats"):
+        return text in _NO_NUMBERS
     if key == "expr_str":
         return bool(_SIZE.fullmatch(text))
     if key in ("in_spec", "out_spec"):

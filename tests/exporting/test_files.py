@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper
 
 from bloodcell.ensemble import load_members
 from bloodcell.errors import BloodcellError
+from bloodcell.exporting import torch_file
 from bloodcell.exporting.opened import load_exported
 
 PROGRAM = "models/model.json"
@@ -176,6 +178,22 @@ def test_code_in_a_program_is_refused(changed_archive, old, new):
 
     with pytest.raises(BloodcellError, match="which bloodcell does not export"):
         load_exported(changed_archive({}, change))
+
+
+@pytest.mark.parametrize("text", ["Infinity", "-Infinity", "NaN", "eval", "-Infinity()"])
+def test_numbers_that_json_has_not_are_known(changed_archive, text):
+    """The masks of attention hold the second, as a text."""
+
+    def change(name, content):
+        return (
+            re.sub(rb'"as_float": [\d.e-]+', f'"as_float": "{text}"'.encode(), content) if name == PROGRAM else content
+        )
+
+    if text in ("eval", "-Infinity()"):
+        with pytest.raises(BloodcellError, match="which bloodcell does not export"):
+            torch_file.read(changed_archive({}, change))
+    else:
+        assert torch_file.read(changed_archive({}, change)).about.classes
 
 
 def test_another_programs_file_of_torch_export_is_refused(tmp_path):
