@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from bloodcell.data.transforms import Preprocessing
-from bloodcell.ensemble import load_members
 from bloodcell.errors import BloodcellError
 from bloodcell.models.features import probabilities_of
 from bloodcell.models.forward import Engine as Backbone
@@ -105,26 +104,6 @@ class Engine:
         if self.limits is None:
             return None
         return np.asarray(score(self.limits, features) > self.limits.threshold)
-
-
-def load_engines(given: Any, device: str, backend: str = "auto", precision: str = "float32") -> list[Engine]:
-    """Load the classifier of one run folder, checkpoint or exported file, or several of the same classes.
-
-    Args:
-        given: A run folder, a .ckpt file or an exported one, or a list of them.
-        device: Where to compute. An exported file computes as it was exported, whatever this and the next two say.
-        backend: See `engine_of`.
-        precision: See `engine_of`.
-
-    Raises:
-        BloodcellError: A checkpoint is missing, damaged or named twice, or the classes differ; or there is no such
-            backend.
-    """
-    members = load_members(given)
-    return [
-        one if isinstance(one, Engine) else engine_of(one, device, backend, precision, file)
-        for file, one in members.items()
-    ]
 
 
 def engine_of(

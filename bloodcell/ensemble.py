@@ -11,6 +11,7 @@ import numpy as np
 from bloodcell import runs
 from bloodcell.config import listed
 from bloodcell.data.samples import Samples, read_samples
+from bloodcell.engine import Engine, engine_of
 from bloodcell.errors import BloodcellError
 
 
@@ -38,6 +39,26 @@ def load_members(given: Any) -> dict[Path, Any]:
             known = [f"{one} knows {', '.join(sorted(members[one].classes))}" for one in (first, other)]
             raise BloodcellError(f"only classifiers of the same classes go together: {'; '.join(known)}")
     return members
+
+
+def load_engines(given: Any, device: str, backend: str = "auto", precision: str = "float32") -> list[Engine]:
+    """Load the classifier of one run folder, checkpoint or exported file, or several of the same classes.
+
+    Args:
+        given: A run folder, a .ckpt file or an exported one, or a list of them.
+        device: Where to compute. An exported file computes as it was exported, whatever this and the next two say.
+        backend: See `engine_of`.
+        precision: See `engine_of`.
+
+    Raises:
+        BloodcellError: A checkpoint is missing, damaged or named twice, or the classes differ; or there is no such
+            backend.
+    """
+    members = load_members(given)
+    return [
+        one if isinstance(one, Engine) else engine_of(one, device, backend, precision, file)
+        for file, one in members.items()
+    ]
 
 
 def _loaded(file: Path) -> Any:

@@ -16,7 +16,8 @@ from bloodcell import __version__, ranks
 from bloodcell.config import check_types, plain
 from bloodcell.console import progress, say
 from bloodcell.data.listing import listed
-from bloodcell.engine import Engine, load_engines
+from bloodcell.engine import Engine
+from bloodcell.ensemble import load_engines
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.predictions import PROBABILITY
 from bloodcell.files import file_digest

@@ -13,7 +13,8 @@ import torch
 
 from bloodcell.data.images import ImageError
 from bloodcell.data.transforms import Preprocessing
-from bloodcell.engine import Engine, engine_of, load_engines
+from bloodcell.engine import Engine, engine_of
+from bloodcell.ensemble import load_engines
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.predictions import predictions_table
 from bloodcell.jury import GROUP, ImageLike, Jury

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bloodcell.engine import load_engines
+from bloodcell.ensemble import load_engines
 from bloodcell.errors import BloodcellError
 from bloodcell.jury import Jury
 from bloodcell.models.forward import WORTH_BUILDING

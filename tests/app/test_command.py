@@ -16,7 +16,7 @@ from bloodcell.app import command
 from bloodcell.app.about import figure_lines, sureness
 from bloodcell.app.server import Server, address_of, bound, is_loopback, server_of
 from bloodcell.config import plain
-from bloodcell.engine import load_engines
+from bloodcell.ensemble import load_engines
 from bloodcell.errors import BloodcellError
 
 

@@ -24,7 +24,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from bloodcell.data.listing import listed
-from bloodcell.engine import Pass, load_engines
+from bloodcell.engine import Pass
+from bloodcell.ensemble import load_engines
 from bloodcell.evaluation.predictions import PROBABILITY
 from bloodcell.growing import GrowingTable
 from bloodcell.jury import Jury
