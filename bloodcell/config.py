@@ -30,6 +30,10 @@ ALLOWED_TARGETS = (
     "optuna.pruners.",
 )
 
+#: Parts of a configuration to which anything may be added: what it makes says what it takes.
+_OPEN = ("callbacks", "hydra", "logger", "sweep", "trainer")
+_ABSENT = object()
+
 
 def config_dir() -> Path:
     """Return the folder of configuration files: inside an installed package, or beside it in a checkout."""
@@ -128,7 +132,7 @@ def check_types(verb: str, overrides: list[str]) -> None:
     """Refuse an override of the command line whose value is of another type than the shipped one.
 
     Called while Hydra runs a job; a value that ships as null, and text in place of text, are not checked. Nor may
-    a key be taken away that something reads.
+    a key be taken away that something reads, or one be added that nothing does.
 
     Args:
         verb: The name of the configuration.
@@ -145,10 +149,25 @@ def check_types(verb: str, overrides: list[str]) -> None:
     for item in parsed:
         if item.is_delete() and not _optional(str(item.key_or_group)):
             raise BloodcellError(f"{item.input_line}: {item.key_or_group} is needed; give it another value instead")
-    values = [item for item in parsed if item not in chosen and not item.is_add() and not item.is_delete()]
-    if values:
-        shipped = compose(verb, overrides=[str(item.input_line) for item in chosen])
-        refuse_mismatches(shipped, [str(item.input_line) for item in values])
+    rest = [item for item in parsed if item not in chosen and not item.is_delete()]
+    if not rest:
+        return
+    shipped = compose(verb, overrides=[str(item.input_line) for item in chosen])
+    refuse_mismatches(shipped, [str(item.input_line) for item in rest if not item.is_add()])
+    for item in rest:
+        if (item.is_add() or item.is_force_add()) and not _has_reader(str(item.key_or_group), shipped):
+            raise BloodcellError(f"{item.input_line}: nothing reads {item.key_or_group}; --help lists what there is")
+
+
+def _has_reader(key: str, shipped: DictConfig) -> bool:
+    """Say whether a key that is added to a configuration changes anything: an object takes what it is given."""
+    steps = key.split(".")
+    parents = [OmegaConf.select(shipped, ".".join(steps[:count])) for count in range(1, len(steps))]
+    return (
+        steps[0] in _OPEN
+        or OmegaConf.select(shipped, key, default=_ABSENT) is not _ABSENT
+        or any(isinstance(parent, DictConfig) and "_target_" in parent for parent in parents)
+    )
 
 
 def refuse_mismatches(shipped: DictConfig, overrides: list[str]) -> None:

@@ -134,6 +134,13 @@ TRAIN = {
     "~optimizer.lr": r"optimizer\.lr is needed",
     "~trainer.max_epochs": r"trainer\.max_epochs is needed",
     "+seed=1": "An item is already at 'seed'",
+    "+nosuch=1": r"\+nosuch=1: nothing reads nosuch",
+    "++nosuch=1": r"\+\+nosuch=1: nothing reads nosuch",
+    "+data.nosuch=1": r"nothing reads data\.nosuch",
+    "+model.head.nosuch=1": r"nothing reads model\.head\.nosuch",
+    "+trainer.nosuch=1": "nosuch",
+    "+optimizer.nosuch=1": "nosuch",
+    "+data.reader.nosuch=1": "nosuch",
     "hydra/launcher=nosuch": "nosuch",
     "--seed": "no flag '--seed'; choices are written key=value",
     # what cannot be read
