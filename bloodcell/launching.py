@@ -139,8 +139,10 @@ def _launch(count: int) -> int:
         asked = (ranks.SILENT, 128 + signal.SIGTERM, -signal.SIGTERM)  # the others end so
         said = [code for code in codes.values() if code > 0 and code not in asked]
         killed = [rank for rank, code in codes.items() if code < 0]
-        if said or not killed:
-            return min(said or codes.values())
+        if said or ranks.SILENT in codes.values():  # another one has said what it was
+            return min(said or [1])
+        if not killed:
+            raise Terminated from None  # one of them was asked to end, by whom ever
         rank = min(killed, key=lambda one: codes[one] in asked)
         name = signal.Signals(-codes[rank]).name
         raise BloodcellError(f"process {rank} of {count} was killed ({name}); the others were ended") from None

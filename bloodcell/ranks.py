@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import signal
 import socket
 import sys
 import time
@@ -145,19 +146,26 @@ def leave(code: int) -> None:
     Python's own way would end in an abort now and then, by the threads of connections that nobody closed.
     """
     if _here.size > 1:
-        _wait_for_the_others()
+        _wait_for_the_others(code)
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(code)
 
 
-def _wait_for_the_others() -> None:
-    """Give all that end at the same time a moment to learn who was the first: its process holds what they ask."""
-    deadline = time.monotonic() + GRACE
+def _wait_for_the_others(code: int) -> None:
+    """Give all that end at the same time a moment to learn who was the first: its process holds what they ask.
+
+    Whoever is silent waits until the first has said why: the end of one is the end of all.
+    """
+    deadline, store = time.monotonic() + GRACE, _here.store
     try:
-        _here.store.add("leaving", 1)
-        while _here.rank == 0 and _here.store.add("leaving", 0) < _here.size and time.monotonic() < deadline:
+        if code != SILENT:
+            store.set("said", "")
+        store.add("leaving", 1)
+        while code == SILENT and not store.check(["said"]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        while _here.rank == 0 and store.add("leaving", 0) < _here.size and time.monotonic() < deadline:
             time.sleep(0.05)
     except RuntimeError:  # it is gone
         pass
@@ -284,7 +292,7 @@ def is_first_to_fail(error: BaseException) -> bool:
         try:
             time.sleep(GRACE)  # whoever started the processes knows which one was killed, and ends the others
         except KeyboardInterrupt:
-            return False
+            raise SystemExit(128 + signal.SIGTERM) from None  # not in silence about another's word: there is none
     try:
         if (first := _here.store.add("failures", 1) == 1) and not is_broken(error):
             _here.store.set("failure", f"process {_here.rank}: {error}")

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from bloodcell.data.loading import EpochBatches, image_loader
 from bloodcell.data.sampling import EpochShuffle
 from bloodcell.data.transforms import Preprocessing
 from bloodcell.errors import BloodcellError
+from bloodcell.interrupting import Terminated
 from bloodcell.models import classifier
 
 pytestmark = pytest.mark.timeout(1200)  # some start six processes that load torch
@@ -36,6 +39,7 @@ import sys
 from pathlib import Path
 from bloodcell import ranks
 from bloodcell.errors import BloodcellError
+from bloodcell.interrupting import Terminated
 ranks.start()
 here = ranks.here()
 called = []
@@ -68,6 +72,7 @@ import os, signal
 from bloodcell import ranks
 from bloodcell.cli import main
 from bloodcell.errors import BloodcellError
+from bloodcell.interrupting import Terminated
 from bloodcell.models.classifier import Classifier
 whole = Classifier.training_step
 def step(self, batch, number):
@@ -514,11 +519,52 @@ def test_a_mistake_in_two_processes_is_one_line(odd, tmp_path):
         "data.batch_size=0": "data.batch_size=0; give a whole number of 1 or more",
         "data.nonsense=1": "no configuration key 'data.nonsense'",
         "trainer.strategy=fsdp": "trainer.strategy=fsdp: several devices learn by ddp",
+        "model.weights=DEFAULT": "the pretrained weights of resnet18 could not be downloaded",
     }.items():
         line = [*shared, "trainer=ddp", "trainer.accelerator=cpu", wrong]
-        codes, said = started(line, tmp_path, places(**TORCHRUN, MASTER_PORT=free_port()))
+        no_network = {"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path / "hub")}
+        codes, said = started(line, tmp_path, places(**TORCHRUN, **no_network, MASTER_PORT=free_port()))
         lines = [line for text in said for line in text.splitlines() if line.startswith("error")]
         assert sorted(codes) in ([1, 1], [1, ranks.SILENT])
         assert len(lines) == 1, said
         assert lines[0].startswith(f"error: {message}")
         assert not any("Traceback" in text for text in said)
+        assert sum(text.count("Downloading") for text in said) == (wrong == "model.weights=DEFAULT")
+
+
+@pytest.mark.parametrize(
+    ("codes", "ended"),
+    [
+        ({2: ranks.SILENT, 1: -15, 0: -15}, 1),  # the first has said why, and was ended before it came to its end
+        ({2: ranks.SILENT, 1: 1, 0: 143}, 1),
+        ({1: 2, 0: -15}, 2),
+        ({1: -9, 0: -15}, "process 1 of 3 was killed (SIGKILL)"),
+        ({1: -15, 0: 143}, "process 1 of 3 was killed (SIGTERM)"),
+    ],
+)
+def test_what_ended_several_processes(monkeypatch, codes, ended):
+    end_with(monkeypatch, codes)
+    if isinstance(ended, str):
+        with pytest.raises(BloodcellError, match=re.escape(ended)):
+            launching._launch(3)
+    else:
+        assert launching._launch(3) == ended
+
+
+def test_one_of_several_that_is_asked_to_end_ends_the_job(monkeypatch):
+    end_with(monkeypatch, {1: 143, 0: 143})
+    with pytest.raises(Terminated):
+        launching._launch(3)
+
+
+def end_with(monkeypatch, codes):
+    """Let the processes that are launched end with these codes."""
+    from torch.distributed.elastic.multiprocessing import errors
+    from torch.distributed.launcher import api
+
+    def launched(*_):
+        failures = {rank: SimpleNamespace(exitcode=code, timestamp=0) for rank, code in codes.items()}
+        raise errors.ChildFailedError("x", failures)
+
+    monkeypatch.setattr(api, "elastic_launch", lambda *_: launched)
+    monkeypatch.setattr(errors.ChildFailedError, "format_msg", lambda _: "")

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bloodcell import ranks
 from bloodcell.errors import BloodcellError
 from bloodcell.models.weights import fit_state, load_state, run_backbone
+from bloodcell.ranks import EndedError
 
 
 class TokenMap(nn.Module):
@@ -138,9 +140,19 @@ def _torchvision_model(name: str, weights: str | None, width: float | None, imag
     if weights != "DEFAULT":
         return get_model(name, weights=None, **arguments)  # type: ignore[no-any-return]
     try:
-        return get_model(name, weights="DEFAULT", **arguments)  # type: ignore[no-any-return]
+        return _downloaded(lambda: get_model(name, weights="DEFAULT", **arguments))
+    except EndedError:
+        raise
     except Exception as error:
         raise _no_download(name, error) from error
+
+
+def _downloaded(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a model with weights from the network, which the first of several processes fetches for all."""
+    if ranks.here().size > 1:
+        with torch.random.fork_rng(devices=[]):  # which is to go the way of one process
+            ranks.once(lambda: bool(build()))
+    return build()
 
 
 def _no_download(name: str, error: Exception) -> BloodcellError:
@@ -165,7 +177,12 @@ def _build_timm(name: str, weights: str | None) -> nn.Module:
         raise BloodcellError(f"model.name={name} is unknown to timm; {hint}")
     net: Any
     try:
-        net = timm.create_model(name, pretrained=weights == "DEFAULT")
+        if weights == "DEFAULT":
+            net = _downloaded(lambda: timm.create_model(name, pretrained=True))
+        else:
+            net = timm.create_model(name, pretrained=False)
+    except EndedError:
+        raise
     except Exception as error:
         if weights != "DEFAULT":
             raise
