@@ -64,7 +64,7 @@ def read_image(path: str | Path | bytes, max_pixels: int | None = None) -> np.nd
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     size = len(path) if isinstance(path, bytes) else _size(path)
     try:
-        content = path if isinstance(path, bytes) else Path(path).read_bytes() if size < _MOST_BYTES else None
+        content = path if isinstance(path, bytes) else _content(path) if size < _MOST_BYTES else None
         if content and (pixels := _plain_jpeg(content, limit)) is not None:
             return pixels
         with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as image:
@@ -100,6 +100,11 @@ def _plain_jpeg(content: bytes, limit: int) -> np.ndarray[Any, np.dtype[np.uint8
         return simplejpeg.decode_jpeg(content, "RGB") if space == "YCbCr" and height * width <= limit else None
     except ValueError:
         return None
+
+
+def _content(path: str | Path) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a buffer, and a Path, take as long as reading
+        return file.read()
 
 
 def _size(path: str | Path) -> int:

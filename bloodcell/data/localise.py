@@ -54,12 +54,13 @@ def locate(picture: Array) -> Cell | None:
     height, width = picture.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) if scale < 1 else picture
-    nuclei = _joined(stained(small))
+    planes = cv2.split(picture)[1:]  # first: OpenCV scales one channel at a time faster than three together
+    green, blue = (cv2.resize(one, size, interpolation=cv2.INTER_AREA) if scale < 1 else one for one in planes)
+    nuclei = _joined(stained(green, blue))
     if not nuclei:
         return None
-    best = max(nuclei, key=lambda nucleus: nucleus.diameter**2 * _centrality(nucleus, small.shape))
-    across, down = width / small.shape[1], height / small.shape[0]
+    best = max(nuclei, key=lambda nucleus: nucleus.diameter**2 * _centrality(nucleus, green.shape))
+    across, down = width / green.shape[1], height / green.shape[0]
     return Cell((best.x + 0.5) * across - 0.5, (best.y + 0.5) * down - 0.5, best.diameter * (across + down) / 2)
 
 
@@ -95,9 +96,9 @@ def _moved(start: float, length: int, extent: int) -> int:
     return min(max(round(start), 0), extent - length) if length <= extent else (extent - length) // 2
 
 
-def stained(small: Array) -> Array:
-    """Return where a small picture, uint8 (h, w, 3) RGB, is stained like a nucleus: bool (h, w)."""
-    excess = cv2.subtract(small[..., 2], small[..., 1])
+def stained(green: Array, blue: Array) -> Array:
+    """Return where a small picture is stained like a nucleus, bool (h, w), by two of its channels, uint8 (h, w)."""
+    excess = cv2.subtract(blue, green)
     threshold, _ = cv2.threshold(excess, 0, 255, cv2.THRESH_OTSU)
     return np.asarray(excess > max(threshold, _STAIN))
 
