@@ -65,11 +65,11 @@ def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
     count = 0 if helpers.is_helper() else settings["workers"] - 1
     started = helpers.start(count, folder, settings["workers"])
     with helpers.ending(started), studies.database_errors():
-        if helpers.is_helper():
-            helpers.wait_for_go()
         try:
+            if helpers.is_helper():
+                helpers.wait_for_go()
             return _at_work(config, folder, recipes, space, folds, pruner, started)
-        except BloodcellError as error:
+        except (BloodcellError, KeyboardInterrupt) as error:
             if helpers.is_helper():  # the first process comes to the same, and says it
                 raise SystemExit(1) from error
             raise
