@@ -192,6 +192,7 @@ def one_clear_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
+        exec("")  # one that went through an `exec` of text has CPython die by SIGINT at the end, unless another follows
         word, code = ending_of(error)
         asked = code == 143 and ranks.here().size > 1  # by who started the processes, and says why
         if not asked and ranks.is_first_to_fail(error):

@@ -51,6 +51,23 @@ def test_without_a_handler_lightnings_own_word_for_sigterm_counts():
 
 
 @posix
+def test_the_exit_code_is_the_same_where_a_signal_came_in_the_middle_of_text_that_is_executed(tmp_path):
+    """Dataclasses, for one, are made by executing text, and packages that are imported make hundreds."""
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "__main__.py").write_text("""
+import os, signal
+from bloodcell.cli import one_clear_line
+with one_clear_line():
+    exec("os.kill(os.getpid(), signal.SIGINT)")
+""")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    ended = subprocess.run(
+        [sys.executable, "-m", "job"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (130, 1)
+
+
+@posix
 def test_a_signal_after_the_work_is_done_changes_nothing():
     code = """
 import atexit, os, signal
