@@ -100,7 +100,7 @@ def stained(green: Array, blue: Array) -> Array:
     """Return where a small picture is stained like a nucleus, bool (h, w), by two of its channels, uint8 (h, w)."""
     excess = cv2.subtract(blue, green)
     threshold, _ = cv2.threshold(excess, 0, 255, cv2.THRESH_OTSU)
-    return np.asarray(excess > max(threshold, _STAIN))
+    return np.asarray(excess > max(int(threshold), _STAIN))  # a whole number: else all would be compared as float64
 
 
 def _joined(mask: Array) -> list[Cell]:
@@ -115,9 +115,9 @@ def _joined(mask: Array) -> list[Cell]:
     if (largest := areas.max()) < _LEAST_AREA * mask.size:
         return []
     kept = areas >= max(0.05 * largest, 0.2 * _LEAST_AREA * mask.size)
-    part = kept.view(np.uint8).take(labels)
     if np.count_nonzero(kept) == 1:
-        return [_nucleus(part, x, y)]
+        return [_nucleus((labels == kept.argmax()).view(np.uint8), x, y)]
+    part = kept.view(np.uint8).take(labels)
     reach = max(1, round(_GAP * np.sqrt(largest / np.pi)))
     margin = min(reach, y), min(reach, len(mask) - y - height), min(reach, x), min(reach, mask.shape[1] - x - width)
     part = cv2.copyMakeBorder(part, *margin, cv2.BORDER_CONSTANT)
@@ -129,6 +129,8 @@ def _joined(mask: Array) -> list[Cell]:
 
 def _nucleus(mask: Array, x: int, y: int) -> Cell:
     """Return centre and diameter of the convex hull of a mask, uint8 (h, w), whose corner lies at x, y."""
+    left, top, width, height = cv2.boundingRect(mask)
+    mask, x, y = mask[top : top + height, left : left + width], x + left, y + top
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     hull = cv2.convexHull(np.concatenate(outlines) if len(outlines) > 1 else outlines[0])
     # the hull runs through the pixels' centres: half a pixel is missing all around
