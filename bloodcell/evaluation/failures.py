@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from bloodcell.data.images import ImageError, read_image
 from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.figures import save
+from bloodcell.evaluation.lettering import as_written
 from bloodcell.evaluation.predictions import probability_of
 from bloodcell.files import write_csv
 
@@ -90,10 +91,11 @@ def sheet(rows: pd.DataFrame, root: Path, title: str) -> Figure:
     grid = figure.subplots(down, ACROSS, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
+    lettering = as_written([*rows["label"], *rows["mistaken_for"]])
     for axes, row in zip(grid, rows.itertuples(), strict=False):
         axes.imshow(_picture(root / str(row.path)))
         wrong = round(row.images * (1 - row.right))
-        axes.set_title(f"{row.label}\nas {row.mistaken_for}, {wrong} of {row.images}", fontsize=7, parse_math=False)
+        axes.set_title(f"{row.label}\nas {row.mistaken_for}, {wrong} of {row.images}", fontsize=7, **lettering)
     return figure
 
 

@@ -10,6 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from bloodcell.evaluation.lettering import as_written
+
 #: Okabe and Ito's colours, which colour-blind people can tell apart (https://jfly.uni-koeln.de/color/).
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
@@ -58,9 +60,10 @@ def confusion_figure(matrix: np.ndarray[Any, Any], classes: list[str], title: st
         colour = "white" if shares[row, column] > 0.55 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=35, ha="right", rotation_mode="anchor", parse_math=False)
-    axes.set_yticks(ticks, classes, parse_math=False)  # a name with $ is no formula
-    axes.set_title(title, parse_math=False)
+    lettering = as_written([*classes, title])
+    axes.set_xticks(ticks, classes, rotation=35, ha="right", rotation_mode="anchor", **lettering)
+    axes.set_yticks(ticks, classes, **lettering)
+    axes.set_title(title, **lettering)
     axes.set(xlabel="predicted class", ylabel="true class")
     return figure
 

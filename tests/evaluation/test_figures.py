@@ -4,8 +4,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib.font_manager import fontManager
 from PIL import Image
 
+from bloodcell.evaluation import lettering
 from bloodcell.evaluation.figures import BLUE, ORANGE, confusion_figure, curves_figure, save
 
 MATRIX = np.array([[1200, 300], [0, 4]])
@@ -81,3 +85,53 @@ def test_drawing_opens_no_window_and_leaves_no_state(tmp_path):
         image.load()
         assert min(image.size) > 800
         assert image.convert("L").getextrema() == (0, 255)
+
+
+@pytest.fixture
+def letterless():
+    """No font has been looked for, and none is known that has the letter 中 but matplotlib's last resort."""
+    lettering._further_font.cache_clear()
+    lettering._say_boxes.cache_clear()
+    known = fontManager.ttflist
+    fontManager.ttflist = [font for font in known if font.fname.startswith(matplotlib.get_data_path())]
+    yield
+    fontManager.ttflist = known
+    lettering._further_font.cache_clear()
+
+
+def test_letters_that_no_font_has_are_said_once(letterless, tmp_path, capsys, recwarn):
+    for title in ("中", "中性"):
+        save(confusion_figure(MATRIX, ["中性", "NEU"], title, normalise=False), tmp_path / "a.png")
+    assert capsys.readouterr().out.count("no font of this machine has all letters") == 1
+    assert not recwarn.list
+
+
+def test_letters_are_taken_from_a_font_that_has_them(letterless, tmp_path, capsys):
+    def drawn(name):
+        save(confusion_figure(MATRIX, [name, "NEU"], "", normalise=False), tmp_path / "a.png")
+        return np.asarray(Image.open(tmp_path / "a.png").convert("L"))
+
+    fontManager.addfont(font_with("中", tmp_path / "han.ttf"))
+    figure = confusion_figure(MATRIX, ["$中", "NEU"], "", normalise=False)
+    assert figure.axes[0].get_yticklabels()[0].get_fontfamily()[-1] == "Han of the tests"
+    assert (drawn("中中") == 0).sum() > (drawn("中") == 0).sum() + 50  # a full square each
+    assert not capsys.readouterr().out
+
+
+def font_with(letter, file):
+    """Write a font that has one letter, a black square."""
+    pen = TTGlyphPen(None)
+    for step, point in enumerate([(0, 0), (0, 800), (800, 800), (800, 0)]):
+        (pen.lineTo if step else pen.moveTo)(point)
+    pen.closePath()
+    font = FontBuilder(1000)
+    font.setupGlyphOrder([".notdef", "square"])
+    font.setupCharacterMap({ord(letter): "square"})
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (1000, 0), "square": (1000, 0)})
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": "Han of the tests", "styleName": "Regular"})
+    font.setupOS2(usWeightClass=400)
+    font.setupPost()
+    font.save(file)
+    return file
