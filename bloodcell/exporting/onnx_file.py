@@ -66,6 +66,8 @@ def read(file: Path) -> Opened:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # each thread runs batches of its own
         options.log_severity_level = 4
+        # else a file with ORTM in its fifth to eighth byte would be run by another reader than it was checked with
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         for name, pixels in sizes.items():
             options.add_free_dimension_override_by_name(name, pixels)
         try:

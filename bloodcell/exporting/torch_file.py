@@ -2,14 +2,16 @@
 
 `torch.export.load` unpickles whatever a file asks it to, resolves any function that can be reached from `torch`, has
 sympy evaluate text, and loads compiled libraries. A file is therefore read with the loader's own reader and compared
-with what `written` writes, before those very bytes are handed to the loader: named parts alone, tensors as raw bytes,
-no example inputs, no code, and of operators only those that compute tensors of tensors.
+with what `written` writes: named parts alone, tensors as raw bytes, no example inputs, no code, and of operators only
+those that compute tensors of tensors. The loader is handed an archive of just these parts, written anew: of a file that
+was made for it, two readers of archives see different parts, and the loader has two.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import warnings
 from importlib.metadata import version
@@ -24,6 +26,7 @@ from bloodcell.exporting.about import KEY, About, read_about
 from bloodcell.exporting.graph import OUTPUTS, UNLIKE, Graph, traced
 from bloodcell.exporting.opened import Opened, Outputs
 from bloodcell.models.forward import BATCH
+from bloodcell.models.weights import refuse_inflated
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,6 +42,7 @@ _PARTS = re.compile(
     r"|\.storage_alignment)|data/weights/weight_\d+|data/constants/tensor_\d+"
     + "".join(f"|{re.escape(name)}" for name in (f"extra/{_EXTRA}", _PROGRAM, _EXAMPLES, *_CONFIGS))
 )
+_WRITERS_OWN = ("version", ".data/serialization_id")  # which it adds by itself
 #: Text of a program: names, and sizes as sympy writes them. Neither holds a quoted text but the name of a size.
 _NAME = re.compile(r"[\w.:+]{0,300}")
 _SIZE = re.compile(
@@ -79,19 +83,19 @@ def written(graph: Graph, about: About) -> bytes:
 
 
 def read(file: Path) -> Opened:
-    """Open a file of torch.export. The bytes that are checked are the bytes that run.
+    """Open a file of torch.export. The parts that are checked are the parts that run.
 
     Raises:
         BloodcellError: It is no such file, or not one that `written` may have returned.
     """
     if file.stat().st_size > LARGEST:
         raise BloodcellError(f"it is larger than {LARGEST >> 30} GB")
-    content = file.read_bytes()
-    about = _about_of(content)
+    about, content = _checked(file.read_bytes())
+    logging.getLogger("torch.export").setLevel(logging.CRITICAL)  # what fails is raised; it would say it on top of it
     try:
-        module: Any = torch.export.load(io.BytesIO(content)).module(check_guards=False)
+        module: Any = torch.export.load(content).module(check_guards=False)
     except Exception as error:
-        raise BloodcellError(f"torch.export refuses it ({' '.join(str(error).split())[:120]})") from error
+        raise BloodcellError(f"torch.export of torch {version('torch')} refuses it; export it anew") from error
     names = OUTPUTS if about.limits is None else (*OUTPUTS, UNLIKE)
 
     def run(images: Array) -> Outputs:
@@ -105,8 +109,8 @@ def read(file: Path) -> Opened:
     return Opened(about, f"exported torch cpu {version('torch')}", 1, BATCH["eager"], run, fast)
 
 
-def _about_of(content: bytes) -> About:
-    """Return the description of a file whose parts are all harmless.
+def _checked(content: bytes) -> tuple[About, io.BytesIO]:
+    """Return the description of a file whose parts are all harmless, and an archive of these parts.
 
     Raises:
         BloodcellError: It is no such file, or there is anything that `written` does not write.
@@ -114,6 +118,7 @@ def _about_of(content: bytes) -> About:
     try:
         archive: Any = torch._C.PyTorchFileReader(io.BytesIO(content))  # the loader's own
         parts = archive.get_all_records()
+        refuse_inflated(archive, len(content))
         extra, program, *configs = (
             json.loads(archive.get_record(name)) if name in parts else None
             for name in (f"extra/{_EXTRA}", _PROGRAM, *_CONFIGS)
@@ -128,7 +133,15 @@ def _about_of(content: bytes) -> About:
         raise BloodcellError("it holds pickled objects, which may run any code")
     if reason := "code" if program.get("guards_code") else _stranger(program, ""):
         raise BloodcellError(f"it holds {reason}, which bloodcell does not export")
-    return about
+    anew = io.BytesIO()
+    writer: Any = torch._C.PyTorchFileWriter(anew)
+    for name in parts:
+        if name not in _WRITERS_OWN:
+            part = archive.get_record(name)
+            writer.write_record(name, part, len(part))
+    writer.write_end_of_file()
+    anew.seek(0)
+    return about, anew
 
 
 def _raw(config: Any) -> bool:

@@ -16,8 +16,9 @@ from onnx import TensorProto, helper
 
 from bloodcell.ensemble import load_members
 from bloodcell.errors import BloodcellError
-from bloodcell.exporting import torch_file
+from bloodcell.exporting import onnx_file, torch_file
 from bloodcell.exporting.opened import load_exported
+from tests.two_faced import two_faced
 
 PROGRAM = "models/model.json"
 
@@ -155,6 +156,58 @@ def test_a_tensor_that_is_a_pickle_is_never_opened(changed_archive, tmp_path):
     with pytest.raises(BloodcellError, match="pickled objects"):
         load_exported(changed_archive({"data/weights/weight_0": buffer.getvalue()}, pickled))
     assert not (tmp_path / "owned").exists()
+
+
+def test_parts_that_another_reader_sees_are_never_opened(changed_archive, tmp_path, capfd):
+    """The loader's older format is read by Python's zipfile, and unpickled, where the newer one fails."""
+
+    def newer(name, content):
+        return content.replace(b'"major": ', b'"major": 9', 1) if name == PROGRAM else content
+
+    front, back = changed_archive({}, newer).read_bytes(), io.BytesIO()
+    with zipfile.ZipFile(back, "w") as archive:
+        archive.writestr("version", "8.20")
+        archive.writestr("serialized_exported_program.json", zipfile.ZipFile(io.BytesIO(front)).read(_path(front)))
+        archive.writestr("serialized_state_dict.pt", pickle.dumps(Payload(tmp_path / "owned")))
+        for name in ("constants", "example_inputs"):
+            archive.writestr(f"serialized_{name}.pt", b"")
+    file = tmp_path / "two.pt2"
+    file.write_bytes(two_faced(front, back.getvalue()))
+    assert "serialized_state_dict.pt" in zipfile.ZipFile(file).namelist()
+    capfd.readouterr()
+    with pytest.raises(BloodcellError, match=r"torch.export of torch [\d.+a-z]+ refuses it"):
+        load_exported(file)
+    assert not (tmp_path / "owned").exists()
+    assert capfd.readouterr() == ("", "")
+
+
+def _path(archive):
+    return next(name for name in zipfile.ZipFile(io.BytesIO(archive)).namelist() if name.endswith(PROGRAM))
+
+
+def test_parts_that_would_inflate_are_not_read(exported, tmp_path):
+    with (
+        zipfile.ZipFile(exported("torch")) as old,
+        zipfile.ZipFile(tmp_path / "x.pt2", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, bytes(10**7) if name.endswith("weight_0") else old.read(name))
+    with pytest.raises(BloodcellError, match="it is no file of torch.export, or damaged"):
+        load_exported(tmp_path / "x.pt2")
+
+
+def test_an_onnx_file_is_not_run_by_another_reader(exported, model, tmp_path):
+    """ONNX Runtime takes a file with these letters at this place for one of its own format."""
+    proto = onnx.ModelProto.FromString(model)
+    proto.ClearField("producer_name")
+    version = proto.ir_version
+    proto.ClearField("ir_version")
+    file = tmp_path / "x.onnx"
+    file.write_bytes(bytes([0x08, version, 0x12, 4]) + b"ORTM" + proto.SerializeToString())
+    assert onnx.load(file).producer_name == "ORTM"
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
+    one, other = (onnx_file.read(each).run(images) for each in (file, exported("onnx")))
+    assert all(np.array_equal(one[name], other[name]) for name in other)
 
 
 @pytest.mark.parametrize(

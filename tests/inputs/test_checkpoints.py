@@ -12,6 +12,7 @@ import torch
 
 import bloodcell
 from bloodcell.errors import BloodcellError
+from tests.two_faced import two_faced
 
 pytestmark = [pytest.mark.inputs, pytest.mark.timeout(60, func_only=True)]
 
@@ -88,6 +89,7 @@ FILES = {
     "another program's checkpoint": lambda _: saved({"state_dict": {}, "hyper_parameters": {"lr": 1}}),
     "hyper-parameters that are none": lambda _: saved({"state_dict": {}, "hyper_parameters": 5}),
     "an archive that would inflate": lambda _: bomb(),
+    "an archive that would inflate for torch alone": lambda _: two_faced(bomb(), zipped("a", b"")),
     "a tensor that claims more than there is": lambda _: saved(torch.zeros(4)).replace(
         struct.pack("<BBBB", 0x4B, 4, 0x74, 0x51), struct.pack("<BBBB", 0x4B, 200, 0x74, 0x51), 1
     ),
