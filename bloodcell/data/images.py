@@ -27,6 +27,10 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 #: Largest image that is decoded: 100 megapixels, some 300 MB as RGB. Larger headers are refused undecoded.
 MAX_PIXELS = 100_000_000
 
+#: Longest side of an image that is decoded, pixels: to scale one of few columns and millions of rows takes many times
+#: the memory of its pixels.
+MAX_SIDE = 100_000
+
 #: What is read of all that Pillow knows: EPS, for one, it hands to a program that interprets it.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF")
 
@@ -70,6 +74,8 @@ def read_image(path: str | Path | bytes, max_pixels: int | None = None) -> np.nd
         with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > limit:
                 raise ImageError(f"{image.width} x {image.height} pixels; the limit is {limit:,}")
+            if max(image.size) > MAX_SIDE:
+                raise ImageError(f"{image.width} x {image.height} pixels; a side may have {MAX_SIDE:,}")
             image.load()
             return np.array(to_rgb(image))  # a copy: torch wants writable memory
     except ImageError:

@@ -164,6 +164,19 @@ def _(file):
     return held(file, png(2**31 - 1, 2**31 - 1, zlib.compress(b"\0")), LARGE)
 
 
+@kind("decompression bomb: a PNG of one column")  # to scale it would take hundreds of times its pixels
+def _(file):
+    rows = zlib.compressobj(1)
+    data = b"".join(rows.compress(bytes(2_000_000)) for _ in range(50)) + rows.flush()
+    return held(file, png(1, 50_000_000, data, 8, 0), r"^1 x 50000000 pixels; a side may have 100,000$")
+
+
+@kind("decompression bomb: a PNG of one row")
+def _(file):
+    data = zlib.compress(bytes(50_000_001), 1)
+    return held(file, png(50_000_000, 1, data, 8, 0), r"^50000000 x 1 pixels; a side may have 100,000$")
+
+
 @kind("decompression bomb: 20,000 x 20,000 pixels in a small PNG")
 def _(file):
     squeezed = zlib.compressobj(9)
