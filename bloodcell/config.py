@@ -214,7 +214,8 @@ def mismatch(key: str, default: Any, value: Any) -> str | None:
     if isinstance(default, int | float):
         return None if _is_number(value, type(default)) else _NUMBERS[type(default)]
     if isinstance(default, str):
-        return "text" if value is None or isinstance(value, list | dict) else None
+        listed = isinstance(value, list) and key != "trainer.devices"  # the positions of GPUs
+        return "text" if value is None or listed or isinstance(value, dict) else None
     if isinstance(default, dict):
         return None if isinstance(value, dict) else f"settings: {', '.join(default) or 'none'}"
     same = isinstance(value, list) and len(value) == len(default)

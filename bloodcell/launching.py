@@ -44,7 +44,7 @@ def count_of(devices: Any, accelerator: str = "auto") -> int:
     """Return how many devices of a machine are asked for.
 
     Args:
-        devices: A number, a list of positions; auto or -1: as many processes as were started, else all GPUs.
+        devices: A number, a list of positions; auto or -1: as many processes as were started, else all GPUs; None: one.
         accelerator: Lightning's word.
 
     Raises:
@@ -58,6 +58,8 @@ def count_of(devices: Any, accelerator: str = "auto") -> int:
         import torch
 
         return 1 if accelerator == "cpu" else torch.cuda.device_count() or 1
+    if devices is None:
+        return 1
     if isinstance(devices, bool) or not str(devices).isdecimal() or int(devices) < 1:
         raise BloodcellError(f"devices={devices}; give a number of 1 or more, auto, or a list such as [0,1]")
     return int(devices)

@@ -132,7 +132,7 @@ def device_arguments(gpus: Any, accelerator: str | None, devices: Any) -> dict[s
     """
     if gpus is None:
         return {"accelerator": accelerator or "auto", "devices": devices if devices is not None else 1}
-    if accelerator is not None or devices is not None:
+    if accelerator is not None or devices not in (None, "auto"):  # auto is what trainer=ddp ships
         raise BloodcellError("give trainer.gpus, or trainer.accelerator and trainer.devices, not both")
     if not _is_choice(gpus):
         raise BloodcellError(f"trainer.gpus={gpus}; give a number, -1 for all, or a list such as [0,1]")

@@ -5,10 +5,11 @@ import re
 
 import pytest
 import torch
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from bloodcell.cli import VERBS
-from bloodcell.config import cache_root, config_dir, instantiate, plain
+from bloodcell.config import cache_root, check_types, config_dir, instantiate, plain, register_resolvers
 from bloodcell.errors import BloodcellError
 
 GROUP_FILES = sorted(
@@ -32,6 +33,17 @@ def test_every_option_composes(compose, group, option):
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_verb_has_a_configuration(compose, verb):
     assert "outputs" in compose(verb=verb)
+
+
+@pytest.mark.parametrize(
+    ("verb", "override"),
+    [("predict", "devices=auto"), ("evaluate", "devices=2"), ("evaluate", "devices=[0,1]"), ("train", "trainer.gpus=2")]
+    + [("train", f"trainer.devices={devices}") for devices in ("2", "auto", "[0,1]", "-1")],
+)
+def test_devices_are_given_in_each_way_that_is_documented(verb, override):
+    register_resolvers()
+    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        check_types(verb, ["trainer=ddp", override] if verb == "train" else [override])
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -121,6 +121,11 @@ def test_both_ways_at_once(accelerator, devices):
         device_arguments(0, accelerator, devices)
 
 
+def test_gpus_are_in_the_place_of_what_ddp_ships(gpus):
+    gpus(cuda=4)
+    assert device_arguments([1, 3], None, "auto") == {"accelerator": "gpu", "devices": [1, 3]}
+
+
 def test_the_best_device_to_evaluate_on(gpus):
     assert best_device(None) == "cpu"
     gpus(mps=True)

@@ -248,7 +248,7 @@ def test_processes_share_cores_and_memory(as_rank):
 
 
 def test_how_many_devices_are_asked_for(alone, monkeypatch):
-    assert [launching.count_of(devices) for devices in (1, "3", [0, 2])] == [1, 3, 2]
+    assert [launching.count_of(devices) for devices in (None, 1, "3", [0, 2])] == [1, 1, 3, 2]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert [launching.count_of(devices) for devices in ("auto", -1)] == [4, 4]
     assert launching.count_of("auto", "cpu") == 1
