@@ -127,7 +127,7 @@ def _checked(content: bytes) -> tuple[About, io.BytesIO]:
     except (RuntimeError, ValueError, RecursionError) as error:
         raise BloodcellError("it is no file of torch.export, or damaged") from error
     about = read_about(json.dumps(extra))
-    if unknown := [name for name in parts if not _PARTS.fullmatch(name)]:
+    if unknown := [name for name in parts if not _PARTS.fullmatch(name) or parts.count(name) > 1]:
         raise BloodcellError(f"it holds {unknown[0][:60]}, which bloodcell does not export")
     if examples or not isinstance(program, dict) or not all(_raw(config) for config in configs):
         raise BloodcellError("it holds pickled objects, which may run any code")

@@ -196,6 +196,14 @@ def test_parts_that_would_inflate_are_not_read(exported, tmp_path):
         load_exported(tmp_path / "x.pt2")
 
 
+def test_a_part_that_is_there_twice_is_refused(changed_archive):
+    file = changed_archive({})
+    with zipfile.ZipFile(file, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr(_path(file.read_bytes()), b"{}")
+    with pytest.raises(BloodcellError, match="it holds models/model.json, which bloodcell does not export"):
+        load_exported(file)
+
+
 def test_an_onnx_file_is_not_run_by_another_reader(exported, model, tmp_path):
     """ONNX Runtime takes a file with these letters at this place for one of its own format."""
     proto = onnx.ModelProto.FromString(model)
