@@ -21,6 +21,11 @@ def printable(text: str) -> str:
     return re.sub(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]", lambda found: repr(found[0])[1:-1], text)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with what it counts: 1 image, 1,200 images."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def say(line: str) -> None:
     """Print one line as it is; rich's markup is not interpreted, and nothing that a terminal would obey."""
     console.print(printable(line), markup=False)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from bloodcell import __version__, ranks
 from bloodcell.config import check_types, plain
-from bloodcell.console import progress, say
+from bloodcell.console import counted, progress, say
 from bloodcell.data.listing import listed
 from bloodcell.engine import Engine
 from bloodcell.ensemble import load_engines
@@ -167,12 +167,13 @@ def say_end(table: GrowingTable, total: int, before: int, seconds: float) -> Non
     """Say in a line or two what came of the images."""
     counts = table.counts
     went_on = f"{before:,} of them before it was interrupted, " if before else ""
-    say(f"{counts['images']:,} images, {went_on}{(total - before) / max(seconds, 1e-9):,.0f} a second: {table.file}")
+    rate = (total - before) / max(seconds, 1e-9)
+    say(f"{counted(counts['images'], 'image')}, {went_on}{rate:,.0f} a second: {table.file}")
     notes = {"abstained": "abstained from", "without cell": "without a cell", "unlike": "unlike the training data"}
     if said := [f"{counts[key]:,} {words}" for key, words in notes.items() if counts[key]]:
         say(", ".join(said))
     if counts["bad"]:
-        say(f"{counts['bad']:,} files cannot be read; which and why: {table.bad}")
+        say(f"{counted(counts['bad'], 'file')} cannot be read; which and why: {table.bad}")
 
 
 def engines_of(config: dict[str, Any]) -> list[Engine]:

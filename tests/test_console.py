@@ -2,7 +2,7 @@
 
 import pytest
 
-from bloodcell.console import printable, say
+from bloodcell.console import counted, printable, say
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,7 @@ def test_control_characters_are_written_out(capsys, text, shown):
     assert printable(text) == shown
     say(text)
     assert "".join(capsys.readouterr().out.split()) == "".join(shown.split())
+
+
+def test_one_is_not_several():
+    assert [counted(number, "image") for number in (0, 1, 1200)] == ["0 images", "1 image", "1,200 images"]

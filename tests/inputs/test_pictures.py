@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import bloodcell
+from bloodcell.console import counted
 from bloodcell.data.check import check_images
 from bloodcell.data.images import ImageError, read_image
 from bloodcell.data.samples import Samples
@@ -79,7 +80,7 @@ def test_prediction_takes_the_whole_folder(corpus, quick_run, tmp_path, command,
     assert (code, error) == (0, "")
     table = pd.read_csv(tmp_path / "o.csv", keep_default_na=False).set_index("path")
     bad = pd.read_csv(tmp_path / "o.bad.csv", keep_default_na=False).set_index("path")["reason"]
-    assert f"{len(bad)} files cannot be read" in said
+    assert f"{counted(len(bad), 'file')} cannot be read" in said
     right = [file for file, come_to in expected.items() if not isinstance(come_to, str)]
     predictor, size = bloodcell.load(quick_run), Preprocessing(32)
     chances = [name for name in table if name.startswith("p_")]
