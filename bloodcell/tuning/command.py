@@ -116,13 +116,13 @@ def _at_work(
             write_json({**record, **identity, "trials": settings["trials"]}, folder / "study.json")
             say(_start_line(slots, space, first, metric, folder))
         helpers.go(started)
-        work(slots, objective, space, lambda trial: keep_trial(trial, metric, folder))
+        work(slots, objective, space, lambda trial: keep_trial(trial, metric, folder, slots.work))
+        if helpers.is_helper():
+            best = best_of(slots.trials(), metric)
+            return float(best.value) if best else math.nan
+        return conclude(study, slots.trials(), metric, folds, recipes, folder, slots.work)
     finally:
         slots.close()
-    if helpers.is_helper():
-        best = best_of(slots.trials(), metric)
-        return float(best.value) if best else math.nan
-    return conclude(study, slots.trials(), metric, folds, recipes, folder)
 
 
 def _sampler(config: dict[str, Any], number: int) -> Any:

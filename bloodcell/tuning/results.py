@@ -23,7 +23,7 @@ ENOUGH = 10
 
 
 def conclude(
-    study: Any, trials: list[Any], metric: str, folds: list[int] | None, recipes: Recipes, folder: Path
+    study: Any, trials: list[Any], metric: str, folds: list[int] | None, recipes: Recipes, folder: Path, work: Path
 ) -> float:
     """Write all that a study leaves, say what is best, and return its figure.
 
@@ -34,6 +34,7 @@ def conclude(
         folds: Over which it is averaged.
         recipes: Where the trials' configurations came from.
         folder: The study's.
+        work: This process's own folder within it.
 
     Raises:
         BloodcellError: No trial came to its end.
@@ -41,7 +42,7 @@ def conclude(
     table = table_of(trials)
     write_csv(table, folder / "trials.csv")
     for trial in trials:
-        keep_trial(trial, metric, folder)
+        keep_trial(trial, metric, folder, work)
     if (best := best_of(trials, metric)) is None:
         raise BloodcellError(f"no trial came to its end ({counts(trials)}); the reasons are in {folder / 'trials.csv'}")
     draw(study, table, metric, folder / "figures")
@@ -86,16 +87,25 @@ def draw(study: Any, table: pd.DataFrame, metric: str, folder: Path) -> None:
     save(importance_figure(importances, len(complete)), folder / "importance.png")
 
 
-def keep_trial(trial: Any, metric: str, folder: Path) -> None:
-    """Write a trial for TensorBoard, once: its values as HParams with the figure, and its figure after each step."""
+def keep_trial(trial: Any, metric: str, folder: Path, work: Path) -> None:
+    """Write a trial for TensorBoard, once: its values as HParams with the figure, and its figure after each step.
+
+    Two processes may be at the same trial: each writes in its own folder, and the first one's is kept.
+
+    Args:
+        trial: One that has ended.
+        metric: The figure.
+        folder: The study's.
+        work: This process's own folder within it, which is removed where the process dies.
+    """
     from torch.utils.tensorboard import SummaryWriter
     from torch.utils.tensorboard.summary import hparams
 
     target = folder / "tensorboard" / f"trial-{trial.number:04d}"
     if target.is_dir():
         return
-    temporary = target.with_name(f".{target.name}")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed here
+    target.parent.mkdir(exist_ok=True)
+    temporary = work / target.name
     values = {key: value_text(value) if value is None else tidy(value) for key, value in trial.params.items()}
     figures = {} if trial.value is None else {f"hparam/{metric}": trial.value}
     writer: Any = SummaryWriter(str(temporary))
@@ -109,4 +119,9 @@ def keep_trial(trial: Any, metric: str, folder: Path) -> None:
             writer.add_scalar(f"val/{metric}", value, step + 1)
     finally:
         writer.close()
-    temporary.replace(target)
+    try:
+        temporary.replace(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        shutil.rmtree(temporary)  # another process was first

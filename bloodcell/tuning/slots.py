@@ -68,7 +68,8 @@ class Slots:
         self.pulse: Pulse | None = None
 
     def close(self) -> None:
-        """Let go of the lock that says that this worker lives."""
+        """Remove this worker's folder, and let go of the lock that says that it lives."""
+        shutil.rmtree(self.work, ignore_errors=True)
         self.life.release()
         Path(self.life.lock_file).unlink(missing_ok=True)
 

@@ -259,6 +259,8 @@ def test_what_a_dead_worker_left_is_removed(desk, tmp_path):
     desk()
     assert not one.work.exists()
     assert other.work.exists()
+    other.close()
+    assert not other.work.exists()
 
 
 def test_workers_on_one_database_take_turns_by_one_lock(tmp_path):
