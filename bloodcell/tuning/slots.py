@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,13 @@ class Slots:
 
     def claim(self) -> Any:
         """Return the next trial for this worker; None where all are done or in other living hands."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
         with self.turn:  # a database in a file does not keep two workers from claiming the same trial
             while (found := self._next()) is not None:
-                number, trial_id = found
-                if (trial := self._begin(number, trial_id)) is not None:
-                    return trial
+                with suppress(UpdateFinishedTrialError):  # its worker lives after all, and has just told
+                    if (trial := self._begin(*found)) is not None:
+                        return trial
         return None
 
     def _next(self) -> tuple[int, int] | None:
@@ -151,17 +154,25 @@ class Slots:
 
     def finish(self, trial: Any, state: Any, value: float | None = None) -> None:
         """Tell how a trial ended; where somebody else has told before, nothing changes."""
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
         self._stop_pulse()
-        self.study.tell(trial, value, state, skip_if_finished=True)
+        with suppress(UpdateFinishedTrialError):
+            # another may have taken it over and put it back; Optuna hears nothing of a trial that waits
+            self.storage.set_trial_state_values(self._id(trial.number), TrialState.RUNNING)
+            self.study.tell(trial, value, state, skip_if_finished=True)
 
     def release(self, trial: Any) -> None:
-        """Put a trial back that this worker will not finish: it waits with its values for another."""
+        """Put a trial back that this worker will not finish: it waits with its values for another, or has ended."""
+        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
         self._stop_pulse()
         trial_id = self._id(trial.number)
-        self.storage.set_trial_user_attr(trial_id, "starts", 0)  # nothing is wrong with it
-        self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
+        with suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_user_attr(trial_id, "starts", 0)  # nothing is wrong with it
+            self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
     def _stop_pulse(self) -> None:
         if self.pulse is not None:

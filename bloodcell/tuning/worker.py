@@ -35,6 +35,8 @@ def work(slots: Slots, objective: Objective, space: list[Dimension], ended: Call
     Raises:
         BloodcellError: The first trials of the study all failed.
     """
+    from optuna.exceptions import UpdateFinishedTrialError
+
     clock = Clock(len(slots.finished()))
     while True:
         refuse_hopeless(slots)
@@ -45,11 +47,13 @@ def work(slots: Slots, objective: Objective, space: list[Dimension], ended: Call
             time.sleep(POLL)
             continue
         try:
-            state, value = attempt(trial, objective, space)
+            slots.finish(trial, *attempt(trial, objective, space))
+        except UpdateFinishedTrialError:  # it was taken for a dead worker's, and another has told how it ended
+            slots.release(trial)
+            continue
         except BaseException:  # Ctrl+C, or a storage that is away
             slots.release(trial)
             raise
-        slots.finish(trial, state, value)
         finished = slots.finished()
         frozen = next(one for one in finished if one.number == trial.number)
         say(trial_line(frozen, finished, slots.wanted, objective.metric, clock))
@@ -57,27 +61,30 @@ def work(slots: Slots, objective: Objective, space: list[Dimension], ended: Call
 
 
 def attempt(trial: Any, objective: Objective, space: list[Dimension]) -> tuple[Any, float | None]:
-    """Train a trial; return its state, and its figure where it came to its end. A failure is kept with its reason."""
+    """Train a trial; return its state, and its figure where it came to its end. A failure is kept with its reason.
+
+    Raises:
+        OptunaError: The storage is away, or another worker took the trial over and ended it.
+    """
     from optuna.exceptions import OptunaError, TrialPruned
     from optuna.trial import TrialState
 
-    started = time.perf_counter()
+    started, state, value = time.perf_counter(), TrialState.COMPLETE, None
     try:
         params = {one.key: one.suggest(trial) for one in space}
         value = objective.value(params, lambda figure, step: _report(trial, figure, step))
         if not math.isfinite(value):
             raise BloodcellError(f"{objective.metric} is {value}: the training diverged")
     except TrialPruned:
-        return TrialState.PRUNED, None
+        state, value = TrialState.PRUNED, None
     except OptunaError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the other trials go on
         message = user_message(error) or f"{type(error).__name__}: {error}"
         trial.set_user_attr("error", " ".join(message.split())[:300])
-        return TrialState.FAIL, None
-    finally:
-        trial.set_user_attr("seconds", round(time.perf_counter() - started, 2))
-    return TrialState.COMPLETE, value
+        state, value = TrialState.FAIL, None
+    trial.set_user_attr("seconds", round(time.perf_counter() - started, 2))
+    return state, value
 
 
 def _report(trial: Any, figure: float, step: int) -> None:

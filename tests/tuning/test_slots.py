@@ -232,6 +232,56 @@ def test_an_interrupted_worker_puts_its_trial_back(desk):
     assert set(trial.params) == {"a", "b"}
 
 
+@pytest.mark.parametrize("how", ["figure", "report", "error", "interrupt"])
+def test_a_worker_goes_on_where_another_has_ended_its_trial(desk, how):
+    slots = desk(wanted=2, shared=True)
+
+    def taken_over(params, report):
+        if len(slots.finished()) == 0:
+            slots.storage.set_trial_state_values(slots._id(0), TrialState.COMPLETE, [0.25])
+            if how == "report":
+                report(0.75, 0)
+            elif how == "error":
+                raise RuntimeError
+            elif how == "interrupt":
+                raise KeyboardInterrupt
+        return 0.75
+
+    ended = []
+    if how == "interrupt":
+        with pytest.raises(KeyboardInterrupt):
+            work(slots, Fake(taken_over), SPACE, ended.append)
+    work(slots, Fake(taken_over), SPACE, ended.append)
+    assert [trial.value for trial in slots.finished()] == [0.25, 0.75]
+    assert [trial.number for trial in ended] == [1]
+    assert slots.pulse is None
+
+
+def test_a_trial_that_ends_while_it_is_taken_over_is_left_alone(desk, monkeypatch):
+    one, other = desk(wanted=2), desk(wanted=2)
+    trial = one.claim()
+    begin = other._begin
+
+    def late(number, trial_id):
+        if number == 0:
+            one.finish(trial, TrialState.COMPLETE, 0.5)
+        return begin(number, trial_id)
+
+    monkeypatch.setattr(other, "_begin", late)
+    die(one)
+    assert other.claim().number == 1
+    assert [found.value for found in other.finished()] == [0.5]
+
+
+def test_a_trial_that_another_put_back_ends_with_who_tells(desk):
+    one, other = desk(wanted=1), desk(wanted=1)
+    trial = one.claim()
+    die(one)
+    other.release(other.claim())
+    one.finish(trial, TrialState.COMPLETE, 0.5)
+    assert [found.value for found in other.finished()] == [0.5]
+
+
 def test_one_worker_draws_the_same_trials_each_time(desk, tmp_path):
     slots = desk(wanted=4)
     work(slots, Fake(lambda params, report: params["a"]), SPACE, lambda trial: None)
