@@ -56,6 +56,7 @@ class Slots:
     ) -> None:
         self.study, self.storage, self.wanted, self.shared, self.sampler = study, storage, wanted, shared, sampler
         self.study_id = storage.get_study_id_from_name(study.study_name)
+        self.folder = folder
         workers = folder / "workers"
         workers.mkdir(parents=True, exist_ok=True)
         self.turn = FileLock(turn)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from bloodcell.cli import user_message
 from bloodcell.console import say
 from bloodcell.errors import BloodcellError
+from bloodcell.files import write_csv
+from bloodcell.tuning.results import table_of
 from bloodcell.tuning.slots import Slots
 from bloodcell.tuning.space import Dimension
 from bloodcell.tuning.words import Clock, trial_line
@@ -37,9 +39,10 @@ def work(slots: Slots, objective: Objective, space: list[Dimension], ended: Call
     """
     from optuna.exceptions import UpdateFinishedTrialError
 
-    clock = Clock(len(slots.finished()))
+    before = {trial.number for trial in slots.finished()}
+    clock = Clock(len(before))
     while True:
-        refuse_hopeless(slots)
+        refuse_hopeless(slots, before)
         trial = slots.claim()
         if trial is None:
             if len(slots.finished()) == slots.wanted:
@@ -101,12 +104,23 @@ def _report(trial: Any, figure: float, step: int) -> None:
         raise TrialPruned
 
 
-def refuse_hopeless(slots: Slots) -> None:
-    """Raise where the first trials of the study all failed."""
+def refuse_hopeless(slots: Slots, before: set[int]) -> None:
+    """Raise where the first trials of the study all failed, and leave the table of their reasons.
+
+    Args:
+        slots: Knows the trials.
+        before: The numbers of those that had ended before this worker began. They alone are no reason to stop: the
+            cause may have been mended since.
+
+    Raises:
+        BloodcellError: See above.
+    """
     from optuna.trial import TrialState
 
     first = slots.finished()
-    failed = [trial for trial in first if trial.state == TrialState.FAIL]
-    if len(failed) == len(first) >= min(HOPELESS, slots.wanted):
-        reason = failed[-1].user_attrs.get("error", "no reason is known")
-        raise BloodcellError(f"the first {len(failed)} trials all failed, the last one so: {reason}")
+    since = [trial for trial in first if trial.number not in before]
+    if len(since) < min(HOPELESS, slots.wanted) or any(trial.state != TrialState.FAIL for trial in first):
+        return
+    write_csv(table_of(first), slots.folder / "trials.csv")
+    reason = since[-1].user_attrs.get("error", "no reason is known")
+    raise BloodcellError(f"the first {len(first)} trials all failed, the last one so: {reason}")

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 pytest.importorskip("optuna")
@@ -19,7 +20,7 @@ from bloodcell.tuning import slots as slots_module
 from bloodcell.tuning.slots import MOST_STARTS, Slots
 from bloodcell.tuning.space import Dimension, tidy
 from bloodcell.tuning.studies import open_storage, open_study, silence, turn_of, without_password
-from bloodcell.tuning.worker import HOPELESS, attempt, refuse_hopeless, work
+from bloodcell.tuning.worker import HOPELESS, attempt, work
 
 ROOT = Path(__file__).parents[2]
 SPACE = [Dimension("a", 0.0, 1.0), Dimension("b", choices=(None, "x"))]
@@ -192,7 +193,7 @@ def test_a_figure_that_is_no_number_is_a_failure(desk):
     assert "diverged" in slots.trials()[0].user_attrs["error"]
 
 
-def test_where_the_first_trials_all_fail_the_study_ends(desk):
+def test_where_the_first_trials_all_fail_the_study_ends(desk, tmp_path):
     def fails(params, report):
         raise BloodcellError("data.batch_size=0")
 
@@ -200,8 +201,41 @@ def test_where_the_first_trials_all_fail_the_study_ends(desk):
     with pytest.raises(BloodcellError, match=rf"the first {HOPELESS} trials all failed.*data.batch_size=0"):
         work(slots, Fake(fails), SPACE, lambda trial: None)
     assert len(slots.finished()) == HOPELESS
-    with pytest.raises(BloodcellError, match="all failed"):
-        refuse_hopeless(slots)
+    table = pd.read_csv(tmp_path / "trials.csv")
+    assert list(table["trial"]) == list(range(HOPELESS))
+    assert set(table["error"]) == {"data.batch_size=0"}
+
+
+def test_a_study_whose_first_trials_failed_goes_on_where_the_cause_is_mended(desk):
+    course = iter("mended" * 2)
+
+    def fails(params, report):
+        raise BloodcellError("no images")
+
+    def mended(params, report):
+        if next(course) == "m":
+            raise BloodcellError("by chance")
+        return 0.5
+
+    slots = desk(wanted=2 * HOPELESS + 3)
+    for count in (HOPELESS, 2 * HOPELESS):  # given again before it was mended, it stops again
+        with pytest.raises(BloodcellError, match=f"the first {count} trials all failed"):
+            work(slots, Fake(fails), SPACE, lambda trial: None)
+        assert len(slots.finished()) == count
+    work(slots, Fake(mended), SPACE, lambda trial: None)
+    states = [trial.state for trial in slots.finished()]
+    assert states == [TrialState.FAIL] * (2 * HOPELESS + 1) + [TrialState.COMPLETE] * 2
+
+
+def test_few_trials_that_all_failed_are_no_reason_to_stop_the_next_ones(desk):
+    def fails(params, report):
+        raise BloodcellError("no images")
+
+    with pytest.raises(BloodcellError, match="the first 2 trials all failed"):
+        work(desk(wanted=2), Fake(fails), SPACE, lambda trial: None)
+    work(desk(wanted=2), Fake(fails), SPACE, lambda trial: None)  # nothing is left to do
+    work(desk(wanted=3), Fake(lambda params, report: 0.5), SPACE, lambda trial: None)
+    assert len(desk(wanted=3).finished()) == 3
 
 
 def test_a_trial_that_is_no_good_is_cut_also_after_a_takeover(desk):
