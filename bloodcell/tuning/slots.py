@@ -5,8 +5,9 @@ that waits, makes one where there are fewer than N, or takes over one whose work
 values from its beginning, so nothing is lost and nothing is there twice. A trial ends once: whoever tells second is not
 heard.
 
-A worker holds a lock file while it lives, which the system lets go of however it ends: on its own machine its death is
-known at once. On others a counter in the storage tells, which a living worker raises.
+A worker holds a lock file while it lives, which the system lets go of however it ends: whoever sees the file knows its
+death at once. To others a counter in the storage tells, which a living worker raises. Equal host names and paths do not
+mean that it is the same file, on machines or in containers: its folder has an id, which the worker signs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-#: Seconds between two signs of life, and without one after which a worker on another machine is dead.
+from bloodcell.files import remove_temporaries, write_atomically
+
+#: Seconds between two signs of life, and without one after which a worker whose lock is not to be seen is dead.
 BEAT, DEAD = 20.0, 120.0
 #: A trial that was begun so many times without an end is what kills its workers.
 MOST_STARTS = 5
@@ -57,20 +60,23 @@ class Slots:
         self.study, self.storage, self.wanted, self.shared, self.sampler = study, storage, wanted, shared, sampler
         self.study_id = storage.get_study_id_from_name(study.study_name)
         self.folder = folder
-        workers = folder / "workers"
-        workers.mkdir(parents=True, exist_ok=True)
+        self.workers = folder / "workers"
+        self.workers.mkdir(parents=True, exist_ok=True)
         self.turn = FileLock(turn)
-        self.work = workers / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.work = self.workers / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.life = FileLock(self.work.with_suffix(".lock"))
         self.life.acquire()
         with self.turn:
-            clear_dead(workers)
-        self.owner = {"host": socket.gethostname(), "lock": str(Path(self.life.lock_file).absolute())}
+            clear_dead(self.workers)
+            name_folder(self.workers)
+        lock = str(Path(self.life.lock_file).absolute())
+        self.owner = {"host": socket.gethostname(), "lock": lock, "folder": id_of(self.workers)}
         self.seen: dict[int, tuple[Any, float]] = {}
         self.pulse: Pulse | None = None
 
     def close(self) -> None:
         """Remove this worker's folder, and let go of the lock that says that it lives."""
+        self._stop_pulse()
         shutil.rmtree(self.work, ignore_errors=True)
         self.life.release()
         Path(self.life.lock_file).unlink(missing_ok=True)
@@ -134,24 +140,38 @@ class Slots:
             self.storage.set_trial_user_attr(trial_id, "error", reason)
             self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
             return None
-        if self.shared:
-            self.pulse = Pulse(self.storage, trial_id)
+        self.pulse = Pulse(self.storage, trial_id)
         self.study.sampler = self.sampler(number)
         return Trial(self.study, trial_id)
 
     def _is_orphan(self, trial: Any) -> bool:
-        """Say whether the worker of a RUNNING trial is dead."""
+        """Say whether the worker of a RUNNING trial is dead: by its lock where that is to be seen, or by its beat."""
         owner = trial.user_attrs.get("owner")
-        if owner is not None and owner["host"] == self.owner["host"]:
-            return not _is_held(Path(owner["lock"]))
-        if not self.shared:
+        if owner is None and not self.shared:
             return True  # its worker died before it could sign
+        if owner is not None and (lock := self._lock_of(owner)) is not None:
+            return not _is_held(lock)
         sign = (owner, trial.user_attrs.get("beat"))
         before, since = self.seen.get(trial.number, (None, 0.0))
         if before != sign:
             self.seen[trial.number] = (sign, time.monotonic())
             return False
         return time.monotonic() - since > DEAD
+
+    def _lock_of(self, owner: dict[str, str]) -> Path | None:
+        """Return the lock file of a worker, which is gone where the worker is; None where its folder is not here.
+
+        The folder may be another study folder of this machine, or this one under another path, as in a container. One
+        with another host name may be a network drive, whose locks are not to be relied on. Workers of earlier releases
+        signed no folder: where the database is a file, they gave no beat, and the path has to tell.
+        """
+        lock = Path(owner["lock"])
+        if "folder" not in owner:
+            return None if self.shared else lock
+        if self.shared and owner["host"] != self.owner["host"]:
+            return None
+        here = (folder for folder in (lock.parent, self.workers) if id_of(folder) == owner["folder"])
+        return next((folder / lock.name for folder in here), None)
 
     def finish(self, trial: Any, state: Any, value: float | None = None) -> None:
         """Tell how a trial ended; where somebody else has told before, nothing changes."""
@@ -189,6 +209,22 @@ def clear_dead(workers: Path) -> None:
             lock.unlink(missing_ok=True)
 
 
+def name_folder(workers: Path) -> None:
+    """Give a folder of workers an id where it has none; while no other process does."""
+    remove_temporaries(workers, "id")
+    if not (workers / "id").is_file():
+        write_atomically(workers / "id", lambda temporary: temporary.write_text(uuid.uuid4().hex, encoding="utf-8"))
+
+
+def id_of(workers: Path) -> str | None:
+    """Return what tells a folder of workers from all others, its copies included; None: no such folder is here."""
+    file = workers / "id"
+    try:
+        return f"{file.read_text(encoding='utf-8')}-{file.stat().st_ino}"
+    except OSError:
+        return None
+
+
 def _is_held(lock: Path) -> bool:
     """Say whether some process holds a lock file."""
     if not lock.is_file():
@@ -201,7 +237,7 @@ def _is_held(lock: Path) -> bool:
 
 
 class Pulse:
-    """Raises a counter of a trial in the storage while its worker lives, for workers on other machines."""
+    """Raises a counter of a trial in the storage while its worker lives, for workers that do not see its lock."""
 
     def __init__(self, storage: Any, trial_id: int) -> None:
         self.storage, self.trial_id, self.over = storage, trial_id, threading.Event()

@@ -1,7 +1,9 @@
 """So many trials as were asked for, each once: with several workers, kills, and machines that fall silent."""
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,17 +30,18 @@ SPACE = [Dimension("a", 0.0, 1.0), Dimension("b", choices=(None, "x"))]
 
 @pytest.fixture
 def desk(tmp_path):
-    """Open one study for several workers: desk(wanted=3) -> Slots."""
+    """Open one study for several workers, each in a folder of its own where one is named: desk(wanted=3) -> Slots."""
     silence()
     opened = []
 
-    def make(wanted=3, shared=False, pruner=None):
+    def make(wanted=3, shared=False, pruner=None, folder="."):
         storage = open_storage(None, tmp_path)
         study = open_study(storage, "s", "maximize", {"data": "x"})
         study.pruner = pruner or optuna.pruners.NopPruner()
         slots = Slots(
-            study, storage, wanted, tmp_path, tmp_path / "turn", shared, lambda n: optuna.samplers.RandomSampler(seed=n)
-        )
+            study, storage, wanted, tmp_path / folder, tmp_path / "turn", shared,
+            lambda n: optuna.samplers.RandomSampler(seed=n),
+        )  # fmt: skip
         opened.append(slots)
         return slots
 
@@ -46,6 +49,18 @@ def desk(tmp_path):
     for slots in opened:
         slots.close()
         slots.storage._backend.engine.dispose()
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Let time pass: later(seconds)."""
+    now = [1000.0]
+    monkeypatch.setattr(slots_module.time, "monotonic", lambda: now[0])
+
+    def pass_by(seconds):
+        now[0] += seconds
+
+    return pass_by
 
 
 def values(trial):
@@ -131,25 +146,23 @@ def test_a_trial_that_another_machine_made_too_many_waits_unused(desk):
     assert [t.number for t in slots.trials()] == [0]
 
 
-def test_a_worker_of_another_machine_is_dead_when_it_is_silent(desk, monkeypatch):
+def test_a_worker_of_another_machine_is_dead_when_it_is_silent(desk, later):
     slots = desk(wanted=1, shared=True)
     trial_id = slots.storage.create_new_trial(slots.study_id)
     slots.storage.set_trial_user_attr(trial_id, "owner", {"host": "elsewhere", "lock": "/x"})
-    now = [1000.0]
-    monkeypatch.setattr(slots_module.time, "monotonic", lambda: now[0])
     assert slots._next() is None
-    now[0] += slots_module.DEAD - 1
+    later(slots_module.DEAD - 1)
     slots.storage.set_trial_user_attr(trial_id, "beat", 1)  # it lives
     assert slots._next() is None
-    now[0] += slots_module.DEAD - 1
+    later(slots_module.DEAD - 1)
     assert slots._next() is None
-    now[0] += 2
+    later(2)
     assert slots._next() == (0, trial_id)
 
 
 def test_a_living_worker_gives_signs_of_life(desk, monkeypatch):
     monkeypatch.setattr(slots_module, "BEAT", 0.01)
-    slots = desk(wanted=1, shared=True)
+    slots = desk(wanted=1)
     trial = slots.claim()
     deadline = time.monotonic() + 20
     while slots.storage.get_trial(trial._trial_id).user_attrs.get("beat", 0) < 2:
@@ -264,6 +277,68 @@ def test_an_interrupted_worker_puts_its_trial_back(desk):
     (trial,) = slots.trials()
     assert trial.state == TrialState.WAITING
     assert set(trial.params) == {"a", "b"}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_equal_host_name_and_path_is_not_the_same_machine(desk, later, shared):
+    slots = desk(wanted=1, shared=shared)
+    trial_id = slots.storage.create_new_trial(slots.study_id)
+    lock = str(slots.workers / "7-aaaaaaaa.lock")  # in the other container, under the same path
+    slots.storage.set_trial_user_attr(trial_id, "owner", {**slots.owner, "lock": lock, "folder": "another"})
+    for beat in range(3):
+        slots.storage.set_trial_user_attr(trial_id, "beat", beat)
+        assert slots._next() is None, "it lives"
+        later(slots_module.DEAD - 1)
+    later(2)
+    assert slots._next() == (0, trial_id)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("folders", [(".", "."), ("one", "other")])
+def test_a_death_on_this_machine_is_known_at_once(desk, shared, folders):
+    one, other = (desk(wanted=1, shared=shared, folder=folder) for folder in folders)
+    assert one.claim().number == 0
+    assert other.claim() is None
+    die(one)
+    assert other.claim().number == 0
+
+
+def test_a_folder_that_another_container_sees_under_another_path(desk):
+    one, other = desk(wanted=1), desk(wanted=1)
+    one.owner |= {"host": "container", "lock": f"/mnt/{Path(one.owner['lock']).name}"}
+    assert one.claim().number == 0
+    assert other.claim() is None
+    die(one)
+    assert other.claim().number == 0
+
+
+def test_a_folder_on_a_network_drive_is_not_asked_for_locks(desk, later):
+    one, other = desk(wanted=1, shared=True), desk(wanted=1, shared=True)
+    one.owner["host"] = "elsewhere"
+    assert one.claim().number == 0
+    die(one)  # as it seems from here
+    assert other.claim() is None
+    later(slots_module.DEAD + 1)
+    assert other.claim().number == 0
+
+
+def test_a_copied_study_folder_is_another_one(desk, tmp_path):
+    slots = desk(folder="one")
+    shutil.copytree(tmp_path / "one" / "workers", tmp_path / "two" / "workers")
+    copy = desk(folder="two")
+    assert slots.owner["folder"] == desk(folder="one").owner["folder"] != copy.owner["folder"]
+
+
+@pytest.mark.parametrize("host", ["elsewhere", socket.gethostname()])
+def test_trials_of_workers_that_signed_no_folder_are_done_again(desk, later, host):
+    slots = desk(wanted=1)
+    trial_id = slots.storage.create_new_trial(slots.study_id)
+    slots.storage.set_trial_user_attr(trial_id, "owner", {"host": host, "lock": "/x"})
+    assert slots._next() == (0, trial_id)
+    shared = desk(wanted=1, shared=True)
+    assert shared._next() is None
+    later(slots_module.DEAD + 1)
+    assert shared._next() == (0, trial_id)
 
 
 @pytest.mark.parametrize("how", ["figure", "report", "error", "interrupt"])
