@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from bloodcell import runs
+from bloodcell.cli import one_clear_line
 from bloodcell.config import plain
 from bloodcell.console import say
 from bloodcell.data.samples import read_samples
@@ -26,24 +28,42 @@ class Leaderboard:
         raise AttributeError(name)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Write and show the leaderboard; leave with 1 where a job failed."""
-        folder = Path(config.hydra.sweep.dir)
-        table = leaderboard(folder)
-        if table.empty:
-            return
-        write_csv(table, folder / "leaderboard.csv")
-        show(table, folder)
-        from bloodcell import cross_validation
+        """Write and show the leaderboard; leave with 1 where a job failed, or where that cannot be done.
 
-        summary = cross_validation.out_of_fold(table, folder)
-        for line in cross_validation.lines(summary):
-            say(line)
-        if len(summary) and config.get("report"):
-            from bloodcell.reporting import report_folds
-
-            report_folds(summary, folder, read_samples(Path(table["run"].iloc[0]) / "samples.csv").root)
-        if (table["status"] == "failed").any():
+        Hydra makes a warning of any exception but `SystemExit`.
+        """
+        try:
+            with one_clear_line():
+                failed = conclude(Path(config.hydra.sweep.dir), bool(config.get("report")))
+        except Exception:  # noqa: BLE001 - the program's own faults show where they are from
+            traceback.print_exc()
+            failed = True
+        if failed:
             raise SystemExit(1)
+
+
+def conclude(folder: Path, report: bool) -> bool:
+    """Write and show the leaderboard and the pages of its folds; say whether a job failed.
+
+    Args:
+        folder: The multirun's folder.
+        report: Whether the folds get a page.
+    """
+    table = leaderboard(folder)
+    if table.empty:
+        return False
+    write_csv(table, folder / "leaderboard.csv")
+    show(table, folder)
+    from bloodcell import cross_validation
+
+    summary = cross_validation.out_of_fold(table, folder)
+    for line in cross_validation.lines(summary):
+        say(line)
+    if len(summary) and report:
+        from bloodcell.reporting import report_folds
+
+        report_folds(summary, folder, read_samples(Path(table["run"].iloc[0]) / "samples.csv").root)
+    return bool((table["status"] == "failed").any())
 
 
 def leaderboard(folder: Path) -> pd.DataFrame:

@@ -4,8 +4,11 @@ import sys
 
 import pandas as pd
 import pytest
+from hydra._internal.callbacks import Callbacks
+from omegaconf import OmegaConf
 
 from bloodcell import cli
+from bloodcell.errors import BloodcellError
 from bloodcell.leaderboard import leaderboard
 from tests.conftest import QUICK, SMALL
 
@@ -32,6 +35,27 @@ def test_a_failed_job_is_recorded_and_the_others_go_on(monkeypatch, tmp_path, ca
     assert not [name for name in table if "test" in name], "no test figure is in a leaderboard"
     assert (tmp_path / "sweep" / "1" / "error.txt").is_file()
     assert "leaderboard" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "/x/y"), "error: no space left on the disk (/x/y); "),
+        (BloodcellError("samples.csv is damaged"), "error: samples.csv is damaged\n"),
+        (ZeroDivisionError(), "Traceback (most recent call last)"),
+    ],
+)
+def test_a_leaderboard_that_cannot_be_made_is_no_success(monkeypatch, tmp_path, capsys, error, said):
+    def fails(folder):
+        raise error
+
+    monkeypatch.setattr("bloodcell.leaderboard.leaderboard", fails)
+    callbacks = {"leaderboard": {"_target_": "bloodcell.leaderboard.Leaderboard"}}
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}, "callbacks": callbacks}})
+    with pytest.raises(SystemExit) as left:
+        Callbacks(config).on_multirun_end(config)
+    assert left.value.code == 1
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_a_repeated_multirun_skips_what_is_finished(monkeypatch, tmp_path):
