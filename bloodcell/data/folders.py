@@ -80,23 +80,22 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__")) or name.lower() in _SYSTEM_FILES
 
 
-def image_files(folder: Path, lenient: bool = False) -> Iterator[Path]:
+def image_files(folder: Path, unread: list[Path] | None = None) -> Iterator[Path]:
     """Yield the files below a folder whose ending is an image's, as they are found, by name in each folder.
 
     A folder is visited once, whatever links lead to it. Pipes and devices are yielded, too: they are bad images.
 
     Args:
         folder: Where to look, at any depth.
-        lenient: Yield folders that cannot be read as well, after all that can, in place of an error.
+        unread: Folders that cannot be read are added to it, in place of an error.
 
     Raises:
-        BloodcellError: A folder cannot be read.
+        BloodcellError: A folder cannot be read, and `unread` is not given.
     """
     visited: set[str] = set()
-    unread: list[Path] = []
 
     def note(error: OSError) -> None:
-        if not lenient:
+        if unread is None:
             raise _refusal(error) from error
         unread.append(Path(error.filename))
 
@@ -110,7 +109,6 @@ def image_files(folder: Path, lenient: bool = False) -> Iterator[Path]:
             file = Path(parent, name)
             if not is_hidden(name) and file.suffix.lower() in EXTENSIONS:
                 yield file
-    yield from unread
 
 
 def _refusal(error: OSError) -> BloodcellError:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import glob
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -46,34 +46,73 @@ def _lack(path: Path) -> str:
 
 
 def _below(path: Path) -> Iterator[str]:
-    """Yield the images below a folder, or the file that a path is."""
-    yield from map(str, image_files(path, lenient=True)) if path.is_dir() else [str(path)]
+    """Yield the images below a folder and then the folders that cannot be read, or the file that a path is."""
+    if not os.path.isdir(path):  # noqa: PTH112 - raises nothing where it may not look
+        yield str(path)
+        return
+    unread: list[Path] = []
+    yield from map(str, image_files(path, unread))
+    yield from map(str, unread)
 
 
 def _matching(pattern: Path) -> Iterator[str]:
-    """Yield what a pattern matches."""
-    if "**" in pattern.parts:
-        found = _at_any_depth(pattern)
+    """Yield what a pattern matches, and the folders that cannot be read where it would have to look."""
+    plain = list(takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+    root, parts = Path(*plain), pattern.parts[len(plain) :]
+    if "**" in parts:
+        found = _at_any_depth(root, parts)
     else:
-        found = (file for path in sorted(glob.glob(str(pattern))) for file in _below(Path(path)))  # noqa: PTH207
+        found = (file for path in _at_one_depth(root, parts) for file in _below(path))
     if (first := next(found, None)) is None:
         raise BloodcellError(f"images={pattern} matches no file; mind the letter case, or give a folder")
     yield first
     yield from found
 
 
-def _at_any_depth(pattern: Path) -> Iterator[str]:
+def _at_one_depth(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """Yield what matches the parts of a pattern in a folder, as `glob` does, which is silent of unreadable folders."""
+    if not parts:
+        yield folder
+        return
+    try:
+        names = _names(folder, parts[0])
+    except OSError as error:
+        if error.errno not in _NO_FOLDER:
+            yield folder
+        return
+    for name in names:
+        yield from _at_one_depth(folder / name, parts[1:])
+
+
+#: What the system says of a path that is not there or no folder.
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+def _names(folder: Path, part: str) -> list[str]:
+    """Return the names in a folder that match a part of a pattern, sorted; hidden ones where it begins with a dot."""
+    if not glob.has_magic(part):
+        os.lstat(folder / part)
+        return [part]
+    with os.scandir(folder) as entries:
+        names = sorted(fnmatch.filter((entry.name for entry in entries), part))
+    return [name for name in names if part.startswith(".") or not name.startswith(".")]
+
+
+def _at_any_depth(root: Path, parts: Sequence[str]) -> Iterator[str]:
     """Yield the images that match a pattern with `**`; a folder is visited once, unlike by `glob`, so loops end."""
-    plain = list(takewhile(lambda part: not glob.has_magic(part), pattern.parts))
-    rest = pattern.parts[len(plain) :]
-    steps = [r"(?:.+/)?" if part == "**" else f"{_expression(part)}/" for part in rest[:-1]]
-    last = ".+" if rest[-1] == "**" else _expression(rest[-1])
-    expression, root = re.compile("".join([*steps, last]), re.DOTALL), Path(*plain)
-    for file in image_files(root, lenient=True):
-        if expression.fullmatch(file.relative_to(root).as_posix()):
+    if not os.path.isdir(root):  # noqa: PTH112 - as above
+        return
+    unread: list[Path] = []
+    for file in image_files(root, unread):
+        if _fits(file.relative_to(root).parts, parts):
             yield str(file)
+    yield from map(str, unread)
 
 
-def _expression(part: str) -> str:
-    """Return the regular expression of one part of a pattern, which stays within its folder."""
-    return fnmatch.translate(part).replace(r"\Z", "").replace(".*", "[^/]*")
+def _fits(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Say whether the parts of a path match those of a pattern, `**` any number of them, at its end one at least."""
+    if not path or not pattern:
+        return not path and not pattern
+    if pattern[0] == "**":
+        return len(pattern) == 1 or _fits(path, pattern[1:]) or _fits(path[1:], pattern)
+    return fnmatch.fnmatchcase(path[0], pattern[0]) and _fits(path[1:], pattern[1:])

@@ -43,9 +43,44 @@ def test_a_file_is_itself_whatever_its_ending(root):
         ("**/er/*", ["deep/er/c.png"]),
         ("d*/**/?.png", ["deep/e.png", "deep/er/c.png"]),
         ("d*/?.png", ["deep/e.png"]),
+        ("*/er/*", ["deep/er/c.png"]),
+        (".hid*/*", [".hidden/x.png"]),
+        ("**/[!.]*/[d-e].*", ["deep/d.jpg", "deep/e.png"]),
+        ("**/**/c.*", ["deep/er/c.png"]),
     ],
 )
 def test_a_pattern_is_what_it_matches(root, pattern, expected):
+    assert names(root, pattern) == expected
+
+
+@pytest.mark.parametrize(
+    "pattern", ["**/d?ep*.png", "**/er?c.png", "**/er[!x]c.png", "**/[.*].png", "b.png/**", "*/*/*/*"]
+)
+def test_no_part_of_a_pattern_goes_beyond_its_folder(root, pattern):
+    with pytest.raises(BloodcellError, match="matches no file"):
+        names(root, pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (".", ["a.JPG", "b.png", "deep"]),
+        ("**/*.png", ["b.png", "deep"]),
+        ("*/*.png", ["deep"]),
+        ("*/er/*.png", ["deep/er"]),
+        ("deep/*.png", ["deep"]),
+        ("d*", ["deep"]),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_named_whatever_the_pattern(root, monkeypatch, pattern, expected):
+    look = os.scandir
+
+    def denied(path):
+        if "deep" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
     assert names(root, pattern) == expected
 
 

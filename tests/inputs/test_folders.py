@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from bloodcell.data.listing import listed
 from bloodcell.data.readers import read_imagefolder
 from tests.conftest import QUICK
 
@@ -104,6 +105,15 @@ def test_a_folder_that_may_not_be_read(class_folders, as_nobody, count):
         folder.chmod(0o755)
         assert re.search(words, said), said
         count("folders", "refused")
+
+
+@pytest.mark.parametrize("pattern", ["", "*/*.png", "**/*.png", "b/*", "*/sub/*.png"])
+def test_a_pattern_that_leads_where_one_may_not_look(pattern, class_folders, as_nobody):
+    root = class_folders({"a/sub": 1, "b/sub": 1})
+    (root / "b").chmod(0)
+    said = as_nobody(lambda: [name.removeprefix(f"{root}/") for name in listed([str(root / pattern)])])
+    (root / "b").chmod(0o755)
+    assert "'b'" in said, said
 
 
 def test_loops_of_links_end(class_folders, count):
