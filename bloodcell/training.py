@@ -49,14 +49,19 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
     if not runs.read_run(folder) or not (folder / "config.yaml").is_file():
         raise BloodcellError(f"resume={folder}: no run there (run.json, config.yaml); give a run folder")
     runs.refuse_finished(folder)
-    if foreign := [item for item in overrides if not item.lstrip("+~").startswith(("trainer.", "hydra."))]:
+    if foreign := [item for item in overrides if not _set_or_added(item).startswith(("trainer.", "hydra."))]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
     cfg = _saved_configuration(folder)
-    changes = [item for item in overrides if item.startswith("trainer.")]
+    changes = [item for item in map(_set_or_added, overrides) if item.startswith("trainer.")]
     refuse_mismatches(cfg, changes)
     cfg = DictConfig(OmegaConf.merge(cfg, OmegaConf.from_dotlist(changes)))
     launch(*trainer_devices(cfg))
     return train(cfg, folder, resumed=True)
+
+
+def _set_or_added(override: str) -> str:
+    """Return `key=value` of `+key=value` and `++key=value` too; nothing can be taken away from a saved run."""
+    return override.removeprefix("+").removeprefix("+")
 
 
 def _saved_configuration(folder: Path) -> DictConfig:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from bloodcell import runs
 from bloodcell.errors import BloodcellError
@@ -237,6 +239,19 @@ def test_tensorboard_shows_what_is_promised(quick_run):
 def test_a_finished_run_is_not_resumed(quick_run):
     with pytest.raises(BloodcellError, match="has finished"):
         resume(quick_run, [])
+
+
+@pytest.mark.parametrize("sign", ["", "+", "++"])
+def test_what_is_added_to_the_trainer_of_a_resumed_run_counts(compose, tmp_path, monkeypatch, sign):
+    OmegaConf.save(compose(*QUICK, *SMALL), tmp_path / "config.yaml", resolve=True)
+    (tmp_path / "run.json").write_text('{"status": "failed"}')
+    monkeypatch.setattr("bloodcell.training.train", lambda cfg, *_, **__: dict(cfg.trainer))
+    wanted = ["trainer.max_epochs=3", "trainer.barebones=true", "hydra.verbose=1"]
+    trainer = resume(tmp_path, [f"{sign}{item}" for item in wanted])
+    assert (trainer["max_epochs"], trainer["barebones"]) == (3, True)
+    for foreign in (f"{sign}seed=1", "~trainer.max_epochs", "~hydra.verbose"):
+        with pytest.raises(BloodcellError, match=f"leave out {re.escape(foreign)}$"):
+            resume(tmp_path, ["trainer.max_epochs=3", foreign])
 
 
 def test_resume_takes_the_runs_own_configuration(quick_run):
