@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -223,6 +224,8 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK:
         where = f" ({error.filename})" if error.filename else ""
         return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"a file's name is longer than the system allows; choose a shorter one: {error.filename or ''}"
     if ranks.is_broken(error):
         return ranks.ENDED
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `expanduser`

@@ -229,11 +229,14 @@ def output_file(output: Any) -> Path:
     """Return the file of the predictions.
 
     Raises:
-        BloodcellError: It is not set, or no .csv file.
+        BloodcellError: It is not set, no .csv file, or there and no regular file.
     """
-    if output is None or Path(str(output)).suffix != ".csv" or Path(str(output)).is_dir():
+    file = Path(str(output or "")).expanduser()
+    if file.suffix != ".csv" or file.is_dir():
         raise BloodcellError(f"output={output or ''} names no CSV file; say where the predictions go: output=FILE.csv")
-    return Path(str(output)).expanduser()
+    if file.exists() and not file.is_file():  # a pipe that no one reads might never end
+        raise BloodcellError(f"output={output} is no regular file; choose another output")
+    return file
 
 
 def images_given(images: Any) -> list[str]:

@@ -184,3 +184,15 @@ def test_a_full_disk_is_one_clear_line():
         "no space left on the disk (/x/y)"
     )
     assert cli.user_message(OSError(2, "No such file")) is None
+
+
+@pytest.mark.parametrize("length", [245, 300])
+def test_an_output_whose_name_is_too_long_is_one_clear_line(command, quick_run, write_image, tmp_path, length):
+    arguments = [f"checkpoint={quick_run}", f"images={write_image(tmp_path / 'a.png')}"]
+    output = tmp_path / "out" / f"{'x' * length}.csv"
+    clear(*command("predict", *arguments, f"output={output}"), "is longer than the system allows; choose a shorter one")
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_checkpoint_whose_name_is_too_long_is_one_clear_line(command, tmp_path):
+    clear(*command("evaluate", f"checkpoint={tmp_path / ('x' * 300)}"), "choose a shorter one", "xxx")

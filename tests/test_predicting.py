@@ -311,6 +311,21 @@ def test_what_is_wrong_is_one_clear_line(predicted, pictures, tmp_path, override
     assert not list((tmp_path / "results").glob("*"))
 
 
+@posix
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_an_output_that_is_no_regular_file_is_refused_before_anything_is_loaded(compose, tmp_path, kind):
+    output = tmp_path / "out.csv"
+    if kind == "pipe":
+        os.mkfifo(output)
+    else:
+        output.symlink_to("/dev/zero")
+    cfg = compose("checkpoint=gone", "images=gone", f"output={output}", "overwrite=true", verb="predict")
+    with pytest.raises(BloodcellError, match=r"^output=.*out\.csv is no regular file"):
+        predict(cfg)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
 def test_images_must_be_given(compose):
     with pytest.raises(BloodcellError, match="images is not set"):
         predict(compose("checkpoint=a", "output=o.csv", verb="predict"))
