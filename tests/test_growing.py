@@ -1,6 +1,7 @@
 """A table that grows: whatever a killed process left, the end is the very same bytes."""
 
 import csv
+import os
 
 import pandas as pd
 import pytest
@@ -62,6 +63,24 @@ def test_a_killed_process_goes_on_to_the_very_same_bytes(tmp_path, whole, stop, 
             opened.write(rest)
     assert grow(file).counts == {"bad": 3}
     assert content(file.parent) == whole
+
+
+def test_rows_are_on_the_disk_before_the_state_names_them(tmp_path, monkeypatch):
+    done, sync, write_state = {}, os.fsync, GrowingTable._write_state
+
+    def synced(number):
+        sync(number)
+        done[os.fstat(number).st_ino] = os.fstat(number).st_size
+
+    def checked(self, sizes):
+        for path, size in zip((self.file, self.bad), sizes, strict=True):
+            assert not size or done[path.stat().st_ino] == size
+        write_state(self, sizes)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(GrowingTable, "_write_state", checked)
+    grow(tmp_path / "t.csv")
+    assert len(done) == 2
 
 
 def test_a_table_without_bad_items_has_no_file_of_them(tmp_path):
