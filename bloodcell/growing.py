@@ -113,8 +113,8 @@ class GrowingTable:
 
     def _begin(self, columns: list[str], counted: list[str]) -> None:
         self.items, self.seen, self.counts = 0, hashlib.sha256(), dict.fromkeys(counted, 0)
-        self.bad.unlink(missing_ok=True)
         self._write_state([0, 0])  # first, so that what is unfinished never looks complete
+        self.bad.unlink(missing_ok=True)
         self.file.write_bytes(b"")
         _append(self.file, lines([columns]))
         self._write_state([self.file.stat().st_size, 0])

@@ -83,6 +83,16 @@ def test_rows_are_on_the_disk_before_the_state_names_them(tmp_path, monkeypatch)
     assert len(done) == 2
 
 
+def test_a_complete_table_is_lost_to_no_full_disk(tmp_path, whole, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(GrowingTable, "_write_state", full)
+    with pytest.raises(OSError, match="No space"):
+        grow(tmp_path / "whole" / "t.csv", overwrite=True)
+    assert content(tmp_path / "whole") == whole
+
+
 def test_a_table_without_bad_items_has_no_file_of_them(tmp_path):
     grow(tmp_path / "t.csv", names=["1.png", "2.png"])
     assert list(content(tmp_path)) == ["t.csv"]
