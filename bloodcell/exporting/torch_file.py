@@ -14,6 +14,7 @@ import json
 import logging
 import re
 import warnings
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,10 @@ def read(file: Path) -> Opened:
     """
     if file.stat().st_size > LARGEST:
         raise BloodcellError(f"it is larger than {LARGEST >> 30} GB")
-    about, content = _checked(file.read_bytes())
+    about, archive = _checked(file.read_bytes())
     logging.getLogger("torch.export").setLevel(logging.CRITICAL)  # what fails is raised; it would say it on top of it
     try:
-        module: Any = torch.export.load(content).module(check_guards=False)
+        module: Any = torch.export.load(_anew(archive)).module(check_guards=False)
     except Exception as error:
         raise BloodcellError(f"torch.export of torch {version('torch')} refuses it; export it anew") from error
     names = OUTPUTS if about.limits is None else (*OUTPUTS, UNLIKE)
@@ -109,8 +110,8 @@ def read(file: Path) -> Opened:
     return Opened(about, f"exported torch cpu {version('torch')}", 1, BATCH["eager"], run, fast)
 
 
-def _checked(content: bytes) -> tuple[About, io.BytesIO]:
-    """Return the description of a file whose parts are all harmless, and an archive of these parts.
+def _checked(content: bytes) -> tuple[About, Any]:
+    """Return the description of a file whose parts are all harmless, and the reader of these parts.
 
     Raises:
         BloodcellError: It is no such file, or there is anything that `written` does not write.
@@ -127,21 +128,26 @@ def _checked(content: bytes) -> tuple[About, io.BytesIO]:
     except (RuntimeError, ValueError, RecursionError) as error:
         raise BloodcellError("it is no file of torch.export, or damaged") from error
     about = read_about(json.dumps(extra))
-    if unknown := [name for name in parts if not _PARTS.fullmatch(name) or parts.count(name) > 1]:
+    if unknown := [name for name, count in Counter(parts).items() if count > 1 or not _PARTS.fullmatch(name)]:
         raise BloodcellError(f"it holds {unknown[0][:60]}, which bloodcell does not export")
     if examples or not isinstance(program, dict) or not all(_raw(config) for config in configs):
         raise BloodcellError("it holds pickled objects, which may run any code")
     if reason := "code" if program.get("guards_code") else _stranger(program, ""):
         raise BloodcellError(f"it holds {reason}, which bloodcell does not export")
-    anew = io.BytesIO()
-    writer: Any = torch._C.PyTorchFileWriter(anew)
-    for name in parts:
+    return about, archive
+
+
+def _anew(archive: Any) -> io.BytesIO:
+    """Return an archive of the parts that a reader sees."""
+    content = io.BytesIO()
+    writer: Any = torch._C.PyTorchFileWriter(content)
+    for name in archive.get_all_records():
         if name not in _WRITERS_OWN:
             part = archive.get_record(name)
             writer.write_record(name, part, len(part))
     writer.write_end_of_file()
-    anew.seek(0)
-    return about, anew
+    content.seek(0)
+    return content
 
 
 def _raw(config: Any) -> bool:
