@@ -41,6 +41,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # requirements-lock.txt: what this environment has of all that pyproject.toml asks for, with the hashes of its files.
 lock: setup

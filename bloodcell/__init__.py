@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__version__ = "0.1.0"
+from bloodcell.runtime.version import __version__
 
 __all__ = ["__version__", "load"]
 
@@ -15,7 +15,7 @@ __all__ = ["__version__", "load"]
 def __getattr__(name: str) -> Any:
     """Import `load` when it is first asked for: it needs torch, and the command line's help does not."""
     if name == "load":
-        from bloodcell.predictor import load
+        from bloodcell.inference.predictor import load
 
         return load
     raise AttributeError(f"module 'bloodcell' has no attribute '{name}'")

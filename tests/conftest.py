@@ -47,7 +47,7 @@ def compose():
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    from bloodcell.config import config_dir, register_resolvers
+    from bloodcell.runtime.config import config_dir, register_resolvers
 
     def composed(*overrides, verb="train"):
         register_resolvers()
@@ -60,8 +60,8 @@ def compose():
 @pytest.fixture(scope="session")
 def smears(compose, cache):
     """Return the Samples of small synthetic smears."""
-    from bloodcell.config import plain
     from bloodcell.data.readers import load_samples
+    from bloodcell.runtime.config import plain
 
     return load_samples(plain(compose(*SMALL).data))
 
@@ -69,7 +69,7 @@ def smears(compose, cache):
 @pytest.fixture(scope="session")
 def quick_run(compose, tmp_path_factory):
     """Train a small network on small smears, once, and return its run folder."""
-    from bloodcell.training import train
+    from bloodcell.training.train import train
 
     folder = tmp_path_factory.mktemp("runs") / "quick"
     train(compose(*QUICK, *SMALL, "evaluate.figures=true", f"outputs={folder.parent}"), folder)
@@ -79,7 +79,7 @@ def quick_run(compose, tmp_path_factory):
 @pytest.fixture(scope="session")
 def learnt_run(compose, tmp_path_factory):
     """Train all of a small network, once: unlike the quick run's, its answers differ from image to image."""
-    from bloodcell.training import train
+    from bloodcell.training.train import train
 
     folder = tmp_path_factory.mktemp("runs") / "learnt"
     learning = ("finetune=full", "optimizer=sgd", "optimizer.lr=0.03", "data.batch_size=8", "callbacks=to_the_end")
@@ -91,7 +91,7 @@ def learnt_run(compose, tmp_path_factory):
 @pytest.fixture(scope="session")
 def exported(compose, learnt_run, tmp_path_factory):
     """Export the learnt run: exported("onnx") -> file. It takes some seconds, so all processes share the result."""
-    from bloodcell.exporting.command import FORMATS, export
+    from bloodcell.export.export import FORMATS, export
 
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"

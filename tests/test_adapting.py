@@ -6,8 +6,8 @@ import pytest
 
 import bloodcell
 from bloodcell.data.samples import read_samples
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluating import evaluate
+from bloodcell.evaluation.evaluate import evaluate
+from bloodcell.runtime.errors import BloodcellError
 
 
 def learned(checkpoint):

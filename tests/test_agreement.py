@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bloodcell.models.classifier import load_checkpoint
-from bloodcell.training import train
+from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
 
 SAME = (*QUICK, *SMALL, "data.batch_size=32", "trainer.max_epochs=4", "evaluate.figures=false", "calibrate=false")

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from bloodcell.caching import KINDS, chosen, entries, remove
-from bloodcell.errors import BloodcellError
-from bloodcell.training import train
+from bloodcell.runtime.cache import KINDS, chosen, entries, remove
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
 
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 import bloodcell
-from bloodcell.calibrating import calibrate, calibrates, obstacle
-from bloodcell.config import plain
 from bloodcell.data.samples import Samples, read_samples
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluating import evaluate
-from bloodcell.evaluation.calibration import fit_temperature, tempered
-from bloodcell.evaluation.predictions import matrix_of, predictions_table
+from bloodcell.evaluation.evaluate import evaluate
+from bloodcell.inference.calibration import calibrate, calibrates, obstacle
+from bloodcell.metrics.predictions import matrix_of, predictions_table
+from bloodcell.metrics.reliability import fit_temperature, tempered
 from bloodcell.models.classifier import load_checkpoint, load_classifier
-from bloodcell.training import train
+from bloodcell.runtime.config import plain
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
 from tests.test_ensemble import shaken, shaken_and_reversed
 

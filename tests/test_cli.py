@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bloodcell import cli
+from bloodcell.runtime import user_errors
 from tests.conftest import QUICK, SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -173,17 +174,17 @@ def test_an_error_of_the_program_itself_keeps_its_traceback(monkeypatch):
     def broken(cfg):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("bloodcell.jobs.run", broken)
+    monkeypatch.setattr("bloodcell.training.multirun.run", broken)
     monkeypatch.setattr(sys, "argv", ["train.py", *QUICK])
     with pytest.raises(ZeroDivisionError):
         cli.main("train")
 
 
 def test_a_full_disk_is_one_clear_line():
-    assert cli.user_message(OSError(28, "No space left on device", "/x/y")).startswith(
+    assert user_errors.user_message(OSError(28, "No space left on device", "/x/y")).startswith(
         "no space left on the disk (/x/y)"
     )
-    assert cli.user_message(OSError(2, "No such file")) is None
+    assert user_errors.user_message(OSError(2, "No such file")) is None
 
 
 @pytest.mark.parametrize("length", [245, 300])

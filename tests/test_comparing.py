@@ -5,8 +5,8 @@ import json
 import pandas as pd
 import pytest
 
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluating import evaluate
+from bloodcell.evaluation.evaluate import evaluate
+from bloodcell.runtime.errors import BloodcellError
 from tests.test_ensemble import shaken
 
 

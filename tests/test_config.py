@@ -9,8 +9,15 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from bloodcell.cli import VERBS
-from bloodcell.config import cache_root, check_types, config_dir, instantiate, plain, register_resolvers
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.config import (
+    cache_root,
+    check_types,
+    config_dir,
+    instantiate,
+    plain,
+    register_resolvers,
+)
+from bloodcell.runtime.errors import BloodcellError
 
 GROUP_FILES = sorted(
     (file.parent.name, file.stem)
@@ -92,9 +99,9 @@ def test_seed_zero_is_a_seed(compose):
     "target",
     [
         *("os.system", "builtins.eval", "subprocess.run", "torch.load", "bloodcellx.a", "torch.optimx.a", 3, None, ""),
-        "bloodcell.files.write_json",  # would write any file
-        "bloodcell.training.train",
-        "bloodcell.config.importlib",  # what an allowed package merely imports
+        "bloodcell.runtime.io.write_json",  # would write any file
+        "bloodcell.training.train.train",
+        "bloodcell.runtime.config.importlib",  # what an allowed package merely imports
         "bloodcell.data.readers.os",
         "bloodcell.data.joint.read_imagefolderx",
         "torch.optim.lr_scheduler.partial",
@@ -133,8 +140,8 @@ def test_instantiate_hands_over_plain_values(tmp_path, write_image):
 
 
 def test_a_run_to_be_resumed_is_held_to_the_same_list(compose, tmp_path):
-    from bloodcell.files import write_json
-    from bloodcell.training import resume
+    from bloodcell.runtime.io import write_json
+    from bloodcell.training.train import resume
 
     cfg = compose(f"outputs={tmp_path}")
     cfg.data.reader = {"_target_": "os.mkdir", "path": str(tmp_path / "made")}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bloodcell.console import counted, printable, say
+from bloodcell.runtime.console import counted, printable, say
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bloodcell import cli
-from bloodcell.cross_validation import lines, out_of_fold
+from bloodcell.training.cross_validation import lines, out_of_fold
 from tests.conftest import QUICK, SMALL
 
 

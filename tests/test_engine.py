@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from bloodcell.ensemble import load_engines
-from bloodcell.errors import BloodcellError
-from bloodcell.jury import Jury
-from bloodcell.models.forward import WORTH_BUILDING
-from bloodcell.models.limits import Limits
+from bloodcell.inference.backends import WORTH_BUILDING
+from bloodcell.inference.ensemble import Jury
+from bloodcell.inference.loader import load_engines
+from bloodcell.models.ood import Limits
+from bloodcell.runtime.errors import BloodcellError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
 

@@ -11,13 +11,14 @@ import torch
 
 import bloodcell
 from bloodcell import cli
+from bloodcell.audit.overlap import overlap_warning, training_samples
 from bloodcell.data.samples import read_samples
-from bloodcell.ensemble import load_members, overlap_warning, training_samples
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluating import evaluate
-from bloodcell.evaluation.predictions import averaged
+from bloodcell.evaluation.evaluate import evaluate
+from bloodcell.inference.loader import load_members
+from bloodcell.metrics.predictions import averaged
 from bloodcell.models.classifier import Classifier
-from bloodcell.training import train
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
 from tests.models.test_cells import picture
 from tests.models.test_tta import calibrated
@@ -231,7 +232,7 @@ def test_a_training_refuses_an_unknown_choice_before_it_starts(compose, tmp_path
 def test_a_run_and_its_evaluation_say_where_no_cell_was_found(compose, tmp_path, capsys, monkeypatch):
     from PIL import Image
 
-    from bloodcell.models import features
+    from bloodcell.inference import features
 
     for number in range(24):
         file = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from bloodcell.files import write_atomically, write_csv
+from bloodcell.runtime.io import write_atomically, write_csv
 
 
 @pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\r\nb", 'a"b', "a,b", " a ", "=1+2", "\u202e"])

@@ -6,8 +6,8 @@ import os
 import pandas as pd
 import pytest
 
-from bloodcell.errors import BloodcellError
-from bloodcell.growing import GrowingTable
+from bloodcell.inference.resumable_csv import GrowingTable
+from bloodcell.runtime.errors import BloodcellError
 
 NAMES = [f"{number}.png" for number in range(10)]
 SETTINGS = {"checkpoint": "abc", "tta": "none"}

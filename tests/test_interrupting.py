@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bloodcell import runs
-from bloodcell.cli import one_clear_line, user_message
-from bloodcell.interrupting import Terminated, interruptible, raising_on_sigterm
 from bloodcell.models.classifier import Classifier
-from bloodcell.training import train
+from bloodcell.runtime import run_folder
+from bloodcell.runtime.signals import Terminated, interruptible, raising_on_sigterm
+from bloodcell.runtime.user_errors import one_clear_line, user_message
+from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +41,7 @@ def test_a_training_that_is_asked_to_end_says_so_and_not_that_it_failed(compose,
     with pytest.raises(KeyboardInterrupt) as caught, raising_on_sigterm():
         train(compose(*QUICK, *SMALL, "logger=none", f"outputs={tmp_path}"), tmp_path / "run")
     assert type(caught.value) is kind
-    assert runs.read_run(tmp_path / "run")["status"] == "interrupted"
+    assert run_folder.read_run(tmp_path / "run")["status"] == "interrupted"
     assert signal.getsignal(signal.SIGINT) is before  # Lightning leaves it ignored
 
 
@@ -72,7 +72,7 @@ def test_a_signal_after_the_work_is_done_changes_nothing():
     code = """
 import atexit, os, signal
 atexit.register(lambda: [os.kill(os.getpid(), number) for number in (signal.SIGINT, signal.SIGTERM)])
-from bloodcell.interrupting import raising_on_sigterm
+from bloodcell.runtime.signals import raising_on_sigterm
 with raising_on_sigterm():
     pass
 """

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from bloodcell import cli
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluating import evaluate
-from bloodcell.training import resume, train
+from bloodcell.evaluation.evaluate import evaluate
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.training.train import resume, train
 from tests.conftest import QUICK, SMALL
 
 
@@ -99,7 +99,7 @@ def test_evaluate_ignores_the_letter_case_of_class_names(quick_run, compose, tmp
 
 
 def test_a_net_of_a_joint_run_knows_the_sources_of_each_set_alone(tmp_path):
-    from bloodcell.ensemble import training_samples, training_sources
+    from bloodcell.audit.overlap import training_samples, training_sources
 
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "run.json").write_text("{}")
@@ -109,8 +109,8 @@ def test_a_net_of_a_joint_run_knows_the_sources_of_each_set_alone(tmp_path):
 
 
 def test_a_source_was_trained_on_where_one_of_its_images_was_under_whatever_name(tmp_path):
+    from bloodcell.audit.overlap import trained_sources
     from bloodcell.data.samples import COLUMNS, Samples
-    from bloodcell.ensemble import trained_sources
 
     alone = Samples(pd.DataFrame([("a.png", "x", "train", "1", "")], columns=COLUMNS), tmp_path / "kaggle")
     rows = [("kaggle/a.png", "x", "train", "k/7", "k"), ("kaggle/b.png", "x", "test", "k/7", "k"),
@@ -120,7 +120,7 @@ def test_a_source_was_trained_on_where_one_of_its_images_was_under_whatever_name
 
 
 def test_an_audit_is_of_one_set(compose, sets, tmp_path):
-    from bloodcell.audit.command import run_audit
+    from bloodcell.audit.audit import run_audit
 
     with pytest.raises(BloodcellError, match=r"bloodcell audit data=kaggle .*; bloodcell audit data=imagefolder"):
         run_audit(compose(*sets, verb="audit"), tmp_path / "audit")
@@ -132,7 +132,7 @@ def test_classes_are_not_balanced_twice(compose, tmp_path):
 
 
 def test_copies_across_sets_are_looked_for(monkeypatch, tmp_path):
-    from bloodcell import leaks
+    from bloodcell.audit import leaks
     from bloodcell.data.samples import COLUMNS, Samples
 
     rows = [("1", "a", "train", "x/1", "x"), ("2", "a", "val", "y/1", "y")]

@@ -9,8 +9,8 @@ import pytest
 
 from bloodcell import cli
 from bloodcell.data.samples import read_samples
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluating import evaluate
+from bloodcell.evaluation.evaluate import evaluate
+from bloodcell.runtime.errors import BloodcellError
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hydra._internal.callbacks import Callbacks
 from omegaconf import OmegaConf
 
 from bloodcell import cli
-from bloodcell.errors import BloodcellError
-from bloodcell.leaderboard import leaderboard
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.training.leaderboard import leaderboard
 from tests.conftest import QUICK, SMALL
 
 
@@ -49,8 +49,8 @@ def test_a_leaderboard_that_cannot_be_made_is_no_success(monkeypatch, tmp_path, 
     def fails(folder):
         raise error
 
-    monkeypatch.setattr("bloodcell.leaderboard.leaderboard", fails)
-    callbacks = {"leaderboard": {"_target_": "bloodcell.leaderboard.Leaderboard"}}
+    monkeypatch.setattr("bloodcell.training.leaderboard.leaderboard", fails)
+    callbacks = {"leaderboard": {"_target_": "bloodcell.training.leaderboard.Leaderboard"}}
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}, "callbacks": callbacks}})
     with pytest.raises(SystemExit) as left:
         Callbacks(config).on_multirun_end(config)
@@ -77,7 +77,7 @@ def test_a_job_leaves_the_test_part_alone(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("fold", [0, 2])
 def test_a_fold_leaves_the_test_part_alone(compose, tmp_path, fold):
-    from bloodcell.training import train
+    from bloodcell.training.train import train
 
     cfg = compose(*QUICK, *SMALL, "data.folds=3", f"data.fold={fold}", f"outputs={tmp_path}")
     metrics = train(cfg, tmp_path / "run")

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bloodcell.audit.keeping import keep, with_kept_sources
+from bloodcell.audit.leaks import check_leaks, known_leaks
+from bloodcell.data.known_sources import keep, with_kept_sources
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.data.samples import Samples
 from bloodcell.data.splits import assign_splits
-from bloodcell.errors import BloodcellError
-from bloodcell.leaks import check_leaks, known_leaks
+from bloodcell.runtime.errors import BloodcellError
 
 
 def table(tmp_path, rows):

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell.config import plain
-from bloodcell.errors import BloodcellError
-from bloodcell.lr_finder import find_lr, grown_rates, suggested_rate
+from bloodcell.runtime.config import plain
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.training.find_lr import find_lr, grown_rates, suggested_rate
 from tests.conftest import QUICK, SMALL
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bloodcell.errors import BloodcellError
-from bloodcell.machine import best_device, cpu_count, device_arguments, short_lived
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.hardware import best_device, cpu_count, device_arguments, short_lived
 
 
 @pytest.fixture

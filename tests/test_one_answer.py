@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import bloodcell
-from bloodcell.evaluating import evaluate
-from bloodcell.predicting import predict
+from bloodcell.evaluation.evaluate import evaluate
+from bloodcell.inference.predict import predict
 from tests.app.conftest import start  # noqa: F401 - a fixture
 
 #: The most that a probability may differ by.

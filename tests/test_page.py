@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 import bloodcell
-from bloodcell.page import count, embedded, percent, size, write_page
+from bloodcell.runtime.html import count, embedded, percent, size, write_page
 
 FOLDER = Path(bloodcell.__file__).parent
-STYLE = (FOLDER / "templates" / "page.css").read_text()
+STYLE = (FOLDER / "runtime" / "templates" / "page.css").read_text()
 
 
 @pytest.mark.parametrize(("number", "words"), [(12515, "12,515"), (0, "0"), (7.0, "7")])

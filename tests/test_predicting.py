@@ -13,29 +13,29 @@ import pytest
 from PIL import Image
 
 import bloodcell
-from bloodcell import predicting
 from bloodcell.data.images import read_image
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.errors import BloodcellError
-from bloodcell.jury import Jury
-from bloodcell.models.limits import Limits
-from bloodcell.predicting import predict, threshold_of
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.inference import predict as predict_verb
+from bloodcell.inference.ensemble import Jury
+from bloodcell.inference.predict import predict, threshold_of
+from bloodcell.models.ood import Limits
+from bloodcell.runtime.errors import BloodcellError
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs links, pipes and signals of POSIX")
 
 #: Predicts in groups of four, and is killed with half of the third one written.
 KILLED = """
 import os, signal, sys
-from bloodcell import growing, predicting
+from bloodcell.inference import predict, resumable_csv
 from bloodcell.cli import main
-predicting.GROUP = 4
-whole = growing._append
+predict.GROUP = 4
+whole = resumable_csv._append
 def half(file, content):
     if file.name == "out.csv" and len(file.read_bytes().splitlines()) > 6:
         whole(file, content[: len(content) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
     whole(file, content)
-growing._append = half
+resumable_csv._append = half
 main("predict")
 """
 
@@ -210,7 +210,7 @@ def test_killed_and_run_again_gives_the_very_same_bytes(quick_run, pictures, tmp
     assert not left.endswith(b"\n")
     assert {path.name for path in killed.iterdir()} <= {"out.csv", "out.bad.csv", "out.state.json", "out.lock"}
 
-    monkeypatch.setattr(predicting, "GROUP", 4)
+    monkeypatch.setattr(predict_verb, "GROUP", 4)
     monkeypatch.chdir(killed)
     with pytest.raises(BloodcellError, match="tta was none, and is flips now"):
         predict(compose(*arguments, "tta=flips", verb="predict"))
@@ -268,7 +268,7 @@ def test_whoever_is_less_sure_is_abstained_from(predicted, pictures):
 
 
 def test_flags_follow_the_limits(predicted, pictures, monkeypatch):
-    load, found = predicting.load_engines, []
+    load, found = predict_verb.load_engines, []
 
     def with_limits(*arguments):
         (engine,) = load(*arguments)
@@ -278,7 +278,7 @@ def test_flags_follow_the_limits(predicted, pictures, monkeypatch):
         found.append(engine)
         return [engine]
 
-    monkeypatch.setattr(predicting, "load_engines", with_limits)
+    monkeypatch.setattr(predict_verb, "load_engines", with_limits)
     table = predicted(pictures, "error_rate=0.05")
     assert set(table["unlike"]) <= {True, "True"}
     assert list(table["abstained"]) == list(table["confidence"] < 0.5)
@@ -353,6 +353,6 @@ def test_five_thousand_images_take_no_more_memory_than_five_hundred(quick_run, w
 
 @pytest.mark.parametrize(("count", "sizes"), [(3, [3]), (128, [16] * 8), (200, [64, 64, *[16] * 4, 8])])
 def test_the_last_groups_are_small_so_that_all_threads_end_together(count, sizes):
-    groups = list(predicting.grouped(iter(map(str, range(count))), count))
+    groups = list(predict_verb.grouped(iter(map(str, range(count))), count))
     assert [len(group) for group in groups] == sizes
     assert [name for group in groups for name in group] == list(map(str, range(count)))

@@ -7,7 +7,7 @@ from PIL import Image
 
 import bloodcell
 from bloodcell.data.images import read_image
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 import torch
 
-from bloodcell import launching, machine, ranks
-from bloodcell.data.loading import EpochBatches, image_loader
-from bloodcell.data.sampling import EpochShuffle
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.errors import BloodcellError
-from bloodcell.interrupting import Terminated
+from bloodcell.data.loaders import EpochBatches, image_loader
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.data.samplers import EpochShuffle
 from bloodcell.models import classifier
+from bloodcell.runtime import distributed, hardware, launcher
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.signals import Terminated
 
 pytestmark = pytest.mark.timeout(1200)  # some start six processes that load torch
 ROOT = Path(__file__).parents[1]
@@ -37,46 +37,46 @@ TOGETHER = """
 import os
 import sys
 from pathlib import Path
-from bloodcell import ranks
-from bloodcell.errors import BloodcellError
-from bloodcell.interrupting import Terminated
-ranks.start()
-here = ranks.here()
+from bloodcell.runtime import distributed
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.signals import Terminated
+distributed.start()
+here = distributed.here()
 called = []
-assert ranks.once(lambda: called.append(1) or ranks.here().size) == 1 and len(called) == (here.rank == 0)
-assert ranks.gather(f"of {here.rank}") == ["of 0", "of 1"]
+assert distributed.once(lambda: called.append(1) or distributed.here().size) == 1 and len(called) == (here.rank == 0)
+assert distributed.gather(f"of {here.rank}") == ["of 0", "of 1"]
 items = list(range(5))
-assert ranks.share(items) == [[0, 2, 4], [1, 3]][here.rank]
-assert list(ranks.in_turn(iter(ranks.share(items)))) == items
-assert list(ranks.in_turn(iter(ranks.share([7])))) == [7] and list(ranks.in_turn(iter([]))) == []
+assert distributed.share(items) == [[0, 2, 4], [1, 3]][here.rank]
+assert list(distributed.in_turn(iter(distributed.share(items)))) == items
+assert list(distributed.in_turn(iter(distributed.share([7])))) == [7] and list(distributed.in_turn(iter([]))) == []
 def fails():
     raise BloodcellError("it fails")
 try:
-    ranks.once(fails)
+    distributed.once(fails)
 except BloodcellError as error:
-    assert isinstance(error, ranks.EndedError) is (here.rank == 1), error
-assert ranks.gather(None) == [None, None]  # and they go on
+    assert isinstance(error, distributed.EndedError) is (here.rank == 1), error
+assert distributed.gather(None) == [None, None]  # and they go on
 print("done", flush=True)
 if here.rank == 1:
     os._exit(0)  # without a word, and without waiting for the threads of its connections
 try:
-    ranks.barrier()
-except ranks.EndedError as error:
-    print(ranks.cause_of(error))
-    ranks.leave(5)
+    distributed.barrier()
+except distributed.EndedError as error:
+    print(distributed.cause_of(error))
+    distributed.leave(5)
 """
 
 #: Trains, and lets one process end in the second epoch.
 ENDS = """
 import os, signal
-from bloodcell import ranks
+from bloodcell.runtime import distributed
 from bloodcell.cli import main
-from bloodcell.errors import BloodcellError
-from bloodcell.interrupting import Terminated
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.signals import Terminated
 from bloodcell.models.classifier import Classifier
 whole = Classifier.training_step
 def step(self, batch, number):
-    if self.current_epoch == 1 and ranks.here().rank == 1:
+    if self.current_epoch == 1 and distributed.here().rank == 1:
         if os.environ["ENDS"] == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         raise BloodcellError("this one fails")
@@ -88,16 +88,16 @@ main("train")
 #: Predicts in groups of four, and ends after the second one.
 STOPS = """
 import os, signal
-from bloodcell import growing, predicting, ranks
+from bloodcell.inference import predict, resumable_csv
 from bloodcell.cli import main
-predicting.GROUP = 4
-add = growing.GrowingTable.add
+predict.GROUP = 4
+add = resumable_csv.GrowingTable.add
 def once_more(self, *arguments):
     if self.items > 7:
         os.kill(os.getpid(), signal.SIGKILL)
     add(self, *arguments)
 if "GOES_ON" not in os.environ:
-    growing.GrowingTable.add = once_more
+    resumable_csv.GrowingTable.add = once_more
 main("predict")
 """
 
@@ -114,7 +114,7 @@ def as_rank(monkeypatch):
     """Be one process of several without meeting them: as_rank(rank, size, ...)."""
 
     def be(*place, **more):
-        monkeypatch.setattr(ranks, "_here", ranks.Place(*place, **more))
+        monkeypatch.setattr(distributed, "_here", distributed.Place(*place, **more))
 
     return be
 
@@ -174,27 +174,27 @@ BY_SRUN = {
 
 
 def test_one_process_is_the_first_of_one(alone):
-    assert ranks.announced() is None
-    assert (ranks.here().rank, ranks.here().size) == (0, 1)
-    assert ranks.once(lambda: 5) == 5
-    assert ranks.gather(5) == [5]
-    assert list(ranks.in_turn(iter([1, 2]))) == [1, 2]
+    assert distributed.announced() is None
+    assert (distributed.here().rank, distributed.here().size) == (0, 1)
+    assert distributed.once(lambda: 5) == 5
+    assert distributed.gather(5) == [5]
+    assert list(distributed.in_turn(iter([1, 2]))) == [1, 2]
 
 
 def test_torchrun_and_srun_say_who_one_is(alone, monkeypatch):
     for name, value in places(**TORCHRUN)[1].items():
         monkeypatch.setenv(name, value)
-    assert ranks.announced() == ranks.Place(1, 2, 1, 2)
+    assert distributed.announced() == distributed.Place(1, 2, 1, 2)
     for name in TORCHRUN:
         monkeypatch.delenv(name)
     for name, value in {**places(**BY_SRUN)[1], "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_PROCID": "3"}.items():
         monkeypatch.setenv(name, value)
-    assert ranks.announced() == ranks.Place(3, 4, 1, 2)
+    assert distributed.announced() == distributed.Place(3, 4, 1, 2)
     monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
-    assert ranks.announced() is None
+    assert distributed.announced() is None
     monkeypatch.setenv("SLURM_JOB_NAME", "cells")
     monkeypatch.delenv("SLURM_STEP_ID")  # a script of SLURM's, which has not called srun
-    assert ranks.announced() is None
+    assert distributed.announced() is None
 
 
 @pytest.mark.parametrize(("count", "size"), [(59, 2), (64, 2), (65, 2), (7, 3), (49, 4), (2, 2)])
@@ -236,60 +236,60 @@ def test_fewer_images_than_processes_are_refused(as_rank):
 @pytest.mark.parametrize("count", [1, 7, 8])
 def test_rows_of_all_processes_are_in_the_order_of_one(monkeypatch, count):
     rows = torch.randn(count, 4)
-    monkeypatch.setattr(ranks, "gather", lambda mine: [rows[rank::3] for rank in range(3)])
+    monkeypatch.setattr(distributed, "gather", lambda mine: [rows[rank::3] for rank in range(3)])
     assert torch.equal(classifier._of_all(rows[0::3]), rows)
 
 
 def test_processes_share_cores_and_memory(as_rank):
-    cores, memory = machine.cpu_count(), machine.available_memory()
+    cores, memory = hardware.cpu_count(), hardware.available_memory()
     as_rank(0, 4, 0, 2, sharing=cores)
-    assert machine.cpu_count() == 1
-    assert machine.available_memory() < 0.7 * memory
+    assert hardware.cpu_count() == 1
+    assert hardware.available_memory() < 0.7 * memory
 
 
 def test_how_many_devices_are_asked_for(alone, monkeypatch):
-    assert [launching.count_of(devices) for devices in (None, 1, "3", [0, 2])] == [1, 1, 3, 2]
+    assert [launcher.count_of(devices) for devices in (None, 1, "3", [0, 2])] == [1, 1, 3, 2]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert [launching.count_of(devices) for devices in ("auto", -1)] == [4, 4]
-    assert launching.count_of("auto", "cpu") == 1
+    assert [launcher.count_of(devices) for devices in ("auto", -1)] == [4, 4]
+    assert launcher.count_of("auto", "cpu") == 1
     for name, value in places(**TORCHRUN)[0].items():
         monkeypatch.setenv(name, value)
-    assert launching.count_of("auto") == 2
+    assert launcher.count_of("auto") == 2
     for wrong in (0, True, "two", []):
         with pytest.raises(BloodcellError, match=r"devices=.*; give a number"):
-            launching.count_of(wrong)
+            launcher.count_of(wrong)
 
 
 def test_other_numbers_than_were_started_are_refused(as_rank):
     as_rank(0, 4, 0, 2)
-    launching.require(2, 2)
+    launcher.require(2, 2)
     with pytest.raises(BloodcellError, match=r"4 processes were started, 2 on each machine, but trainer.devices=4"):
-        launching.require(4, 1)
+        launcher.require(4, 1)
     as_rank()
-    launching.require(1, 1)
+    launcher.require(1, 1)
     with pytest.raises(BloodcellError, match=r"here it is one: set trainer.devices=1"):
-        launching.require(2, 1)
+        launcher.require(2, 1)
 
 
 def test_what_one_process_does_is_refused_in_several(alone, monkeypatch):
-    launching.check_verb("audit", many=False)
+    launcher.check_verb("audit", many=False)
     for name, value in places(**TORCHRUN)[0].items():
         monkeypatch.setenv(name, value)
-    launching.check_verb("train", many=False)
+    launcher.check_verb("train", many=False)
     for verb in ("audit", "cache", "find-lr", "tune", "app", "export"):
         with pytest.raises(BloodcellError, match=f"{verb} works in one process, and 2 were started"):
-            launching.check_verb(verb, many=False)
+            launcher.check_verb(verb, many=False)
     with pytest.raises(BloodcellError, match="a multirun works in one process"):
-        launching.check_verb("train", many=True)
+        launcher.check_verb("train", many=True)
 
 
 def test_several_machines_are_not_started_from_here(alone):
     with pytest.raises(BloodcellError, match=r"trainer.num_nodes=2: start the command on each machine with torchrun"):
-        launching.launch(2, 2)
+        launcher.launch(2, 2)
 
 
 def test_a_training_in_this_process_has_one_device(compose, tmp_path):
-    from bloodcell.training import train
+    from bloodcell.training.train import train
 
     with pytest.raises(BloodcellError, match=r"here it is one: set trainer.devices=1"):
         train(compose("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"), tmp_path / "run")
@@ -301,7 +301,7 @@ def test_a_training_in_this_process_has_one_device(compose, tmp_path):
 def test_two_processes_work_together_and_notice_an_end(tmp_path):
     codes, said = started(["-c", TOGETHER], tmp_path, places(**TORCHRUN, MASTER_PORT=free_port()))
     assert codes == [5, 0], said
-    assert said == [f"done\n{ranks.ENDED}\n", "done\n"]
+    assert said == [f"done\n{distributed.ENDED}\n", "done\n"]
 
 
 @pytest.fixture(scope="module")
@@ -479,7 +479,7 @@ def test_torchrun_and_srun_start_the_processes(pair, odd, tmp_path, by):
 @pytest.mark.parametrize(
     ("ends", "said", "kept"),
     [
-        ("killed", "process 1 of 2 was killed (SIGKILL); the others were ended", ranks.ENDED),
+        ("killed", "process 1 of 2 was killed (SIGKILL); the others were ended", distributed.ENDED),
         ("fails", "this one fails", "process 1: this one fails"),
     ],
 )
@@ -525,7 +525,7 @@ def test_a_mistake_in_two_processes_is_one_line(odd, tmp_path):
         no_network = {"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path / "hub")}
         codes, said = started(line, tmp_path, places(**TORCHRUN, **no_network, MASTER_PORT=free_port()))
         lines = [line for text in said for line in text.splitlines() if line.startswith("error")]
-        assert sorted(codes) in ([1, 1], [1, ranks.SILENT])
+        assert sorted(codes) in ([1, 1], [1, distributed.SILENT])
         assert len(lines) == 1, said
         assert lines[0].startswith(f"error: {message}")
         assert not any("Traceback" in text for text in said)
@@ -535,8 +535,8 @@ def test_a_mistake_in_two_processes_is_one_line(odd, tmp_path):
 @pytest.mark.parametrize(
     ("codes", "ended"),
     [
-        ({2: ranks.SILENT, 1: -15, 0: -15}, 1),  # the first has said why, and was ended before it came to its end
-        ({2: ranks.SILENT, 1: 1, 0: 143}, 1),
+        ({2: distributed.SILENT, 1: -15, 0: -15}, 1),  # the first has said why, and was ended before it came to its end
+        ({2: distributed.SILENT, 1: 1, 0: 143}, 1),
         ({1: 2, 0: -15}, 2),
         ({1: -9, 0: -15}, "process 1 of 3 was killed (SIGKILL)"),
         ({1: -15, 0: 143}, "process 1 of 3 was killed (SIGTERM)"),
@@ -546,15 +546,15 @@ def test_what_ended_several_processes(monkeypatch, codes, ended):
     end_with(monkeypatch, codes)
     if isinstance(ended, str):
         with pytest.raises(BloodcellError, match=re.escape(ended)):
-            launching._launch(3)
+            launcher._launch(3)
     else:
-        assert launching._launch(3) == ended
+        assert launcher._launch(3) == ended
 
 
 def test_one_of_several_that_is_asked_to_end_ends_the_job(monkeypatch):
     end_with(monkeypatch, {1: 143, 0: 143})
     with pytest.raises(Terminated):
-        launching._launch(3)
+        launcher._launch(3)
 
 
 def end_with(monkeypatch, codes):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bloodcell.training import train
+from bloodcell.training.train import train
 
 DATA, WEIGHTS = (os.environ.get(name) for name in ("BLOODCELL_DATA", "BLOODCELL_WEIGHTS"))
 

@@ -9,10 +9,10 @@ import pandas as pd
 from PIL import Image
 
 from bloodcell import cli
-from bloodcell.cross_validation import out_of_fold
-from bloodcell.evaluating import evaluate
-from bloodcell.reporting import PICTURES, report_folds
-from bloodcell.training import train
+from bloodcell.evaluation.evaluate import evaluate
+from bloodcell.evaluation.report import PICTURES
+from bloodcell.training.cross_validation import out_of_fold, report_folds
+from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
 
 

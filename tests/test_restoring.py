@@ -2,11 +2,11 @@
 
 import pytest
 
-from bloodcell import runs
-from bloodcell.errors import BloodcellError
-from bloodcell.files import remove_temporaries
 from bloodcell.models.classifier import load_checkpoint
-from bloodcell.training import resume, train
+from bloodcell.runtime import run_folder
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import remove_temporaries
+from bloodcell.training.train import resume, train
 from tests.conftest import QUICK, SMALL
 from tests.test_training import assert_same_run, plug_pulled
 
@@ -35,12 +35,12 @@ def test_a_run_that_was_moved_remembers_its_best_epoch(compose, tmp_path):
 
 
 def test_a_run_that_was_killed_as_it_began_leaves_its_folder_free(tmp_path):
-    runs.begin(tmp_path / "run", "0123")
+    run_folder.begin(tmp_path / "run", "0123")
     (tmp_path / "run" / ".config.yaml.4711").write_text("half")
-    runs.refuse_used(tmp_path / "run")
+    run_folder.refuse_used(tmp_path / "run")
     (tmp_path / "run" / "config.yaml").write_text("seed: 0")
     with pytest.raises(BloodcellError, match="is not empty"):
-        runs.refuse_used(tmp_path / "run")
+        run_folder.refuse_used(tmp_path / "run")
 
 
 def test_a_run_that_another_process_finished_meanwhile_is_refused(compose, quick_run):
@@ -49,7 +49,7 @@ def test_a_run_that_another_process_finished_meanwhile_is_refused(compose, quick
     with pytest.raises(BloodcellError, match="that run has finished"):
         train(cfg, quick_run, resumed=True)
     assert (quick_run / "metrics.json").stat().st_mtime_ns == metrics
-    assert runs.read_run(quick_run)["status"] == "finished"
+    assert run_folder.read_run(quick_run)["status"] == "finished"
 
 
 def test_only_what_was_half_written_is_removed(tmp_path):

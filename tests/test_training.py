@@ -15,13 +15,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from bloodcell import runs
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluating import evaluate
-from bloodcell.evaluation.calibration import tempered_table
-from bloodcell.evaluation.predictions import metrics_of
+from bloodcell.evaluation.evaluate import evaluate
+from bloodcell.metrics.predictions import metrics_of
+from bloodcell.metrics.reliability import tempered_table
 from bloodcell.models.classifier import load_checkpoint
-from bloodcell.training import resume, train
+from bloodcell.runtime import run_folder
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.training.train import resume, train
 from tests.conftest import QUICK, SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -177,7 +177,7 @@ def test_an_interrupted_run_resumes_to_the_same_end(compose, tmp_path, extra):
     train(cfg, tmp_path / "whole")
     with plug_pulled(2, batch=1):
         train(cfg, tmp_path / "broken")
-    assert runs.read_run(tmp_path / "broken")["status"] == "failed"
+    assert run_folder.read_run(tmp_path / "broken")["status"] == "failed"
     resume(tmp_path / "broken", [])
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
@@ -206,7 +206,7 @@ def test_sigkill_in_the_middle_of_epoch_3(tmp_path):
     victim.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
     victim.wait()
     assert len(pd.read_csv(history)) == 2
-    assert runs.read_run(tmp_path / "killed")["status"] == "running"
+    assert run_folder.read_run(tmp_path / "killed")["status"] == "running"
     subprocess.run([sys.executable, "train.py", f"resume={tmp_path / 'killed'}"], cwd=ROOT, env=environment, check=True)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     assert epochs_in_tensorboard(tmp_path / "killed") == [1, 2, 3, 4]
@@ -245,7 +245,7 @@ def test_a_finished_run_is_not_resumed(quick_run):
 def test_what_is_added_to_the_trainer_of_a_resumed_run_counts(compose, tmp_path, monkeypatch, sign):
     OmegaConf.save(compose(*QUICK, *SMALL), tmp_path / "config.yaml", resolve=True)
     (tmp_path / "run.json").write_text('{"status": "failed"}')
-    monkeypatch.setattr("bloodcell.training.train", lambda cfg, *_, **__: dict(cfg.trainer))
+    monkeypatch.setattr("bloodcell.training.train.train", lambda cfg, *_, **__: dict(cfg.trainer))
     wanted = ["trainer.max_epochs=3", "trainer.barebones=true", "hydra.verbose=1"]
     trainer = resume(tmp_path, [f"{sign}{item}" for item in wanted])
     assert (trainer["max_epochs"], trainer["barebones"]) == (3, True)
@@ -255,23 +255,23 @@ def test_what_is_added_to_the_trainer_of_a_resumed_run_counts(compose, tmp_path,
 
 
 def test_resume_takes_the_runs_own_configuration(quick_run):
-    runs.write_run(quick_run, status="failed")
+    run_folder.write_run(quick_run, status="failed")
     try:
         with pytest.raises(BloodcellError, match=r"leave out optimizer\.lr=1"):
             resume(quick_run, ["optimizer.lr=1"])
     finally:
-        runs.write_run(quick_run, status="finished")
+        run_folder.write_run(quick_run, status="finished")
 
 
 def test_resume_auto_takes_the_newest_unfinished_run_of_the_same_configuration(compose, tmp_path):
     base = [*QUICK, *SMALL, "resume=auto", f"outputs={tmp_path}"]
     train(compose(*base), tmp_path / "one")
-    runs.write_run(tmp_path / "one", status="running")
+    run_folder.write_run(tmp_path / "one", status="running")
     train(compose(*base, "optimizer.lr=0.5"), tmp_path / "other")
     assert (tmp_path / "other" / "metrics.json").is_file()
     train(compose(*base), tmp_path / "two")
     assert not (tmp_path / "two").exists()
-    assert runs.read_run(tmp_path / "one")["status"] == "finished"
+    assert run_folder.read_run(tmp_path / "one")["status"] == "finished"
 
 
 def test_a_run_without_validation_is_refused(compose, tmp_path):

@@ -14,7 +14,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 #: Connections at the same time; more are refused.
 CONNECTIONS = 64

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bloodcell.audit.features import Record, root_sift
+from bloodcell.audit.keypoints import Record, root_sift
 from bloodcell.audit.nuclei import MAP_SCALE, OUTSIDE
 
 #: Ratio test: distance to the nearest descriptor over the second nearest. Lowe, IJCV 2004, has 0.8; red cells

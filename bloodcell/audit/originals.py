@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from bloodcell.audit import state
-from bloodcell.audit.features import RECORD, Record, extract, mirror, mirrored_descriptors, root_sift
+from bloodcell.audit import unfinished
 from bloodcell.audit.geometry import Alignment, align
+from bloodcell.audit.keypoints import RECORD, Record, extract, mirror, mirrored_descriptors, root_sift
 from bloodcell.audit.nuclei import Cells, compare_cells
-from bloodcell.audit.words import Index, Vocabulary, strongest
-from bloodcell.audit.workers import parallel
+from bloodcell.audit.threads import parallel
+from bloodcell.audit.visual_words import Index, Vocabulary, strongest
 from bloodcell.data.images import EXTENSIONS
 from bloodcell.data.samples import identities
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 #: Inliers of strong and of weak evidence. Null: 67,161 pairs of a photograph and another's mirror image, which
 #: no slide can show: at most 5 (tests/benchmarks/audit_null.py). The copies in the Kaggle set have 45 and more.
@@ -62,7 +62,7 @@ class Photographs:
     key: str
 
 
-def read_photographs(folder: Path, kept: Path, progress: state.Progress) -> Photographs:
+def read_photographs(folder: Path, kept: Path, progress: unfinished.Progress) -> Photographs:
     """Describe and index the photographs of a folder.
 
     Raises:
@@ -70,7 +70,7 @@ def read_photographs(folder: Path, kept: Path, progress: state.Progress) -> Phot
     """
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
     keys = identities(paths)
-    parts = state.chunks(kept, "originals", keys, lambda items: _extract(paths, items), progress, "originals")
+    parts = unfinished.chunks(kept, "originals", keys, lambda items: _extract(paths, items), progress, "originals")
     records = np.concatenate([np.zeros(0, RECORD), *parts])
     usable = records["count"] > 0
     if not usable.any():
@@ -80,10 +80,10 @@ def read_photographs(folder: Path, kept: Path, progress: state.Progress) -> Phot
     descriptors = root_sift(all_descriptors(records))
     vocabulary = Vocabulary(descriptors, len(records))
     index = Index(records["count"], vocabulary.words(descriptors), vocabulary.size)
-    return Photographs(names, records, vocabulary, index, state.digest(*keys))
+    return Photographs(names, records, vocabulary, index, unfinished.digest(*keys))
 
 
-def match(photographs: Photographs, paths: Sequence[Path], kept: Path, progress: state.Progress) -> Array:
+def match(photographs: Photographs, paths: Sequence[Path], kept: Path, progress: unfinished.Progress) -> Array:
     """Find the photograph of each image: `MATCH` records, shape (len(paths),)."""
     keys = [f"{name} {photographs.key}" for name in identities(paths)]
 
@@ -94,7 +94,10 @@ def match(photographs: Photographs, paths: Sequence[Path], kept: Path, progress:
         return np.concatenate(parallel(lambda pair: _best(photographs, *pair), pairs))
 
     return np.concatenate(
-        [np.zeros(0, MATCH), *state.chunks(kept, "matches", keys, compute, progress, "matching with the originals")]
+        [
+            np.zeros(0, MATCH),
+            *unfinished.chunks(kept, "matches", keys, compute, progress, "matching with the originals"),
+        ]
     )
 
 

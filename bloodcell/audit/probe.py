@@ -18,11 +18,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bloodcell.audit.features import Record, extract, mirror
 from bloodcell.audit.geometry import align
-from bloodcell.audit.grouping import LEAST, PLENTY
+from bloodcell.audit.groups import LEAST, PLENTY
+from bloodcell.audit.keypoints import Record, extract, mirror
 from bloodcell.audit.nuclei import Cells, compare_cells
-from bloodcell.audit.workers import parallel
+from bloodcell.audit.threads import parallel
 from bloodcell.data.images import ImageError, read_image
 
 #: Training and validation images whose colours are looked at, and validation images that are aligned with

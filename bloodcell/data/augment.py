@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bloodcell.data import appearance
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 
 def build_augment(augment: dict[str, Any]) -> nn.Module:
@@ -33,7 +32,7 @@ class Augment(nn.Module):
 
     One affine sampling serves the whole batch. What leaves the frame is filled by reflection, so that no black
     corner tells an augmented image from a real one. The colours are changed as by another stain, lamp and camera; see
-    `bloodcell.data.appearance`.
+    the functions below.
 
     Args:
         rotation: Degrees, uniform in plus or minus.
@@ -85,7 +84,7 @@ class Augment(nn.Module):
             images = images.float() / 255
         grid = nn.functional.affine_grid(self._matrices(images, generator), list(images.shape), align_corners=False)
         images = nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-        return self._appearance(images, generator)
+        return self._recoloured(images, generator)
 
     def _matrices(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw (N, 2, 3) maps from output to input positions, in units of half the image's sides."""
@@ -99,7 +98,7 @@ class Augment(nn.Module):
         rows = [cos * mirror, -sin / ratio * mirror, shift_x, sin * ratio, cos, shift_y]
         return torch.stack(rows, dim=1).view(count, 2, 3)
 
-    def _appearance(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _recoloured(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         count, device = len(images), images.device
 
         def factors(limit: float, *shape: int) -> Tensor:
@@ -107,17 +106,67 @@ class Augment(nn.Module):
             return 1 + drawn.view(count, *shape)
 
         if self.stain:
-            images = appearance.stain(images, factors(self.stain, 3), factors(self.stain, 3).sub(1) / 10)
+            images = stain(images, factors(self.stain, 3), factors(self.stain, 3).sub(1) / 10)
         if self.white_balance:
-            images = appearance.white_balance(images, factors(self.white_balance, 3))
+            images = white_balance(images, factors(self.white_balance, 3))
         if self.brightness or self.contrast or self.gamma:
-            images = appearance.light(images, *map(factors, (self.brightness, self.contrast, self.gamma)))
+            images = light(images, *map(factors, (self.brightness, self.contrast, self.gamma)))
         if self.blur:
             width = self.blur * images.shape[3] * torch.rand(count, device=device, generator=generator)
-            images = appearance.blur(images, width)
+            images = blur(images, width)
         return images
 
 
 def _uniform(count: int, limit: float, device: torch.device, generator: torch.Generator | None) -> Tensor:
     """Draw (count,) numbers uniform in plus or minus `limit`."""
     return (2 * torch.rand(count, device=device, generator=generator) - 1) * limit
+
+
+#: Optical densities in red, green and blue of haematoxylin, eosin and what is left, unit rows.
+#: Ruifrok and Johnston 2001, "Quantification of histochemical staining by color deconvolution".
+_STAINS = nn.functional.normalize(torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]]), dim=1)
+
+
+_DARKEST = 1 / 255  # the optical density of black is not infinite
+
+
+def stain(images: Tensor, strength: Tensor, base: Tensor) -> Tensor:
+    """Change how much of each stain there is, as staining time and dye would (Tellez et al. 2019, arXiv:1902.06543).
+
+    Args:
+        images: Float (N, 3, H, W).
+        strength: (N, 3) factors of haematoxylin, eosin and the rest; 1 changes nothing.
+        base: (N, 3) optical densities to add to them everywhere; 0 changes nothing.
+    """
+    stains = _STAINS.to(images.device)
+    mixing = torch.linalg.inv(stains) @ (strength[:, :, None] * stains)  # unmix, scale and mix again in one product
+    density = -images.clamp_min(_DARKEST).log().flatten(2)
+    changed = torch.baddbmm((base @ stains)[:, :, None], mixing.transpose(1, 2), density)
+    return (-changed).exp().clamp(0, 1).view_as(images)
+
+
+def white_balance(images: Tensor, gains: Tensor) -> Tensor:
+    """Multiply red, green and blue by gains (N, 3), as another lamp or camera would."""
+    return (images * gains[:, :, None, None]).clamp(0, 1)
+
+
+def light(images: Tensor, brightness: Tensor, contrast: Tensor, gamma: Tensor) -> Tensor:
+    """Change brightness, contrast about each image's mean, and gamma by factors (N,); 1 changes nothing."""
+    bright, spread, power = (factor[:, None, None, None] for factor in (brightness, contrast, gamma))
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    changed = (((images - mean) * spread + mean) * bright).clamp(0, 1)
+    return changed if bool((gamma == 1).all()) else changed.clamp_min(_DARKEST / 16) ** power
+
+
+def blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Blur each image by a Gaussian of its own width (N,) in pixels, as a focus slightly missed would."""
+    count, channels, height, width = images.shape
+    reach = min(max(1, int(torch.ceil(3 * sigma.max()))), min(height, width) - 1)
+    steps = torch.arange(-reach, reach + 1, device=images.device)
+    kernels = torch.exp(-(steps**2) / (2 * sigma.clamp_min(1e-3)[:, None] ** 2))
+    kernels = (kernels / kernels.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
+    planes = images.reshape(1, count * channels, height, width)  # a convolution of its own for each plane
+    for padding, shape in (((reach, reach, 0, 0), (1, len(steps))), ((0, 0, reach, reach), (len(steps), 1))):
+        padded = nn.functional.pad(planes, padding, mode="reflect")
+        planes = nn.functional.conv2d(padded, kernels.view(-1, 1, *shape), groups=count * channels)
+    return planes.view_as(images).clamp(0, 1)  # rounding may pass 1 by the last digit

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from bloodcell.data.samples import Samples
-from bloodcell.errors import BloodcellError, nearest
+from bloodcell.runtime.errors import BloodcellError, nearest
 
 
 def with_classes(samples: Samples, class_map: dict[Any, Any] | None, classes: list[Any] | None) -> Samples:

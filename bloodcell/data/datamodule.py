@@ -9,12 +9,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from bloodcell.data.loading import RowsDataset, image_loader, rows_loader
+from bloodcell.data.loaders import RowsDataset, image_loader, rows_loader
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.data.samplers import EpochSampler, build_sampler, check_sampling
 from bloodcell.data.samples import Samples
-from bloodcell.data.sampling import EpochSampler, build_sampler, check_sampling
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.errors import BloodcellError
-from bloodcell.machine import decoders
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.hardware import decoders
 
 #: Rows of features that are evaluated at once; the result does not depend on it.
 EVALUATED = 2048

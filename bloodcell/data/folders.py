@@ -9,7 +9,7 @@ from pathlib import Path
 from torchvision.datasets import ImageFolder
 
 from bloodcell.data.images import EXTENSIONS
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 #: Folder names, in lower case, that mean a split.
 SPLIT_NAMES = {

@@ -14,7 +14,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 #: Endings that count as images, in lower case.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from bloodcell.audit.keeping import with_kept_sources
-from bloodcell.config import cache_root as cache_folder
 from bloodcell.data.kaggle import find_images, read_kaggle
+from bloodcell.data.known_sources import with_kept_sources
 from bloodcell.data.readers import absolute, read_imagefolder, read_table
 from bloodcell.data.samples import Samples, relative, sources_of_set
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.config import cache_root as cache_folder
+from bloodcell.runtime.errors import BloodcellError
 
 
 def read_joint(sets: dict[str, str] | list[str], cache_root: str | None) -> Samples:

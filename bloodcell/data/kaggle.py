@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bloodcell.config import cache_root as cache_folder
 from bloodcell.data.folders import ClassFolders, split_folders, visible_folders
 from bloodcell.data.readers import absolute
 from bloodcell.data.samples import Samples, samples_table
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.config import cache_root as cache_folder
+from bloodcell.runtime.errors import BloodcellError
 
 HANDLE = "paultimothymooney/blood-cells"
 CLASSES = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")

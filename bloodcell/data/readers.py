@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from bloodcell.config import cache_root as cache_folder
-from bloodcell.config import instantiate
 from bloodcell.data.classes import with_classes
 from bloodcell.data.samples import Samples, samples_table, sources_of_set
-from bloodcell.errors import BloodcellError
-from bloodcell.files import read_cells
+from bloodcell.runtime.config import cache_root as cache_folder
+from bloodcell.runtime.config import instantiate
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import read_cells
 
 
 def load_samples(data: dict[str, Any]) -> Samples:
@@ -160,9 +160,9 @@ def read_synthetic(root: str | None, cache_root: str | None, **smears: Any) -> S
     Args:
         root: The folder; None: one below the cache root, named after what is painted.
         cache_root: `cache.root`.
-        **smears: What is painted; see `bloodcell.data.synthetic.Smears`.
+        **smears: What is painted; see `bloodcell.data.synthetic.smears.Smears`.
     """
-    from bloodcell.data.synthetic import Smears, write_smears
+    from bloodcell.data.synthetic.smears import Smears, write_smears
 
     try:
         painted = Smears(**smears)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from bloodcell.errors import BloodcellError
-from bloodcell.files import write_csv
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import write_csv
 
 #: path: relative to the data root, POSIX (absolute where it lies outside). label: class name. split: train, val,
 #: test, test_simple, or empty where none is given. source: the physical cell, photograph, patient or slide that the

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from bloodcell.data.drawing import draw, draw_fold
 from bloodcell.data.samples import Samples
-from bloodcell.errors import BloodcellError, nearest
+from bloodcell.data.split_draws import draw, draw_fold
+from bloodcell.runtime.errors import BloodcellError, nearest
 
 
 def split_arguments(data: dict[str, Any]) -> dict[str, Any]:

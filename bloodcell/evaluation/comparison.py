@@ -11,18 +11,22 @@ corrected for how many systems are compared.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluation.by_source import sources_known, with_disjoint
-from bloodcell.evaluation.gain import WORDS, line
-from bloodcell.evaluation.intervals import Floats, Parts
-from bloodcell.evaluation.paired import FIGURES, Difference, beside, differences_of, parts_beside
-from bloodcell.files import write_csv
+from bloodcell.evaluation.outputs import figures_of
+from bloodcell.metrics.by_source import sources_known, with_disjoint
+from bloodcell.metrics.intervals import Floats, Parts
+from bloodcell.metrics.paired import FIGURES, Difference, beside, differences, differences_of, parts_beside
+from bloodcell.runtime.config import listed
+from bloodcell.runtime.console import say
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import write_csv, write_json
 
 #: Random swaps of all sources; so many sources are swapped in every way.
 SWAPS, EXACT = 9_999, 13
@@ -119,3 +123,90 @@ def _words(further: dict[str, dict[str, Any]]) -> str:
     found = further["accuracy_by_source"]
     tests = ", ".join(f"{values['p']:.3g} {WORDS[name]}" for name, values in further.items() if name != "accuracy")
     return f"; right by this alone {found['only_one']:,}, by the other alone {found['only_other']:,}; p = {tests}"
+
+
+#: Figure -> in which words it is said.
+WORDS = {
+    "accuracy": "accuracy",
+    "accuracy_by_source": "by source",
+    "macro_recall_by_source": "macro recall by source",
+}
+
+
+def write_gain(
+    predictions: pd.DataFrame, others: dict[str, pd.DataFrame], folder: Path, trained_on: frozenset[str]
+) -> list[str]:
+    """Write gain.json, by other system, split and figure, and return a line for each system and split.
+
+    Args:
+        predictions: The predictions table of the system that was evaluated.
+        others: Name -> predictions table of another one, of the same images; none: nothing is written.
+        folder: An existing folder.
+        trained_on: Sources of the training images.
+    """
+    gains = {name: differences(predictions, table, trained_on) for name, table in others.items()}
+    if gains:
+        write_json({name: _plain_gains(splits) for name, splits in gains.items()}, folder / "gain.json")
+    return [line(name, split, figures) for name, splits in gains.items() for split, figures in splits.items()]
+
+
+def _plain_gains(splits: dict[str, dict[str, Difference]]) -> dict[str, Any]:
+    return {split: {name: asdict(found) for name, found in figures.items()} for split, figures in splits.items()}
+
+
+def line(name: str, split: str, figures: dict[str, Difference]) -> str:
+    """Say how much better the evaluated system is than another on one split, in percentage points."""
+    said = []
+    for figure, found in figures.items():
+        text = f"{WORDS[figure]} {100 * found.value:+.1f}"
+        said.append(text if found.low is None or found.high is None else text + _limits(found.low, found.high))
+    known = figures["accuracy"].sources
+    ground = f"{known:,} sources" if known else "sources unknown, so no honest interval"
+    return f"{split} gain over {name}, in points: {', '.join(said)}; {ground}"
+
+
+def _limits(low: float, high: float) -> str:
+    return f" ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def compares(config: dict[str, Any]) -> bool:
+    """Say whether what is given is to be compared.
+
+    Raises:
+        BloodcellError: `compare` is neither true nor false, one system is to be compared, or several files of
+            predictions are not.
+    """
+    if config["compare"] not in (True, False):
+        raise BloodcellError(f"compare={config['compare']}; choose true or false")
+    files, checkpoints = listed(config["predictions"]), listed(config["checkpoint"])
+    if config["compare"] and len(files or checkpoints) < 2:
+        raise BloodcellError("compare=true wants two or more: checkpoint=[A,B], or predictions=[A.csv,B.csv]")
+    if len(files) > 1 and not config["compare"]:
+        raise BloodcellError("several files of predictions are compared, not averaged; add compare=true, or give one")
+    return bool(config["compare"])
+
+
+def compare(tables: Mapping[Path, pd.DataFrame], folder: Path, trained_on: frozenset[str]) -> dict[str, Any]:
+    """Write each system's predictions and figures, and the comparison of the first with each of the others, and say it.
+
+    Args:
+        tables: Checkpoint or file -> its predictions table, two or more.
+        folder: Where it goes.
+        trained_on: Sources of the training images of any of them.
+
+    Returns:
+        The content of metrics.json: checkpoint or file -> its figures.
+
+    Raises:
+        BloodcellError: The tables are of different images.
+    """
+    named = {str(path): table for path, table in tables.items()}
+    said = write_comparison(named, folder, trained_on)
+    for number, table in enumerate(named.values()):
+        write_csv(table, folder / f"predictions_{number}.csv")
+    metrics = {name: figures_of(table, trained_on) for name, table in named.items()}
+    write_json(metrics, folder / "metrics.json")
+    say(f"the first of {len(named)} is {next(iter(named))}")
+    for line in said:
+        say(line)
+    return metrics

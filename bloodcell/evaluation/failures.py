@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bloodcell.data.images import ImageError, read_image
-from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.figures import save
-from bloodcell.evaluation.lettering import as_written
-from bloodcell.evaluation.predictions import probability_of
-from bloodcell.files import write_csv
+from bloodcell.evaluation.fonts import as_written
+from bloodcell.metrics.predictions import probability_of
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import write_csv
 
 COLUMNS = ["split", "source", "label", "images", "right", "mistaken_for", "confidence", "p_label", "path"]
 #: Cells on a sheet, and in a row of it.

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from bloodcell.evaluation.lettering import as_written
+from bloodcell.evaluation.fonts import as_written
 
 #: Okabe and Ito's colours, which colour-blind people can tell apart (https://jfly.uni-koeln.de/color/).
 BLUE, ORANGE = "#0072B2", "#D55E00"

@@ -17,11 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bloodcell.data.images import ImageError, read_image
 from bloodcell.data.localise import cut
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.errors import BloodcellError
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.evaluation.failures import errors_of, known_sources
-from bloodcell.evaluation.predictions import probability_of
+from bloodcell.metrics.predictions import probability_of
 from bloodcell.models.gradcam import NoMapError, grad_cam
+from bloodcell.runtime.errors import BloodcellError
 
 if TYPE_CHECKING:  # Lightning comes with it, which evaluating an exported file does without
     from bloodcell.models.classifier import Classifier

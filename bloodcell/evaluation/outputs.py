@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from bloodcell.evaluation.by_source import estimates_of, flat
-from bloodcell.evaluation.calibration import calibration_of
-from bloodcell.evaluation.predictions import classes_of, confusion_of, metrics_of, report_of, splits_of
-from bloodcell.files import write_csv, write_json
+from bloodcell.metrics.by_source import estimates_of, flat
+from bloodcell.metrics.predictions import classes_of, confusion_of, metrics_of, report_of, splits_of
+from bloodcell.metrics.reliability import calibration_of
+from bloodcell.runtime.io import write_csv, write_json
 
 
 def write_evaluation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,18 @@ import numpy as np
 import pandas as pd
 
 from bloodcell.evaluation import verdict
-from bloodcell.evaluation.abstention import CONFIDENCE, risk_coverage
-from bloodcell.evaluation.by_class import scores_by_class
-from bloodcell.evaluation.by_source import sources_known, with_disjoint
-from bloodcell.evaluation.calibration import reliability
-from bloodcell.evaluation.drawings import history_charts, ranking_charts, reliability_chart, risk_chart
 from bloodcell.evaluation.failures import failures_of
 from bloodcell.evaluation.gallery import Exhibit
-from bloodcell.evaluation.held_out import conformal_outcomes, judging_of, kept_promises
 from bloodcell.evaluation.outputs import figures_of
-from bloodcell.evaluation.predictions import classes_of, confusion_of, metrics_of
-from bloodcell.evaluation.ranking import rankings_of
-from bloodcell.page import write_page
+from bloodcell.evaluation.report_charts import history_charts, ranking_charts, reliability_chart, risk_chart
+from bloodcell.metrics.abstention import CONFIDENCE, risk_coverage
+from bloodcell.metrics.by_class import scores_by_class
+from bloodcell.metrics.by_source import sources_known, with_disjoint
+from bloodcell.metrics.cross_fit import conformal_outcomes, judging_of, kept_promises
+from bloodcell.metrics.predictions import classes_of, confusion_of, metrics_of
+from bloodcell.metrics.reliability import reliability
+from bloodcell.metrics.roc import rankings_of
+from bloodcell.runtime.html import write_page
 
 #: Rows that a list in the page has at most; the whole is in a file beside it.
 MOST = 20
@@ -180,3 +181,68 @@ def _failing(rows: pd.DataFrame) -> dict[str, Any] | None:
     whole = failures[~failures["source"].isin(right)].sort_values("images", ascending=False, kind="stable")
     listed = whole[:MOST].to_dict("records")
     return {"all": rows["source"].nunique(), "sources": whole["source"].nunique(), "rows": listed}
+
+
+#: Errors of which a picture is shown, and suspected labels.
+PICTURES = 12
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How predictions came about, for their page.
+
+    Attributes:
+        title: What predicted.
+        classifier: Where it looked is shown in the pictures; None: there are several, or none is known.
+        temperature: By which its probabilities are calibrated; 1 where they are not.
+        notes: What else a reader ought to know.
+        history: Its history.csv, where this is the end of its training.
+    """
+
+    title: str
+    classifier: Any = None
+    temperature: float = 1.0
+    notes: tuple[str, ...] = ()
+    history: pd.DataFrame | None = None
+
+
+def report(
+    predictions: pd.DataFrame,
+    file: Path,
+    origin: Origin,
+    trained_on: frozenset[str],
+    root: Path | None,
+    suspects: pd.DataFrame | None = None,
+) -> None:
+    """Write the page.
+
+    Args:
+        predictions: The predictions table.
+        file: Where to, in an existing folder.
+        origin: How they came about.
+        trained_on: Sources of the training images, so far as they are known.
+        root: What the images' paths are relative to; None: they are not there, so the page has no pictures.
+        suspects: Labels that may be wrong, as `suspected_labels` finds them; None: nothing can be said of them.
+    """
+    from bloodcell.evaluation.gallery import exhibits, worst_errors
+
+    worst = worst_errors(main_rows(predictions, trained_on), PICTURES)
+    doubtful = predictions[:0] if suspects is None else _images_of(suspects[:PICTURES], predictions)
+    write_report(
+        predictions,
+        file,
+        title=origin.title,
+        trained_on=trained_on,
+        exhibits=() if root is None else exhibits(worst, root, origin.classifier),
+        suspects=suspects,
+        suspect_exhibits=() if root is None else exhibits(doubtful, root, origin.classifier),
+        notes=origin.notes,
+        history=origin.history,
+        temperature=None if origin.temperature == 1 else origin.temperature,
+    )
+
+
+def _images_of(suspects: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the row of the predictions table of each suspected label's picture."""
+    pictures = predictions.drop_duplicates(["path", "label"])
+    return suspects[["path", "label"]].merge(pictures, on=["path", "label"])

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bloodcell.evaluation.by_class import ClassScores, Score
-from bloodcell.evaluation.held_out import Kept
-from bloodcell.page import count, percent
+from bloodcell.metrics.by_class import ClassScores, Score
+from bloodcell.metrics.cross_fit import Kept
+from bloodcell.runtime.html import count, percent
 
 #: From here on a class counts as reliable, if the whole interval of its recall and precision lies above.
 RELIABLE = 0.90

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bloodcell import ranks
-from bloodcell.errors import BloodcellError
 from bloodcell.models.weights import fit_state, load_state, run_backbone
-from bloodcell.ranks import EndedError
+from bloodcell.runtime import distributed
+from bloodcell.runtime.distributed import EndedError
+from bloodcell.runtime.errors import BloodcellError
 
 
 class TokenMap(nn.Module):
@@ -149,9 +149,9 @@ def _torchvision_model(name: str, weights: str | None, width: float | None, imag
 
 def _downloaded(build: Callable[[], nn.Module]) -> nn.Module:
     """Build a model with weights from the network, which the first of several processes fetches for all."""
-    if ranks.here().size > 1:
+    if distributed.here().size > 1:
         with torch.random.fork_rng(devices=[]):  # which is to go the way of one process
-            ranks.once(lambda: bool(build()))
+            distributed.once(lambda: bool(build()))
     return build()
 
 

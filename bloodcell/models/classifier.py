@@ -13,18 +13,18 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
 
-from bloodcell import ranks
-from bloodcell.config import instantiate
 from bloodcell.data.augment import build_augment
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.errors import BloodcellError
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.models.blocks import blocks_of
 from bloodcell.models.finetune import Finetune
-from bloodcell.models.limits import Limits, from_plain
 from bloodcell.models.losses import build_loss
 from bloodcell.models.net import Net
-from bloodcell.models.scheduling import build_scheduler
+from bloodcell.models.ood import Limits, from_plain
+from bloodcell.models.schedulers import build_scheduler
 from bloodcell.models.weights import load_safely
+from bloodcell.runtime import distributed
+from bloodcell.runtime.config import instantiate
+from bloodcell.runtime.errors import BloodcellError
 
 Batch = tuple[Tensor, Tensor]
 
@@ -37,7 +37,7 @@ class Classifier(pl.LightningModule):
     Args:
         model: The `model` configuration.
         classes: Class names, in the order of the logits.
-        preprocessing: What turns a file into the net's input; see `bloodcell.data.transforms.Preprocessing`.
+        preprocessing: What turns a file into the net's input; see `bloodcell.data.preprocessing.Preprocessing`.
         optimizer: The `optimizer` configuration.
         scheduler: The `scheduler` configuration.
         finetune: The `finetune` configuration; see `bloodcell.models.finetune.Finetune`.
@@ -89,7 +89,7 @@ class Classifier(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Let processes share the gradients of all that ever learns: what has none when they begin never has one."""
-        if ranks.here().size > 1:
+        if distributed.here().size > 1:
             self.finetune.apply(self.net, self.last_phase)
 
     def on_train_epoch_start(self) -> None:
@@ -109,17 +109,17 @@ class Classifier(pl.LightningModule):
 
     def _share(self, labels: Tensor) -> Tensor | float:
         """Return how much a process's mean loss counts, so that the mean over processes is that over all images."""
-        if ranks.here().size == 1:
+        if distributed.here().size == 1:
             return 1.0
         weight = torch.ones(len(self.classes), device=labels.device) if self.loss.weight is None else self.loss.weight
         total = weight[labels].sum()
         mine = total.clone()
         torch.distributed.all_reduce(total)
-        return mine * ranks.here().size / total
+        return mine * distributed.here().size / total
 
     def on_validation_epoch_start(self) -> None:
         """Give every process the first one's statistics of batch norm, which a checkpoint has."""
-        if ranks.here().size > 1 and not self.frozen:
+        if distributed.here().size > 1 and not self.frozen:
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
@@ -151,7 +151,7 @@ class Classifier(pl.LightningModule):
         """Compute and log an epoch's metrics at once from its logits; `results` keeps them for the loggers."""
         logits, labels = (torch.cat(parts) for parts in zip(*self.outputs[split], strict=True))
         self.outputs[split].clear()
-        if ranks.here().size > 1:
+        if distributed.here().size > 1:
             logits, labels = _of_all(logits), _of_all(labels)
         logits = logits.float()
         collection = cast(MetricCollection, self.metrics[split])
@@ -199,7 +199,7 @@ def _metrics(classes: int) -> MetricCollection:
 
 def _of_all(mine: Tensor) -> Tensor:
     """Return the rows (n, ...) of all processes, of which each has every size-th, in the order of one process."""
-    parts = ranks.gather(mine.cpu())
+    parts = distributed.gather(mine.cpu())
     places = torch.cat([torch.arange(len(part)) * len(parts) + rank for rank, part in enumerate(parts)])
     return torch.cat(parts)[places.argsort()].to(mine.device)
 

@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bloodcell.errors import BloodcellError
 from bloodcell.models.blocks import Block, blocks_of
 from bloodcell.models.net import Net
+from bloodcell.runtime.errors import BloodcellError
 
 
 @dataclass(frozen=True)

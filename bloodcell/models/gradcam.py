@@ -17,8 +17,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from bloodcell.errors import BloodcellError
 from bloodcell.models.net import Net
+from bloodcell.runtime.errors import BloodcellError
 
 
 class NoMapError(BloodcellError):

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bloodcell.errors import BloodcellError
 from bloodcell.models.backbones import build_backbone
+from bloodcell.runtime.errors import BloodcellError
 
 
 class Net(nn.Module):
@@ -21,7 +21,7 @@ class Net(nn.Module):
         classes: Number of classes.
 
     Attributes:
-        temperature: By which probabilities are calibrated; see `bloodcell.models.tta.judgement`. Logits are without it.
+        temperature: By which probabilities are calibrated; logits are without it.
     """
 
     mean: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bloodcell.errors import BloodcellError
-from bloodcell.runs import checkpoint_of
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import write_atomically
+from bloodcell.runtime.run_folder import checkpoint_of
 
 
 def load_state(net: nn.Module, path: Path, name: str, ignore: str) -> None:
@@ -108,3 +110,16 @@ def refuse_inflated(archive: Any, size: int) -> None:
     """
     if sum(archive.get_record_size(name) for name in archive.get_all_records()) > size:
         raise ValueError("a part of it is compressed, which torch.save never does")
+
+
+def write_checkpoint(content: dict[str, Any], file: Path) -> None:
+    """Write what `torch.save` makes of a checkpoint.
+
+    It is whole in memory first: torch's own writer does not say why it fails where the disk is full.
+
+    Raises:
+        OSError: The disk is full, or cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(file, lambda temporary: temporary.write_bytes(buffer.getbuffer()))

@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from bloodcell.tuning.space import tidy
-from bloodcell.tuning.words import shown
+from bloodcell.tuning.search_space import tidy
+from bloodcell.tuning.trial_lines import shown
 
 #: What belongs to a machine or a folder and not to an experiment.
 PLACES = ("data.root", "data.workers", "data.in_memory", "cache", "outputs", "features.root", "trainer.gpus",

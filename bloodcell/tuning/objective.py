@@ -13,19 +13,19 @@ from typing import Any
 
 import pandas as pd
 
-from bloodcell.calibrating import seen_obstacle
-from bloodcell.config import plain
-from bloodcell.console import muted
+from bloodcell.audit.advice import leak_advice
+from bloodcell.audit.leaks import check_leaks
 from bloodcell.data.samples import Samples
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluation.by_source import FIGURES
-from bloodcell.evaluation.predictions import metrics_of
-from bloodcell.fitting import fit
-from bloodcell.leaks import check_leaks
-from bloodcell.machine import device_arguments
-from bloodcell.messages import leak_advice
-from bloodcell.training import readable, samples_of
-from bloodcell.tuning.recipes import Recipes, drawn_by
+from bloodcell.inference.calibration import seen_obstacle
+from bloodcell.metrics.by_source import FIGURES
+from bloodcell.metrics.predictions import metrics_of
+from bloodcell.runtime.config import plain
+from bloodcell.runtime.console import muted
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.hardware import device_arguments
+from bloodcell.training.fit import fit
+from bloodcell.training.train import readable, samples_of
+from bloodcell.tuning.trial_config import Recipes, drawn_by
 
 #: Figure -> direction.
 METRICS = {
@@ -83,9 +83,9 @@ class Objective:
         Raises:
             BloodcellError: The validation part cannot tell good from bad.
         """
-        from bloodcell.building import build_extractor
-        from bloodcell.config import cache_root
-        from bloodcell.fitting import build_data, classifier_of, keep_function
+        from bloodcell.inference.features import build_extractor
+        from bloodcell.runtime.config import cache_root
+        from bloodcell.training.fit import build_data, classifier_of, keep_function
 
         config = self.configured({}, self._folds()[0])
         cache = cache_root(config["cache"]["root"])
@@ -139,7 +139,7 @@ class Objective:
         return {**config, "logger": {}, "callbacks": _without_resuming(config["callbacks"])}
 
     def _trained(self, config: dict[str, Any], report: Report | None) -> float:
-        from bloodcell.tabling import predict_splits
+        from bloodcell.inference.predict_splits import predict_splits
         from bloodcell.tuning.watching import EpochFigures
 
         samples = self.samples_of(config)

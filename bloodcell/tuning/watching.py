@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 
-from bloodcell.evaluation.predictions import predictions_table
+from bloodcell.metrics.predictions import predictions_table
 
 
 class EpochFigures(pl.Callback):

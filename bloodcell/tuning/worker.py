@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bloodcell.cli import user_message
-from bloodcell.console import say
-from bloodcell.errors import BloodcellError
-from bloodcell.files import write_csv
-from bloodcell.tuning.results import table_of
-from bloodcell.tuning.slots import Slots
-from bloodcell.tuning.space import Dimension
-from bloodcell.tuning.words import Clock, trial_line
+from bloodcell.runtime.console import say
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import write_csv
+from bloodcell.runtime.user_errors import user_message
+from bloodcell.tuning.search_space import Dimension
+from bloodcell.tuning.study_results import table_of
+from bloodcell.tuning.trial_lines import Clock, trial_line
+from bloodcell.tuning.trial_queue import Slots
 
 if TYPE_CHECKING:
     from bloodcell.tuning.objective import Objective

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from bloodcell import predicting
-from bloodcell.app import command
+from bloodcell.app import app
 from bloodcell.app.server import bound, server_of
-from bloodcell.config import plain
-from bloodcell.models.limits import Limits
+from bloodcell.inference import predict
+from bloodcell.models.ood import Limits
+from bloodcell.runtime.config import plain
 
 
 class Page:
@@ -63,7 +63,7 @@ def start(compose, quick_run):
         cfg = compose("device=cpu", *overrides, verb="app")
         cfg.checkpoint = [str(one) for one in run] if isinstance(run, list) else str(run)
         config = plain(cfg)
-        load = predicting.load_engines
+        load = predict.load_engines
 
         def changed(*given):
             engines = load(*given)
@@ -73,8 +73,8 @@ def start(compose, quick_run):
 
         with pytest.MonkeyPatch.context() as patch:
             if change:
-                patch.setattr(predicting, "load_engines", changed)
-            server = server_of(command.application_of(config))
+                patch.setattr(predict, "load_engines", changed)
+            server = server_of(app.application_of(config))
         listening = bound("127.0.0.1", 0)
         thread = Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()

@@ -12,12 +12,12 @@ import urllib.request
 import pytest
 
 from bloodcell import cli
-from bloodcell.app import command
-from bloodcell.app.about import figure_lines, sureness
+from bloodcell.app import app
+from bloodcell.app.classifier_summary import figure_lines, sureness
 from bloodcell.app.server import Server, address_of, bound, is_loopback, server_of
-from bloodcell.config import plain
-from bloodcell.ensemble import load_engines
-from bloodcell.errors import BloodcellError
+from bloodcell.inference.loader import load_engines
+from bloodcell.runtime.config import plain
+from bloodcell.runtime.errors import BloodcellError
 
 
 @pytest.fixture(scope="module")
@@ -89,18 +89,18 @@ def test_sure_is_what_was_promised_else_what_is_usual(engines, limited):
 )
 def test_what_is_wrong_is_one_clear_line(compose, quick_run, overrides, said):
     with pytest.raises(BloodcellError, match=said):
-        command.serve(plain(compose(f"checkpoint={quick_run}", "port=0", *overrides, verb="app")))
+        app.serve(plain(compose(f"checkpoint={quick_run}", "port=0", *overrides, verb="app")))
 
 
 def test_a_taken_port_is_one_clear_line(compose, quick_run, page):
     with pytest.raises(BloodcellError, match=f"port={page.port} is taken on 127.0.0.1; choose another, or port=0"):
-        command.serve(plain(compose(f"checkpoint={quick_run}", f"port={page.port}", verb="app")))
+        app.serve(plain(compose(f"checkpoint={quick_run}", f"port={page.port}", verb="app")))
 
 
 def test_without_the_extra_it_says_what_to_install(compose, monkeypatch):
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(app, "find_spec", lambda name: None)
     with pytest.raises(BloodcellError, match=r"needs starlette and uvicorn: pip install 'bloodcell\[app\]'"):
-        command.serve(plain(compose("checkpoint=a", verb="app")))
+        app.serve(plain(compose("checkpoint=a", verb="app")))
 
 
 def test_addresses():
@@ -126,7 +126,7 @@ def test_other_machines_are_warned_of_and_the_browser_is_opened(compose, quick_r
     monkeypatch.setattr("webbrowser.open", opened.append)
     monkeypatch.setattr("bloodcell.app.server.run_until_stopped", lambda app, listening: None)
     cfg = compose(f"checkpoint={quick_run}", "port=0", "host=0.0.0.0", "open_browser=true", verb="app")
-    command.serve(plain(cfg))
+    app.serve(plain(cfg))
     said = capsys.readouterr().out
     assert "warning: host=0.0.0.0 lets other machines in" in said
     assert opened

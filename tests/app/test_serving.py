@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bloodcell import predicting
-from bloodcell.app import guarding, serving
+from bloodcell.app import routes, security
 from bloodcell.app import server as server_module
+from bloodcell.inference import predict
 
 MB = 10**6
 
@@ -55,10 +55,10 @@ def predicted(compose, tmp_path, monkeypatch):
     """Predict files one by one, as the page does: predicted(run, files) -> out.csv."""
 
     def run(folder, files):
-        monkeypatch.setattr(predicting, "GROUP", 1)
+        monkeypatch.setattr(predict, "GROUP", 1)
         cfg = compose(f"checkpoint={folder}", f"output={tmp_path / 'out.csv'}", "abstain_below=0.8", verb="predict")
         cfg.images = [str(file) for file in files]
-        predicting.predict(cfg)
+        predict.predict(cfg)
         return tmp_path / "out.csv"
 
     return run
@@ -185,8 +185,8 @@ def test_a_page_of_this_machine_by_each_of_its_names(page, host):
 
 
 def test_a_page_for_other_machines_is_had_by_address_and_by_the_name_given():
-    guard = serving.Guard(lambda *_: None, "0.0.0.0")
-    named = serving.Guard(lambda *_: None, "lab.example")
+    guard = routes.Guard(lambda *_: None, "0.0.0.0")
+    named = routes.Guard(lambda *_: None, "lab.example")
     assert [guard._is_ours(host) for host in ("10.0.0.3:80", "localhost", "evil.example")] == [True, True, False]
     assert [named._is_ours(host) for host in ("lab.example:80", "evil.example")] == [True, False]
     assert guard._is_ours(socket.gethostname())
@@ -273,8 +273,8 @@ def test_the_page_asks_for_nothing_from_elsewhere_and_a_browser_is_told_so(page)
 
 
 def test_whoever_stops_sending_is_let_go(page, monkeypatch):
-    monkeypatch.setattr(serving, "SILENCE", 0.2)
-    monkeypatch.setattr(guarding, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(routes, "SILENCE", 0.2)
+    monkeypatch.setattr(security, "LINGER_SECONDS", 0.2)
     answer = raw(page, post(page, "Content-Length: 1000"), b"some of it")
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"send it again" in answer

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bloodcell.data.synthetic import Smears, write_smears
+from bloodcell.data.synthetic.smears import Smears, write_smears
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from bloodcell.audit import audit, matched_pair_figure, originals, state
-from bloodcell.audit.auditing import forget
-from bloodcell.errors import BloodcellError
+from bloodcell.audit import originals, unfinished
+from bloodcell.audit.audit_figures import matched_pair_figure
+from bloodcell.audit.pipeline import audit, forget
+from bloodcell.runtime.errors import BloodcellError
 
 STRENGTHS = ["mild", "kaggle", "strong"]
 
@@ -141,7 +142,7 @@ def test_mistakes_are_told(smears, tmp_path):
 def test_interrupted_audit_goes_on(smears, tmp_path, monkeypatch, with_originals):
     folder, truth = smears("mild")
     photographs = folder / "originals" if with_originals else None
-    monkeypatch.setattr(state, "CHUNK", 16)
+    monkeypatch.setattr(unfinished, "CHUNK", 16)
     truth = truth.head(64)
     whole = audit(truth, folder, photographs, tmp_path / "whole")
     phase = "matching with the originals" if with_originals else "key points"
@@ -156,7 +157,7 @@ def test_interrupted_audit_goes_on(smears, tmp_path, monkeypatch, with_originals
     with pytest.raises(Killed):
         audit(truth, folder, photographs, tmp_path / "state", kill)
     read = []
-    module = originals if with_originals else __import__("bloodcell.audit.grouping", fromlist=["grouping"])
+    module = originals if with_originals else __import__("bloodcell.audit.groups", fromlist=["groups"])
     extract = module.extract
     monkeypatch.setattr(module, "extract", lambda path: read.append(path) or extract(path))
     again = audit(truth, folder, photographs, tmp_path / "state")
@@ -175,7 +176,7 @@ def test_changed_file_is_read_again(tmp_path):
         return np.array(list(items))
 
     def run(keys):
-        parts = state.chunks(tmp_path, "numbers", keys, compute, lambda *_: None, "counting")
+        parts = unfinished.chunks(tmp_path, "numbers", keys, compute, lambda *_: None, "counting")
         return np.concatenate(list(parts))
 
     assert run(["a 1", "b 1"]).tolist() == [0, 1]
@@ -187,7 +188,7 @@ def test_changed_file_is_read_again(tmp_path):
 
 def test_torn_state_is_computed_again(tmp_path):
     (tmp_path / "numbers-k.npy").write_bytes(b"\x93NUMPY torn")
-    assert state.kept(tmp_path, "numbers", "k", lambda: np.arange(3)).tolist() == [0, 1, 2]
+    assert unfinished.kept(tmp_path, "numbers", "k", lambda: np.arange(3)).tolist() == [0, 1, 2]
 
 
 def test_figure_is_a_png_of_both_images(smears):

@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 
-from bloodcell.audit.command import originals_folder, run_audit
-from bloodcell.audit.keeping import with_kept_sources
-from bloodcell.config import plain
+from bloodcell.audit.audit import originals_folder, run_audit
+from bloodcell.data.known_sources import with_kept_sources
 from bloodcell.data.readers import load_samples
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.config import plain
+from bloodcell.runtime.errors import BloodcellError
 from tests.conftest import SMALL
 
 

@@ -2,13 +2,13 @@ import cv2
 import numpy as np
 import pytest
 
-from bloodcell.audit import grouping
+from bloodcell.audit import groups
 from bloodcell.audit.clusters import agreeing_components
-from bloodcell.audit.features import extract, mirror, mirrored_descriptors, root_sift
 from bloodcell.audit.geometry import align, plausible
+from bloodcell.audit.keypoints import extract, mirror, mirrored_descriptors, root_sift
 from bloodcell.audit.nuclei import FIELD, NUCLEUS, OUTSIDE, Cells, compare_cells, field_map
-from bloodcell.audit.words import Index, Vocabulary, strongest
-from bloodcell.data.synthetic import paint_photograph
+from bloodcell.audit.visual_words import Index, Vocabulary, strongest
+from bloodcell.data.synthetic.smears import paint_photograph
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +103,8 @@ def test_crops_around_two_cells_of_one_field_are_neighbours(first, second, shift
 
 
 def test_neighbours_are_not_joined_whatever_their_key_points_say():
-    edges = np.array([(0, 1, 144, Cells.NEIGHBOURS), (1, 2, 144, Cells.SAME)], grouping.EDGE)
-    assert grouping.components(3, edges).tolist() == [0, 1, 1]
+    edges = np.array([(0, 1, 144, Cells.NEIGHBOURS), (1, 2, 144, Cells.SAME)], groups.EDGE)
+    assert groups.components(3, edges).tolist() == [0, 1, 1]
 
 
 def components(nodes, edges, certain=60):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bloodcell.audit import leak_probe
+from bloodcell.audit.probe import leak_probe
 
 
 def probe(folder, train, val):

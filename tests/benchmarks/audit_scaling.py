@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
-from bloodcell.audit import audit
-from bloodcell.data.synthetic import CLASSES, Smears, write_smears
+from bloodcell.audit.pipeline import audit
+from bloodcell.data.synthetic.smears import CLASSES, Smears, write_smears
 
 COPIES = 5
 

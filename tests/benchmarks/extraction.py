@@ -22,12 +22,12 @@ import numpy as np
 import pandas as pd
 
 from bloodcell.data.images import EXTENSIONS
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import COLUMNS, Samples
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.machine import cpu_count
-from bloodcell.models.features import Extractor
-from bloodcell.models.forward import Engine, Forward
+from bloodcell.inference.backends import Engine, Forward
+from bloodcell.inference.features import Extractor
 from bloodcell.models.net import Net
+from bloodcell.runtime.hardware import cpu_count
 
 MODEL = {"name": "mobilenet_v2", "library": "torchvision", "width": 1.0, "image_size": 224}
 NORMALISE = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

@@ -29,12 +29,12 @@ from hydra import compose, initialize_config_dir
 from torch.nn.functional import cross_entropy
 from torchvision.models import mobilenet_v2
 
-from bloodcell.building import build_classifier, precision, quiet
-from bloodcell.config import config_dir, plain, register_resolvers
 from bloodcell.data.datamodule import BloodCellDataModule
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import COLUMNS, Samples
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.machine import has_bf16, keep_freed_memory
+from bloodcell.runtime.config import config_dir, plain, register_resolvers
+from bloodcell.runtime.hardware import has_bf16, keep_freed_memory
+from bloodcell.training.build import build_classifier, precision, quiet
 
 SIZE, BATCH, CLASSES = 128, 64, ["a", "b", "c", "d"]
 WARM = 2  # batches before the clock starts

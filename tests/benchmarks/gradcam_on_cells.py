@@ -20,10 +20,10 @@ import torch
 
 from bloodcell.data.images import read_image
 from bloodcell.data.localise import Cell, locate
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import Samples, read_samples
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.ensemble import load_members
 from bloodcell.evaluation.failures import known_sources
+from bloodcell.inference.loader import load_members
 from bloodcell.models.gradcam import grad_cam
 from bloodcell.models.net import Net
 

@@ -19,11 +19,11 @@ import pandas as pd
 import torch
 from hydra import compose, initialize_config_dir
 
-from bloodcell.building import build_classifier, build_trainer, quiet
-from bloodcell.config import config_dir, plain, register_resolvers
 from bloodcell.data.datamodule import BloodCellDataModule
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import COLUMNS, Samples
-from bloodcell.data.transforms import Preprocessing
+from bloodcell.runtime.config import config_dir, plain, register_resolvers
+from bloodcell.training.build import build_classifier, build_trainer, quiet
 
 CLASSES = ["a", "b", "c", "d"]
 

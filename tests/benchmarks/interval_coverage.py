@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import betaincinv
 from scipy.stats import norm, t
 
-from bloodcell.evaluation.intervals import Parts, f1_estimate, mean_estimate
+from bloodcell.metrics.intervals import Parts, f1_estimate, mean_estimate
 
 DESIGNS = {  # sources of EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL; images a class, or None: 33 to 155 a source
     "test": ((13, 6, 4, 48), 620),

@@ -20,7 +20,7 @@ import pandas as pd
 
 from bloodcell import cli
 from bloodcell.data.readers import read_synthetic
-from bloodcell.evaluation.label_errors import label_quality
+from bloodcell.metrics.label_errors import label_quality
 
 #: A small net on the cells alone: it learns from nothing in a minute a fold.
 CHOICES = (

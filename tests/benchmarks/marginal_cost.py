@@ -22,10 +22,10 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import COLUMNS, Samples
-from bloodcell.data.synthetic import CLASSES, paint_photograph
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.models.features import Extractor
+from bloodcell.data.synthetic.smears import CLASSES, paint_photograph
+from bloodcell.inference.features import Extractor
 from bloodcell.models.net import Net
 
 MODEL = {"name": "mobilenet_v2", "library": "torchvision", "weights": None, "width": 1.0}

@@ -14,8 +14,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from bloodcell.evaluation.intervals import count_parts
-from bloodcell.evaluation.paired import FIGURES, mean_difference
+from bloodcell.metrics.intervals import count_parts
+from bloodcell.metrics.paired import FIGURES, mean_difference
 
 DESIGNS = {  # sources of the four classes
     "test": (13, 6, 4, 48),

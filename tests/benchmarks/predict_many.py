@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from bloodcell.data.listing import listed
+from bloodcell.data.image_paths import listed
 
 PART = 500  # links in a folder
 

@@ -23,14 +23,14 @@ from statistics import median
 import numpy as np
 from PIL import Image, ImageFilter
 
-from bloodcell.data.listing import listed
-from bloodcell.engine import Pass
-from bloodcell.ensemble import load_engines
-from bloodcell.evaluation.predictions import PROBABILITY
-from bloodcell.growing import GrowingTable
-from bloodcell.jury import Jury
-from bloodcell.machine import cpu_count, keep_freed_memory
-from bloodcell.predicting import COUNTED, FURTHER, fill
+from bloodcell.data.image_paths import listed
+from bloodcell.inference.engine import Pass
+from bloodcell.inference.ensemble import Jury
+from bloodcell.inference.loader import load_engines
+from bloodcell.inference.predict import COUNTED, FURTHER, fill
+from bloodcell.inference.resumable_csv import GrowingTable
+from bloodcell.metrics.predictions import PROBABILITY
+from bloodcell.runtime.hardware import cpu_count, keep_freed_memory
 
 SECONDS = 6.0
 

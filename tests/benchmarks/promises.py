@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bloodcell.evaluation.abstention import promise, risk_coverage
-from bloodcell.evaluation.by_source import source_weights, sources_known
-from bloodcell.evaluation.conformal import conformal_sets, conformal_threshold, coverage_by_source
-from bloodcell.evaluation.predictions import splits_of
+from bloodcell.metrics.abstention import promise, risk_coverage
+from bloodcell.metrics.by_source import source_weights, sources_known
+from bloodcell.metrics.conformal import conformal_sets, conformal_threshold, coverage_by_source
+from bloodcell.metrics.predictions import splits_of
 
 RATES, ALPHAS = (0.01, 0.02, 0.05, 0.1), (0.02, 0.05, 0.1, 0.2)
 

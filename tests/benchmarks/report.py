@@ -18,9 +18,9 @@ import pandas as pd
 from PIL import Image
 
 from bloodcell.evaluation.gallery import exhibits, worst_errors
-from bloodcell.evaluation.predictions import predictions_table
-from bloodcell.evaluation.reading import read_predictions
 from bloodcell.evaluation.report import write_report
+from bloodcell.metrics.predictions import predictions_table
+from bloodcell.metrics.predictions_csv import read_predictions
 
 
 def main() -> None:

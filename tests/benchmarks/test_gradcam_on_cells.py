@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bloodcell.data.localise import locate
-from bloodcell.data.transforms import Preprocessing
+from bloodcell.data.preprocessing import Preprocessing
 from tests.benchmarks.gradcam_on_cells import disc, peak, report
 
 

@@ -17,14 +17,14 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_images
 from sklearn.metrics import roc_auc_score
 
-from bloodcell import runs
 from bloodcell.data.images import EXTENSIONS
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import read_samples
-from bloodcell.data.transforms import Preprocessing
+from bloodcell.inference.backends import Engine
+from bloodcell.inference.features import probabilities_of
 from bloodcell.models.classifier import load_classifier
-from bloodcell.models.features import probabilities_of
-from bloodcell.models.forward import Engine
-from bloodcell.models.limits import score
+from bloodcell.models.ood import score
+from bloodcell.runtime import run_folder
 
 COLOURS = [(255,) * 3, (0,) * 3, (128,) * 3, (235, 215, 200), (250, 225, 210), (200, 160, 200), (100, 40, 120)]
 
@@ -87,7 +87,7 @@ def main():
     parser.add_argument("known")
     parser.add_argument("unknown", nargs="+")
     given = parser.parse_args()
-    classifier = load_classifier(runs.checkpoint_of(given.run))
+    classifier = load_classifier(run_folder.checkpoint_of(given.run))
     if classifier.limits is None:
         parser.error(f"{given.run} knows no limits")
     found = {name: judged(classifier, images_of(name, given.run)) for name in (given.known, *given.unknown)}

@@ -7,11 +7,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from bloodcell.callbacks.averaging import MovingAverage, decay_after
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluating import evaluate
+from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.models.classifier import load_checkpoint, load_classifier
-from bloodcell.training import train
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.training.callbacks.ema import MovingAverage, decay_after
+from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
 from tests.models.conftest import build, state_of
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 
-from bloodcell.callbacks.range_test import RangeTest, smoothed
-from bloodcell.lr_finder import grown_rates
+from bloodcell.training.callbacks.lr_range_test import RangeTest, smoothed
+from bloodcell.training.find_lr import grown_rates
 from tests.models.conftest import build
 
 pytestmark = [

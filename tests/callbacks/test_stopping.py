@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bloodcell.callbacks.stopping import EarlyStopping
-from bloodcell.restoring import stopped_early
+from bloodcell.training.callbacks.early_stopping import EarlyStopping
+from bloodcell.training.checkpoint import stopped_early
 
 
 class Trainer:

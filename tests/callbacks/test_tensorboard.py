@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from bloodcell.callbacks import tensorboard
-from bloodcell.callbacks.tensorboard import TensorBoardReport, graph_of
+from bloodcell.training.callbacks import tensorboard
+from bloodcell.training.callbacks.tensorboard import TensorBoardReport, graph_of
 
 
 def net(width):

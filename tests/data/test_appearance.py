@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bloodcell.data import appearance
+from bloodcell.data import augment as appearance
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bloodcell.data.augment import Augment, build_augment
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 STRONG = {"rotation": 180.0, "flip": True, "scale": 0.25, "shift": 0.1, "stain": 0.3, "white_balance": 0.1}
 STRONG |= {"brightness": 0.25, "contrast": 0.25, "gamma": 0.2, "blur": 0.02}
@@ -119,7 +119,7 @@ def test_brightness_and_contrast(monkeypatch):
 
 @pytest.mark.parametrize("name", ["none", "light", "strong"])
 def test_what_is_shipped_can_be_built(compose, name, images):
-    from bloodcell.config import plain
+    from bloodcell.runtime.config import plain
 
     built = build_augment(plain(compose(f"augment={name}").augment))
     assert isinstance(built, nn.Identity if name == "none" else Augment)

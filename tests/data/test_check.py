@@ -4,17 +4,17 @@ import os
 
 import pytest
 
-from bloodcell.data import check
-from bloodcell.data.check import check_images, without_bad
+from bloodcell.data import image_check
+from bloodcell.data.image_check import check_images, without_bad
 from bloodcell.data.readers import read_imagefolder
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 
 @pytest.fixture
 def decoded(monkeypatch):
     """Return the list of the files that are decoded, as it grows."""
-    files, read = [], check.read_image
-    monkeypatch.setattr(check, "read_image", lambda path: (files.append(path.name), read(path))[1])
+    files, read = [], image_check.read_image
+    monkeypatch.setattr(image_check, "read_image", lambda path: (files.append(path.name), read(path))[1])
     return files
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bloodcell.data.classes import spelt_as, with_classes
 from bloodcell.data.samples import Samples, samples_table
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 
 def made(*labels, sets=None):

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from bloodcell.data.datamodule import BloodCellDataModule
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.readers import read_imagefolder
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from bloodcell.data import decoding
-from bloodcell.data.decoding import batches, overlapped
+from bloodcell.data import decoder
+from bloodcell.data.decoder import batches, overlapped
 
 
 def at_once(read_seconds, compute_seconds, streams):
@@ -57,7 +57,7 @@ def test_libraries_have_their_threads_again_at_the_end(streams):
     [([], []), ([1, 1], [2]), ([10, 10, 10], [2, 1]), ([1, 20, 1], [2, 1]), ([20, 20, 1, 1], [1, 1, 2])],
 )
 def test_pictures_are_worked_on_together_by_their_size(sides, expected, monkeypatch):
-    monkeypatch.setattr(decoding, "_HELD", 600)
+    monkeypatch.setattr(decoder, "_HELD", 600)
     pictures = [np.full((side, side, 3), number, np.uint8) for number, side in enumerate(sides)]
     found = list(batches(pictures))
     assert [len(batch) for batch in found] == expected

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from bloodcell.data.folders import ClassFolders, image_files, is_hidden, split_folders, visible_folders
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipes of POSIX")
 

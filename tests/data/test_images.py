@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from bloodcell.data import images
 from bloodcell.data.images import ImageError, read_image
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

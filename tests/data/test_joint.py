@@ -2,14 +2,14 @@
 
 import pytest
 
-from bloodcell.audit.keeping import keep
-from bloodcell.config import plain
+from bloodcell.audit.advice import leak_advice, unaudited_sets
 from bloodcell.data.joint import read_joint
 from bloodcell.data.kaggle import CLASSES
+from bloodcell.data.known_sources import keep
 from bloodcell.data.readers import load_samples, read_imagefolder
 from bloodcell.data.splits import assign_splits, split_arguments
-from bloodcell.errors import BloodcellError
-from bloodcell.messages import leak_advice, unaudited_sets
+from bloodcell.runtime.config import plain
+from bloodcell.runtime.errors import BloodcellError
 
 
 @pytest.fixture

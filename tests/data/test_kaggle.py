@@ -9,7 +9,7 @@ import pytest
 
 from bloodcell.data import kaggle
 from bloodcell.data.kaggle import CLASSES, find_images, read_kaggle
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 SMALL_COUNTS = {"train": 8, "test": 4, "test_simple": 4}
 INSIDE = "dataset2-master/dataset2-master/images"

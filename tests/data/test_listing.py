@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from bloodcell.data.listing import listed
-from bloodcell.errors import BloodcellError
+from bloodcell.data.image_paths import listed
+from bloodcell.runtime.errors import BloodcellError
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipes of POSIX")
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bloodcell.data import loading
-from bloodcell.data.loading import (
+from bloodcell.data import loaders
+from bloodcell.data.loaders import (
     EpochBatches,
     ImageDataset,
     RowsDataset,
@@ -12,8 +12,8 @@ from bloodcell.data.loading import (
     rows_loader,
     worker_count,
 )
-from bloodcell.data.sampling import EpochShuffle
-from bloodcell.data.transforms import Preprocessing
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.data.samplers import EpochShuffle
 
 
 @pytest.fixture
@@ -125,10 +125,10 @@ def test_without_a_sampler_images_come_as_they_stand(files):
 
 
 def test_workers_follow_from_machine_and_work(monkeypatch):
-    monkeypatch.setattr(loading, "cpu_count", lambda: 4)
+    monkeypatch.setattr(loaders, "cpu_count", lambda: 4)
     assert worker_count(None, 999) == 0
     assert worker_count(None, 1000) == 4
     assert worker_count(0, 10**6) == 0
     assert worker_count(3, 1) == 3
-    monkeypatch.setattr(loading, "cpu_count", lambda: 64)
+    monkeypatch.setattr(loaders, "cpu_count", lambda: 64)
     assert worker_count(None, 10**6) == 8

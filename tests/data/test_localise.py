@@ -6,8 +6,8 @@ import pytest
 
 from bloodcell.data import localise
 from bloodcell.data.localise import Cell, cut, locate
-from bloodcell.data.synthetic import CLASSES, paint_photograph
-from bloodcell.data.transforms import Preprocessing
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.data.synthetic.smears import CLASSES, paint_photograph
 
 
 @pytest.mark.parametrize("label", CLASSES)

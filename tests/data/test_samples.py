@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 
 from bloodcell.data.readers import read_imagefolder
-from bloodcell.data.samples import Samples, digest, identities, read_samples, relative, samples_table, write_samples
-from bloodcell.errors import BloodcellError
+from bloodcell.data.samples import (
+    Samples,
+    digest,
+    identities,
+    read_samples,
+    relative,
+    samples_table,
+    write_samples,
+)
+from bloodcell.runtime.errors import BloodcellError
 
 
 @pytest.fixture

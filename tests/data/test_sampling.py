@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
-from bloodcell.data.loading import EpochBatches, RowsDataset, image_loader, rows_loader
-from bloodcell.data.sampling import BalancedDraw, EpochShuffle, build_sampler
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.errors import BloodcellError
+from bloodcell.data.loaders import EpochBatches, RowsDataset, image_loader, rows_loader
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.data.samplers import BalancedDraw, EpochShuffle, build_sampler
+from bloodcell.runtime.errors import BloodcellError
 
 
 def table(cells):

@@ -6,7 +6,7 @@ import pytest
 
 from bloodcell.data.samples import Samples, samples_table
 from bloodcell.data.splits import assign_splits
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 ROOT = Path("/r")
 

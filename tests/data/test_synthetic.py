@@ -12,10 +12,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bloodcell.data import synthetic
-from bloodcell.data.copying import STRENGTHS, make_copy
-from bloodcell.data.synthetic import CLASSES, Smears, paint_photograph, write_smears
-from bloodcell.errors import BloodcellError
+from bloodcell.data.synthetic import smears
+from bloodcell.data.synthetic.copies import STRENGTHS, make_copy
+from bloodcell.data.synthetic.smears import CLASSES, Smears, paint_photograph, write_smears
+from bloodcell.runtime.errors import BloodcellError
 
 SMALL = Smears(train_photographs=3, test_photographs=2, copies=3, seed=7)
 
@@ -233,7 +233,7 @@ def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     def full(path, picture):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(synthetic, "_write_jpeg", full)
+    monkeypatch.setattr(smears, "_write_jpeg", full)
     with pytest.raises(BloodcellError, match=r"No space left on device; choose another folder"):
         write_smears(tmp_path / "set", SMALL)
     assert list(tmp_path.iterdir()) == []

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from bloodcell.data.images import ImageError, read_image
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.errors import BloodcellError
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.runtime.errors import BloodcellError
 
 
 def test_file_array_and_pillow_image_give_the_same(tmp_path, write_image):

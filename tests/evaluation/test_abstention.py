@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy.stats import beta
 
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluation.abstention import CONFIDENCE, candidate_ranks, promise, risk_coverage
+from bloodcell.metrics.abstention import CONFIDENCE, candidate_ranks, promise, risk_coverage
+from bloodcell.runtime.errors import BloodcellError
 from tests.evaluation.grouped import halves, simulated
 
 

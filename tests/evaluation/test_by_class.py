@@ -12,8 +12,8 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from bloodcell.evaluation.by_class import scores_by_class
-from bloodcell.evaluation.predictions import predictions_table
+from bloodcell.metrics.by_class import scores_by_class
+from bloodcell.metrics.predictions import predictions_table
 
 CLASSES = ["a", "b", "c"]
 

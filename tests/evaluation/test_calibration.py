@@ -11,7 +11,9 @@ from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.classification import MulticlassCalibrationError
 from torchmetrics.functional.classification.calibration_error import _ce_compute
 
-from bloodcell.evaluation.calibration import (
+from bloodcell.metrics.intervals import accuracy_by_image
+from bloodcell.metrics.predictions import matrix_of, predictions_table
+from bloodcell.metrics.reliability import (
     LEAST,
     MOST,
     calibration_of,
@@ -20,8 +22,6 @@ from bloodcell.evaluation.calibration import (
     tempered,
     tempered_table,
 )
-from bloodcell.evaluation.intervals import accuracy_by_image
-from bloodcell.evaluation.predictions import matrix_of, predictions_table
 
 CLASSES = ["NEU", "EOS", "MON", "LYM"]
 

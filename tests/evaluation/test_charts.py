@@ -5,7 +5,18 @@ import re
 import numpy as np
 import pytest
 
-from bloodcell.evaluation.charts import ABOVE, BELOW, FINE, LEFT, RIGHT, Axis, Series, chart, thinned, ticks_up_to
+from bloodcell.evaluation.svg import (
+    ABOVE,
+    BELOW,
+    FINE,
+    LEFT,
+    RIGHT,
+    Axis,
+    Series,
+    chart,
+    thinned,
+    ticks_up_to,
+)
 
 UNIT = Axis("x", (0.0, 0.5, 1.0))
 

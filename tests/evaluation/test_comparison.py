@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy.stats import permutation_test
 
-from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.comparison import EXACT, swap_test, write_comparison
-from bloodcell.evaluation.paired import differences
+from bloodcell.metrics.paired import differences
+from bloodcell.runtime.errors import BloodcellError
 
 
 def table(rows, split="test"):

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluation.conformal import conformal_sets, conformal_threshold, coverage_by_source
+from bloodcell.metrics.conformal import conformal_sets, conformal_threshold, coverage_by_source
+from bloodcell.runtime.errors import BloodcellError
 from tests.evaluation.grouped import halves, simulated
 
 

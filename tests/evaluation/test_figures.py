@@ -9,7 +9,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.font_manager import fontManager
 from PIL import Image
 
-from bloodcell.evaluation import lettering
+from bloodcell.evaluation import fonts
 from bloodcell.evaluation.figures import BLUE, ORANGE, confusion_figure, curves_figure, save
 
 MATRIX = np.array([[1200, 300], [0, 4]])
@@ -90,13 +90,13 @@ def test_drawing_opens_no_window_and_leaves_no_state(tmp_path):
 @pytest.fixture
 def letterless():
     """No font has been looked for, and none is known that has the letter 中 but matplotlib's last resort."""
-    lettering._further_font.cache_clear()
-    lettering._say_boxes.cache_clear()
+    fonts._further_font.cache_clear()
+    fonts._say_boxes.cache_clear()
     known = fontManager.ttflist
     fontManager.ttflist = [font for font in known if font.fname.startswith(matplotlib.get_data_path())]
     yield
     fontManager.ttflist = known
-    lettering._further_font.cache_clear()
+    fonts._further_font.cache_clear()
 
 
 def test_letters_that_no_font_has_are_said_once(letterless, tmp_path, capsys, recwarn):

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from bloodcell.data.localise import locate
-from bloodcell.errors import BloodcellError
 from bloodcell.evaluation.failures import failures_of
 from bloodcell.evaluation.gallery import CAPTION, GAP, MOST_BYTES, SIDE, exhibits, worst_errors
+from bloodcell.runtime.errors import BloodcellError
 from tests.models.conftest import CLASSES, build
 
 STRIDE = SIDE + GAP

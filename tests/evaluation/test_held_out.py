@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell.evaluation.by_source import with_disjoint
-from bloodcell.evaluation.held_out import conformal_outcomes, judging_of, kept_promises
-from bloodcell.evaluation.predictions import predictions_table
+from bloodcell.metrics.by_source import with_disjoint
+from bloodcell.metrics.cross_fit import conformal_outcomes, judging_of, kept_promises
+from bloodcell.metrics.predictions import predictions_table
 
 CLASSES = ["a", "b"]
 

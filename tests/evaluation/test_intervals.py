@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import beta
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from bloodcell.evaluation.intervals import (
+from bloodcell.metrics.intervals import (
     Estimate,
     accuracy_by_image,
     accuracy_by_source,

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell.evaluation.label_errors import COLUMNS, label_quality, suspected_labels
+from bloodcell.metrics.label_errors import COLUMNS, label_quality, suspected_labels
 from tests.evaluation.grouped import CLASSES, simulated
 
 

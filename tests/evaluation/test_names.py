@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bloodcell.evaluating import evaluate
-from bloodcell.evaluation.reading import read_predictions
-from bloodcell.files import write_csv
+from bloodcell.evaluation.evaluate import evaluate
+from bloodcell.metrics.predictions_csv import read_predictions
+from bloodcell.runtime.io import write_csv
 
 CLASSES = ["<script>alert(1)</script>", '"onload="alert(1)', "$\\frac{$", "=1+2", "[/bold]", "{{ 7 * 7 }}", "</title>"]
 

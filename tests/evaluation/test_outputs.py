@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from bloodcell.evaluation.outputs import write_evaluation
-from bloodcell.evaluation.predictions import metrics_of, predictions_table
-from bloodcell.files import write_atomically, write_csv, write_json
+from bloodcell.metrics.predictions import metrics_of, predictions_table
+from bloodcell.runtime.io import write_atomically, write_csv, write_json
 
 
 @pytest.fixture

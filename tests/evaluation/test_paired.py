@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_ind, ttest_rel
 
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluation.intervals import by_class_and_source, by_image, by_source, count_parts
-from bloodcell.evaluation.paired import Difference, differences, mean_difference, typical_difference
+from bloodcell.metrics.intervals import by_class_and_source, by_image, by_source, count_parts
+from bloodcell.metrics.paired import Difference, differences, mean_difference, typical_difference
+from bloodcell.runtime.errors import BloodcellError
 
 SIZES = (13, 6, 4, 48)  # sources of four classes
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
-from bloodcell.evaluation.by_source import estimates_of, flat, lines
-from bloodcell.evaluation.predictions import (
+from bloodcell.metrics.by_source import estimates_of, flat, lines
+from bloodcell.metrics.predictions import (
     averaged,
     classes_of,
     confusion_of,

@@ -7,8 +7,8 @@ import torch
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
-from bloodcell.evaluation.predictions import predictions_table
-from bloodcell.evaluation.ranking import rankings_of
+from bloodcell.metrics.predictions import predictions_table
+from bloodcell.metrics.roc import rankings_of
 
 
 def test_a_perfect_ranking_and_a_reversed_one():

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluation.predictions import metrics_of, predictions_table
-from bloodcell.evaluation.reading import read_predictions
-from bloodcell.files import write_csv
+from bloodcell.metrics.predictions import metrics_of, predictions_table
+from bloodcell.metrics.predictions_csv import read_predictions
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import write_csv
 
 HEADER = "path,split,source,label,prediction,p_EOS,p_MON,p_NEU"
 ROWS = ("a.png,val,s1,EOS,EOS,0.7,0.2,0.1", "b.png,test,,MON,NEU,0.1,0.3,0.6", "c.png,test,s2,EOS,EOS,1,0,0")

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from bloodcell.evaluation import verdict
-from bloodcell.evaluation.by_class import ClassScores, Score
-from bloodcell.evaluation.held_out import Kept
-from bloodcell.evaluation.intervals import Estimate
+from bloodcell.metrics.by_class import ClassScores, Score
+from bloodcell.metrics.cross_fit import Kept
+from bloodcell.metrics.intervals import Estimate
 
 
 def spoken(text):

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.errors import BloodcellError
-from bloodcell.exporting.about import About, read_about
-from bloodcell.models.limits import Limits
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.inference.exported.metadata import About, read_about
+from bloodcell.models.ood import Limits
+from bloodcell.runtime.errors import BloodcellError
 
 MEANS, WHITENING = (np.random.default_rng(0).normal(size=size).astype(np.float32) for size in ((2, 5), (5, 3)))
 LIMITS = Limits(MEANS, WHITENING, 12.5, {"0.05": 0.9, "0.01": None}, "flips")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.exporting import onnx_file, torch_file
-from bloodcell.exporting.about import About
-from bloodcell.exporting.graph import Graph
-from bloodcell.exporting.opened import opened
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.inference.exported import onnx, torch_export
+from bloodcell.inference.exported.graph import Graph
+from bloodcell.inference.exported.loaded import opened
+from bloodcell.inference.exported.metadata import About
 from bloodcell.models.net import Net
 
 NETS = ("mobilenetv2", "resnet18", "resnet50", "efficientnet_b0", "densenet121", "convnext_tiny", "vit_b_16")
@@ -18,7 +18,7 @@ NETS = ("mobilenetv2", "resnet18", "resnet50", "efficientnet_b0", "densenet121",
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", [*NETS, "xception", "efficientnet_lite0"])
 def test_both_files_answer_as_the_net(compose, tmp_path, name):
-    from bloodcell.config import plain
+    from bloodcell.runtime.config import plain
 
     if name in ("xception", "efficientnet_lite0"):
         pytest.importorskip("timm")
@@ -29,7 +29,7 @@ def test_both_files_answer_as_the_net(compose, tmp_path, name):
     graph, about = Graph(net, size, None), About(["a", "b", "c"], 1.0, Preprocessing(size), name, ("", ""))
     images = torch.randint(0, 256, (3, size, size, 3), dtype=torch.uint8)
     pictures = torch.randint(0, 256, (2, size + 11, 50, 3), dtype=torch.uint8)
-    for module, ending in ((onnx_file, ".onnx"), (torch_file, ".pt2")):
+    for module, ending in ((onnx, ".onnx"), (torch_export, ".pt2")):
         file = tmp_path / f"x{ending}"
         file.write_bytes(module.written(graph, about))
         found = opened(file)

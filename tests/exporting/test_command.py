@@ -17,14 +17,13 @@ import torch
 from PIL import Image
 
 import bloodcell
-from bloodcell.data.transforms import picture_of
-from bloodcell.errors import BloodcellError
-from bloodcell.exporting import command
-from bloodcell.exporting.card import card
-from bloodcell.exporting.command import about_of, card_of, export
+from bloodcell.data.preprocessing import picture_of
+from bloodcell.export.export import about_of, card_of, export
+from bloodcell.export.model_card import card
 from bloodcell.models.classifier import load_classifier
-from bloodcell.models.limits import Limits, to_plain
-from bloodcell.runs import checkpoint_of
+from bloodcell.models.ood import Limits, to_plain
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.run_folder import checkpoint_of
 
 #: Judges as a user's own program would, without the packages of training.
 LIGHT = """
@@ -50,7 +49,7 @@ def make(compose, tmp_path, exported, monkeypatch):
     ready = exported("onnx").read_bytes()
 
     def run(checkpoint, *overrides):
-        monkeypatch.setattr(command, "_written", lambda *_: ready)
+        monkeypatch.setattr("bloodcell.export.export._written", lambda *_: ready)
         cfg = compose(f"checkpoint={checkpoint}", f"output={tmp_path / 'out' / 'x.onnx'}", *overrides, verb="export")
         (tmp_path / "out").mkdir(exist_ok=True)
         return export(cfg)
@@ -170,7 +169,7 @@ def test_a_net_that_torch_cannot_export_is_one_clear_line(compose, learnt_run, t
     def fails(*_):
         raise RuntimeError("no such\noperator")
 
-    monkeypatch.setattr("bloodcell.exporting.onnx_file.written", fails)
+    monkeypatch.setattr("bloodcell.inference.exported.onnx.written", fails)
     with pytest.raises(BloodcellError, match=r"torch cannot export mobilenet_v2 to a \.onnx file \(no such operator\)"):
         export(compose(f"checkpoint={learnt_run}", f"output={tmp_path / 'x.onnx'}", verb="export"))
 
@@ -251,7 +250,7 @@ def test_a_file_is_not_adapted(exported, compose, tmp_path, smears):
     predictor = bloodcell.load(exported("onnx"), device="cpu")
     with pytest.raises(BloodcellError, match=r"learnt\.onnx holds a net that cannot be changed any more"):
         predictor.adapt(smears.paths()[:32])
-    from bloodcell.evaluating import evaluate
+    from bloodcell.evaluation.evaluate import evaluate
 
     cfg = compose(f"checkpoint={exported('onnx')}", "adapt=batch_norm", verb="evaluate")
     with pytest.raises(BloodcellError, match="cannot be changed any more"):

@@ -14,10 +14,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from bloodcell.ensemble import load_members
-from bloodcell.errors import BloodcellError
-from bloodcell.exporting import onnx_file, torch_file
-from bloodcell.exporting.opened import load_exported
+from bloodcell.inference.exported import onnx as onnx_file
+from bloodcell.inference.exported import torch_export
+from bloodcell.inference.exported.loaded import load_exported
+from bloodcell.inference.loader import load_members
+from bloodcell.runtime.errors import BloodcellError
 from tests.two_faced import two_faced
 
 PROGRAM = "models/model.json"
@@ -252,9 +253,9 @@ def test_numbers_that_json_has_not_are_known(changed_archive, text):
 
     if text in ("eval", "-Infinity()"):
         with pytest.raises(BloodcellError, match="which bloodcell does not export"):
-            torch_file.read(changed_archive({}, change))
+            torch_export.read(changed_archive({}, change))
     else:
-        assert torch_file.read(changed_archive({}, change)).about.classes
+        assert torch_export.read(changed_archive({}, change)).about.classes
 
 
 def test_another_programs_file_of_torch_export_is_refused(tmp_path):

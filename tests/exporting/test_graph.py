@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.evaluation.calibration import tempered
-from bloodcell.exporting.graph import Graph
-from bloodcell.models.limits import Limits, score
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.inference.exported.graph import Graph
+from bloodcell.metrics.reliability import tempered
 from bloodcell.models.net import Net
+from bloodcell.models.ood import Limits, score
 
 MODEL = {
     "name": "mobilenet_v2",

@@ -6,7 +6,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import bloodcell
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 pytestmark = [pytest.mark.inputs, pytest.mark.timeout(120, func_only=True)]
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.inputs, pytest.mark.timeout(120, func_only=True)]
 @pytest.fixture(scope="module")
 def model(quick_run, compose, tmp_path_factory):
     """Return an exported classifier's content."""
-    from bloodcell.exporting.command import export
+    from bloodcell.export.export import export
 
     file = tmp_path_factory.mktemp("exported") / "x.onnx"
     export(compose(f"checkpoint={quick_run}", f"output={file}", verb="export"))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import bloodcell
-from bloodcell.exporting.command import export
-from bloodcell.training import train
+from bloodcell.export.export import export
+from bloodcell.training.train import train
 
 DATA, WEIGHTS = (os.environ.get(name) for name in ("BLOODCELL_DATA", "BLOODCELL_WEIGHTS"))
 

@@ -276,7 +276,7 @@ def crowd(shared):
 @pytest.fixture(scope="session")
 def painted(shared):
     """Return painted smears: 400 images of 4 classes, with their originals."""
-    from bloodcell.data.synthetic import Smears, write_smears
+    from bloodcell.data.synthetic.smears import Smears, write_smears
 
     return shared("painted", lambda folder: write_smears(folder, Smears(9, 3, 8, rescans=1, seed=3)))
 
@@ -284,7 +284,7 @@ def painted(shared):
 @pytest.fixture(scope="session")
 def small(shared):
     """Return painted smears: 96 images of 4 classes."""
-    from bloodcell.data.synthetic import Smears, write_smears
+    from bloodcell.data.synthetic.smears import Smears, write_smears
 
     return shared("small", lambda folder: write_smears(folder, Smears(6, 2, 3)))
 

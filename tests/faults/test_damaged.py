@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from bloodcell import cli, runs
-from bloodcell.training import train
+from bloodcell import cli
+from bloodcell.runtime import run_folder
+from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
 from tests.test_training import assert_same_run, plug_pulled
 
@@ -71,7 +72,7 @@ def test_a_run_goes_on_to_the_same_end(interrupted, verb, fault, tmp_path, name,
             assert (folder / "history.csv").read_bytes() == (interrupted / "whole" / "history.csv").read_bytes()
         else:
             assert_same_run(interrupted / "whole", folder)
-        assert runs.read_run(folder)["status"] == "finished"
+        assert run_folder.read_run(folder)["status"] == "finished"
     fault(f"damaged before resuming: {name}")
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from bloodcell import runs
-from bloodcell.files import write_checkpoint
-from bloodcell.models.store import FeatureStore
+from bloodcell.inference.feature_store import FeatureStore
+from bloodcell.models.weights import write_checkpoint
+from bloodcell.runtime import run_folder
 from tests.faults.conftest import LEAN, contents
 from tests.test_training import assert_same_run
 
@@ -24,7 +24,7 @@ def test_train(start, fault, tmp_path, disk, small, smears_of, extra):
     disk.fill(leaving=int(2.5 * size))
     start("train", *own, f"outputs={disk.folder}", f"hydra.run.dir={folder}").end().assert_one_line(*FULL)
     assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
-    assert runs.read_run(folder)["status"] != "finished"
+    assert run_folder.read_run(folder)["status"] != "finished"
     assert not [file for file in folder.rglob(".*") if file.name != ".lock"]
     disk.make_room()
     start("train", f"resume={folder}").end().assert_well()

@@ -95,7 +95,7 @@ def test_audit(start, fault, moments, tmp_path, painted):
 
 
 def test_cache_writing(start, fault, moments, tmp_path, crowd):
-    from bloodcell.models.store import FeatureStore
+    from bloodcell.inference.feature_store import FeatureStore
 
     def job(name):
         cache = tmp_path / f"cache-{name}"

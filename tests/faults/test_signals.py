@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from bloodcell import runs
+from bloodcell.runtime import run_folder
 from tests.faults.conftest import LEAN, Job, contents, wait_for
 from tests.test_training import assert_same_run
 
@@ -48,9 +48,9 @@ def test_train(start, fault, moments, tmp_path, small, smears_of, extra):
     for number, delay in zip(ENDS, moments(2, seconds), strict=True):
         name = stopped(job, number, delay)
         folder = tmp_path / "runs" / name
-        assert runs.read_run(folder)["status"] == "interrupted"
+        assert run_folder.read_run(folder)["status"] == "interrupted"
         start("train", f"resume={folder}").end().assert_well()
-        assert runs.read_run(folder)["status"] == "finished"
+        assert run_folder.read_run(folder)["status"] == "finished"
         assert_same_run(tmp_path / "runs" / "whole", folder)
         fault(f"asked to end with {number.name}: train")
 
@@ -142,7 +142,7 @@ def test_a_worker_process_is_killed(start, fault, tmp_path, small, smears_of):
         wait_for(lambda process=process: len(process.family()) >= 2, "worker processes")
         os.kill(process.family()[number], signal.SIGKILL)
         process.end().assert_one_line(1, "error: a process that decodes images was killed", "resume=RUN")
-        assert runs.read_run(folder)["status"] == "failed"
+        assert run_folder.read_run(folder)["status"] == "failed"
         start("train", f"resume={folder}").end().assert_well()
         assert_same_run(tmp_path / "whole", folder)
         fault("worker process killed: train")

@@ -1,6 +1,6 @@
 """Two commands at the same moment with one cache and one output root: both right, or one refused in one line."""
 
-from bloodcell import runs
+from bloodcell.runtime import run_folder
 from tests.faults.conftest import LEAN, contents, run_folders, wait_for
 from tests.test_training import assert_same_run
 
@@ -29,7 +29,7 @@ def test_a_run_is_resumed_once(start, fault, tmp_path, small, smears_of):
     first.wait_until((folder / "history.csv").exists)
     start("train", f"resume={folder}").end().assert_one_line(1, str(folder))  # held, or finished since
     first.end().assert_well()
-    assert runs.read_run(folder)["status"] == "finished"
+    assert run_folder.read_run(folder)["status"] == "finished"
     fault("two at once: resume")
 
 

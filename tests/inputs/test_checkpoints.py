@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import bloodcell
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 from tests.two_faced import two_faced
 
 pytestmark = [pytest.mark.inputs, pytest.mark.timeout(60, func_only=True)]

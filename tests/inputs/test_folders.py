@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bloodcell.data.listing import listed
+from bloodcell.data.image_paths import listed
 from bloodcell.data.readers import read_imagefolder
 from tests.conftest import QUICK
 

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 import bloodcell
-from bloodcell.console import counted
-from bloodcell.data.check import check_images
+from bloodcell.data.image_check import check_images
 from bloodcell.data.images import ImageError, read_image
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import Samples
-from bloodcell.data.transforms import Preprocessing
+from bloodcell.runtime.console import counted
 from tests.conftest import QUICK
 from tests.inputs.conftest import assert_clear
 from tests.inputs.pictures import NAMES, PICTURES, scene, write_all

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bloodcell.evaluation.outputs import figures_of
-from bloodcell.evaluation.reading import read_predictions
+from bloodcell.metrics.predictions_csv import read_predictions
 
 pytestmark = [pytest.mark.inputs, pytest.mark.timeout(60, func_only=True)]
 

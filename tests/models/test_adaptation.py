@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from bloodcell.config import plain
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.errors import BloodcellError
-from bloodcell.models.adaptation import PRIOR, adapt_batch_norm, adapt_to_files
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.models.batch_norm_adaptation import PRIOR, adapt_batch_norm, adapt_to_files
 from bloodcell.models.net import Net
+from bloodcell.runtime.config import plain
+from bloodcell.runtime.errors import BloodcellError
 
 
 class OneNorm(nn.Module):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torchvision.models import get_model
 
-from bloodcell.errors import BloodcellError
 from bloodcell.models.backbones import TORCHVISION, build_backbone, state_digest
 from bloodcell.models.weights import read_state
+from bloodcell.runtime.errors import BloodcellError
 
 #: name -> (image size, shape of the map, parameters without the classifier).
 MAPS = {

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from bloodcell.config import config_dir
 from bloodcell.models.backbones import TORCHVISION, build_backbone
 from bloodcell.models.blocks import blocks_of
+from bloodcell.runtime.config import config_dir
 
 #: name -> (number of blocks, name of the topmost).
 BLOCKS = {

@@ -6,11 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.readers import read_imagefolder
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.models import features
-from bloodcell.models.features import Extractor, in_memory
-from bloodcell.models.tta import symmetries
+from bloodcell.inference import features
+from bloodcell.inference.features import Extractor, in_memory
+from bloodcell.inference.tta import symmetries
 from tests.models.test_features import make_net
 
 WORDS = ["found", "none", "found", "none", "none"]
@@ -51,7 +51,7 @@ def test_the_preprocessing_says_what_it_saw():
 @pytest.mark.parametrize("tta", ["none", "flips"])
 @pytest.mark.parametrize("keeps", [False, True])
 def test_the_words_are_those_of_the_images(samples, tmp_path, monkeypatch, tta, keeps):
-    looks, locate = [], "bloodcell.data.transforms.locate"
+    looks, locate = [], "bloodcell.data.preprocessing.locate"
     monkeypatch.setattr(locate, lambda pixels: looks.append(1) or _locate(pixels))
     probabilities, cells = extractor(tmp_path / "kept" if keeps else None, tta=tta).predict(samples)
     assert cells == WORDS

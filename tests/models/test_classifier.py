@@ -10,13 +10,8 @@ import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 from torch.utils.data import DataLoader, TensorDataset
 
-from bloodcell.errors import BloodcellError
-from bloodcell.models.classifier import (
-    _mix,
-    load_checkpoint,
-    load_classifier,
-    parameter_counts,
-)
+from bloodcell.models.classifier import _mix, load_checkpoint, load_classifier, parameter_counts
+from bloodcell.runtime.errors import BloodcellError
 from tests.models.conftest import CLASSES, build, changed, state_of
 
 # Lightning's advice on workers is for larger data, and a frozen backbone is meant to be in evaluation mode.

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from bloodcell.data.augment import Augment
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.data.samples import identities
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.errors import BloodcellError
-from bloodcell.models import features
-from bloodcell.models.features import Extractor, View, in_memory, probabilities_of
+from bloodcell.inference import features
+from bloodcell.inference.feature_store import FeatureStore
+from bloodcell.inference.features import Extractor, View, in_memory, probabilities_of
 from bloodcell.models.net import Net
-from bloodcell.models.store import FeatureStore
+from bloodcell.runtime.errors import BloodcellError
 
 NAMES = ["a|1|1", "b|2|2", 'ü, "c"|3|3']
 VALUES = torch.tensor([[1.5, -2.0, 3e-8], [0.1, 0.2, 0.3], [7.0, 8.0, 9.0]])
@@ -236,7 +236,7 @@ import os, signal
 import numpy as np
 from pathlib import Path
 from bloodcell.data.readers import read_imagefolder
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 from bloodcell.models import features, forward
 from tests.models.test_features import extractor, make_net
 calls = 0
@@ -255,7 +255,7 @@ extractor(make_net(), Path("{store}")).features(read_imagefolder("{root}"))
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_no_half_chunk(samples, tmp_path, monkeypatch):
-    from bloodcell.cli import user_message
+    from bloodcell.runtime.user_errors import user_message
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "/there")
@@ -276,7 +276,7 @@ def test_a_root_that_can_be_no_folder_is_one_clear_line(samples, tmp_path):
 def test_two_processes_at_once_give_what_one_gives(samples, tmp_path):
     code = (
         "from pathlib import Path; from bloodcell.data.readers import read_imagefolder\n"
-        "from bloodcell.models import features; from tests.models.test_features import extractor, make_net\n"
+        "from bloodcell.inference import features; from tests.models.test_features import extractor, make_net\n"
         f"features.CHUNK = 2; extractor(make_net(), Path({str(tmp_path)!r})).features("
         f"read_imagefolder({str(samples.root)!r}))"
     )

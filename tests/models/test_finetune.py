@@ -4,10 +4,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from bloodcell.errors import BloodcellError
 from bloodcell.models.blocks import blocks_of
 from bloodcell.models.classifier import load_classifier, parameter_counts
 from bloodcell.models.finetune import Finetune
+from bloodcell.runtime.errors import BloodcellError
 from tests.models.conftest import build, changed, state_of
 
 pytestmark = [

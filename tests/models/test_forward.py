@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from bloodcell.errors import BloodcellError
-from bloodcell.models import forward
-from bloodcell.models.forward import Engine
+from bloodcell.inference import backends
+from bloodcell.inference.backends import Engine
+from bloodcell.runtime.errors import BloodcellError
 from tests.models.test_features import make_net
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
@@ -49,12 +49,12 @@ def test_bf16_is_near_and_not_equal():
 
 
 def test_what_is_missing_falls_back_and_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(forward.shutil, "which", lambda _: None)
+    monkeypatch.setattr(backends.shutil, "which", lambda _: None)
     engine = Engine(make_net(), 32, "compile")
     assert engine.backend == "eager"
     assert "there is no C++ compiler; eager PyTorch instead" in " ".join(capsys.readouterr().out.split())
 
-    monkeypatch.setattr(forward, "_without_onnx", lambda: "onnxruntime is not installed")
+    monkeypatch.setattr(backends, "_without_onnx", lambda: "onnxruntime is not installed")
     assert Engine(make_net(), 32).backend == "eager"
     assert "onnxruntime is not installed" in " ".join(capsys.readouterr().out.split())
 
@@ -63,7 +63,7 @@ def test_a_net_that_cannot_be_exported_falls_back_to_a_store_of_its_own(monkeypa
     def refuse(*_):
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr(forward, "exported", refuse)
+    monkeypatch.setattr(backends, "exported", refuse)
     engine = Engine(make_net(), 32)
     assert "onnx" in engine.name
     np.testing.assert_allclose(run(engine), expected(engine.net), rtol=0, atol=2e-5)

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from bloodcell.errors import BloodcellError
 from bloodcell.models.gradcam import NoMapError, grad_cam
 from bloodcell.models.net import Net
+from bloodcell.runtime.errors import BloodcellError
 from tests.models.conftest import MODEL
 
 

@@ -7,16 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from bloodcell.config import plain
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import Samples, read_samples
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.errors import BloodcellError
-from bloodcell.evaluation.abstention import promise
-from bloodcell.evaluation.predictions import predictions_table
-from bloodcell.limiting import MOST, knows_limits, spread
+from bloodcell.inference.features import Extractor
+from bloodcell.inference.limits import MOST, knows_limits, spread
+from bloodcell.metrics.abstention import promise
+from bloodcell.metrics.predictions import predictions_table
 from bloodcell.models.classifier import Classifier, load_checkpoint, load_classifier
-from bloodcell.models.features import Extractor
-from bloodcell.models.limits import (
+from bloodcell.models.ood import (
     FLAGGED,
     fit_limits,
     from_plain,
@@ -25,7 +23,9 @@ from bloodcell.models.limits import (
     to_plain,
     unlike_threshold,
 )
-from bloodcell.training import resume, train
+from bloodcell.runtime.config import plain
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.training.train import resume, train
 from tests.conftest import QUICK
 
 CLASSES = ["a", "b", "c"]

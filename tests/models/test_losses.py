@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from bloodcell.errors import BloodcellError
 from bloodcell.models.classifier import load_classifier
 from bloodcell.models.losses import balanced_weights, build_loss, robust_cross_entropy
+from bloodcell.runtime.errors import BloodcellError
 from tests.models.conftest import build
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")

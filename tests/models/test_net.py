@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bloodcell.errors import BloodcellError
 from bloodcell.models.net import Net, build_head
+from bloodcell.runtime.errors import BloodcellError
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 

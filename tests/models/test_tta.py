@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.readers import read_imagefolder
-from bloodcell.data.transforms import Preprocessing
-from bloodcell.errors import BloodcellError
-from bloodcell.models import features
-from bloodcell.models.features import Extractor
-from bloodcell.models.tta import IDENTITY, SYMMETRIES, symmetries
+from bloodcell.inference import features
+from bloodcell.inference.features import Extractor
+from bloodcell.inference.tta import IDENTITY, SYMMETRIES, symmetries
+from bloodcell.runtime.errors import BloodcellError
 from tests.models.test_features import make_net
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 6, 6, 3), dtype=np.uint8)

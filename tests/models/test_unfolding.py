@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from bloodcell.models.folded_batch_norm import folded, unfold
 from bloodcell.models.net import Net
-from bloodcell.models.unfolding import folded, unfold
 
 MODEL = {
     "name": "mobilenet_v2", "library": "torchvision", "weights": None, "width": 0.25, "image_size": 32,

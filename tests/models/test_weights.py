@@ -6,12 +6,12 @@ import shutil
 import pytest
 import torch
 
+from bloodcell.audit.leaks import weights_leak
 from bloodcell.data.samples import read_samples
-from bloodcell.errors import BloodcellError
-from bloodcell.leaks import weights_leak
 from bloodcell.models.backbones import build_backbone, state_digest
 from bloodcell.models.classifier import load_checkpoint
-from bloodcell.training import train
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
 from tests.models.test_backbones import Payload
 

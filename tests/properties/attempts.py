@@ -1,6 +1,6 @@
 """Trying something that may be refused, but only in a few clear lines."""
 
-from bloodcell.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError
 
 
 def attempt(function, *arguments, **named):

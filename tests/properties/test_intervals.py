@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloodcell.evaluation.intervals import (
+from bloodcell.metrics.intervals import (
     accuracy_by_image,
     accuracy_by_source,
     macro_f1_by_source,

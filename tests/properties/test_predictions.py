@@ -8,10 +8,10 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bloodcell.evaluation.intervals import accuracy_by_source
-from bloodcell.evaluation.predictions import classes_of, matrix_of, metrics_of, predictions_table
-from bloodcell.evaluation.reading import TOLERANCE, read_predictions
-from bloodcell.files import write_csv
+from bloodcell.metrics.intervals import accuracy_by_source
+from bloodcell.metrics.predictions import classes_of, matrix_of, metrics_of, predictions_table
+from bloodcell.metrics.predictions_csv import TOLERANCE, read_predictions
+from bloodcell.runtime.io import write_csv
 from tests.properties.attempts import attempt
 
 #: Text as it can stand in a cell; spaces at its ends and backslashes in paths are not kept.

@@ -20,9 +20,9 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bloodcell import cli
-from bloodcell.config import plain
-from bloodcell.errors import BloodcellError
-from bloodcell.tuning.command import check_settings
+from bloodcell.runtime.config import plain
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.tuning.tune import check_settings
 from tests.conftest import QUICK, SMALL
 
 ROOT = Path(__file__).parents[2]

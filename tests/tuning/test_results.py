@@ -8,7 +8,7 @@ import optuna
 from optuna.distributions import FloatDistribution
 from torch.utils.tensorboard import SummaryWriter
 
-from bloodcell.tuning.results import keep_trial
+from bloodcell.tuning.study_results import keep_trial
 
 TRIAL = optuna.trial.create_trial(
     params={"a": 0.5}, distributions={"a": FloatDistribution(0, 1)}, value=0.9, intermediate_values={0: 0.8}

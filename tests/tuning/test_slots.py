@@ -17,11 +17,11 @@ pytest.importorskip("optuna")
 import optuna
 from optuna.trial import TrialState
 
-from bloodcell.errors import BloodcellError
-from bloodcell.tuning import slots as slots_module
-from bloodcell.tuning.slots import MOST_STARTS, Slots
-from bloodcell.tuning.space import Dimension, tidy
-from bloodcell.tuning.studies import open_storage, open_study, silence, turn_of, without_password
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.tuning import trial_queue as slots_module
+from bloodcell.tuning.search_space import Dimension, tidy
+from bloodcell.tuning.storage import open_storage, open_study, silence, turn_of, without_password
+from bloodcell.tuning.trial_queue import MOST_STARTS, Slots
 from bloodcell.tuning.worker import HOPELESS, attempt, work
 
 ROOT = Path(__file__).parents[2]
@@ -443,9 +443,9 @@ WORKER = """
 import sys, time
 from pathlib import Path
 import optuna
-from bloodcell.tuning.slots import Slots
-from bloodcell.tuning.space import Dimension, tidy
-from bloodcell.tuning.studies import open_storage, open_study
+from bloodcell.tuning.trial_queue import Slots
+from bloodcell.tuning.search_space import Dimension, tidy
+from bloodcell.tuning.storage import open_storage, open_study
 from bloodcell.tuning.worker import work
 class Fake:
     metric = "accuracy"

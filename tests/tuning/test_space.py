@@ -4,10 +4,10 @@ import hydra
 import pytest
 from hydra import initialize_config_dir
 
-from bloodcell.config import config_dir, plain, register_resolvers
-from bloodcell.errors import BloodcellError
-from bloodcell.tuning.recipes import Recipes
-from bloodcell.tuning.space import Dimension, read_space
+from bloodcell.runtime.config import config_dir, plain, register_resolvers
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.tuning.search_space import Dimension, read_space
+from bloodcell.tuning.trial_config import Recipes
 from tests.conftest import QUICK, SMALL
 
 SWEEPS = sorted(file.stem for file in (config_dir() / "sweep").glob("*.yaml"))

@@ -1,0 +1,98 @@
+"""What the page says of its classifier: what it knows, on what that rests, and when an answer is sure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bloodcell.audit.overlap import training_samples
+from bloodcell.evaluation.verdict import accuracy_line
+from bloodcell.inference.engine import Engine
+from bloodcell.inference.ensemble import Jury
+from bloodcell.inference.predict import threshold_of
+from bloodcell.runtime import run_folder
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.html import count, percent
+
+#: The share of errors that is asked of a checkpoint where none is named, and the confidence where it promises none.
+ERROR_RATE, USUAL = 0.05, 0.8
+#: Part of a run's figures -> what its images are called; the first that is there comes first.
+PARTS = {"test_disjoint": "test images of sources not in training", "test": "test images", "val": "validation images"}
+
+
+def about(jury: Jury) -> dict[str, Any]:
+    """Return what the page says of a jury: `classes`, `localises`, `knows_limits`, and `lines` of plain words."""
+    several = len(jury.engines) > 1
+    lines = [_of_several(jury)] if several else _of_one(jury.engines[0])
+    return {
+        "classes": jury.classes,
+        "localises": any(one.localises for one in jury.preprocessings),
+        "knows_limits": all(engine.limits is not None for engine in jury.engines),
+        "lines": lines,
+    }
+
+
+def _of_several(jury: Jury) -> str:
+    return (
+        f"An answer is the mean of {len(jury.engines)} classifiers. How often that is right, "
+        "evaluate.py says of the same list of checkpoints."
+    )
+
+
+def _of_one(engine: Engine) -> list[str]:
+    """Say what one classifier learnt from, and how often it is right; so much as its run folder holds of it."""
+    folder = run_folder.run_of(engine.file) if engine.file else None
+    samples = training_samples(engine.file) if engine.file else None
+    lines = []
+    if samples is not None:
+        known = f" of {count(samples.table['source'].nunique())} sources" if samples.sources_known() else ""
+        lines.append(f"It learnt from {count(len(samples.table))} images{known}.")
+    figures = figure_lines(folder) if folder else []
+    return lines + (figures or ["How often it is right is not known here: its run folder is not beside it."])
+
+
+def figure_lines(folder: Path) -> list[str]:
+    """Say how often the classifier of a run is right, by its metrics.json; nothing where that cannot be read."""
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        there = {name: _figures_of(metrics, part) for part, name in PARTS.items() if f"{part}/accuracy" in metrics}
+        return [accuracy_line(figures, name, unseen=False) for name, figures in there.items()]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def _figures_of(metrics: dict[str, float], part: str) -> dict[str, float]:
+    return {key.partition("/")[2]: value for key, value in metrics.items() if key.startswith(f"{part}/")}
+
+
+def sureness(abstain_below: Any, error_rate: Any, engines: list[Engine], tta: str) -> tuple[float, str]:
+    """Return the confidence below which an answer is not sure, and where that comes from.
+
+    Args:
+        abstain_below: As in `bloodcell.inference.predict.threshold_of`.
+        error_rate: Likewise. Where both are None, it is `ERROR_RATE` where that is promised, else the confidence is
+            `USUAL`.
+        engines: The classifiers.
+        tta: The symmetries that are averaged over.
+
+    Raises:
+        BloodcellError: See `threshold_of`.
+    """
+    asked = abstain_below is not None or error_rate is not None
+    rate = error_rate if asked else ERROR_RATE
+    try:
+        threshold = threshold_of(abstain_below, rate, engines, tta)
+    except BloodcellError:
+        if asked:
+            raise
+        threshold, why = USUAL, f"a usual choice, as {percent(ERROR_RATE, 0)} errors are not promised with tta={tta}"
+    else:
+        promise = "so that at most {} of the sure answers are wrong, on images like those of its validation"
+        why = "as abstain_below says" if rate is None else promise.format(percent(rate, 0))
+    return threshold, f"An answer is called sure from {short(threshold)} probability, {why}."
+
+
+def short(share: float) -> str:
+    """Return a share as a percentage of three digits at most: 80 %, 93.2 %."""
+    return f"{100 * share:.3g}\N{NO-BREAK SPACE}%"

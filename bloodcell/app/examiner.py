@@ -1,0 +1,97 @@
+"""One uploaded image: from its bytes to all that the page shows of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from bloodcell.app.heatmaps import address_of, looked_at
+from bloodcell.data.images import read_image
+from bloodcell.evaluation.gallery import fitted
+from bloodcell.inference.ensemble import Group, Jury
+from bloodcell.inference.predict import columns_of, rows_of
+from bloodcell.inference.resumable_csv import lines
+from bloodcell.models.gradcam import NoMapError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+#: Longer side of a picture on the page, pixels.
+SIDE = 480
+
+
+class Examiner:
+    """Judges images as `bloodcell predict` does, and keeps none.
+
+    Args:
+        jury: What judges.
+        threshold: An answer of less confidence is not sure.
+        max_pixels: Of an image.
+
+    Attributes:
+        classes: In the order of the probabilities.
+        header: The first line of the table, as `bloodcell predict` writes it.
+        no_map: Why there is no Grad-CAM; '' where there is one.
+    """
+
+    def __init__(self, jury: Jury, threshold: float, max_pixels: int) -> None:
+        self.jury, self.threshold, self.max_pixels = jury, threshold, max_pixels
+        self.classes = jury.classes
+        self.header = lines([columns_of(jury.classes)]).decode()
+        self.explaining = next((engine for engine in jury.engines if engine.classifier is not None), None)
+        self.no_map = "" if self.explaining else "its file holds what judging needs, and no net to look into"
+        self._try()
+
+    def _try(self) -> None:
+        """Judge a grey image: so the first upload need not wait, and it is known whether the net can show its eyes."""
+        grey = np.full((64, 64, 3), 200, np.uint8)
+        group = self._judged("grey", grey)
+        try:
+            self._looked(grey, grey, group)
+        except NoMapError as error:
+            self.no_map, self.explaining = str(error), None
+
+    def examine(self, name: str, content: bytes) -> dict[str, Any]:
+        """Say what the jury makes of an image.
+
+        Args:
+            name: What the table calls it; never a path that is opened.
+            content: Of the file.
+
+        Returns:
+            Plain values: `row`, its line of the table; `prediction`, `probabilities` in the order of `classes`,
+            `confidence`, `abstained`, `cell` and `unlike` as in the table; `size`, width and height of the upright
+            image, and `square` in its pixels, or None; `picture` and `looked`, the image and its Grad-CAM as addresses
+            that hold them, the second None where there is none.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
+        picture = read_image(content, self.max_pixels)
+        group = self._judged(name, picture)
+        (row,), _, _ = rows_of(group, self.classes, self.threshold)
+        cells = dict(zip(columns_of(self.classes), row, strict=True))
+        shown = fitted(picture, SIDE)
+        return {
+            "row": lines([row]).decode(),
+            **{key: cells[key] for key in ("prediction", "confidence", "abstained", "cell", "unlike")},
+            "probabilities": group.probabilities[0].tolist(),
+            "size": [picture.shape[1], picture.shape[0]],
+            "square": group.squares[0],
+            "picture": address_of(shown),
+            "looked": self._looked(picture, shown, group),
+        }
+
+    def _judged(self, name: str, picture: Array) -> Group:
+        """Return the verdict on one picture, uint8 (H, W, 3), under its name."""
+        (group,) = self.jury.judge([[picture]], count=1, threads=1)
+        return dataclasses.replace(group, given=[name], images=[name])
+
+    def _looked(self, picture: Array, shown: Array, group: Group) -> str | None:
+        """Return the Grad-CAM of the predicted class by the first classifier that can tell; None: none can."""
+        if self.explaining is None:
+            return None
+        prediction = self.classes[int(group.probabilities[0].argmax())]
+        return address_of(looked_at(picture, shown, self.explaining, prediction))

@@ -1,0 +1,52 @@
+"""The pictures of an image on the page: small, and with where the net looked."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from bloodcell.data.localise import cut, placed
+from bloodcell.evaluation.gallery import map_of, overlaid
+from bloodcell.inference.engine import Engine
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.html import embedded
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def looked_at(picture: Array, shown: Array, engine: Engine, prediction: str) -> Array:
+    """Return a small picture on which lies, over the part that the net saw, what spoke for a class.
+
+    Args:
+        picture: uint8 (H, W, 3).
+        shown: The same, small.
+        engine: The classifier, which is there.
+        prediction: The class.
+
+    Raises:
+        NoMapError: The net has no such map.
+    """
+    if engine.classifier is None:
+        raise BloodcellError("this classifier holds no net to look into")
+    ((pixels, square),) = engine.preprocessing.taken([picture])
+    seen = map_of(engine.classifier, torch.from_numpy(pixels).permute(2, 0, 1), prediction)
+    if square is None:
+        return overlaid(shown, seen)
+    scale = shown.shape[1] / picture.shape[1]
+    left, top, side = placed(shown, *(scale * length for length in square))
+    covered = overlaid(cut(shown, left, top, side), seen)
+    result = shown.copy()
+    inside = result[max(top, 0) : top + side, max(left, 0) : left + side]
+    inside[:] = covered[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]]
+    return result
+
+
+def address_of(picture: Array) -> str:
+    """Return an address that holds a picture, uint8 (H, W, 3), as a JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=85)
+    return embedded(buffer.getvalue())

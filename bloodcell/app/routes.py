@@ -1,0 +1,106 @@
+"""What answers the page: its own files, and a verdict on each image that it sends."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bloodcell.app.classifier_summary import short
+from bloodcell.app.examiner import Examiner
+from bloodcell.app.security import Guard, Refusal
+from bloodcell.data.images import ImageError
+from bloodcell.runtime.html import render
+
+#: The page's files: address -> where it is in the package, and what it is. No other file is served.
+FILES = {
+    "/page.css": ("runtime/templates/page.css", "text/css"),
+    "/app.css": ("app/static/app.css", "text/css"),
+    "/app.js": ("app/static/app.js", "text/javascript"),
+    "/icon.svg": ("app/static/icon.svg", "image/svg+xml"),
+}
+#: Files that are held in memory at the same time; further ones wait in the network.
+AT_ONCE = 4
+#: How long a client may keep silent within a file, and how long a file may take.
+SILENCE, WHOLE = 10.0, 120.0
+
+
+class Uploads:
+    """Takes images one by one, and answers each with a verdict; nothing is kept, and nothing written.
+
+    Args:
+        examiner: Judges them.
+        most: Bytes of a file.
+    """
+
+    def __init__(self, examiner: Examiner, most: int) -> None:
+        self.examiner, self.most = examiner, most
+        self.places = asyncio.Semaphore(AT_ONCE)
+        # one thread: torch takes all cores by itself, and so no more than one decoded picture is in memory
+        self.thread = ThreadPoolExecutor(1, "examiner")
+
+    async def post(self, request: Request) -> Response:
+        """Answer POST /examine?name=NAME, whose body is the file."""
+        if int(request.headers.get("content-length", 0)) > self.most:
+            return self._too_large()
+        name = request.query_params.get("name", "image")
+        async with self.places:
+            try:
+                async with asyncio.timeout(WHOLE):
+                    content = await self._body(request)
+            except TimeoutError:
+                return Refusal(408, "the file stopped arriving; send it again")
+            except ClientDisconnect:
+                return Response(status_code=400)  # to no one
+            if content is None:
+                return self._too_large()
+            try:
+                work = asyncio.get_running_loop().run_in_executor(self.thread, self.examiner.examine, name, content)
+                return JSONResponse(await work)
+            except ImageError as error:
+                return JSONResponse({"reason": str(error)}, 422)
+
+    async def _body(self, request: Request) -> bytes | None:
+        """Return what is sent; None as soon as it is too large, whatever its header promised."""
+        content, chunks = bytearray(), request.stream()
+        while chunk := await asyncio.wait_for(anext(chunks, b""), SILENCE):
+            if len(content) + len(chunk) > self.most:
+                return None
+            content += chunk
+        return bytes(content)
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, f"larger than {self.most / 1e6:g} MB, the limit (max_megabytes)")
+
+
+def application(examiner: Examiner, values: dict[str, Any], most: int, host: str) -> Starlette:
+    """Return the page and what answers it.
+
+    Args:
+        examiner: Judges the images.
+        values: What the page says of the classifier; see `bloodcell.app.classifier_summary.about`.
+        most: Bytes of a file.
+        host: Where it is going to listen.
+    """
+    own = {"header": examiner.header, "least": short(examiner.threshold), "most": most}
+    text = render("bloodcell.app", "app.html", **own, **values)
+    held = {"/": (text.encode(), "text/html")}
+    for address, (place, kind) in FILES.items():
+        held[address] = (files("bloodcell").joinpath(place).read_bytes(), kind)
+
+    async def get(request: Request) -> Response:
+        content, kind = held[request.url.path]
+        return Response(content, media_type=kind)
+
+    routes = [Route(address, get) for address in held]
+    routes.append(Route("/examine", Uploads(examiner, most).post, methods=["POST"]))
+    app = Starlette(routes=routes, middleware=[Middleware(Guard, host=host)])
+    app.router.redirect_slashes = False
+    return app

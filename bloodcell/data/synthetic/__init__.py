@@ -1,0 +1,1 @@
+"""Painted smears: data whose truth is known."""

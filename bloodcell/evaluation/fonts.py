@@ -1,0 +1,48 @@
+"""Names in figures: as they are, in whatever script."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from matplotlib import rcParams
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+
+from bloodcell.runtime.console import say
+
+
+def as_written(names: Iterable[str]) -> dict[str, Any]:
+    """Return properties of matplotlib's texts for these names: a $ is no formula, and all letters are drawn.
+
+    Letters that the usual font lacks are taken from other fonts of the machine; what none has becomes a box.
+    """
+    further = (_further_font(letter) for letter in sorted(set().union(*names)))
+    families = dict.fromkeys((*rcParams["font.family"], *further))
+    return {"parse_math": False, "fontfamily": [family for family in families if family]}
+
+
+@cache
+def _further_font(letter: str) -> str:
+    """Return the family that draws a letter which the usual one does not; '' where it does, or none can."""
+    usual = findfont(FontProperties(family=rcParams["font.family"]))
+    if not letter.isprintable() or _draws(usual, letter):
+        return ""
+    for font in sorted(fontManager.ttflist, key=lambda font: (font.style != "normal", font.weight != 400, font.name)):
+        # matplotlib's font of last resort has every letter, as a box
+        if not font.name.startswith("Last Resort") and _draws(font.fname, letter):
+            return font.name
+    _say_boxes()
+    return ""
+
+
+def _draws(font: str, letter: str) -> bool:
+    face = get_font(font)
+    return bool(face.scalable and face.get_char_index(ord(letter)))  # matplotlib fails on fonts made of pictures
+
+
+@cache
+def _say_boxes() -> None:
+    warnings.filterwarnings("ignore", r"Glyph \d+ ", UserWarning)  # matplotlib's, of each such letter in each figure
+    say("figures: no font of this machine has all letters of the names, some are boxes; install one, as Noto Sans CJK")

@@ -1,0 +1,137 @@
+"""The model card: what an exported classifier was made of, what it can be trusted with, and how to use it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bloodcell.data.samples import read_samples
+from bloodcell.evaluation.report import name_of
+from bloodcell.inference.exported.metadata import KEY, About
+from bloodcell.metrics.abstention import CONFIDENCE
+from bloodcell.models.ood import FLAGGED
+from bloodcell.runtime import run_folder
+
+#: How a split came about, by its setting.
+SPLITS = {
+    "auto": "by source where sources are known, else as the folders have it or at random",
+    "grouped": "by source: all images of a cell or photograph are on one side",
+    "random": "at random: images of one cell may be on both sides",
+}
+
+
+def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        about: What the file says of itself.
+        checkpoint: That it is of; what is in its run folder is told, where it lies in one.
+        file: The exported file.
+        compared: How it was compared with the checkpoint.
+    """
+    run = run_folder.run_of(checkpoint)
+    pages = Environment(
+        loader=PackageLoader("bloodcell.export"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    pages.filters |= {"plain": _plain}
+    return pages.get_template("card.md").render(
+        about=about,
+        file=file.name,
+        kind=file.suffix.lower(),
+        key=KEY,
+        compared=compared,
+        flagged=FLAGGED,
+        confidence=CONFIDENCE,
+        promises=_promises(about),
+        data=_data(run) if run else None,
+        figures=_figures(run) if run else [],
+        tta=_config(run).get("evaluate", {}).get("tta", "none") if run else "none",
+        record=run_folder.read_run(run) if run else {},
+    )
+
+
+def _plain(text: Any) -> str:
+    """Return a text so that Markdown shows it as it is, in a table too."""
+    escaped = "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|~" else letter for letter in str(text))
+    return " ".join(escaped.split())
+
+
+def _promises(about: About) -> list[tuple[str, float]]:
+    """Return the error rates that are promised, in words, with the confidence from which they are."""
+    rates = about.limits.abstention if about.limits else {}
+    return [(f"{100 * float(rate):g} %", least) for rate, least in rates.items() if least is not None]
+
+
+def _data(run: Path) -> dict[str, Any] | None:
+    """Return what a run was trained on and measured by; None where its samples are not recorded."""
+    if not (run / "samples.csv").is_file():
+        return None
+    samples = read_samples(run / "samples.csv")
+    table = samples.table
+    config = _config(run).get("data", {})
+    counted = pd.crosstab(table["label"], table["split"])[samples.splits()]
+    sources = table[table["source"] != ""].groupby("split")["source"].nunique()
+    return {
+        "name": samples.root.name,
+        "sets": [name for name in samples.sets() if name],
+        "splits": samples.splits(),
+        "counts": [(name, row.tolist()) for name, row in counted.iterrows()],
+        "sources": [int(sources.get(split, 0)) for split in samples.splits()],
+        "known": samples.sources_known(),
+        "shared": _shared(table),
+        "how": SPLITS.get(str(config.get("split", "auto")), str(config.get("split"))),
+        "fold": config.get("fold"),
+    }
+
+
+def _shared(table: pd.DataFrame) -> list[tuple[str, int, int]]:
+    """Return of each part but training its name, how many of its images share a source with training, and of all."""
+    learnt = set(table.loc[table["split"] == "train", "source"]) - {""}
+    others = table[table["split"] != "train"].groupby("split", sort=False)["source"]
+    return [(str(split), int(rows.isin(learnt).sum()), len(rows)) for split, rows in others]
+
+
+def _config(run: Path) -> dict[str, Any]:
+    """Return a run's configuration; empty where it is not there."""
+    from omegaconf import OmegaConf
+
+    file = run / "config.yaml"
+    found = OmegaConf.to_container(OmegaConf.load(file), resolve=False) if file.is_file() else {}
+    return found if isinstance(found, dict) else {}  # type: ignore[return-value]
+
+
+def _figures(run: Path) -> list[dict[str, Any]]:
+    """Return the figures of each part that the run measured, with their intervals where sources are known."""
+    file = run / "metrics.json"
+    metrics = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    parts = dict.fromkeys(key.partition("/")[0] for key in metrics if key.endswith("/accuracy"))
+    return [
+        {
+            "name": name_of(part),
+            "images": int(metrics[f"{part}/images"]) if f"{part}/images" in metrics else None,
+            "sources": int(metrics[f"{part}/sources"]) if f"{part}/sources" in metrics else None,
+            "accuracy": _estimate(metrics, f"{part}/accuracy"),
+            "recall": _estimate(metrics, f"{part}/macro_recall_by_source"),
+            "f1": metrics.get(f"{part}/macro_f1"),
+            "ece": metrics.get(f"{part}/ece"),
+        }
+        for part in parts
+    ]
+
+
+def _estimate(metrics: dict[str, float], key: str) -> str:
+    """Return a share and its interval as text."""
+    if key not in metrics:
+        return "unknown"
+    value, low, high = (metrics.get(f"{key}{end}") for end in ("", "_low", "_high"))
+    interval = f" ({100 * low:.0f} to {100 * high:.0f})" if low is not None and high is not None else ""
+    return f"{100 * metrics[key]:.1f} %{interval}" if value is not None else "unknown"

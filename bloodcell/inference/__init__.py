@@ -1,0 +1,1 @@
+"""Trained classifiers at work: loading them, probabilities of images, calibration."""

@@ -1,0 +1,248 @@
+"""The forward pass of a backbone that does not learn, by the fastest backend that the machine has."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bloodcell.models.net import Net
+from bloodcell.runtime.console import say
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.hardware import cpu_count
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BACKENDS = ("auto", "onnx", "compile", "eager")
+PRECISIONS = ("float32", "bf16")
+
+#: From so many images on, the seconds that it takes to build the fastest backend are won back.
+WORTH_BUILDING = 500
+#: Images at once. Larger batches leave the processor's cache.
+BATCH = {"onnx": 8, "compile": 32, "eager": 32}
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A backbone with its pooling, ready to run.
+
+    Attributes:
+        name: Backend, device, precision and release: all that a feature depends on besides net and image.
+        streams: How many threads may run it at the same time.
+        batch: Images at once.
+        run: uint8 (N, H, W, 3) images, one to `batch` of them, to float32 (N, C) pooled features.
+    """
+
+    name: str
+    streams: int
+    batch: int
+    run: Callable[[Array], Array]
+
+    def all(self, images: Array) -> Array:
+        """Return float32 (N, C) of one image or any more."""
+        starts = range(0, len(images), self.batch)
+        return np.concatenate([self.run(images[start : start + self.batch]) for start in starts])
+
+
+class Engine:
+    """Chooses the backend and builds the forward pass when it is first needed.
+
+    Args:
+        net: The net; it is left as it is.
+        size: Side of the images, pixels.
+        backend: auto, onnx, compile or eager. auto: on the CPU ONNX Runtime for float32 and compiled code for bf16,
+            on other devices eager.
+        precision: float32 or bf16.
+        device: Where to compute.
+
+    Raises:
+        BloodcellError: An unknown backend or precision, or one that the other choices exclude.
+    """
+
+    def __init__(
+        self, net: Net, size: int, backend: str = "auto", precision: str = "float32", device: str = "cpu"
+    ) -> None:
+        if backend not in BACKENDS or precision not in PRECISIONS:
+            raise BloodcellError(
+                f"features.backend={backend}, features.precision={precision}; "
+                f"choose {', '.join(BACKENDS)}, and {' or '.join(PRECISIONS)}"
+            )
+        if backend == "onnx" and (precision != "float32" or device != "cpu"):
+            raise BloodcellError(
+                "features.backend=onnx is for features.precision=float32 on the CPU; use features.backend=auto"
+            )
+        self.net, self.size, self.precision, self.device = net, size, precision, device
+        self.asked, self.backend = backend, self._choose(backend)
+        self.built: Forward | None = None
+        self.at_once: Forward | None = None
+
+    @property
+    def name(self) -> str:
+        """What a feature depends on besides net and image; it may change once, when the forward pass is built."""
+        return self._name(self.backend)
+
+    def _name(self, backend: str) -> str:
+        package = "onnxruntime" if backend == "onnx" else "torch"
+        tf32 = " tf32" if self.device.startswith("cuda") and torch.backends.cudnn.allow_tf32 else ""
+        return f"{backend} {self.device.partition(':')[0]}{tf32} {self.precision} {package} {version(package)}"
+
+    def forward(self, images: int | None = None) -> Forward:
+        """Return the forward pass. What cannot be built falls back on eager PyTorch and says so in one line.
+
+        Args:
+            images: How many are to pass: where the backend is auto, a few take eager PyTorch, which needs not to be
+                built. None: so many that the fastest is worth it, and those of all times are to have the same backend.
+        """
+        if self.asked == "auto" and images is not None and images < WORTH_BUILDING:
+            self.at_once = self.at_once or Forward(self._name("eager"), 1, BATCH["eager"], self._eager())
+            return self.at_once
+        if self.built is None:
+            build: dict[str, Callable[[], Callable[[Array], Array]]] = {
+                "onnx": self._onnx,
+                "compile": self._compiled,
+                "eager": self._eager,
+            }
+            try:
+                run = build[self.backend]()
+            except Exception as error:
+                if self.backend == "eager":
+                    raise
+                reason = " ".join(str(error).split())[:120] or type(error).__name__
+                self._fall_back(f"{self.backend} cannot take this net ({reason})")
+                run = self._eager()
+            streams = cpu_count() if self.backend == "onnx" else 1
+            self.built = Forward(self.name, streams, BATCH[self.backend], run)
+        return self.built
+
+    def _choose(self, backend: str) -> str:
+        """Return the backend to try, as the machine is equipped."""
+        if backend == "auto" and self.device == "cpu":
+            backend = "onnx" if self.precision == "float32" else "compile"
+        elif backend == "auto":
+            return "eager"
+        missing = {"onnx": _without_onnx, "compile": _without_compiler}.get(backend)
+        if missing and (reason := missing()):
+            self._fall_back(reason)
+            return "eager"
+        return backend
+
+    def _fall_back(self, reason: str) -> None:
+        say(f"features: {reason}; eager PyTorch instead, which is slower (features.backend=eager chooses it)")
+        self.backend = "eager"
+
+    def _module(self) -> _Features:
+        """Return a copy of the backbone with normalisation and pooling, in evaluation mode."""
+        return _Features(copy.deepcopy(self.net).to(self.device)).eval().requires_grad_(False)
+
+    def _onnx(self) -> Callable[[Array], Array]:
+        """Export to ONNX and open a session. Each thread runs batches of its own on one core: no barrier to wait at.
+
+        The batch size is fixed: with a symbolic one the export takes three times as long.
+        """
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        model = exported(self._module(), self.size, BATCH["onnx"])
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return _padded(lambda images: np.asarray(session.run(None, {"images": images})[0]), BATCH["onnx"])
+
+    def _compiled(self) -> Callable[[Array], Array]:
+        """Compile with frozen weights, for one batch size: another one would be compiled anew."""
+        module: Any = self._module()
+        module = torch.compile(module, options={"freezing": True}) if self.device == "cpu" else torch.compile(module)
+        run = _padded(self._torch(module), BATCH["compile"])
+        run(np.zeros((1, self.size, self.size, 3), np.uint8))  # compiles here, where a failure falls back
+        return run
+
+    def _eager(self) -> Callable[[Array], Array]:
+        return self._torch(self._module())
+
+    def _torch(self, module: Any) -> Callable[[Array], Array]:
+        lower = torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.precision == "bf16")
+
+        def run(images: Array) -> Array:
+            with torch.inference_mode(), lower:
+                return np.asarray(module(torch.from_numpy(images).to(self.device)).float().cpu().numpy())
+
+        return run
+
+
+class _Features(nn.Module):
+    """A net's pooled features of images as they are decoded: uint8 (N, H, W, 3)."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.net = net
+        self.net.head = nn.Sequential()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (N, C)."""
+        return self.net.features(images.permute(0, 3, 1, 2))
+
+
+def _padded(run: Callable[[Array], Array], batch: int) -> Callable[[Array], Array]:
+    """Return a function that fills up short batches, for what takes one size alone."""
+
+    def padded(images: Array) -> Array:
+        if not (missing := batch - len(images)):
+            return run(images)
+        return run(np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)]))[: len(images)]
+
+    return padded
+
+
+def exported(module: nn.Module, size: int, batch: int) -> bytes:
+    """Return an ONNX model of a module on the CPU that takes uint8 `images` (batch, size, size, 3)."""
+    example = torch.zeros(batch, size, size, 3, dtype=torch.uint8)
+    with quiet():
+        program = torch.onnx.export(
+            module, (example,), dynamo=True, input_names=["images"], output_names=["features"], verbose=False
+        )
+    assert program is not None
+    return bytes(program.model_proto.SerializeToString())
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the exporter, which prints its progress and warns of its own internals."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _without_onnx() -> str | None:
+    """Say what is missing for ONNX Runtime; None where it can be used."""
+    for package in ("onnxruntime", "onnxscript"):
+        try:
+            version(package)
+        except PackageNotFoundError:
+            return f"{package} is not installed"
+    return None
+
+
+def _without_compiler() -> str | None:
+    """Say what is missing for compiled code; None where it can be used."""
+    if any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl")):
+        return None
+    return "there is no C++ compiler"

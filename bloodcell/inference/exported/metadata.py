@@ -1,0 +1,116 @@
+"""What an exported file says of itself: all that judging needs besides the graph."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.models.ood import Limits, from_plain
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.version import __version__
+
+#: Key of the description, as JSON, in a file's metadata.
+KEY = "bloodcell"
+#: Number of the layout of file and description; a file of another one is refused.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class About:
+    """An exported classifier.
+
+    Attributes:
+        classes: In the order of the probabilities.
+        temperature: By which `probabilities` are calibrated; `logits` are without it.
+        preprocessing: How images are made of pictures. The graph resizes by itself and does not look for the cell.
+        model: Name of the backbone.
+        source: SHA-256 of the checkpoint, and the fingerprint of its run, '' where it lies in none.
+        limits: What the classifier knows of where it can be trusted.
+        release: Of this package, which wrote the file.
+    """
+
+    classes: list[str]
+    temperature: float
+    preprocessing: Preprocessing
+    model: str
+    source: tuple[str, str]
+    limits: Limits | None = None
+    release: str = __version__
+
+    def text(self) -> str:
+        """Return the description as JSON."""
+        described = {
+            "format": FORMAT,
+            "version": self.release,
+            "model": self.model,
+            "classes": self.classes,
+            "temperature": self.temperature,
+            "preprocessing": self.preprocessing.as_dict(),
+            "checkpoint_sha256": self.source[0],
+            "run_fingerprint": self.source[1],
+            "input": "images: uint8 (N, H, W, 3), RGB, upright, of any size; the graph resizes and normalises, "
+            "and does not look for the cell (preprocessing.crop)",
+            "limits": None if self.limits is None else _packed(self.limits),
+        }
+        return json.dumps(described, ensure_ascii=False)
+
+
+def read_about(text: Any) -> About:
+    """Return the description that `About.text` wrote.
+
+    Raises:
+        BloodcellError: It is another program's, of another format, or not whole.
+    """
+    try:
+        told = json.loads(text)
+        form = told["format"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise BloodcellError("bloodcell did not export it: it does not say what its classes are") from error
+    if form != FORMAT:
+        raise BloodcellError(f"its format is {form!r}, and this release reads format {FORMAT}; export the run again")
+    try:
+        return _checked(told)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BloodcellError("its description is not whole; the file is damaged") from error
+
+
+def _checked(told: dict[str, Any]) -> About:
+    """Return a description of which each value is of the right kind; else raise ValueError or the like."""
+    classes, temperature = told["classes"], told["temperature"]
+    names = isinstance(classes, list) and len(classes) > 1 and all(isinstance(name, str) and name for name in classes)
+    if not names or len(set(classes)) < len(classes):
+        raise ValueError("classes")
+    if not isinstance(temperature, float) or not 0 < temperature < math.inf:
+        raise ValueError("temperature")
+    limits = None if told["limits"] is None else from_plain(_unpacked(told["limits"]))
+    if limits and len(limits.means) != len(classes):
+        raise ValueError("limits")
+    source = str(told["checkpoint_sha256"]), str(told["run_fingerprint"])
+    preprocessing = Preprocessing(**told["preprocessing"])
+    return About(classes, temperature, preprocessing, str(told["model"]), source, limits, str(told["version"]))
+
+
+def _packed(limits: Limits) -> dict[str, Any]:
+    """Return limits as plain values; float32 arrays as their shape and their bytes in base64, lowest byte first."""
+    arrays = {"means": limits.means, "whitening": limits.whitening}
+    packed = {
+        name: {"shape": list(array.shape), "float32": base64.b64encode(array.astype("<f4").tobytes()).decode()}
+        for name, array in arrays.items()
+    }
+    return {**packed, "threshold": limits.threshold, "abstention": limits.abstention, "tta": limits.tta}
+
+
+def _unpacked(plain: dict[str, Any]) -> dict[str, Any]:
+    arrays = {
+        name: np.frombuffer(base64.b64decode(plain[name]["float32"], validate=True), "<f4").reshape(
+            plain[name]["shape"]
+        )
+        for name in ("means", "whitening")
+    }
+    return {**plain, **arrays}

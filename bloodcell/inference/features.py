@@ -1,0 +1,347 @@
+"""Features of a backbone that does not learn: computed once for each image, and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bloodcell.data.augment import Augment
+from bloodcell.data.decoder import decode, overlapped
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.data.samples import Samples, identities
+from bloodcell.inference.backends import Engine, Forward
+from bloodcell.inference.feature_store import FeatureStore, StoredRows
+from bloodcell.inference.tta import IDENTITY, Symmetry
+from bloodcell.models.backbones import state_digest
+from bloodcell.models.net import Net
+from bloodcell.runtime import distributed
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.hardware import available_memory, decoders
+from bloodcell.runtime.io import write_json
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Progress = Callable[[int, int], None]
+Rows = Tensor | StoredRows
+Item = TypeVar("Item")
+Decoded = tuple[Array, list[str]]  # of images, and the word on each one's cell
+
+#: Rows that are written to disk together: what an interruption loses at most.
+CHUNK = 2048
+#: Images, counted once for each view, that a thread decodes before they pass the backbone in turn: to and fro after
+#: each few, code and data of the one displace the other's from the caches (measured: 4 % of the rate).
+GROUP = 64
+#: Rows that pass the head at once.
+HEAD_ROWS = 4096
+
+
+class Extractor:
+    """Passes images through a net's backbone, each but once where the features are kept.
+
+    Where the preprocessing looks for the cell, whether it was found comes out of the same decoding and is kept in the
+    same row: one column behind the features, 1 or 0.
+
+    Args:
+        net: The net, in the state whose features are wanted.
+        preprocessing: The evaluation pipeline.
+        root: Where features are kept, in a folder for each net, preprocessing and backend; None: nowhere.
+        device: Where to compute.
+        workers: Threads that decode; None: as the machine has cores.
+        backend: See `Engine`.
+        precision: See `Engine`.
+        symmetries: Those that a prediction looks at, the identity first. Their features are kept as a view's are: nets
+            that share a frozen backbone, as those of the folds do, pass each symmetry of an image once.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        preprocessing: Preprocessing,
+        root: Path | None = None,
+        device: str = "cpu",
+        workers: int | None = None,
+        backend: str = "auto",
+        precision: str = "float32",
+        symmetries: Sequence[Symmetry] = (IDENTITY,),
+    ) -> None:
+        self.net, self.preprocessing, self.root, self.symmetries = net, preprocessing, root, symmetries
+        self.columns = net.width + preprocessing.localises
+        self.threads = decoders(workers)
+        self.engine = Engine(net, preprocessing.image_size, backend, precision, device)
+
+    def described(self) -> dict[str, Any]:
+        """Return all that a feature depends on besides the image; the head and its training are no part of it."""
+        return {
+            "model": self.net.name,
+            "weights": state_digest(self.net.backbone),
+            "mean": self.net.mean.flatten().tolist(),
+            "std": self.net.std.flatten().tolist(),
+            "pool": str(self.net.pool),
+            "preprocessing": self.preprocessing.as_dict(),
+            "backend": self.engine.name,
+            **({"last column": "cell"} if self.preprocessing.localises else {}),
+        }
+
+    def store(self) -> FeatureStore:
+        """Return the store of this net, preprocessing and backend."""
+        assert self.root is not None
+        described = json.dumps(self.described(), sort_keys=True)
+        folder = self.root / hashlib.sha256(described.encode()).hexdigest()[:16]
+        if not (folder / "about.json").is_file():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+                raise BloodcellError(
+                    f"no folder can be made below {self.root}; choose another features.root"
+                ) from error
+            write_json(self.described(), folder / "about.json")
+        return FeatureStore(folder)
+
+    def features(self, samples: Samples, progress: Progress | None = None, view: View | None = None) -> Rows:
+        """Return pooled features, float32 (N, C), in the order of the samples.
+
+        Args:
+            samples: The images.
+            progress: Called with the numbers of images done and to do.
+            view: Change each image like this before it passes the backbone; None: as it is.
+
+        Raises:
+            BloodcellError: An image cannot be read.
+        """
+        (rows,) = self._rows(samples, (view or IDENTITY,), progress)
+        return self._features(rows)
+
+    def predict(self, samples: Samples, progress: Progress | None = None) -> tuple[Array, list[str]]:
+        """Return the head's judgement of each image under each symmetry.
+
+        Args:
+            samples: The images.
+            progress: As in `features`.
+
+        Returns:
+            Softmax probabilities, float64 (symmetries, N, classes), in the order of the samples; and of each image
+            whether its cell was found: found, none, or '' where the preprocessing does not look for it.
+
+        Raises:
+            BloodcellError: An image cannot be read.
+        """
+        count = len(self.symmetries)
+        if self.root is not None:
+            return self._judged(self._rows(samples, self.symmetries, progress))
+        blocks = _joined(self._batches(samples.paths(), self.symmetries, progress), max(1, HEAD_ROWS // count))
+        parts = [self._judged(list(torch.from_numpy(block).unbind(1))) for block in blocks]
+        parts = parts or [self._judged([torch.empty(0, self.columns)] * count)]
+        return np.concatenate([part for part, _ in parts], axis=1), [cell for _, cells in parts for cell in cells]
+
+    def _judged(self, rows: list[Rows]) -> tuple[Array, list[str]]:
+        """Return what `predict` does, of the rows of each symmetry."""
+        probabilities = np.stack([probabilities_of(self.net, self._features(one)) for one in rows])
+        if not self.preprocessing.localises:
+            return probabilities, [""] * len(rows[0])
+        found = _columns(rows[0], slice(self.net.width, None))[:]
+        return probabilities, ["found" if one else "none" for one in found.flatten().tolist()]
+
+    def _features(self, rows: Rows) -> Rows:
+        """Return rows without the column of the cell."""
+        return _columns(rows, slice(self.net.width)) if self.preprocessing.localises else rows
+
+    def _rows(self, samples: Samples, views: Sequence[View | Symmetry], progress: Progress | None) -> list[Rows]:
+        """Return the rows of each view, float32 (N, columns); each image that lacks one is decoded once."""
+        files = samples.paths()
+        if self.root is None:
+            parts = list(self._batches(files, views, progress))
+            joined = np.concatenate(parts) if parts else np.empty((0, len(views), self.columns), np.float32)
+            return list(torch.from_numpy(joined).unbind(1))
+        names = [[f"{name}{view.name}" for name in identities(files)] for view in views]
+        store, places = self._stored(names)
+        if any(distributed.gather(bool((places < 0).any()))):
+            before = self.engine.name
+            if self.engine.forward().name != before:  # it fell back on another backend, which has a store of its own
+                store, places = self._stored(names)
+            todo, lacking = distributed.once(
+                lambda: [np.flatnonzero((places < 0).any(axis=axis)).tolist() for axis in (0, 1)]
+            )
+            if todo:
+                self._write(store, files, names, todo, lacking, views, progress)
+            distributed.barrier()
+
+            def complete() -> bool:
+                nonlocal store, places
+                store, places = self._stored(names)
+                return bool((places >= 0).all())
+
+            if not distributed.until(complete):
+                raise BloodcellError(
+                    f"{store.folder}: features that were just written cannot be read; is the disk sound, and the same "
+                    "for all processes?"
+                )
+        return [store.rows(of_view) if len(files) else torch.empty(0, self.columns) for of_view in places]
+
+    def _stored(self, names: list[list[str]]) -> tuple[FeatureStore, Array]:
+        """Return the store, and the place in it of each view's names, int64 (views, N); -1: it is not there."""
+        store = self.store()
+        return store, np.stack([store.places(of_view) for of_view in names])
+
+    def _write(
+        self,
+        store: FeatureStore,
+        files: Sequence[str],
+        names: list[list[str]],
+        todo: list[int],
+        lacking: list[int],
+        views: Sequence[View | Symmetry],
+        progress: Progress | None,
+    ) -> None:
+        """Write the rows of some files under some views; of several processes each writes those of its share."""
+        chosen = [views[v] for v in lacking]
+        mine = [i for group in distributed.share(_groups(todo, len(chosen))) for i in group]
+        start = 0
+        rows = self._own(self.engine.forward(), [files[i] for i in mine], chosen, progress)
+        for chunk in _joined(rows, max(1, CHUNK // len(lacking))):
+            written = mine[start : start + len(chunk)]
+            store.add([names[v][i] for i in written for v in lacking], chunk.reshape(-1, self.columns))
+            start += len(chunk)
+
+    def _batches(
+        self, files: Sequence[str], views: Sequence[View | Symmetry], progress: Progress | None
+    ) -> Iterator[Array]:
+        """Yield the rows of the files in order, float32 (n, views, columns), whichever process computes them."""
+        if not files:
+            return
+        groups, forward = _groups(files, len(views)), self.engine.forward(len(files) * len(views))
+        mine = [file for group in distributed.share(groups) for file in group]
+        yield from distributed.in_turn(self._own(forward, mine, views, progress))
+
+    def _own(
+        self, forward: Forward, files: Sequence[str], views: Sequence[View | Symmetry], progress: Progress | None
+    ) -> Iterator[Array]:
+        """Yield the rows of the files in order, float32 (n, views, columns), computed by this process."""
+        groups = _groups(files, len(views))
+
+        def read(group: Sequence[str]) -> Decoded:
+            images, cells = decode(group, self.preprocessing)
+            seen = [view(images, group) for view in views]
+            return np.concatenate(seen) if len(seen) > 1 else seen[0], cells
+
+        def compute(decoded: Decoded) -> Decoded:
+            return forward.all(decoded[0]), decoded[1]
+
+        done = 0
+        for features, cells in overlapped(read, compute, groups, self.threads, forward.streams):
+            rows = np.empty((len(cells), len(views), self.columns), np.float32)
+            rows[..., : self.net.width] = features.reshape(len(views), len(cells), -1).swapaxes(0, 1)
+            rows[..., self.net.width :] = np.array([cell == "found" for cell in cells])[:, None, None]
+            done += len(cells)
+            if progress:
+                progress(done, len(files))
+            yield rows
+
+
+class View:
+    """One of several fixed random changes of each image.
+
+    Args:
+        augment: The random change.
+        number: Which view, from 0.
+    """
+
+    def __init__(self, augment: Augment, number: int) -> None:
+        self.augment, self.number = augment, number
+        key = hashlib.sha256(json.dumps(augment.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
+        self.name = f"|view {number} of {key}"
+
+    def __call__(self, images: Array, files: Sequence[str]) -> Array:
+        """Return the changed images, uint8 (N, H, W, 3); each change follows from file name and view alone."""
+        changed = np.empty_like(images)
+        for row, image, file in zip(changed, images, files, strict=True):
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{Path(file).name}{self.name}".encode()))
+            result = self.augment(torch.from_numpy(image).permute(2, 0, 1)[None], generator)
+            row[:] = (result[0].permute(1, 2, 0) * 255).round().numpy()
+        return changed
+
+
+def _groups(items: Sequence[Item], views: int) -> list[Sequence[Item]]:
+    """Return items as they are decoded together, where each is seen in so many views."""
+    step = max(1, GROUP // views)
+    return [items[start : start + step] for start in range(0, len(items), step)]
+
+
+def _columns(rows: Rows, chosen: slice) -> Rows:
+    """Return some columns of rows, unread where they are."""
+    return rows[:, chosen] if isinstance(rows, Tensor) else rows.columns(chosen)
+
+
+def _joined(parts: Iterator[Array], rows: int) -> Iterator[Array]:
+    """Yield arrays joined to at least `rows` rows; the last one may be shorter."""
+    held: list[Array] = []
+    for part in parts:
+        held.append(part)
+        if sum(map(len, held)) >= rows:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
+
+
+def in_memory(rows: Rows) -> Rows:
+    """Return rows as one tensor where that takes at most a quarter of the free memory, else unread as they are."""
+    if isinstance(rows, StoredRows) and rows.shape[0] * rows.shape[1] * 4 <= available_memory() // 4:
+        return rows[:]
+    return rows
+
+
+def probabilities_of(net: Net, features: Rows) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return softmax probabilities (N, classes), float64, of pooled features (N, C)."""
+    head = net.head.to("cpu").eval()
+    starts = range(0, len(features), HEAD_ROWS)
+    with torch.inference_mode():
+        logits = torch.cat([head(features[start : start + HEAD_ROWS]) for start in starts] or [torch.empty(0, 1)])
+    return torch.softmax(logits.double(), dim=1).numpy()
+
+
+def build_extractor(
+    config: dict[str, Any], cache: Path, classifier: Any, tta: str, device: str, workers: int | None
+) -> Any:
+    """Return what passes images through the backbone; it keeps the features where each image passes but once.
+
+    Raises:
+        BloodcellError: A choice of the group `features` is unknown, or training excludes it; or that of `tta` is.
+    """
+    from bloodcell.data.preprocessing import Preprocessing
+    from bloodcell.inference.features import Extractor
+    from bloodcell.inference.tta import symmetries
+
+    features = config["features"]
+    wanted = {True: "on", False: "off"}.get(features["cache"], features["cache"])
+    if wanted not in ("auto", "on", "off"):
+        raise BloodcellError(f"features.cache={wanted}; choose auto, on or off")
+    views = features.get("views", 0)
+    if not isinstance(views, int) or views < 0:
+        raise BloodcellError(f"features.views={views}; give the number of fixed views, or 0")
+    augmented = config.get("augment", {}).get("name", "none") != "none"
+    if views and (not classifier.frozen or not augmented or wanted == "off"):
+        raise BloodcellError("features.views needs finetune=frozen, an augmentation, e.g. augment=light, and the cache")
+    possible = classifier.frozen and (not augmented or views > 0)
+    if wanted == "on" and not possible:
+        raise BloodcellError(
+            "features.cache=on needs finetune=frozen, and augment=none or features.views; use features.cache=auto"
+        )
+    keeps = possible and wanted != "off"
+    root = Path(features["root"] or cache / "features") if keeps else None
+    return Extractor(
+        classifier.net,
+        Preprocessing(**classifier.hparams["preprocessing"]),
+        root,
+        device,
+        workers,
+        features["backend"],
+        features["precision"],
+        symmetries(tta),
+    )

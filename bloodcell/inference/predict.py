@@ -1,0 +1,252 @@
+"""The verb `predict`: what a classifier makes of any images, in a table that grows while it works."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import islice, tee
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from bloodcell.data.image_paths import listed
+from bloodcell.inference.engine import Engine
+from bloodcell.inference.ensemble import GROUP, Group, Jury
+from bloodcell.inference.loader import load_engines
+from bloodcell.inference.resumable_csv import GrowingTable, Rows
+from bloodcell.metrics.predictions import PROBABILITY
+from bloodcell.runtime import distributed
+from bloodcell.runtime.config import check_types, plain
+from bloodcell.runtime.console import counted, progress, say
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.hardware import best_device, decoders, keep_freed_memory
+from bloodcell.runtime.io import file_digest
+from bloodcell.runtime.launcher import count_of, launch
+from bloodcell.runtime.version import __version__
+
+#: Columns behind the probabilities.
+FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike")
+#: What is counted for the last lines.
+COUNTED = ["images", "bad", "abstained", "without cell", "unlike"]
+
+
+def run(cfg: DictConfig) -> None:
+    """Predict as the command line says; leave with 2 where no image could be read."""
+    from hydra.core.hydra_config import HydraConfig
+
+    check_types("predict", list(HydraConfig.get().overrides.task))
+    launch(count_of(cfg.devices, str(cfg.device)))
+    if not predict(cfg)["images"]:
+        if distributed.here().rank == 0:
+            print("error: no image could be read", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def predict(cfg: DictConfig) -> dict[str, int]:
+    """Predict images, or go on where that was interrupted.
+
+    Args:
+        cfg: The configuration that `conf/predict.yaml` composes.
+
+    Returns:
+        `COUNTED` -> numbers: images that were read, bad files, and so on.
+
+    Raises:
+        BloodcellError: Anything that the user got wrong.
+    """
+    config = plain(cfg)
+    keep_freed_memory()  # each picture takes the blocks of the last one
+    given, table = images_given(config["images"]), GrowingTable(output_file(config["output"]))
+    threads = decoders(config["workers"])
+    with table.held() if distributed.here().rank == 0 else nullcontext():
+        distributed.once(lambda: table.refuse_complete(config["overwrite"]))
+
+        def names() -> Iterator[str]:
+            return (name for name in listed(given) if not table.is_own(name))
+
+        total = distributed.once(lambda: sum(1 for _ in names()))
+        jury = Jury(engines_of(config), config["tta"])
+        settings = {
+            "checkpoint": [file_digest(engine.file) if engine.file else "" for engine in jury.engines],
+            "images": given,
+            "number of images": total,
+            "tta": config["tta"],
+            "threshold": threshold_of(config["abstain_below"], config["error_rate"], jury.engines, config["tta"]),
+            "backend": [way.name for way in jury.passes(total)],
+            "release": __version__,
+        }
+        left = names()
+
+        def begin() -> int:
+            nonlocal left
+            left = table.start(columns_of(jury.classes), settings, COUNTED, names, config["overwrite"])
+            return table.items
+
+        done = distributed.once(begin)
+        if distributed.here().rank:
+            left = islice(left, done, None)
+        fill(table, jury, left, (done, total), settings["threshold"], threads)
+    return distributed.once(lambda: table.counts)
+
+
+def fill(
+    table: GrowingTable,
+    jury: Jury,
+    names: Iterator[str],
+    counts: tuple[int, int],
+    threshold: float,
+    threads: int | None = None,
+) -> None:
+    """Write a row of each image that is left, and say at the end what came of all.
+
+    Args:
+        table: Where the rows go.
+        jury: What judges.
+        names: The files that are left.
+        counts: How many were done before, and how many there are in all.
+        threshold: Images of a lower confidence are abstained from.
+        threads: That decode; None: as the machine has cores.
+    """
+    place, (before, total), start = distributed.here(), counts, time.perf_counter()
+    groups, expected = tee(grouped(names, total - before))
+    mine = islice(groups, place.rank, None, place.size)
+    with progress("predicting") as advance:
+        for group in distributed.in_turn(jury.judge(mine, total, threads)):
+            if group.given != next(expected):
+                raise BloodcellError("images: the processes do not find the same files; give a folder that they share")
+            if place.rank == 0:
+                table.add(group.given, *rows_of(group, jury.classes, threshold))
+                advance(table.items - before, total - before)
+    if place.rank == 0:
+        say_end(table, total, before, time.perf_counter() - start)
+
+
+def grouped(names: Iterator[str], left: int) -> Iterator[list[str]]:
+    """Yield names as they are judged together: the last ones in smaller groups, so that no thread works on alone."""
+    while names_of_group := list(islice(names, GROUP if left > 2 * GROUP else max(1, GROUP // 4))):
+        left -= len(names_of_group)
+        yield names_of_group
+
+
+def columns_of(classes: list[str]) -> list[str]:
+    """Return the columns of the table, in their order."""
+    return ["path", "prediction", *(PROBABILITY + name for name in classes), *FURTHER]
+
+
+def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, Rows, dict[str, int]]:
+    """Return a group's rows, as `columns_of` names them, those of its bad files, and what is counted."""
+    sure = group.probabilities.max(axis=1, initial=0)
+    best = group.probabilities.argmax(axis=1)
+    unlike = [None] * len(group.images) if group.unlike is None else group.unlike.tolist()
+    rows = [
+        [path, classes[number], *chances, confidence, confidence < threshold, *(square or ("", "", "")), cell, strange]
+        for path, number, chances, confidence, square, cell, strange in zip(
+            group.images,
+            best.tolist(),
+            group.probabilities.tolist(),
+            sure.tolist(),
+            group.squares,
+            group.cells,
+            unlike,
+            strict=True,
+        )
+    ]
+    counts = {
+        "images": len(rows),
+        "bad": len(group.bad),
+        "abstained": int((sure < threshold).sum()),
+        "unlike": unlike.count(True),
+        "without cell": group.cells.count("none"),
+    }
+    return rows, group.bad, counts
+
+
+def say_end(table: GrowingTable, total: int, before: int, seconds: float) -> None:
+    """Say in a line or two what came of the images."""
+    counts = table.counts
+    went_on = f"{before:,} of them before it was interrupted, " if before else ""
+    rate = (total - before) / max(seconds, 1e-9)
+    say(f"{counted(counts['images'], 'image')}, {went_on}{rate:,.0f} a second: {table.file}")
+    notes = {"abstained": "abstained from", "without cell": "without a cell", "unlike": "unlike the training data"}
+    if said := [f"{counts[key]:,} {words}" for key, words in notes.items() if counts[key]]:
+        say(", ".join(said))
+    if counts["bad"]:
+        say(f"{counted(counts['bad'], 'file')} cannot be read; which and why: {table.bad}")
+
+
+def engines_of(config: dict[str, Any]) -> list[Engine]:
+    """Load the classifiers that are asked for.
+
+    Raises:
+        BloodcellError: None is, or one cannot be loaded.
+    """
+    if config["checkpoint"] is None:
+        raise BloodcellError(
+            "checkpoint is not set; give a run folder, or a .ckpt or exported file, with checkpoint=..."
+        )
+    features, device = config["features"], best_device(config["device"])
+    engines = load_engines(config["checkpoint"], device, features["backend"], features["precision"])
+    if any(engine.limits is None for engine in engines):
+        say("where the classifier can be trusted was not measured: the column 'unlike' is empty")
+    return engines
+
+
+def threshold_of(abstain_below: Any, error_rate: Any, engines: list[Engine], tta: str) -> float:
+    """Return the confidence below which an image is abstained from; 0: none is.
+
+    Args:
+        abstain_below: The threshold itself, 0 to 1; None: it is not given.
+        error_rate: The share of errors that the answers may have, which names a threshold of the checkpoint's; or None.
+        engines: The classifiers.
+        tta: The symmetries that are averaged over.
+
+    Raises:
+        BloodcellError: Both are given, or one that is no such number; or nothing was promised for the rate.
+    """
+    if abstain_below is not None and error_rate is not None:
+        raise BloodcellError("abstain_below and error_rate both say where to abstain; give one")
+    for name, value in (("abstain_below", abstain_below), ("error_rate", error_rate)):
+        if value is not None and (type(value) not in (int, float) or not 0 <= value <= 1):
+            raise BloodcellError(f"{name}={value}; give a number from 0 to 1")
+    if error_rate is None:
+        return float(abstain_below or 0)
+    limits = engines[0].limits
+    if len(engines) > 1 or limits is None:
+        whose = "several classifiers" if len(engines) > 1 else "this checkpoint"
+        raise BloodcellError(f"error_rate={error_rate}: {whose} made no promise; use abstain_below=0.8, or the like")
+    if limits.tta != tta:
+        raise BloodcellError(f"error_rate={error_rate} was promised with tta={limits.tta}, not with tta={tta}")
+    promised = {float(rate): least for rate, least in limits.abstention.items()}
+    if (least := promised.get(float(error_rate))) is None:
+        kept = ", ".join(f"{rate:g}" for rate, least in promised.items() if least is not None) or "none"
+        raise BloodcellError(f"error_rate={error_rate} cannot be promised; what this checkpoint promises: {kept}")
+    return float(least)
+
+
+def output_file(output: Any) -> Path:
+    """Return the file of the predictions.
+
+    Raises:
+        BloodcellError: It is not set, no .csv file, or there and no regular file.
+    """
+    file = Path(str(output or "")).expanduser()
+    if file.suffix != ".csv" or file.is_dir():
+        raise BloodcellError(f"output={output or ''} names no CSV file; say where the predictions go: output=FILE.csv")
+    if file.exists() and not file.is_file():  # a pipe that no one reads might never end
+        raise BloodcellError(f"output={output} is no regular file; choose another output")
+    return file
+
+
+def images_given(images: Any) -> list[str]:
+    """Return the folders, files and patterns that are asked for.
+
+    Raises:
+        BloodcellError: None is.
+    """
+    several = images if isinstance(images, list) else [images]
+    if not several or None in several:
+        raise BloodcellError("images is not set; give a folder, a file or a pattern with images=...")
+    return [str(one) for one in several]

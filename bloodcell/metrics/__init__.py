@@ -1,0 +1,1 @@
+"""Figures of predictions tables, with their intervals: numbers alone."""

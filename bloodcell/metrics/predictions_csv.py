@@ -1,0 +1,134 @@
+"""Reading a predictions table that any system may have written, and refusing what would lead to wrong figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bloodcell.data.folders import SPLIT_NAMES
+from bloodcell.metrics.predictions import PROBABILITY, classes_of, matrix_of, predictions_table
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import read_cells
+
+#: How far from 1 the probabilities of a row may sum, as they may be rounded.
+TOLERANCE = 1e-3
+
+Flags = Iterable[bool]
+Words = Callable[[pd.Series], str]
+
+
+def read_predictions(file: Path) -> pd.DataFrame:
+    """Read a predictions table from a CSV file with a row per image.
+
+    Needed are the columns label and p_CLASS for each class, one that never occurs, too. A path is the row's number, a
+    split test, a source unknown and a prediction the most probable class, where there is no such column.
+
+    Args:
+        file: The file; its rows are counted from 1, the header.
+
+    Returns:
+        Columns as `predictions_table` has them; all others are left out.
+
+    Raises:
+        BloodcellError: The file cannot be read or is no CSV file, a column is missing, or a row is not what it should
+            be; the message names the row and the column.
+    """
+    rows = read_cells(file, "predictions").apply(lambda column: column.str.strip())
+    _check_columns(rows, file)
+    rows = _with_defaults(rows)
+    table = rows.assign(**_probabilities(rows, file))
+    _check_names(table, file)
+    made = predictions_table(table, classes_of(table), matrix_of(table))
+    if "prediction" not in table:
+        return made
+    _check_prediction(table, file)
+    return made.assign(prediction=table["prediction"].to_numpy())
+
+
+def _check_columns(rows: pd.DataFrame, file: Path) -> None:
+    """Check that the columns are there, and that there is a row."""
+    found = ", ".join(rows.columns)
+    if "label" not in rows:
+        raise BloodcellError(f"{file} has no column 'label'; it has {found}")
+    if not (classes := classes_of(rows)):
+        raise BloodcellError(f"{file} has no column {PROBABILITY}CLASS with a class's probabilities; it has {found}")
+    if "" in classes:
+        raise BloodcellError(f"{file}: the column '{PROBABILITY}' names no class; call it {PROBABILITY}CLASS")
+    if rows.empty:
+        raise BloodcellError(f"{file} lists no image; it should have a row for each")
+
+
+def _with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with a path, a split by its usual name, and a source."""
+    paths = rows["path"].str.replace("\\", "/") if "path" in rows else [f"row_{number}" for number in rows.index]
+    splits = rows["split"].replace("", "test") if "split" in rows else pd.Series("test", rows.index)
+    named = splits.str.lower().map(SPLIT_NAMES).fillna(splits)
+    return rows.assign(path=paths, split=named, source=rows.get("source", ""))
+
+
+def _probabilities(rows: pd.DataFrame, file: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Return column -> numbers of the columns of probabilities, each row of which sums to 1."""
+    columns = [PROBABILITY + name for name in classes_of(rows)]
+    numbers = rows[columns].apply(pd.to_numeric, errors="coerce").astype(float)
+    odd = ~((numbers >= 0) & (numbers <= 1 + TOLERANCE))
+    first = odd.idxmax(axis=1)
+    _refuse(
+        rows, odd.any(axis=1), file,
+        lambda row: f"{first[row.name]} is {row[first[row.name]]!r}; a probability is a number from 0 to 1",
+    )  # fmt: skip
+    total = numbers.sum(axis=1)
+    odd_total = (total - 1).abs() > TOLERANCE
+    _refuse(rows, odd_total, file, lambda row: f"its probabilities sum to {total[row.name]:.6g}, not to 1")
+    return {column: numbers[column].to_numpy() for column in columns}
+
+
+def _check_names(table: pd.DataFrame, file: Path) -> None:
+    """Check labels, paths, splits, sets and cells."""
+    classes = classes_of(table)
+    known = ", ".join(classes)
+    _refuse(table, table["label"] == "", file, lambda _: "no label")
+    _refuse(
+        table, ~table["label"].isin(classes), file,
+        lambda row: f"label {row['label']!r} has no column {PROBABILITY + row['label']!r}; there are {known}",
+    )  # fmt: skip
+    _refuse(table, table["path"] == "", file, lambda _: "no path")
+    splits = sorted(set(SPLIT_NAMES.values()))
+    odd = ~table["split"].isin(splits)
+    _refuse(table, odd, file, lambda row: f"split is {row['split']!r}; choose from {', '.join(splits)}")
+    if "set" in table:
+        odd = table["set"].str.contains(r"[/\[\]]") | ((table["set"] == "") & (table["set"] != "").any())
+        _refuse(table, odd, file, lambda row: f"set is {row['set']!r}; give a name without / [ ], in every row or none")
+    if "cell" in table:
+        odd = ~table["cell"].isin(["found", "none", ""])
+        _refuse(table, odd, file, lambda row: f"cell is {row['cell']!r}; it is found, none or empty")
+    key = [name for name in ("split", "set", "path") if name in table]
+    twice = table.duplicated(key)
+    _refuse(table, twice, file, lambda row: f"the {row['split']} part has {row['path']!r} twice; list each image once")
+
+
+def _check_prediction(table: pd.DataFrame, file: Path) -> None:
+    """Check that each prediction is a class, and as probable as any other."""
+    classes, probabilities = classes_of(table), matrix_of(table)
+    position = pd.Index(classes).get_indexer(table["prediction"])
+    known = ", ".join(classes)
+    _refuse(table, position < 0, file, lambda row: f"prediction {row['prediction']!r} is no class; there are {known}")
+    best = pd.Series(np.array(classes)[probabilities.argmax(axis=1)], table.index)
+    less = probabilities[np.arange(len(table)), position] < probabilities.max(axis=1)
+    _refuse(
+        table, less, file,
+        lambda row: f"prediction is {row['prediction']!r}, but {best[row.name]!r} is more probable",
+    )  # fmt: skip
+
+
+def _refuse(rows: pd.DataFrame, odd: Flags, file: Path, words: Words) -> None:
+    """Refuse the first row that is odd, if one is.
+
+    Raises:
+        BloodcellError: It says which row it is, and what the words say of it.
+    """
+    if (found := np.flatnonzero(np.asarray(odd))).size:
+        raise BloodcellError(f"{file}, row {rows.index[found[0]]}: {words(rows.iloc[found[0]])}")

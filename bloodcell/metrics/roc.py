@@ -1,0 +1,53 @@
+"""How well the probability of a class ranks its images before all others: ROC and precision-recall curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+
+from bloodcell.metrics.predictions import PROBABILITY
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Curves of one class against all others, every image counting one.
+
+    Attributes:
+        name: Of the class.
+        share: Of the images that have it.
+        roc: Share of the others called so, and share of the class found: (N, 2).
+        precision_recall: Share of the class found, and share right of those called so: (M, 2).
+        auc: Area under the ROC curve.
+        average_precision: Mean precision over the recall.
+    """
+
+    name: str
+    share: float
+    roc: NDArray[Any]
+    precision_recall: NDArray[Any]
+    auc: float
+    average_precision: float
+
+
+def rankings_of(rows: pd.DataFrame, classes: list[str]) -> list[Ranking]:
+    """Return the curves of each class that some but not all of the rows of a predictions table have."""
+    return [_ranking(rows, name) for name in classes if 0 < (rows["label"] == name).sum() < len(rows)]
+
+
+def _ranking(rows: pd.DataFrame, name: str) -> Ranking:
+    true, probability = (rows["label"] == name).to_numpy(), rows[PROBABILITY + name].to_numpy()
+    false_rate, true_rate, _ = roc_curve(true, probability)
+    precision, recall, _ = precision_recall_curve(true, probability)
+    return Ranking(
+        name,
+        float(true.mean()),
+        np.stack([false_rate, true_rate], axis=1),
+        np.stack([recall, precision], axis=1),
+        float(roc_auc_score(true, probability)),
+        float(average_precision_score(true, probability)),
+    )

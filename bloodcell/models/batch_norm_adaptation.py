@@ -1,0 +1,142 @@
+"""Another laboratory's images without labels: batch norm takes their statistics in place of training's.
+
+Li et al. 2016, "Revisiting batch normalization for practical domain adaptation" (https://arxiv.org/abs/1603.04779).
+Stain, lamp and camera shift the mean and spread of every channel; these are measured again, and nothing is learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bloodcell.data.decoder import decode, in_order
+from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.models.net import Net
+from bloodcell.runtime.errors import BloodcellError
+
+if TYPE_CHECKING:
+    from bloodcell.models.classifier import Classifier
+
+Item = TypeVar("Item")
+
+#: The statistics of training weigh as much as so many images of the new laboratory, so that a handful of images does
+#: not run away with them (Schneider et al. 2020, https://arxiv.org/abs/2006.16971, who find 8 to 128 to serve well).
+PRIOR = 16
+#: Fewer images than this say too little about a laboratory.
+LEAST = 32
+#: More images than this say nothing new.
+MOST = 2048
+BATCH = 64
+
+
+def check_adapt(adapt: str) -> bool:
+    """Say whether a choice of `adapt` adapts anything.
+
+    Raises:
+        BloodcellError: There is no such choice.
+    """
+    if adapt not in ("none", "batch_norm"):
+        raise BloodcellError(f"adapt={adapt}; choose none or batch_norm")
+    return adapt == "batch_norm"
+
+
+def require_own_statistics(classifier: Classifier) -> None:
+    """Check that a net's batch norm has the statistics of its training images, which others' can replace.
+
+    Raises:
+        BloodcellError: They are those of the pretrained weights, which need not be of any images at all.
+    """
+    finetune = classifier.finetune
+    unfinished = finetune.frozen or classifier.epoch_reached < classifier.last_phase
+    if unfinished or finetune.batch_norm != "train" or finetune.blocks is not None:
+        raise BloodcellError(
+            "adapt=batch_norm needs a net that was trained with finetune=full or gradual, all blocks, and "
+            "finetune.batch_norm=train; this one has the statistics of its pretrained weights; use adapt=none"
+        )
+
+
+def adapt_to_files(net: Net, files: list[str], preprocessing: Preprocessing, threads: int, device: str) -> int:
+    """Move a net's batch-norm statistics to those of some image files, `MOST` of them at most.
+
+    Args:
+        net: The net; changed in place.
+        files: The images; they are mixed, as files sorted by class would make batches of one class.
+        preprocessing: The net's evaluation pipeline.
+        threads: That decode.
+        device: Where to compute.
+
+    Returns:
+        How many images were looked at.
+
+    Raises:
+        BloodcellError: There are too few images, or the net has no batch norm.
+    """
+    check_count(len(files))
+    groups = mixed(files)
+    decoded = in_order(lambda group: decode(group, preprocessing)[0], groups, threads)
+    net.to(device)
+    return adapt_batch_norm(net, (torch.from_numpy(images).permute(0, 3, 1, 2).to(device) for images in decoded))
+
+
+def mixed(items: Sequence[Item]) -> list[list[Item]]:
+    """Return `MOST` of the items at most, drawn and mixed in groups of about `BATCH`; each time the same."""
+    chosen = np.random.default_rng(0).permutation(len(items))[:MOST]
+    return [[items[i] for i in group] for group in np.array_split(chosen, max(1, len(chosen) // BATCH))]
+
+
+@torch.no_grad()
+def adapt_batch_norm(net: Net, batches: Iterable[Tensor]) -> int:
+    """Move the batch-norm statistics of a net to those of some images, and return how many there were.
+
+    Args:
+        net: The net; changed in place, and left in evaluation mode.
+        batches: Images (N, 3, H, W), uint8 of 0 to 255 or float of 0 to 1, classes mixed in each batch.
+
+    Raises:
+        BloodcellError: The net has no batch norm.
+    """
+    norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+    if not norms:
+        raise BloodcellError(f"adapt=batch_norm: {net.name} has no batch norm; use adapt=none")
+    before = [[value.clone() for value in _statistics(norm)] for norm in norms]
+    sums = [[torch.zeros_like(value) for value in values] for values in before]
+    momentum = norms[0].momentum
+    count = 0
+    net.eval()
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0  # each batch leaves its own statistics
+    for images in batches:
+        net.features(images)
+        count += len(images)
+        for norm, totals in zip(norms, sums, strict=True):
+            for total, value in zip(totals, _statistics(norm), strict=True):
+                total += len(images) * value
+    for norm, totals, old in zip(norms, sums, before, strict=True):
+        norm.momentum = momentum
+        for value, total, prior in zip(_statistics(norm), totals, old, strict=True):
+            value.copy_((PRIOR * prior + total) / (PRIOR + count))
+    net.eval()
+    return count
+
+
+def check_count(count: int) -> None:
+    """Check that there are enough images.
+
+    Raises:
+        BloodcellError: There are not.
+    """
+    if count < LEAST:
+        raise BloodcellError(f"adapt=batch_norm needs {LEAST} images of the new laboratory; there are {count}")
+
+
+def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return the running mean and variance of a batch norm, the tensors themselves."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean, norm.running_var

@@ -1,0 +1,1 @@
+"""Configuration, run folders, terminal, processes and hardware."""

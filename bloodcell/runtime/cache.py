@@ -1,0 +1,136 @@
+"""The verb `cache`: what is kept between runs, and how to be rid of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.table import Table
+
+from bloodcell.runtime.config import cache_root, check_types, plain
+from bloodcell.runtime.console import console, say
+from bloodcell.runtime.errors import BloodcellError
+
+#: Folder below the cache root -> what it holds. test_reads.csv is a record and not listed: it is never cleared.
+KINDS = {
+    "features": "features of frozen backbones",
+    "synthetic": "painted smears",
+    "checks": "which images can be read",
+    "probes": "leak probes",
+    "audits": "sources that audits found",
+    "audit-progress": "audits that were interrupted",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that is kept.
+
+    Attributes:
+        kind: Of `KINDS`.
+        path: Its file or folder.
+        what: In words.
+        size: Bytes.
+        changed: When it was last written, seconds since 1970.
+    """
+
+    kind: str
+    path: Path
+    what: str
+    size: int
+    changed: float
+
+
+def run(cfg: DictConfig) -> None:
+    """List what is kept, or clear what was asked for."""
+    from hydra.core.hydra_config import HydraConfig
+
+    check_types("cache", list(HydraConfig.get().overrides.task))
+    config = plain(cfg)
+    root = cache_root(config["cache"]["root"])
+    kept = entries(root)
+    if config["clear"] is None:
+        show(kept, root)
+        return
+    gone = chosen(kept, str(config["clear"]))
+    for entry in gone:
+        remove(entry.path)
+    say(f"cleared {len(gone)} of {len(kept)} entries, {readable(sum(entry.size for entry in gone))}, from {root}")
+
+
+def entries(root: Path) -> list[Entry]:
+    """Return all that is kept below a cache root, by kind and the newest first."""
+    found = []
+    for kind in KINDS:
+        paths = [path for path in (root / kind).glob("*") if not path.name.startswith(".")]
+        found += sorted((_entry(kind, path) for path in paths), key=lambda entry: -entry.changed)
+    return found
+
+
+def chosen(kept: list[Entry], wanted: str) -> list[Entry]:
+    """Return the entries of a kind, with a name, or all.
+
+    Raises:
+        BloodcellError: There is no such kind or name.
+    """
+    if wanted != "all" and wanted not in KINDS and wanted not in {entry.path.name for entry in kept}:
+        raise BloodcellError(f"clear={wanted}: nothing of that name is kept; choose all, {', '.join(KINDS)}, or a name")
+    return [entry for entry in kept if wanted in ("all", entry.kind, entry.path.name)]
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all below it."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def show(kept: list[Entry], root: Path) -> None:
+    """Print a table of what is kept."""
+    if not kept:
+        say(f"nothing is kept in {root}")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("kind", "what", "size", "written", "name"):
+        table.add_column(title, justify="right" if title == "size" else "left", overflow="fold")
+    for entry in kept:
+        day = datetime.fromtimestamp(entry.changed).strftime("%Y-%m-%d")
+        table.add_row(entry.kind, entry.what, readable(entry.size), day, entry.path.name)
+    say(f"{root}: {readable(sum(entry.size for entry in kept))}")
+    console.print(table)
+    say("bloodcell cache clear=KIND, clear=NAME or clear=all removes; what is missing is computed again")
+
+
+def readable(size: int) -> str:
+    """Return a size in kB, MB or GB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size / 1e3:.1f} kB"
+
+
+def _entry(kind: str, path: Path) -> Entry:
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    status = [file.stat() for file in files]
+    changed = max((one.st_mtime for one in status), default=0.0)
+    what = _features(path) if kind == "features" else KINDS[kind]
+    return Entry(kind, path, what, sum(one.st_size for one in status), changed)
+
+
+def _features(folder: Path) -> str:
+    """Describe a folder of features in words."""
+    try:
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        size, weights = about["preprocessing"]["image_size"], about["weights"][:6]
+        indexes = [json.loads(file.read_text(encoding="utf-8"))["files"] for file in folder.glob("chunk-*.json")]
+        # an image's plain features end with size and time, those of its views with what they are
+        count = sum(bool(re.search(r"\|-?\d+\|\d+$", name)) for names in indexes for name in names)
+        return f"{count:,} images, {about['model']} (weights {weights}) at {size} px, {about['backend']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return KINDS["features"]

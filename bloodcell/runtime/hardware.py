@@ -1,0 +1,177 @@
+"""What the machine has: processor cores and devices."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bloodcell.runtime import distributed
+from bloodcell.runtime.errors import BloodcellError
+
+#: Threads or processes that may decode.
+MOST_WORKERS = 256
+
+
+def cpu_count() -> int:
+    """Return how many processor cores this process may use, containers' limits and its neighbours' share included."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, _cgroup_limit() or allowed) // distributed.here().sharing)
+
+
+def decoders(workers: Any) -> int:
+    """Return how many threads decode images: as asked for, one at least; None: as the machine has cores.
+
+    Raises:
+        BloodcellError: It is no such number, or so large that it could only bring the machine down.
+    """
+    whole = isinstance(workers, int) and not isinstance(workers, bool)
+    if workers is not None and not (whole and 0 <= workers <= MOST_WORKERS):
+        raise BloodcellError(f"workers={workers}; give 0 to {MOST_WORKERS}, or null")
+    return cpu_count() if workers is None else max(1, workers)
+
+
+def _cgroup_limit() -> int | None:
+    """Return a container's limit of processor time in whole cores (Linux control groups, version 2 and 1)."""
+    from pathlib import Path
+
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            folder = Path("/sys/fs/cgroup/cpu")
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    return max(1, round(int(quota) / int(period))) if quota not in ("max", "-1") else None
+
+
+def available_memory() -> int:
+    """Return how many bytes this process may still take without swapping, containers' limits included."""
+    from pathlib import Path
+
+    free: list[int] = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+        folder = Path("/sys/fs/cgroup")
+        free += [int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())]
+    except (OSError, ValueError):  # no Linux, no control group, or no limit in it
+        pass
+    if not free and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
+    return max(0, min(free, default=4 * 2**30)) // distributed.here().local_size
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed blocks for the next batch in place of returning them to the system.
+
+    Training frees and takes the same large blocks in each step. By default each goes back to the system, and each page
+    comes back by a fault, which costs more the more virtual the machine is (measured: tests/benchmarks/finetuning.py).
+    Elsewhere than on Linux with glibc nothing happens.
+    """
+    import ctypes
+    import sys
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
+        mallopt(mmap_threshold, 2**30) or mallopt(mmap_threshold, 2**25)  # older releases take no more
+        mallopt(trim_threshold, largest)
+
+
+@contextmanager
+def short_lived() -> Iterator[None]:
+    """Free at the end what is made inside and refers to itself in a circle, as a figure with its pixels does.
+
+    Python looks for such circles among old objects only when their number has grown by a quarter, which with all the
+    packages that are loaded takes hundreds of figures. Inside, nothing grows old, so that looking at the young is
+    enough. What a name of the caller still refers to stays.
+    """
+    import gc
+
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect(1)
+        if running:
+            gc.enable()
+
+
+def has_cuda() -> bool:
+    """Say whether torch can use a CUDA device."""
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def has_bf16(device: str) -> bool:
+    """Say whether a device multiplies bfloat16 in hardware; elsewhere it is emulated and slower than float32."""
+    import torch
+
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, and absent on some builds
+    return device == "cpu" and any(getattr(torch.cpu, test, lambda: False)() for test in tests)
+
+
+def device_arguments(gpus: Any, accelerator: str | None, devices: Any) -> dict[str, Any]:
+    """Translate `trainer.gpus` into the accelerator and devices of Lightning's Trainer.
+
+    Args:
+        gpus: None: the best device there is. 0: the CPU. n or -1: so many, or all. A list: these.
+        accelerator: Lightning's own word, in place of `gpus`.
+        devices: Likewise.
+
+    Raises:
+        BloodcellError: There are not so many GPUs, or both ways are used at once.
+    """
+    if gpus is None:
+        return {"accelerator": accelerator or "auto", "devices": devices if devices is not None else 1}
+    if accelerator is not None or devices not in (None, "auto"):  # auto is what trainer=ddp ships
+        raise BloodcellError("give trainer.gpus, or trainer.accelerator and trainer.devices, not both")
+    if not _is_choice(gpus):
+        raise BloodcellError(f"trainer.gpus={gpus}; give a number, -1 for all, or a list such as [0,1]")
+    if gpus == 0:
+        return {"accelerator": "cpu", "devices": 1}
+    import torch
+
+    found = torch.cuda.device_count() or int(torch.backends.mps.is_available())
+    wanted = max(gpus) + 1 if isinstance(gpus, list) else gpus
+    if found == 0 or wanted > found:
+        raise BloodcellError(
+            f"trainer.gpus={gpus}, but this machine has {found or 'no'} GPU{'s' * (found > 1)} that torch can use; "
+            "use trainer.gpus=0 for the CPU"
+        )
+    return {"accelerator": "gpu", "devices": gpus}
+
+
+def _is_choice(gpus: Any) -> bool:
+    """Say whether `gpus` is a number, -1 for all, or a list of different positions."""
+    if not isinstance(gpus, list):
+        return isinstance(gpus, int) and not isinstance(gpus, bool) and gpus >= -1
+    return bool(gpus) and all(type(gpu) is int and gpu >= 0 for gpu in gpus) and len(set(gpus)) == len(gpus)
+
+
+def best_device(name: str | None) -> str:
+    """Return the torch device to evaluate on: the one named, or the best there is.
+
+    Raises:
+        BloodcellError: There is no such device.
+    """
+    import torch
+
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if distributed.here().size > 1 and name in (None, "cuda") and counts["cuda"]:
+        return f"cuda:{distributed.here().local_rank % counts['cuda']}"
+    if name is None:
+        return next(device for device, count in counts.items() if count)
+    usable = [kind for kind, count in counts.items() if count]
+    numbered = [f"{kind}:{number}" for kind, count in counts.items() for number in range(count)]
+    if name not in usable + numbered:
+        raise BloodcellError(f"device={name} is not there; this machine has {', '.join(usable)}")
+    return name

@@ -1,0 +1,56 @@
+"""Pages that people read: one file each, which asks for nothing from elsewhere, in one style."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from bloodcell.runtime.io import write_atomically
+
+
+def write_page(file: Path, package: str, template: str, **values: Any) -> None:
+    """Write a page to a file; see `render`."""
+    text = render(package, template, **values)
+    write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def render(package: str, template: str, **values: Any) -> str:
+    """Return a page as text.
+
+    Args:
+        package: Whose `templates` folder has the template; page.html, which it extends, is in that of
+            `bloodcell.runtime`.
+        template: Its name.
+        **values: What it shows; text is escaped.
+    """
+    loader = ChoiceLoader([PackageLoader(package), PackageLoader("bloodcell.runtime")])
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters |= {"count": count, "percent": percent, "embedded": embedded, "size": size}
+    return pages.get_template(template).render(**values)
+
+
+def count(number: float) -> str:
+    """Return a whole number with separators: 12,515."""
+    return f"{number:,.0f}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share as a percentage: 57.3 %; its space does not break."""
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def size(picture: bytes) -> tuple[int, int]:
+    """Return width and height of a PNG or JPEG file, in pixels."""
+    with Image.open(io.BytesIO(picture)) as image:
+        return image.size
+
+
+def embedded(picture: bytes) -> str:
+    """Return the address under which a page holds a PNG or JPEG file in itself."""
+    kind = "jpeg" if picture.startswith(b"\xff\xd8") else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"

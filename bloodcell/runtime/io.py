@@ -1,0 +1,96 @@
+"""Writing files in one step: a reader, or a run that was killed, sees the old file or the new one, never a part."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bloodcell.runtime.errors import BloodcellError
+
+
+def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file beside `file`, then put it in its place."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left half-written in a folder that no other process writes in now.
+
+    Args:
+        folder: The folder; nothing below it.
+        name: Of the files that were to be written; a pattern.
+    """
+    for left in folder.glob(f".{name}.*"):
+        if left.suffix[1:].isdecimal():
+            left.unlink(missing_ok=True)
+
+
+def write_csv(table: pd.DataFrame, file: Path) -> None:
+    """Write a table as CSV, with Unix line ends on every system."""
+    text = table.select_dtypes(exclude="number").astype(str)
+    # before Python 3.13 a carriage return alone gets no quotes, and ends the row where the file is read
+    odd = any("\r" in column or text[column].str.contains("\r", regex=False).any() for column in text)
+    style = {"index": False, "lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL}
+    write_atomically(file, lambda temporary: table.to_csv(temporary, **style))
+
+
+def write_json(values: Any, file: Path) -> None:
+    """Write plain values as JSON."""
+    text = json.dumps(values, indent=2) + "\n"
+    write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_cells(file: Path, key: str) -> pd.DataFrame:
+    """Read a user's CSV file with a header, every cell as the text that it is.
+
+    Args:
+        file: The file, in UTF-8.
+        key: What it was given by, for messages.
+
+    Returns:
+        A column a name, indexed by the row's number in the file, the header being row 1; rows without any text are left
+        out.
+
+    Raises:
+        BloodcellError: It is missing, no regular file, no CSV file or empty, a row is longer than the header, or two
+            columns have one name.
+    """
+    try:
+        if file.exists() and not file.is_file() and not file.is_dir():  # a pipe or a device might never end
+            raise BloodcellError(f"cannot read {key}={file}: it is no regular file")
+        cells = pd.read_csv(
+            file, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig",
+            compression=None,
+        )  # fmt: skip
+    except OSError as error:
+        raise BloodcellError(f"cannot read {key}={file}: {error.strerror}") from error
+    except ValueError as error:
+        empty = isinstance(error, pd.errors.EmptyDataError)
+        reason = "it is empty" if empty else " ".join(str(error).split())
+        raise BloodcellError(f"{key}={file} is no CSV file: {reason}") from error
+    cells.index = pd.RangeIndex(1, len(cells) + 1)
+    cells = cells[cells.apply(lambda column: column.str.strip() != "").any(axis=1)]
+    if cells.empty:
+        raise BloodcellError(f"{key}={file} is no CSV file: it is empty")
+    rows = cells.iloc[1:].set_axis([str(name).strip() for name in cells.iloc[0]], axis=1)
+    if rows.columns.has_duplicates:
+        raise BloodcellError(f"{file} has the column {rows.columns[rows.columns.duplicated()][0]!r} twice; keep one")
+    return rows
+
+
+def file_digest(file: Path) -> str:
+    """Return a file's SHA-256, in hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,204 @@
+"""Run folders: who owns one, how it ended, and how to find it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bloodcell.runtime import distributed
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import write_json
+
+#: Parts of the configuration that do not change what a run computes.
+_NEUTRAL = ("resume", "skip_finished", "cache", "outputs", "report")
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "numpy",
+    "scikit-learn",
+    "pillow",
+    "optuna",
+)
+
+
+def fingerprint(config: dict[str, Any], samples_digest: str) -> str:
+    """Return 16 hexadecimal digits: the same for the same configuration, images and version of this package."""
+    from bloodcell.runtime.version import __version__
+
+    relevant = {key: value for key, value in config.items() if key not in _NEUTRAL}
+    text = json.dumps([relevant, samples_digest, __version__], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return a run's `run.json`; empty where there is none that can be read."""
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def write_run(folder: Path, **changes: Any) -> None:
+    """Change entries of a run's `run.json`; of several processes the first does so."""
+    if distributed.here().rank == 0:
+        write_json({**read_run(folder), **changes}, folder / "run.json")
+
+
+def begin(folder: Path, identity: str) -> None:
+    """Record that a run starts: command, fingerprint, environment and versions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_run(folder, status="running", fingerprint=identity, **circumstances())
+
+
+def circumstances() -> dict[str, Any]:
+    """Return command, time, machine and versions: how to repeat what begins now."""
+    return {
+        "command": command(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "machine": {
+            "host": socket.gethostname(),
+            "system": platform.platform(),
+            "processor": platform.machine(),
+        },
+        "python": platform.python_version(),
+        "processes": (distributed.announced() or distributed.here()).size,
+        "versions": {name: version for name in ("bloodcell", *_PACKAGES) if (version := _version(name))},
+    }
+
+
+def command() -> str:
+    """Return the command line that this process was started with, without what the entry point added."""
+    return shlex.join(["python", *(item for item in sys.argv if not item.startswith("hydra.job.name="))])
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def refuse_used(folder: Path) -> None:
+    """Refuse to write a new run into a folder that holds one, or anything else.
+
+    Raises:
+        BloodcellError: The folder is not empty.
+    """
+    there = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")} if folder.exists() else set()
+    if there - {"run.json"}:  # that alone is of a run that was killed as it began
+        raise BloodcellError(
+            f"{folder} is not empty; a new run needs a new folder: choose another hydra.run.dir, "
+            f"or continue a run there with resume={folder}"
+        )
+
+
+def refuse_finished(folder: Path) -> None:
+    """Refuse to continue a run that came to its end.
+
+    Raises:
+        BloodcellError: It did.
+    """
+    if read_run(folder).get("status") == "finished":
+        raise BloodcellError(
+            f"resume={folder}: that run has finished; evaluate it with evaluate.py checkpoint={folder}"
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder for this job's first process; the system lets go of it however the process ends.
+
+    Raises:
+        BloodcellError: Another process works in it.
+    """
+    if distributed.here().rank:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BloodcellError(f"another process is working in {folder}; wait for it, or stop it first") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def require_shared(folder: Path) -> None:
+    """See to it that every process of the job finds the run's folder, on whatever machine it is.
+
+    Raises:
+        BloodcellError: One does not.
+    """
+    if not distributed.until((folder / "run.json").is_file):
+        raise BloodcellError(
+            f"{folder} is not there on {socket.gethostname()}; the machines of a job share run folder and cache: "
+            "set hydra.run.dir and cache.root to a network file system"
+        )
+
+
+def is_locked(folder: Path) -> bool:
+    """Say whether some process holds the folder now."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def find_runs(roots: list[Path], identity: str, finished: bool) -> list[Path]:
+    """Return the folders of runs with a fingerprint, newest first.
+
+    Args:
+        roots: Where to search, at any depth.
+        identity: The fingerprint.
+        finished: Those that finished; else those that neither finished nor are held by a process.
+    """
+    found: dict[Path, str] = {}
+    for file in {file.resolve() for root in roots if root.is_dir() for file in root.rglob("run.json")}:
+        record = read_run(file.parent)
+        if record.get("fingerprint") == identity and (record.get("status") == "finished") is finished:
+            found[file.parent] = str(record.get("started", ""))
+    newest = sorted(found, key=lambda folder: (found[folder], str(folder)), reverse=True)
+    return newest if finished else [folder for folder in newest if not is_locked(folder)]
+
+
+def checkpoint_of(path: Path) -> Path:
+    """Return the checkpoint that a run folder or a file stands for: a run's best, else its last.
+
+    Raises:
+        BloodcellError: There is none.
+    """
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise BloodcellError(f"no such run or checkpoint: {path}; give a run folder, a .ckpt file or an exported one")
+    for name in ("best.ckpt", "last.ckpt"):
+        if (path / "checkpoints" / name).is_file():
+            return path / "checkpoints" / name
+    raise BloodcellError(f"{path} holds no checkpoint (checkpoints/best.ckpt); is it a run folder?")
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """Return the run folder that a checkpoint lies in; None where it stands alone."""
+    folder = checkpoint.absolute().parents[1] if len(checkpoint.absolute().parents) > 1 else None
+    return folder if folder and (folder / "run.json").is_file() else None

@@ -1,0 +1,145 @@
+"""What the user got wrong, in one clear line."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bloodcell.runtime import distributed
+from bloodcell.runtime.console import printable
+from bloodcell.runtime.errors import BloodcellError, nearest
+from bloodcell.runtime.signals import ending_of
+
+
+@contextmanager
+def one_clear_line() -> Iterator[None]:
+    """Print what the user got wrong in a line or two and exit with 1; let the program's own faults through."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        exec("")  # one that went through an `exec` of text has CPython die by SIGINT at the end, unless another follows
+        word, code = ending_of(error)
+        asked = code == 143 and distributed.here().size > 1  # by who started the processes, and says why
+        if not asked and distributed.is_first_to_fail(error):
+            print(f"{word}; resume=RUN continues a training, the same command again all else", file=sys.stderr)
+        raise SystemExit(code) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(141) from None
+    except Exception as error:
+        first, message = distributed.is_first_to_fail(error), user_message(error)
+        if first and message is None:
+            raise
+        if first:
+            print(f"error: {_short(str(message))}", file=sys.stderr)
+        raise SystemExit(1 if first else distributed.SILENT) from None
+
+
+def _short(message: str) -> str:
+    """Return three lines of a message at most, none too long and none with what a terminal would obey."""
+    lines = [line if len(line) <= 500 else f"{line[:500]}..." for line in message.splitlines()[:3]]
+    return printable("\n".join(lines))
+
+
+def user_message(error: BaseException) -> str | None:
+    """Return the one clear line for an error that the user can mend; None for any other."""
+    if isinstance(error, BloodcellError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"a file's name is longer than the system allows; choose a shorter one: {error.filename or ''}"
+    if distributed.is_broken(error):
+        return distributed.ENDED
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `expanduser`
+        return "a path begins with ~ and a name that no user of this machine has; write ./~ for such a file"
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's word for what a user got wrong
+        return " ".join(str(error).split())
+    if isinstance(error, RuntimeError) and _WORKER_DIED.search(str(error)):
+        return (
+            "a process that decodes images was killed, as the system does where memory runs out; "
+            "make room there, and resume=RUN continues the training"
+        )
+    package = type(error).__module__.partition(".")[0]
+    return _hydra_message(error) if package in ("hydra", "omegaconf") else None
+
+
+#: What torch says of it.
+_WORKER_DIED = re.compile(r"DataLoader worker \(pid.*?\) (is killed by signal|exited unexpectedly)")
+
+
+_DISK = {
+    28: "no space left on the disk",
+    122: "the disk quota is used up",
+    30: "the disk is read-only",
+    13: "permission denied",
+}
+
+
+def _hydra_message(error: BaseException) -> str:
+    """Say what is wrong with the command line or the configuration, and which valid name is nearest."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    if "LexerNoViableAlt" in str(error):
+        what = str(error).splitlines()[0].rpartition(": ")[2]
+        return f"cannot read {what}; keys are plain letters, and other text of a list stands in quotes: key='[\"ä\"]'"
+    if match := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text):
+        return f"no configuration key '{match[1]}'; {nearest(match[1].lstrip('+~'), _all_keys())}"
+    if match := re.search(r"Key '([^']+)' is not in struct", text):
+        full = (re.search(r"full_key: (\S+)", text) or match)[1]
+        return f"no configuration key '{full}'; {nearest(full, _all_keys())}"
+    if match := re.search(r"Could not find '([^']+)'", text):
+        group, _, option = match[1].rpartition("/")
+        return (
+            f"no option '{option}' in group '{group}'; {nearest(option, options(group))}"
+            if group
+            else (f"no configuration '{option}'")
+        )
+    if match := re.search(r"(?:Missing mandatory value|Structured config of type).*?: (\S+)", text):
+        return f"{match[1]} is not set; give {match[1]}=..."
+    if match := re.search(r"Could not override '([^']+)'. No match in the defaults list", text):
+        return f"no group '{match[1]}'; {nearest(match[1], groups())}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:2])
+
+
+def _all_keys() -> list[str]:
+    """Return every dotted key of the configuration that the command line asks for, so far as it composes."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    from bloodcell.runtime.config import config_dir
+
+    verb = next((a.partition("=")[2] for a in sys.argv if a.startswith("hydra.job.name=")), "train")
+    choices = [a for a in sys.argv[1:] if re.fullmatch(r"[a-z_]+=[\w-]+", a) and a.partition("=")[0] in groups()]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        cfg = compose(config_name=verb, overrides=choices)
+
+    def keys(node: Any, prefix: str) -> Iterator[str]:
+        for key in node:
+            yield f"{prefix}{key}"
+            child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
+            if child is not None and OmegaConf.is_dict(child) and not child._is_none():
+                yield from keys(child, f"{prefix}{key}.")
+
+    return [*keys(cfg, ""), *groups()]
+
+
+def groups() -> list[str]:
+    """Return the names of the configuration groups."""
+    from bloodcell.runtime.config import config_dir
+
+    return [folder.name for folder in config_dir().iterdir() if folder.is_dir() and folder.name != "hydra"]
+
+
+def options(group: str) -> list[str]:
+    """Return the names of a group's options."""
+    from bloodcell.runtime.config import config_dir
+
+    return [file.stem for file in (config_dir() / group).glob("*.yaml") if file.stem != "base"]

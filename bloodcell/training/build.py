@@ -1,0 +1,181 @@
+"""What a training configuration becomes: classifier, trainer, and the store of features."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from bloodcell.data.samples import Samples
+from bloodcell.runtime import distributed
+from bloodcell.runtime.config import instantiate, select
+from bloodcell.runtime.console import say
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.hardware import has_bf16, has_cuda
+
+
+def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str], preprocessing: Any) -> Any:
+    """Build the LightningModule from plain values."""
+    from bloodcell.models.classifier import Classifier
+    from bloodcell.models.losses import balanced_weights
+
+    loss = dict(config["loss"])
+    if loss["class_weights"] not in ("none", None, "balanced"):
+        raise BloodcellError(f"loss.class_weights={loss['class_weights']}; choose none or balanced")
+    counts = samples.of_split("train").table["label"].value_counts()
+    weighted = loss["class_weights"] == "balanced"
+    if weighted and config["data"]["sampling"] == "balanced":
+        raise BloodcellError("data.sampling=balanced and loss.class_weights=balanced do the same twice; choose one")
+    loss["class_weights"] = balanced_weights([int(counts[name]) for name in classes]) if weighted else None
+    parts = select(OmegaConf.create(config), "model", "optimizer", "scheduler", "finetune", "augment")
+    parts["model"]["image_size"] = preprocessing.image_size  # the size that the net is really given
+    return Classifier(**parts, classes=classes, preprocessing=preprocessing.as_dict(), loss=loss, seed=config["seed"])
+
+
+def build_trainer(
+    config: dict[str, Any],
+    folder: Path,
+    devices: dict[str, Any],
+    resumed: bool,
+    frozen: bool = False,
+    watch: Sequence[Any] = (),
+) -> Any:
+    """Build Lightning's Trainer with the configured callbacks and loggers, and those of `watch`.
+
+    Raises:
+        BloodcellError: The Trainer refuses an argument.
+    """
+    from bloodcell.runtime.console import console
+    from bloodcell.training.callbacks.history import History
+    from bloodcell.training.callbacks.progress import EpochProgress
+    from bloodcell.training.callbacks.tensorboard import TensorBoardReport
+
+    watched = bool(config["trainer"]["enable_progress_bar"] and console.is_terminal and distributed.here().rank == 0)
+    late = config["finetune"]["name"] == "gradual"
+    loggers = [_logger(node, folder, resumed) for node in config["logger"].values()]
+    callbacks = [
+        History(folder / "history.csv", say),
+        TensorBoardReport(OmegaConf.to_yaml(config)),
+        *([EpochProgress()] if watched else []),
+        *(_callback(name, node, folder) for name, node in config["callbacks"].items() if node is not None),
+        *watch,
+    ]
+    return trainer_of(
+        config["trainer"], devices, frozen, late, callbacks=callbacks, logger=loggers, enable_progress_bar=watched
+    )
+
+
+def trainer_of(
+    arguments: dict[str, Any], devices: dict[str, Any], frozen: bool, late: bool = False, **changes: Any
+) -> Any:
+    """Build Lightning's Trainer.
+
+    Args:
+        arguments: The `trainer` configuration.
+        devices: Its accelerator and devices.
+        frozen: Whether the backbone stays as it is, on which the precision depends.
+        late: Whether parts of it begin to learn later.
+        **changes: What goes over the configuration.
+
+    Raises:
+        BloodcellError: The Trainer refuses an argument.
+    """
+    import pytorch_lightning as pl
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    from bloodcell.training.callbacks.checkpoint_io import AtomicCheckpointIO
+
+    arguments = {**{key: value for key, value in arguments.items() if key != "gpus"}, **devices, **changes}
+    on_gpu = devices["accelerator"] in ("gpu", "cuda") or (devices["accelerator"] == "auto" and has_cuda())
+    arguments["precision"] = precision(arguments["precision"], frozen, "cuda" if on_gpu else "cpu")
+    arguments["plugins"] = [AtomicCheckpointIO(), *(arguments["plugins"] or [])]
+    strategy_for(arguments, late)
+    try:
+        return pl.Trainer(**arguments)
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise BloodcellError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def strategy_for(arguments: dict[str, Any], late: bool) -> None:
+    """Change the Trainer's arguments to those of one process of several, or of one alone.
+
+    Args:
+        arguments: The Trainer's.
+        late: Whether parts of the net begin to learn later: gradients of what does not learn yet are not waited for.
+
+    Raises:
+        BloodcellError: The strategy is another one than ddp.
+    """
+    asked, place = str(arguments["strategy"]), distributed.here()
+    if place.size == 1:
+        arguments["strategy"] = "auto" if asked == "ddp" else arguments["strategy"]
+        return
+    if asked not in ("auto", "ddp", "ddp_find_unused_parameters_true"):
+        raise BloodcellError(f"trainer.strategy={asked}: several devices learn by ddp; leave trainer.strategy out")
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    arguments["strategy"] = "ddp_find_unused_parameters_true" if late else asked.replace("auto", "ddp")
+    arguments["use_distributed_sampler"] = False  # Lightning's fills up with duplicates; ours gives each image once
+    # whoever started the processes, they have torchrun's variables
+    arguments["plugins"] = [*arguments["plugins"], TorchElasticEnvironment()]
+    if not isinstance(arguments["devices"], list):
+        arguments["devices"] = place.local_size
+
+
+def _callback(name: str, node: dict[str, Any], folder: Path) -> Any:
+    """Build one callback; a ModelCheckpoint writes into the run's folder as each epoch is over."""
+    if "_target_" not in node:
+        raise BloodcellError(
+            f"callbacks.{name}: settings ({', '.join(node)}) for a callback that the chosen group `callbacks` has not; "
+            f"take them away, or switch it off: callbacks.{name}=null"
+        )
+    if not str(node["_target_"]).endswith("ModelCheckpoint"):
+        return instantiate(node)
+    return instantiate(
+        node,
+        dirpath=str(folder / "checkpoints"),
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,  # the epoch's schedulers and history are then part of the checkpoint
+    )
+
+
+def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
+    """Build one logger; a resumed TensorBoard log drops what the killed process wrote after its last checkpoint."""
+    from bloodcell.models.classifier import load_checkpoint
+
+    last = folder / "checkpoints" / "last.ckpt"
+    extra = {}
+    if resumed and str(node["_target_"]).endswith("TensorBoardLogger"):
+        extra["purge_step"] = load_checkpoint(last)["epoch"] + 2 if last.is_file() else 0
+    return instantiate(node, save_dir=str(folder), **extra)
+
+
+def precision(asked: Any, frozen: bool, device: str) -> Any:
+    """Return Lightning's precision: bf16 steps where the backbone learns and the device multiplies bf16 itself."""
+    if asked != "auto":
+        return asked
+    return "bf16-mixed" if not frozen and has_bf16(device) else "32-true"
+
+
+def quiet() -> None:
+    """Silence what Lightning says at each start; each line names why it is of no use here."""
+    # Lightning has torch look for NVIDIA's library whenever it asks for a GPU, which optimizers do at each step.
+    if not has_cuda():
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        "The '.*_dataloader' does not have many workers",  # the count follows from the machine
+        "Checkpoint directory .* exists and is not empty",  # a resumed run's own
+        "The number of training batches .* is smaller than the logging interval",  # nothing is logged by step
+        "Found .* module\\(s\\) in eval mode at the start of training",  # a frozen backbone is meant to be
+        "Trying to infer the `batch_size`",
+        "It is recommended to use `self.log\\(.*sync_dist=True",  # every process has the figures of all images
+        "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning 2.6 on torch 2.14
+    ):
+        warnings.filterwarnings("ignore", message=message)

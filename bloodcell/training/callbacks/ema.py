@@ -1,0 +1,42 @@
+"""A moving average of the weights, which is what is validated and saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor
+
+from bloodcell.runtime.errors import BloodcellError
+
+
+class MovingAverage(WeightAveraging):
+    """Keeps the exponential moving average of weights and statistics over the optimizer's steps.
+
+    Validation is done with the average, and it is a checkpoint's `state_dict`; what training goes on with lies beside
+    it. The first step's weights are taken as they are. After n more the decay is (1 + n) / (10 + n) at most: the
+    average of a short training does not remember the random head that it began with.
+
+    Args:
+        decay: What of the average stays at each step, 0 to below 1.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise BloodcellError(f"callbacks.average.decay={decay}; give a number from 0 to below 1")
+        self.decay = decay
+        super().__init__(use_buffers=True, multi_avg_fn=self._move)
+
+    @torch.no_grad()
+    def _move(self, averages: Any, values: Any, steps: Tensor | int) -> None:
+        """Move averages towards values of one type, in place; counters, which are whole numbers, are taken over."""
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, 1 - decay_after(int(steps), self.decay))
+        else:
+            torch._foreach_copy_(averages, values)
+
+
+def decay_after(steps: int, decay: float) -> float:
+    """Return the decay after so many steps of the average."""
+    return min(decay, (1 + steps) / (10 + steps))

@@ -1,0 +1,96 @@
+"""What TensorBoard shows besides the scalars."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from bloodcell.evaluation.figures import confusion_figure
+from bloodcell.runtime.hardware import short_lived
+
+#: Architecture and shape of its input -> traced graph. TorchScript keeps what it traced for as long as the process
+#: lives, some 30 MB a trace of MobileNetV2: the jobs of a multirun share the graphs of those that came before.
+_GRAPHS: dict[str, Any] = {}
+
+
+def graph_of(net: torch.nn.Module, images: Tensor) -> Any:
+    """Return the graph of a net as TensorBoard's writer takes it, traced once for each architecture.
+
+    Args:
+        net: The net.
+        images: Its input, (N, 3, H, W).
+    """
+    from torch.utils.tensorboard._pytorch_graph import graph
+
+    key = f"{net}{tuple(images.shape)}{images.device}"
+    if key not in _GRAPHS:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the writer traces by TorchScript, which is deprecated
+            # a copy: the writer leaves every module in training mode, a frozen backbone too
+            _GRAPHS[key] = graph(copy.deepcopy(net), images)  # type: ignore[no-untyped-call]
+    return _GRAPHS[key]
+
+
+class TensorBoardReport(pl.Callback):
+    """Writes one augmented batch, the graph and the configuration once; confusion matrix and PR curves each epoch.
+
+    Args:
+        config: The resolved configuration as YAML text.
+    """
+
+    def __init__(self, config: str) -> None:
+        self.config = config
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Write what does not change, unless the run is resumed and has it already."""
+        writer = writer_of(trainer)
+        if writer is None or trainer.current_epoch > 0:
+            return
+        writer.add_text("configuration", f"```yaml\n{self.config}\n```", 0)
+        images = self._images(trainer)
+        if images is None:
+            return
+        with torch.random.fork_rng(), torch.no_grad():  # looking must not change the run
+            shown = pl_module.augment(images.to(pl_module.device)).float()
+        writer.add_images("augmented training batch", shown / 255 if shown.max() > 1 else shown, 0)
+        writer._get_file_writer().add_graph(graph_of(pl_module.net, images[:1].float().to(pl_module.device) / 255))
+
+    def _images(self, trainer: pl.Trainer) -> Tensor | None:
+        """Return up to 16 training images, uint8 (N, 3, size, size)."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        files = data.samples.of_split("train").files()
+        files = files[:: max(1, len(files) // 16)][:16]  # spread over the classes, which follow each other
+        return torch.stack([data.preprocessing(file) for file in files]) if files else None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Write the epoch's confusion matrix and PR curves of the validation part."""
+        writer = writer_of(trainer)
+        results = pl_module.results.get("val")
+        if writer is None or results is None:
+            return
+        step = trainer.current_epoch + 1
+        with short_lived():
+            write_confusion(writer, results["confusion"], pl_module.classes, step)
+        probabilities = results["logits"].softmax(dim=1)
+        for number, name in enumerate(pl_module.classes):
+            writer.add_pr_curve(f"validation/{name}", results["labels"] == number, probabilities[:, number], step)
+
+
+def write_confusion(writer: Any, matrix: Tensor, classes: list[str], epoch: int) -> None:
+    """Draw the confusion matrix (C, C) of an epoch's validation."""
+    figure = confusion_figure(matrix.cpu().numpy(), classes, f"validation, epoch {epoch}", normalise=True)
+    writer.add_figure("validation confusion matrix", figure, epoch)
+
+
+def writer_of(trainer: pl.Trainer) -> Any:
+    """Return TensorBoard's SummaryWriter of a trainer; None where it has no such logger."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+            return logger.experiment
+    return None

@@ -1,0 +1,67 @@
+"""What an unfinished run left, from which it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bloodcell.models.classifier import load_checkpoint
+from bloodcell.models.weights import write_checkpoint
+from bloodcell.runtime.console import say
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import write_csv
+
+
+def restored(last: Path) -> dict[str, Any]:
+    """Return the state after the last whole epoch of a run, and let history.csv say what it says.
+
+    Raises:
+        BloodcellError: The checkpoint is damaged.
+    """
+    try:
+        state = load_checkpoint(last)
+    except BloodcellError as error:
+        raise BloodcellError(f"{error}; delete it, and the run begins again at its first epoch") from error
+    _drop_damaged(last.with_name("best.ckpt"))
+    write_csv(pd.DataFrame(state["callbacks"]["History"]["rows"]), last.parents[1] / "history.csv")
+    if moved(state["callbacks"].values(), last.parent.resolve()):
+        write_checkpoint(state, last)
+    return state
+
+
+def _drop_damaged(best: Path) -> None:
+    """Take away a best checkpoint that cannot be read, and say so: at the end it would be chosen."""
+    try:
+        load_checkpoint(best) if best.is_file() else None
+    except BloodcellError as error:
+        best.unlink()
+        say(f"{error}; it is gone now: a better epoch that comes will be chosen, or else the last")
+
+
+def moved(callbacks: Iterable[dict[str, Any]], folder: Path) -> bool:
+    """Tell the states of ModelCheckpoint where their folder is, and say whether it was elsewhere.
+
+    Lightning would else forget how good the best epoch was, and any later one would take its place.
+
+    Args:
+        callbacks: The states; changed.
+        folder: Of the checkpoints.
+    """
+    elsewhere = [state for state in callbacks if state.get("dirpath", str(folder)) != str(folder)]
+    for state in elsewhere:
+        for key in ("best_model_path", "last_model_path", "kth_best_model_path"):
+            state[key] = str(folder / Path(state[key]).name) if state[key] else ""
+        state["best_k_models"] = {
+            str(folder / Path(path).name): score for path, score in state["best_k_models"].items()
+        }
+        state["dirpath"] = str(folder)
+    return bool(elsewhere)
+
+
+def stopped_early(checkpoint: dict[str, Any]) -> bool:
+    """Say whether early stopping had ended the training that a checkpoint comes from."""
+    states = [state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
+    return any(state["wait_count"] >= state["patience"] for state in states)

@@ -1,0 +1,160 @@
+"""The verb `find-lr`: the learning rate for a training, by a range test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+
+from bloodcell.data.known_sources import with_kept_sources
+from bloodcell.data.readers import load_samples
+from bloodcell.data.splits import assign_splits, split_arguments
+from bloodcell.evaluation.figures import BLUE, ORANGE, save
+from bloodcell.inference.features import build_extractor
+from bloodcell.runtime import run_folder
+from bloodcell.runtime.config import cache_root, job_folder, plain
+from bloodcell.runtime.console import progress, say
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.hardware import device_arguments
+from bloodcell.runtime.io import write_atomically, write_csv
+from bloodcell.runtime.launcher import require, trainer_devices
+from bloodcell.runtime.signals import interruptible
+from bloodcell.training.build import trainer_of
+from bloodcell.training.fit import build_data, classifier_of, keep_function
+from bloodcell.training.train import readable
+
+#: A fall of the smoothed loss of less than so many times the scatter of the single losses around it may be chance.
+CLEAR_FALL = 2.0
+
+
+def run(cfg: DictConfig) -> float:
+    """Find a rate in the folder that Hydra chose."""
+    return find_lr(cfg, job_folder("find-lr"))
+
+
+def find_lr(cfg: DictConfig, folder: Path) -> float:
+    """Train with a rate that grows from step to step, and say which one to take.
+
+    Args:
+        cfg: The configuration that `conf/find-lr.yaml` composes.
+        folder: Where config.yaml, lr_finder.csv (lr, loss, smoothed) and lr_finder.png go; a new one.
+
+    Returns:
+        The suggested `optimizer.lr`.
+
+    Raises:
+        BloodcellError: Anything that the user got wrong, or the loss falls at no rate.
+    """
+    config = plain(cfg)
+    rates = grown_rates(**config["finder"])
+    require(*trainer_devices(cfg))
+    devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
+    known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
+    samples = assign_splits(known, **split_arguments(config["data"])).of_split("train")
+    run_folder.refuse_used(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
+    table = measure(config, readable(config, samples, folder), devices, rates)
+    write_csv(table, folder / "lr_finder.csv")
+    rate = suggested_rate(table)
+    save(finder_figure(table, rate), folder / "lr_finder.png")
+    say(f"the loss falls fastest at optimizer.lr={rate:.1e}; {folder / 'lr_finder.png'}")
+    return rate
+
+
+def grown_rates(min_lr: float, max_lr: float, steps: int) -> list[float]:
+    """Return the rate of each step: from the least to the highest, each the same factor above the one before.
+
+    Raises:
+        BloodcellError: They are no range, or the steps are too few for a curve.
+    """
+    if not 0 < min_lr < max_lr:
+        raise BloodcellError(f"finder: min_lr={min_lr}, max_lr={max_lr}; give min_lr above 0 and below max_lr")
+    if steps < 10:
+        raise BloodcellError(f"finder.steps={steps}; give 10 or more")
+    return [float(rate) for rate in np.geomspace(min_lr, max_lr, steps)]
+
+
+def measure(config: dict[str, Any], samples: Any, devices: dict[str, Any], rates: list[float]) -> pd.DataFrame:
+    """Train a step at each rate and return the losses; all that ever learns does from the first step.
+
+    Args:
+        config: The configuration; scheduler, callbacks and loggers have no part in it.
+        samples: The training part.
+        devices: The Trainer's accelerator and devices.
+        rates: The head's rate of each step.
+
+    Returns:
+        Columns lr, loss and smoothed, a row per step, up to where the loss diverged.
+    """
+    from bloodcell.training.callbacks.lr_range_test import RangeTest
+
+    learning = {**config["finetune"], "name": "frozen" if config["finetune"]["name"] == "frozen" else "full"}
+    optimizer = {**config["optimizer"], "lr": rates[0]}
+    config = {**config, "finetune": learning, "optimizer": optimizer, "scheduler": {"_target_": None}}
+    classifier, test = classifier_of(config, samples), RangeTest(rates)
+    changes: dict[str, Any] = {
+        "max_steps": len(rates),
+        "max_epochs": -1,
+        "limit_val_batches": 0,
+        "enable_checkpointing": False,
+    }
+    quiet = {"logger": False, "enable_progress_bar": False}
+    trainer = trainer_of(config["trainer"], devices, classifier.frozen, callbacks=[test], **changes, **quiet)
+    device, workers = str(trainer.strategy.root_device), config["data"]["workers"]
+    cache = cache_root(config["cache"]["root"])
+    extractor = build_extractor(config, cache, classifier, "none", device, workers)
+    keep_function(classifier, samples, extractor)
+    data = build_data(config, classifier, samples, extractor)
+    with progress("learning rates") as test.report, interruptible():
+        trainer.fit(classifier, datamodule=data)
+    return test.table()
+
+
+def suggested_rate(table: pd.DataFrame) -> float:
+    """Return the rate at which the smoothed loss falls most steeply, per factor of rate, before its lowest point.
+
+    Args:
+        table: Columns lr, loss, smoothed.
+
+    Returns:
+        The rate, rounded to two digits.
+
+    Raises:
+        BloodcellError: The loss does not fall beyond its scatter, so that the steepest point is one of chance.
+    """
+    smooth = table["smoothed"].to_numpy()
+    lowest = int(smooth.argmin()) if len(smooth) else 0
+    scatter = float((table["loss"] - table["smoothed"])[: lowest + 1].std(ddof=0)) if lowest else 0.0
+    if lowest == 0 or smooth[0] - smooth[lowest] < CLEAR_FALL * scatter:
+        raise BloodcellError(
+            "the loss falls at no learning rate of the range beyond its scatter; see lr_finder.csv, and try a larger "
+            "data.batch_size, more finder.steps or another range"
+        )
+    slope = np.gradient(smooth, np.log(table["lr"]))[: lowest + 1]
+    return float(f"{table['lr'].iloc[int(slope.argmin())]:.1e}")
+
+
+def finder_figure(table: pd.DataFrame, rate: float) -> Figure:
+    """Draw the loss over the learning rate, and the suggested rate.
+
+    Args:
+        table: Columns lr, loss, smoothed.
+        rate: The suggested rate.
+    """
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(table["lr"], table["loss"], color=BLUE, alpha=0.3, linewidth=1, label="loss of each step")
+    axes.plot(table["lr"], table["smoothed"], color=BLUE, linewidth=2, label="smoothed")
+    axes.axvline(rate, color=ORANGE, linestyle="--", linewidth=1.5, label=f"steepest descent: {rate:.1e}")
+    least, most = table["smoothed"].min(), table["smoothed"].max()
+    axes.set_ylim(max(0.0, least - 0.25 * (most - least)), most + 0.25 * (most - least))  # single steps may leap
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title="Learning-rate range test")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,49 @@
+"""What a training says of itself on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bloodcell.data.samples import Samples
+
+
+def start_line(samples: Samples, classes: list[str], classifier: Any, device: str) -> str:
+    """Say what is trained on what."""
+    from bloodcell.models.classifier import parameter_counts
+
+    counts = samples.table["split"].value_counts()
+    parts = ", ".join(f"{split} {counts[split]:,}" for split in samples.splits())
+    known = f" from {samples.table['source'].nunique():,} sources" if samples.sources_known() else ", sources unknown"
+    learn, frozen = parameter_counts(classifier)
+    later = f" at first; all that will learn do from epoch {last + 1}" if (last := classifier.last_phase) else ""
+    return (
+        f"{len(samples.table):,} images ({parts}){known}; {len(classes)} classes: {', '.join(classes)}\n"
+        f"{classifier.hparams['model']['name']} on {device}: {learn:,} parameters learn, {frozen:,} are frozen{later}"
+    )
+
+
+def missing_classes(samples: Samples, classes: list[str]) -> list[str]:
+    """Say which classes a split lacks: its figures are then not those of all classes."""
+    lacks = {split: sorted(set(classes) - set(samples.of_split(split).table["label"])) for split in samples.splits()}
+    return [f"note: the {split} part has no image of {', '.join(names)}" for split, names in lacks.items() if names]
+
+
+def unfinished_phases(classifier: Any, max_epochs: int | None) -> list[str]:
+    """Say where training ends before all that is meant to learn does."""
+    if not max_epochs or max_epochs < 0 or classifier.last_phase < max_epochs:
+        return []
+    begin = classifier.last_phase + 1
+    return [
+        f"note: training ends with epoch {max_epochs}, but the last blocks learn from epoch {begin} on; lower "
+        "finetune.blocks or finetune.block_epochs, or raise trainer.max_epochs"
+    ]
+
+
+def end_line(metrics: dict[str, float], folder: Path) -> str:
+    """Say what came out, and where it is."""
+    from bloodcell.metrics.by_source import lines
+
+    return "\n".join(
+        [f"chosen: epoch {metrics['best_epoch']} of {metrics['epochs']}; run folder {folder}", *lines(metrics)]
+    )

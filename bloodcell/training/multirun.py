@@ -1,0 +1,66 @@
+"""Hydra's jobs: a single run, or one of many, where a failure does not lose the others."""
+
+from __future__ import annotations
+
+import gc
+import math
+import traceback
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from bloodcell.runtime import distributed, run_folder
+from bloodcell.runtime.console import say
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.launcher import launch, trainer_devices
+from bloodcell.runtime.user_errors import user_message
+from bloodcell.training.train import train
+
+
+def run(cfg: DictConfig) -> dict[str, float] | None:
+    """Do one job of Hydra's: a single run, or one of a multirun, where a failure does not stop the others."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    job = HydraConfig.get()
+    folder = distributed.once(lambda: Path(job.runtime.output_dir))
+    if job.mode == RunMode.RUN:
+        launch(*trainer_devices(cfg), folder)
+        return train(cfg, folder, overrides=list(job.overrides.task))
+    if _wants_several(cfg):
+        launch(*trainer_devices(cfg))  # which a multirun refuses
+    return job_of_many(cfg, folder, list(job.overrides.task), job.job.num)
+
+
+def _wants_several(cfg: DictConfig) -> bool:
+    """Say whether a job wants several devices; one that wants what is not there says so when its turn comes."""
+    try:
+        return math.prod(trainer_devices(cfg)) > 1
+    except BloodcellError:
+        return False
+
+
+def job_of_many(cfg: DictConfig, folder: Path, overrides: list[str], number: int) -> dict[str, float] | None:
+    """Train one job of a multirun; a failure is recorded in its folder and said in one line.
+
+    Args:
+        cfg: The job's configuration.
+        folder: Its folder.
+        overrides: Its part of the command line.
+        number: Its number, from 0.
+
+    Returns:
+        Its metrics; None where it failed.
+    """
+    gc.collect()  # trainer, net and loops of the job before refer to each other
+    choices = [item for item in overrides if not item.startswith("hydra.")]
+    say(f"job {number}: {' '.join(choices)}")
+    try:
+        return train(cfg, folder, many=True, overrides=overrides)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
+        message = user_message(error) or f"{type(error).__name__}: {error}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        run_folder.write_run(folder, status="failed", error=message, overrides=choices)
+        say(f"job {number} failed: {message}")
+        return None
