@@ -116,7 +116,8 @@ def tempered(probabilities: Floats, temperature: float) -> Floats:
     """
     if temperature == 1:
         return probabilities
-    scaled = np.exp(_logits(probabilities) / temperature)
+    # one memory layout: rows of another are summed in another order, which moves the last digit
+    scaled = np.exp(_logits(np.ascontiguousarray(probabilities)) / temperature)
     return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
 
 
