@@ -23,7 +23,6 @@ from bloodcell.evaluation.outputs import figures_of
 from bloodcell.metrics.by_source import sources_known, with_disjoint
 from bloodcell.metrics.intervals import Floats, Parts
 from bloodcell.metrics.paired import FIGURES, Difference, beside, differences, differences_of, parts_beside
-from bloodcell.runtime.config import listed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_csv, write_json
@@ -167,23 +166,6 @@ def line(name: str, split: str, figures: dict[str, Difference]) -> str:
 
 def _limits(low: float, high: float) -> str:
     return f" ({100 * low:+.1f} to {100 * high:+.1f})"
-
-
-def compares(config: dict[str, Any]) -> bool:
-    """Say whether what is given is to be compared.
-
-    Raises:
-        BloodcellError: `compare` is neither true nor false, one system is to be compared, or several files of
-            predictions are not.
-    """
-    if config["compare"] not in (True, False):
-        raise BloodcellError(f"compare={config['compare']}; choose true or false")
-    files, checkpoints = listed(config["predictions"]), listed(config["checkpoint"])
-    if config["compare"] and len(files or checkpoints) < 2:
-        raise BloodcellError("compare=true wants two or more: checkpoint=[A,B], or predictions=[A.csv,B.csv]")
-    if len(files) > 1 and not config["compare"]:
-        raise BloodcellError("several files of predictions are compared, not averaged; add compare=true, or give one")
-    return bool(config["compare"])
 
 
 def compare(tables: Mapping[Path, pd.DataFrame], folder: Path, trained_on: frozenset[str]) -> dict[str, Any]:

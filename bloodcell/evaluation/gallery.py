@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from bloodcell.data.cell_finder import cut
 from bloodcell.data.images import ImageError, read_image
-from bloodcell.data.localise import cut
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.evaluation.failures import errors_of, known_sources
 from bloodcell.metrics.predictions import probability_of

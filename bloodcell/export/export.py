@@ -16,10 +16,11 @@ from bloodcell.inference.exported.graph import Graph
 from bloodcell.inference.exported.loaded import ENDINGS, is_exported, opened
 from bloodcell.inference.exported.metadata import About
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.config import check_types, listed, plain
+from bloodcell.runtime.config import listed, typed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import file_digest, write_atomically
+from bloodcell.runtime.schema import ExportConfig
 
 #: Format -> the ending of its files.
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
@@ -27,9 +28,6 @@ FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 
 def run(cfg: DictConfig) -> None:
     """Export as the command line says."""
-    from hydra.core.hydra_config import HydraConfig
-
-    check_types("export", list(HydraConfig.get().overrides.task))
     export(cfg)
 
 
@@ -47,10 +45,10 @@ def export(cfg: DictConfig) -> Path:
     """
     from bloodcell.models.classifier import load_classifier
 
-    config = plain(cfg)
-    ending = _ending(config["format"])
-    checkpoint = _checkpoint(config["checkpoint"])
-    file = output_file(config["output"], checkpoint, ending, config["overwrite"])
+    config = typed(cfg, ExportConfig)
+    ending = _ending(config.format)
+    checkpoint = _checkpoint(config.checkpoint)
+    file = output_file(config.output, checkpoint, ending, config.overwrite)
     classifier = load_classifier(checkpoint)
     about = about_of(classifier, checkpoint)
     pictures = pictures_of(checkpoint)

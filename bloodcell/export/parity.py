@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from bloodcell.data.cell_finder import cut
 from bloodcell.data.images import ImageError
-from bloodcell.data.localise import cut
 from bloodcell.data.preprocessing import picture_of
 from bloodcell.data.samples import read_samples
 from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
@@ -74,9 +74,12 @@ def check(found: Opened, engine: Engine, pictures: Pictures) -> float:
     """
     prepared = engine.preprocessing.taken(pictures.each)
     images = np.stack([pixels for pixels, _ in prepared])
-    expected = engine.judge(images).probabilities
+    expected = engine.predict(images).probabilities
     own = engine_of_opened(found, Path())
-    answers = [own.judge(images).probabilities, np.concatenate([own.judge(one[None]).probabilities for one in images])]
+    answers = [
+        own.predict(images).probabilities,
+        np.concatenate([own.predict(one[None]).probabilities for one in images]),
+    ]
     squares = [
         cut(picture, *square) if square else picture
         for picture, (_, square) in zip(pictures.each, prepared, strict=True)

@@ -1,4 +1,4 @@
-"""The forward pass of a backbone that does not learn, by the fastest backend that the machine has."""
+"""The forward pass of a backbone in evaluation mode, by the fastest backend that the machine has."""
 
 from __future__ import annotations
 
@@ -23,9 +23,6 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import cpu_count
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-BACKENDS = ("auto", "onnx", "compile", "eager")
-PRECISIONS = ("float32", "bf16")
 
 #: From so many images on, the seconds that it takes to build the fastest backend are won back.
 WORTH_BUILDING = 500
@@ -55,7 +52,7 @@ class Forward:
         return np.concatenate([self.run(images[start : start + self.batch]) for start in starts])
 
 
-class Engine:
+class Backbone:
     """Chooses the backend and builds the forward pass when it is first needed.
 
     Args:
@@ -67,17 +64,12 @@ class Engine:
         device: Where to compute.
 
     Raises:
-        BloodcellError: An unknown backend or precision, or one that the other choices exclude.
+        BloodcellError: ONNX Runtime is asked for with another precision or device than it takes here.
     """
 
     def __init__(
         self, net: Net, size: int, backend: str = "auto", precision: str = "float32", device: str = "cpu"
     ) -> None:
-        if backend not in BACKENDS or precision not in PRECISIONS:
-            raise BloodcellError(
-                f"features.backend={backend}, features.precision={precision}; "
-                f"choose {', '.join(BACKENDS)}, and {' or '.join(PRECISIONS)}"
-            )
         if backend == "onnx" and (precision != "float32" or device != "cpu"):
             raise BloodcellError(
                 "features.backend=onnx is for features.precision=float32 on the CPU; use features.backend=auto"

@@ -10,9 +10,6 @@ from typing import Any
 from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
 
-#: Threads or processes that may decode.
-MOST_WORKERS = 256
-
 
 def cpu_count() -> int:
     """Return how many processor cores this process may use, containers' limits and its neighbours' share included."""
@@ -20,15 +17,8 @@ def cpu_count() -> int:
     return max(1, min(allowed, _cgroup_limit() or allowed) // distributed.here().sharing)
 
 
-def decoders(workers: Any) -> int:
-    """Return how many threads decode images: as asked for, one at least; None: as the machine has cores.
-
-    Raises:
-        BloodcellError: It is no such number, or so large that it could only bring the machine down.
-    """
-    whole = isinstance(workers, int) and not isinstance(workers, bool)
-    if workers is not None and not (whole and 0 <= workers <= MOST_WORKERS):
-        raise BloodcellError(f"workers={workers}; give 0 to {MOST_WORKERS}, or null")
+def decoders(workers: int | None) -> int:
+    """Return how many threads decode images: one or more; None: one a core."""
     return cpu_count() if workers is None else max(1, workers)
 
 

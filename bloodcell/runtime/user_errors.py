@@ -87,9 +87,11 @@ def _hydra_message(error: BaseException) -> str:
     if "LexerNoViableAlt" in str(error):
         what = str(error).splitlines()[0].rpartition(": ")[2]
         return f"cannot read {what}; keys are plain letters, and other text of a list stands in quotes: key='[\"ä\"]'"
+    if said := _type_message(text):
+        return said
     if match := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text):
         return f"no configuration key '{match[1]}'; {nearest(match[1].lstrip('+~'), _all_keys())}"
-    if match := re.search(r"Key '([^']+)' is not in struct", text):
+    if match := re.search(r"Key '([^']+)' (?:is )?not in", text):
         full = (re.search(r"full_key: (\S+)", text) or match)[1]
         return f"no configuration key '{full}'; {nearest(full, _all_keys())}"
     if match := re.search(r"Could not find '([^']+)'", text):
@@ -105,6 +107,29 @@ def _hydra_message(error: BaseException) -> str:
         return f"no group '{match[1]}'; {nearest(match[1], groups())}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "; ".join(lines[:2])
+
+
+#: What OmegaConf says of a value that is of another type -> what to give.
+_TYPES = {
+    r"Value '(?P<value>.*?)' of type '.*?' could not be converted to Integer": "give a whole number",
+    r"Value '(?P<value>.*?)' of type '.*?' could not be converted to Float": "give a number",
+    r"Value '(?P<value>.*?)' is not a valid bool": "give true or false",
+    r"Invalid value assigned: (?P<value>\w+) is not a ListConfig": "give a list, e.g. [a,b]",
+    r"Invalid type assigned: .*? is not a subclass of .*?value: (?P<value>.*)": "set its keys one by one",
+    r"Cannot convert '.*?' to string: '(?P<value>.*?)'": "give text",
+    r"Value '(?P<value>.*?)' of type '.*?' is incompatible with type hint": "give a value of another type",
+    r"field '.*?' is not Optional": "it needs a value",
+    r"Incompatible value 'None' for field": "it needs a value",
+}
+
+
+def _type_message(text: str) -> str | None:
+    """Return which key has a value of another type, and what to give; None if the text is about something else."""
+    key = re.search(r"full_key: (\S+)", text)
+    for pattern, wanted in _TYPES.items():
+        if key and (match := re.search(pattern, text)):
+            return f"{key[1]}={match.groupdict().get('value', 'null')}; {wanted}"
+    return None
 
 
 def _all_keys() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from bloodcell.data.known_sources import with_kept_sources
-from bloodcell.data.readers import load_samples
-from bloodcell.data.splits import assign_splits, split_arguments
 from bloodcell.evaluation.figures import BLUE, ORANGE, save
-from bloodcell.inference.features import build_extractor
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.config import cache_root, job_folder, plain
+from bloodcell.runtime.config import job_folder, typed
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.io import write_atomically, write_csv
 from bloodcell.runtime.launcher import require, trainer_devices
+from bloodcell.runtime.schema import FinderConfig, FindLrConfig, TrainConfig
 from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import trainer_of
-from bloodcell.training.fit import build_data, classifier_of, keep_function
-from bloodcell.training.train import readable
+from bloodcell.training.fit import build_data, classifier_of, extractor_of, keep_function
+from bloodcell.training.train import readable, samples_of
 
 #: A fall of the smoothed loss of less than so many times the scatter of the single losses around it may be chance.
 CLEAR_FALL = 2.0
@@ -33,7 +31,7 @@ CLEAR_FALL = 2.0
 
 def run(cfg: DictConfig) -> float:
     """Find a rate in the folder that Hydra chose."""
-    return find_lr(cfg, job_folder("find-lr"))
+    return find_lr(cfg, job_folder())
 
 
 def find_lr(cfg: DictConfig, folder: Path) -> float:
@@ -49,12 +47,11 @@ def find_lr(cfg: DictConfig, folder: Path) -> float:
     Raises:
         BloodcellError: Anything that the user got wrong, or the loss falls at no rate.
     """
-    config = plain(cfg)
-    rates = grown_rates(**config["finder"])
+    config = typed(cfg, FindLrConfig)
+    rates = grown_rates(config.finder)
     require(*trainer_devices(cfg))
-    devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
-    known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
-    samples = assign_splits(known, **split_arguments(config["data"])).of_split("train")
+    devices = device_arguments(config.trainer.gpus, config.trainer.accelerator, config.trainer.devices)
+    samples = samples_of(config).of_split("train")
     run_folder.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
@@ -66,20 +63,12 @@ def find_lr(cfg: DictConfig, folder: Path) -> float:
     return rate
 
 
-def grown_rates(min_lr: float, max_lr: float, steps: int) -> list[float]:
-    """Return the rate of each step: from the least to the highest, each the same factor above the one before.
-
-    Raises:
-        BloodcellError: They are no range, or the steps are too few for a curve.
-    """
-    if not 0 < min_lr < max_lr:
-        raise BloodcellError(f"finder: min_lr={min_lr}, max_lr={max_lr}; give min_lr above 0 and below max_lr")
-    if steps < 10:
-        raise BloodcellError(f"finder.steps={steps}; give 10 or more")
-    return [float(rate) for rate in np.geomspace(min_lr, max_lr, steps)]
+def grown_rates(finder: FinderConfig) -> list[float]:
+    """Return the rate of each step: from the least to the highest, each the same factor above the one before."""
+    return [float(rate) for rate in np.geomspace(finder.min_lr, finder.max_lr, finder.steps)]
 
 
-def measure(config: dict[str, Any], samples: Any, devices: dict[str, Any], rates: list[float]) -> pd.DataFrame:
+def measure(config: TrainConfig, samples: Any, devices: dict[str, Any], rates: list[float]) -> pd.DataFrame:
     """Train a step at each rate and return the losses; all that ever learns does from the first step.
 
     Args:
@@ -93,9 +82,9 @@ def measure(config: dict[str, Any], samples: Any, devices: dict[str, Any], rates
     """
     from bloodcell.training.callbacks.lr_range_test import RangeTest
 
-    learning = {**config["finetune"], "name": "frozen" if config["finetune"]["name"] == "frozen" else "full"}
-    optimizer = {**config["optimizer"], "lr": rates[0]}
-    config = {**config, "finetune": learning, "optimizer": optimizer, "scheduler": {"_target_": None}}
+    learning = replace(config.finetune, name="frozen" if config.finetune.frozen else "full")
+    optimizer = {**config.optimizer, "lr": rates[0]}
+    config = replace(config, finetune=learning, optimizer=optimizer, scheduler={"_target_": None})
     classifier, test = classifier_of(config, samples), RangeTest(rates)
     changes: dict[str, Any] = {
         "max_steps": len(rates),
@@ -104,10 +93,8 @@ def measure(config: dict[str, Any], samples: Any, devices: dict[str, Any], rates
         "enable_checkpointing": False,
     }
     quiet = {"logger": False, "enable_progress_bar": False}
-    trainer = trainer_of(config["trainer"], devices, classifier.frozen, callbacks=[test], **changes, **quiet)
-    device, workers = str(trainer.strategy.root_device), config["data"]["workers"]
-    cache = cache_root(config["cache"]["root"])
-    extractor = build_extractor(config, cache, classifier, "none", device, workers)
+    trainer = trainer_of(config.trainer, devices, classifier.frozen, callbacks=[test], **changes, **quiet)
+    extractor = extractor_of(config, classifier, str(trainer.strategy.root_device))
     keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, samples, extractor)
     with progress("learning rates") as test.report, interruptible():

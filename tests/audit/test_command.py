@@ -14,7 +14,7 @@ from tests.conftest import SMALL
 @pytest.fixture(scope="module")
 def painted(compose):
     """Return the Samples of small synthetic smears, with their true sources."""
-    return load_samples(plain(compose(*SMALL).data))
+    return load_samples(typed(compose(*SMALL), TrainConfig).data)
 
 
 @pytest.fixture(scope="module")

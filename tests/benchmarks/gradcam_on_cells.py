@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from bloodcell.data.cell_finder import Cell, locate
 from bloodcell.data.images import read_image
-from bloodcell.data.localise import Cell, locate
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import Samples, read_samples
 from bloodcell.evaluation.failures import known_sources

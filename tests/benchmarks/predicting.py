@@ -25,7 +25,7 @@ from PIL import Image, ImageFilter
 
 from bloodcell.data.image_paths import listed
 from bloodcell.inference.engine import Pass
-from bloodcell.inference.ensemble import Jury
+from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict import COUNTED, FURTHER, fill
 from bloodcell.inference.resumable_csv import GrowingTable
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     keep_freed_memory()  # as the verb does; it serves the forward pass alone as well
-    jury = Jury(load_engines(options.run, "cpu", options.backend))
+    jury = Ensemble(load_engines(options.run, "cpu", options.backend))
     (way,), size = jury.passes(options.count), jury.engines[0].preprocessing.image_size
     ways = [way, plain_session(Path(options.run))] if options.run.endswith(".onnx") else [way]
     ratios = []

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bloodcell.data.localise import locate
+from bloodcell.data.cell_finder import locate
 from bloodcell.evaluation.failures import failures_of
 from bloodcell.evaluation.gallery import CAPTION, GAP, MOST_BYTES, SIDE, exhibits, worst_errors
 from bloodcell.runtime.errors import BloodcellError

@@ -10,6 +10,7 @@ from bloodcell.inference.exported.graph import Graph
 from bloodcell.inference.exported.loaded import opened
 from bloodcell.inference.exported.metadata import About
 from bloodcell.models.net import Net
+from bloodcell.runtime.schema import ModelConfig
 
 NETS = ("mobilenetv2", "resnet18", "resnet50", "efficientnet_b0", "densenet121", "convnext_tiny", "vit_b_16")
 
@@ -25,7 +26,7 @@ def test_both_files_answer_as_the_net(compose, tmp_path, name):
     size = 224 if name == "vit_b_16" else 64
     model = plain(compose(f"model={name}", "model.weights=null", f"model.image_size={size}").model)
     torch.manual_seed(0)
-    net = Net(model, 3).eval()
+    net = Net(ModelConfig.of(model), 3).eval()
     graph, about = Graph(net, size, None), About(["a", "b", "c"], 1.0, Preprocessing(size), name, ("", ""))
     images = torch.randint(0, 256, (3, size, size, 3), dtype=torch.uint8)
     pictures = torch.randint(0, 256, (2, size + 11, 50, 3), dtype=torch.uint8)

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from bloodcell.inference.exported import onnx as onnx_file
 from bloodcell.inference.exported import torch_export
 from bloodcell.inference.exported.loaded import load_exported
-from bloodcell.inference.loader import load_members
+from bloodcell.inference.loader import load_engines
 from bloodcell.runtime.errors import BloodcellError
 from tests.two_faced import two_faced
 
@@ -102,7 +102,7 @@ def test_a_truncated_file_is_refused(exported, tmp_path, form):
 
 def test_a_missing_file_is_one_clear_line(tmp_path):
     with pytest.raises(BloodcellError, match=r"no such run or checkpoint: .*x\.onnx"):
-        load_members(tmp_path / "x.onnx")
+        load_engines(tmp_path / "x.onnx", "cpu")
 
 
 class Payload:
@@ -276,7 +276,7 @@ def test_images_of_any_number_run(exported):
     images = np.random.default_rng(0).integers(0, 256, (41, 32, 32, 3), dtype=np.uint8)
     engines = [load_exported(exported(form)) for form in ("onnx", "torch")]
     for count in (1, 2, 8, 41):
-        first, second = (engine.judge(images[:count]) for engine in engines)
+        first, second = (engine.predict(images[:count]) for engine in engines)
         np.testing.assert_allclose(first.probabilities, second.probabilities, rtol=0, atol=1e-5)
         np.testing.assert_allclose(first.features, second.features, rtol=0, atol=1e-4)
         assert first.probabilities.sum(axis=1) == pytest.approx(np.ones(count))

@@ -6,8 +6,8 @@ import torch
 
 from bloodcell.models.blocks import blocks_of
 from bloodcell.models.classifier import load_classifier, parameter_counts
-from bloodcell.models.finetune import Finetune
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema import FinetuneConfig
 from tests.models.conftest import build, changed, state_of
 
 pytestmark = [
@@ -34,7 +34,7 @@ BLOCKS = [412_160, 473_920, 320_000, 320_000, 155_264, 118_272, 118_272, 66_624]
     ],
 )
 def test_blocks_of_each_epoch(head_epochs, block_epochs, blocks, expected, last):
-    finetune = Finetune("gradual", 1.0, "train", head_epochs, block_epochs, blocks)
+    finetune = FinetuneConfig(name="gradual", head_epochs=head_epochs, block_epochs=block_epochs, blocks=blocks)
     assert [finetune.trainable_blocks(epoch, 4) for epoch in range(7)] == expected
     assert finetune.last_phase(4) == last
     most = finetune.most_blocks(4)
@@ -42,9 +42,9 @@ def test_blocks_of_each_epoch(head_epochs, block_epochs, blocks, expected, last)
 
 
 def test_frozen_and_full_have_one_phase():
-    assert [Finetune("frozen").trainable_blocks(epoch, 4) for epoch in (0, 9)] == [0, 0]
-    assert [Finetune("full").trainable_blocks(epoch, 4) for epoch in (0, 9)] == [4, 4]
-    assert Finetune("frozen").last_phase(4) == Finetune("full").last_phase(4) == 0
+    assert [FinetuneConfig(name="frozen").trainable_blocks(epoch, 4) for epoch in (0, 9)] == [0, 0]
+    assert [FinetuneConfig(name="full").trainable_blocks(epoch, 4) for epoch in (0, 9)] == [4, 4]
+    assert FinetuneConfig(name="frozen").last_phase(4) == FinetuneConfig(name="full").last_phase(4) == 0
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from bloodcell.data import localise
-from bloodcell.data.localise import Cell, cut, locate
+from bloodcell.data import cell_finder as localise
+from bloodcell.data.cell_finder import Cell, cut, locate
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.synthetic.smears import CLASSES, paint_photograph
 
