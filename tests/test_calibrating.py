@@ -181,8 +181,9 @@ def test_a_run_is_calibrated_and_predicts_the_same(compose, tmp_path, capsys):
     kept = [torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True) for folder in folders.values()]
     assert kept[0]["temperature"] == metrics["true"]["temperature"]
     assert "temperature" not in kept[1]
+    same = ["tta=flips", "device=cpu", "features.backend=eager", "figures=false"]  # as the run computed
     again = evaluate(
-        compose(f"checkpoint={folders['true']}", "tta=flips", "device=cpu", "figures=false", verb="evaluate"),
+        compose(f"checkpoint={folders['true']}", *same, verb="evaluate"),
         tmp_path / "again",
     )
     assert (tmp_path / "again" / "predictions.csv").read_bytes() == (folders["true"] / "predictions.csv").read_bytes()

@@ -297,7 +297,6 @@ def test_flags_follow_the_limits(predicted, pictures, monkeypatch):
         (["error_rate=0.05"], "this checkpoint made no promise; use abstain_below"),
         (["error_rate=0.05", "abstain_below=0.8"], "give one"),
         (["abstain_below=80"], "a number from 0 to 1"),
-        (["abstain_below=high"], "a number from 0 to 1"),
         (["output=null"], "output=FILE.csv"),
         (["output=results.xlsx"], "names no CSV file"),
         (["checkpoint=null"], "checkpoint is not set"),

@@ -289,7 +289,7 @@ def test_a_callback_is_off_where_it_is_null_and_settings_of_none_are_refused(com
     train(compose(*short, "callbacks=to_the_end", "+callbacks.early_stopping=null"), tmp_path / "run")
     assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 1
     settings = ["callbacks=to_the_end", "+callbacks.early_stopping.patience=3"]
-    with pytest.raises(BloodcellError, match=r"callbacks\.early_stopping: settings \(patience\) for a callback that"):
+    with pytest.raises(BloodcellError, match=r"callbacks\.early_stopping=.*has no callback of this name"):
         train(compose(*short, *settings), tmp_path / "other")
 
 

@@ -54,7 +54,7 @@ def symmetries(tta: str) -> tuple[Symmetry, ...]:
         BloodcellError: There is no such choice.
     """
     if tta not in SYMMETRIES:
-        raise BloodcellError(f"tta={tta}; choose {', '.join(SYMMETRIES)}")
+        raise BloodcellError(f"tta={tta}; choose none, flips or d4")
     return SYMMETRIES[tta]
 
 

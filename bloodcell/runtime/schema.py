@@ -71,7 +71,7 @@ class FeaturesConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        require_choice("features.cache", self.cache, "auto", "on", "off", True, False)
+        require_choice("features.cache", {True: "on", False: "off"}.get(self.cache, self.cache), "auto", "on", "off")
         require_choice("features.backend", self.backend, "auto", "onnx", "compile", "eager")
         require_choice("features.precision", self.precision, "float32", "bf16")
         require(self.views >= 0, "features.views", self.views, "give the number of fixed views, or 0")
@@ -484,6 +484,34 @@ class FindLrConfig(TrainConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """The `tune` settings of `tune`."""
+
+    trials: int
+    workers: int
+    metric: str
+    folds: Any
+    storage: str | None
+    name: str | None
+    sampler: dict[str, Any]
+    pruner: Any
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for key in ("trials", "workers"):
+            require(getattr(self, key) >= 1, f"tune.{key}", getattr(self, key), "give a whole number of 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig(TrainConfig):
+    """The configuration of `tune`; `sweep` maps keys to ranges."""
+
+    tune: StudyConfig
+    sweep: Any
+    study: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class AuditConfig(CommonConfig):
     """The configuration of `audit`."""
 
@@ -597,6 +625,7 @@ class ExportConfig(CommonConfig):
 SCHEMAS: dict[str, type[CommonConfig]] = {
     "train": TrainConfig,
     "find-lr": FindLrConfig,
+    "tune": TuneConfig,
     "audit": AuditConfig,
     "cache": ClearCacheConfig,
     "evaluate": EvaluateConfig,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.io import write_atomically, write_csv
 from bloodcell.runtime.launcher import require, trainer_devices
-from bloodcell.runtime.schema import FinderConfig, FindLrConfig, TrainConfig
+from bloodcell.runtime.schema import FindLrConfig, TrainConfig
 from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import trainer_of
 from bloodcell.training.fit import build_data, classifier_of, extractor_of, keep_function
@@ -48,7 +48,7 @@ def find_lr(cfg: DictConfig, folder: Path) -> float:
         BloodcellError: Anything that the user got wrong, or the loss falls at no rate.
     """
     config = typed(cfg, FindLrConfig)
-    rates = grown_rates(config.finder)
+    rates = grown_rates(**asdict(config.finder))
     require(*trainer_devices(cfg))
     devices = device_arguments(config.trainer.gpus, config.trainer.accelerator, config.trainer.devices)
     samples = samples_of(config).of_split("train")
@@ -63,9 +63,9 @@ def find_lr(cfg: DictConfig, folder: Path) -> float:
     return rate
 
 
-def grown_rates(finder: FinderConfig) -> list[float]:
+def grown_rates(min_lr: float, max_lr: float, steps: int) -> list[float]:
     """Return the rate of each step: from the least to the highest, each the same factor above the one before."""
-    return [float(rate) for rate in np.geomspace(finder.min_lr, finder.max_lr, finder.steps)]
+    return [float(rate) for rate in np.geomspace(min_lr, max_lr, steps)]
 
 
 def measure(config: TrainConfig, samples: Any, devices: dict[str, Any], rates: list[float]) -> pd.DataFrame:

@@ -100,9 +100,8 @@ def classifier_of(config: TrainConfig, samples: Samples) -> Any:
     keep_freed_memory()
     pl.seed_everything(config.seed, workers=True, verbose=False)
     classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
-    preprocessing = Preprocessing(
-        config.data.image_size or config.model.image_size, config.data.crop, config.data.crop_size
-    )
+    size = config.model.image_size if config.data.image_size is None else config.data.image_size
+    preprocessing = Preprocessing(size, config.data.crop, config.data.crop_size)
     return build_classifier(config, samples, classes, preprocessing)
 
 

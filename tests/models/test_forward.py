@@ -81,8 +81,6 @@ def test_the_name_tells_device_precision_and_release():
 @pytest.mark.parametrize(
     ("backend", "precision", "message"),
     [
-        ("tensorrt", "float32", r"features\.backend=tensorrt.*choose auto, onnx, compile, eager"),
-        ("auto", "float64", r"features\.precision=float64"),
         ("onnx", "bf16", r"features\.backend=onnx is for features\.precision=float32 on the CPU"),
     ],
 )

@@ -60,7 +60,7 @@ def test_the_head_is_what_its_numbers_say():
 @pytest.mark.parametrize(("hidden", "dropout"), [(-1, 0.0), (8, 1.0), (8, -0.1)])
 def test_a_senseless_head(hidden, dropout):
     with pytest.raises(BloodcellError, match=rf"model\.head: hidden={hidden}, dropout={dropout};"):
-        build_head(8, 2, hidden, dropout)
+        Net(ModelConfig.of(model(head={"pool": "avg", "hidden": hidden, "dropout": dropout})), 2)
 
 
 def test_an_unknown_pooling():
