@@ -70,7 +70,6 @@ class FeaturesConfig:
     views: int = 0
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_choice("features.cache", {True: "on", False: "off"}.get(self.cache, self.cache), "auto", "on", "off")
         require_choice("features.backend", self.backend, "auto", "onnx", "compile", "eager")
         require_choice("features.precision", self.precision, "float32", "bf16")
@@ -140,7 +139,6 @@ class DataConfig:
     leave_out: Any = None
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_choice("data.split", self.split, "random", "grouped", "auto")
         for name in ("val_fraction", "test_fraction"):
             value = getattr(self, name)
@@ -199,7 +197,6 @@ class HeadConfig:
     dropout: float
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_choice("model.head.pool", self.pool, "avg", "max")
         if not 0 <= self.dropout < 1 or self.hidden < 0:
             raise BloodcellError(
@@ -221,7 +218,6 @@ class ModelConfig:
     head: HeadConfig
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_choice("model.library", self.library, "torchvision", "timm")
         for name, values in (("mean", self.mean), ("std", self.std)):
             numbers = len(values) == 3 and all(map(math.isfinite, values))
@@ -260,7 +256,6 @@ class LossConfig:
     robust: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_choice("loss.class_weights", self.class_weights, "balanced", None, "none")
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, "loss.label_smoothing", smoothing, "give a number from 0 to below 1")
@@ -288,7 +283,6 @@ class FinetuneConfig:
     blocks: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_choice("finetune", self.name, "frozen", "full", "gradual")
         require(0 < self.lr_decay <= 1, "finetune.lr_decay", self.lr_decay, "give a number above 0, up to 1")
         require_choice("finetune.batch_norm", self.batch_norm, "train", "frozen")
@@ -395,7 +389,6 @@ class EndOfTrainingConfig:
     figures: bool
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_choice("evaluate.tta", self.tta, *TTA)
 
 
@@ -431,7 +424,6 @@ class TrainConfig(CommonConfig):
     report: bool = False
 
     def __post_init__(self) -> None:
-        """Check what no group can check alone."""
         require_seed("seed", self.seed)
         rate = self.optimizer.get("lr")
         require(isinstance(rate, int | float) and math.isfinite(rate), "optimizer.lr", rate, "give a number above 0")
@@ -468,7 +460,6 @@ class FinderConfig:
     steps: int
 
     def __post_init__(self) -> None:
-        """Check the values."""
         if not 0 < self.min_lr < self.max_lr < math.inf:
             raise BloodcellError(
                 f"finder: min_lr={self.min_lr}, max_lr={self.max_lr}; give min_lr above 0 and below max_lr"
@@ -497,7 +488,6 @@ class StudyConfig:
     pruner: Any
 
     def __post_init__(self) -> None:
-        """Check the values."""
         for key in ("trials", "workers"):
             require(getattr(self, key) >= 1, f"tune.{key}", getattr(self, key), "give a whole number of 1 or more")
 
@@ -543,7 +533,6 @@ class EvaluateConfig(CommonConfig):
     report: bool
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_choice("tta", self.tta, *TTA)
         require_choice("adapt", self.adapt, "none", "batch_norm")
         require_workers("workers", self.workers)
@@ -565,7 +554,6 @@ class PredictConfig(CommonConfig):
     workers: int | None
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_choice("tta", self.tta, *TTA)
         require_workers("workers", self.workers)
         require_threshold(self.abstain_below, self.error_rate)
@@ -587,7 +575,6 @@ class AppConfig(CommonConfig):
     open_browser: bool
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_choice("tta", self.tta, *TTA)
         require_threshold(self.abstain_below, self.error_rate)
         require(0 <= self.port <= 65_535, "port", self.port, "give 0 to 65,535")
@@ -617,7 +604,6 @@ class ExportConfig(CommonConfig):
     overwrite: bool
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_choice("format", self.format, "onnx", "torch")
 
 
