@@ -62,7 +62,7 @@ def smears(compose, cache):
     """Return the Samples of small synthetic smears."""
     from bloodcell.data.readers import load_samples
     from bloodcell.runtime.config import typed
-    from bloodcell.runtime.schema import TrainConfig
+    from bloodcell.runtime.schema.verbs import TrainConfig
 
     return load_samples(typed(compose(*SMALL), TrainConfig).data)
 

@@ -9,7 +9,7 @@ import pandas as pd
 from bloodcell.data.samples import Samples
 from bloodcell.data.split_draws import draw, draw_fold
 from bloodcell.runtime.errors import BloodcellError, nearest
-from bloodcell.runtime.schema import DataConfig
+from bloodcell.runtime.schema.data import DataConfig
 
 
 def split_arguments(data: DataConfig) -> dict[str, Any]:

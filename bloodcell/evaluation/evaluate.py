@@ -31,7 +31,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders
 from bloodcell.runtime.io import write_json
 from bloodcell.runtime.launcher import count_of, launch
-from bloodcell.runtime.schema import EvaluateConfig
+from bloodcell.runtime.schema.verbs import EvaluateConfig
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from bloodcell.runtime.config import cache_root, listed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_json
-from bloodcell.runtime.schema import EvaluateConfig
+from bloodcell.runtime.schema.verbs import EvaluateConfig
 
 
 def check_systems(config: EvaluateConfig) -> None:

@@ -20,7 +20,7 @@ from bloodcell.runtime.config import listed, typed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import file_digest, write_atomically
-from bloodcell.runtime.schema import ExportConfig
+from bloodcell.runtime.schema.verbs import ExportConfig
 
 #: Format -> the ending of its files.
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}

@@ -10,7 +10,7 @@ from bloodcell.inference.features import features_root
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import FeaturesConfig
+from bloodcell.runtime.schema.data import FeaturesConfig
 
 
 def load_engines(

@@ -16,7 +16,7 @@ from bloodcell.inference.loader import load_engines
 from bloodcell.metrics.predictions import predictions_table
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders
-from bloodcell.runtime.schema import FeaturesConfig
+from bloodcell.runtime.schema.data import FeaturesConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import SCHEMAS
+from bloodcell.runtime.schema.verbs import SCHEMAS
 
 Schema = TypeVar("Schema")
 

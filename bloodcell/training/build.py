@@ -19,7 +19,8 @@ from bloodcell.runtime.config import instantiate
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import has_bf16, has_cuda
-from bloodcell.runtime.schema import TrainConfig, TrainerConfig
+from bloodcell.runtime.schema.trainer import TrainerConfig
+from bloodcell.runtime.schema.verbs import TrainConfig
 
 
 def build_classifier(config: TrainConfig, samples: Samples, classes: list[str], preprocessing: Preprocessing) -> Any:

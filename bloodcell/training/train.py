@@ -25,7 +25,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.io import remove_temporaries, write_atomically, write_json
 from bloodcell.runtime.launcher import launch, require, trainer_devices
-from bloodcell.runtime.schema import TrainConfig
+from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.training.fit import Fitted, fit
 from bloodcell.training.messages import end_line
 

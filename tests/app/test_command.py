@@ -18,7 +18,7 @@ from bloodcell.app.server import Server, address_of, bound, is_loopback, server_
 from bloodcell.inference.loader import load_engines
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import AppConfig
+from bloodcell.runtime.schema.verbs import AppConfig
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from bloodcell.inference.exported.graph import Graph
 from bloodcell.inference.exported.loaded import opened
 from bloodcell.inference.exported.metadata import About
 from bloodcell.models.net import Net
-from bloodcell.runtime.schema import ModelConfig
+from bloodcell.runtime.schema.model import ModelConfig
 
 NETS = ("mobilenetv2", "resnet18", "resnet50", "efficientnet_b0", "densenet121", "convnext_tiny", "vit_b_16")
 

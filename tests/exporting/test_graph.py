@@ -9,7 +9,7 @@ from bloodcell.inference.exported.graph import Graph
 from bloodcell.metrics.reliability import tempered
 from bloodcell.models.net import Net
 from bloodcell.models.ood import Limits, score
-from bloodcell.runtime.schema import ModelConfig
+from bloodcell.runtime.schema.model import ModelConfig
 
 MODEL = {
     "name": "mobilenet_v2",

@@ -21,7 +21,7 @@ from bloodcell.inference.features import Extractor, View, in_memory, probabiliti
 from bloodcell.inference.tta import symmetries
 from bloodcell.models.net import Net
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import ModelConfig
+from bloodcell.runtime.schema.model import ModelConfig
 
 NAMES = ["a|1|1", "b|2|2", 'ü, "c"|3|3']
 VALUES = torch.tensor([[1.5, -2.0, 3e-8], [0.1, 0.2, 0.3], [7.0, 8.0, 9.0]])
