@@ -278,9 +278,7 @@ def probabilities_of(net: Net, features: Rows) -> np.ndarray[Any, np.dtype[np.fl
     head = net.head.to("cpu").eval()
     starts = range(0, len(features), HEAD_ROWS)
     with torch.inference_mode():
-        logits = torch.cat(
-            [head(features[start : start + HEAD_ROWS].clone()) for start in starts] or [torch.empty(0, 1)]
-        )
+        logits = torch.cat([head(features[start : start + HEAD_ROWS]) for start in starts] or [torch.empty(0, 1)])
     return torch.softmax(logits.double(), dim=1).numpy()
 
 
