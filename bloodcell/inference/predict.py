@@ -1,4 +1,4 @@
-"""The verb `predict`: what a classifier makes of any images, in a table that grows while it works."""
+"""The verb `predict`: a table of predictions of any images, written while they are computed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COUNTED = ["images", "bad", "abstained", "without cell", "unlike"]
 
 
 def run(cfg: DictConfig) -> None:
-    """Predict as the command line says; leave with 2 where no image could be read."""
+    """Predict; exit with 2 if no image could be read."""
     launch(count_of(cfg.devices, str(cfg.device)))
     if not predict(cfg)["images"]:
         if distributed.here().rank == 0:
@@ -44,7 +44,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def predict(cfg: DictConfig) -> dict[str, int]:
-    """Predict images, or go on where that was interrupted.
+    """Predict images, or go on after an interruption.
 
     Args:
         cfg: The configuration that `conf/predict.yaml` composes.
@@ -98,7 +98,7 @@ def fill(
     threshold: float,
     threads: int | None = None,
 ) -> None:
-    """Write a row of each image that is left, and say at the end what came of all.
+    """Write a row for each image that is left, and a summary of all at the end.
 
     Args:
         table: Where the rows go.
@@ -123,7 +123,7 @@ def fill(
 
 
 def grouped(names: Iterator[str], left: int) -> Iterator[list[str]]:
-    """Yield names as they are judged together: the last ones in smaller groups, so that no thread works on alone."""
+    """Yield groups of names; the last ones are smaller, so that all threads end at about the same time."""
     while names_of_group := list(islice(names, GROUP if left > 2 * GROUP else max(1, GROUP // 4))):
         left -= len(names_of_group)
         yield names_of_group
@@ -163,7 +163,7 @@ def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, R
 
 
 def say_end(table: GrowingTable, total: int, before: int, seconds: float) -> None:
-    """Say in a line or two what came of the images."""
+    """Print how many images were predicted, how fast, and what was special about them."""
     counts = table.counts
     went_on = f"{before:,} of them before it was interrupted, " if before else ""
     rate = (total - before) / max(seconds, 1e-9)
@@ -226,7 +226,7 @@ def output_file(output: Any) -> Path:
     """
     file = Path(str(output or "")).expanduser()
     if file.suffix != ".csv" or file.is_dir():
-        raise BloodcellError(f"output={output or ''} names no CSV file; say where the predictions go: output=FILE.csv")
+        raise BloodcellError(f"output={output or ''} names no CSV file; give output=FILE.csv")
     if file.exists() and not file.is_file():  # a pipe that no one reads might never end
         raise BloodcellError(f"output={output} is no regular file; choose another output")
     return file

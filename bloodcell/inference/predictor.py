@@ -43,7 +43,7 @@ class Predictor:
 
         Returns:
             Columns path (an array's is `array_N`), split, source and label (all empty), prediction, cell (found, none,
-            or empty where no classifier looks for the cell), and p_NAME for each class.
+            or empty if no classifier looks for the cell), and p_NAME for each class.
 
         Raises:
             BloodcellError: A file cannot be read, or an array is not uint8 (H, W, 3).

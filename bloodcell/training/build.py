@@ -1,4 +1,4 @@
-"""What a training configuration becomes: classifier, trainer, and the store of features."""
+"""From a training configuration to the LightningModule and the Trainer."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def trainer_of(
         devices: Its accelerator and devices.
         frozen: Whether the backbone stays as it is, on which the precision depends.
         late: Whether parts of it begin to learn later.
-        **changes: What goes over the configuration.
+        **changes: Further arguments, which replace the configured ones.
 
     Raises:
         BloodcellError: The Trainer refuses an argument.
@@ -124,7 +124,7 @@ def strategy_for(arguments: dict[str, Any], late: bool) -> None:
 
     arguments["strategy"] = "ddp_find_unused_parameters_true" if late else asked.replace("auto", "ddp")
     arguments["use_distributed_sampler"] = False  # Lightning's fills up with duplicates; ours gives each image once
-    # whoever started the processes, they have torchrun's variables
+    # torchrun's variables are set, also in processes that srun started
     arguments["plugins"] = [*arguments["plugins"], TorchElasticEnvironment()]
     if not isinstance(arguments["devices"], list):
         arguments["devices"] = place.local_size
@@ -166,7 +166,7 @@ def precision(asked: Any, frozen: bool, device: str) -> Any:
 
 
 def quiet() -> None:
-    """Silence what Lightning says at each start; each line names why it is of no use here."""
+    """Silence what Lightning prints at each start; each line names why it is of no use here."""
     # Lightning has torch look for NVIDIA's library whenever it asks for a GPU, which optimizers do at each step.
     if not has_cuda():
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"

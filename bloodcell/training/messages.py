@@ -1,4 +1,4 @@
-"""What a training says of itself on the terminal."""
+"""The lines that a training prints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bloodcell.data.samples import Samples
 
 
 def start_line(samples: Samples, classes: list[str], classifier: Any, device: str) -> str:
-    """Say what is trained on what."""
+    """Return the first line: images, classes and parameters."""
     from bloodcell.models.classifier import parameter_counts
 
     counts = samples.table["split"].value_counts()
@@ -24,13 +24,13 @@ def start_line(samples: Samples, classes: list[str], classifier: Any, device: st
 
 
 def missing_classes(samples: Samples, classes: list[str]) -> list[str]:
-    """Say which classes a split lacks: its figures are then not those of all classes."""
+    """Return a note for each split that lacks a class: its figures are not those of all classes."""
     lacks = {split: sorted(set(classes) - set(samples.of_split(split).table["label"])) for split in samples.splits()}
     return [f"note: the {split} part has no image of {', '.join(names)}" for split, names in lacks.items() if names]
 
 
 def unfinished_phases(classifier: Any, max_epochs: int | None) -> list[str]:
-    """Say where training ends before all that is meant to learn does."""
+    """Return a note if training ends before the last block begins to learn."""
     if not max_epochs or max_epochs < 0 or classifier.last_phase < max_epochs:
         return []
     begin = classifier.last_phase + 1

@@ -1,4 +1,4 @@
-"""Training: from a configuration to a run folder that holds a trained and evaluated classifier."""
+"""The verb `train`: from a configuration to a run folder with a trained and evaluated classifier."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def train(
 
 
 def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool) -> None:
-    """Record that a run starts, and its configuration; or see to it that it can be continued."""
+    """Record that a run starts, with its configuration; or check that it can be continued."""
     if resumed:
         run_folder.refuse_finished(folder)  # by the process that held the folder until now
     else:
@@ -137,7 +137,7 @@ def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool) -> None:
         remove_temporaries(part)
     if not run_folder.read_run(folder):
         run_folder.begin(folder, identity)
-    if not (folder / "config.yaml").is_file():  # a resumed run lacks it where it was killed as it began
+    if not (folder / "config.yaml").is_file():  # a run that was killed as it began lacks it
         write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
 
 

@@ -50,7 +50,7 @@ def predicted(extractor, samples, tta="none"):
 
 def kept(store):
     """Return the names whose features a store gives away."""
-    names = list(store.where)
+    names = list(store.place_of)
     return {name for name, place in zip(names, store.places(names), strict=True) if place >= 0}
 
 
@@ -79,7 +79,7 @@ def test_round_trip_is_bit_for_bit_in_any_order(folder):
 
 
 def test_an_absent_store_is_empty(tmp_path):
-    assert FeatureStore(tmp_path / "gone").where == {}
+    assert FeatureStore(tmp_path / "gone").place_of == {}
 
 
 def test_no_flipped_byte_of_the_values_or_their_header_is_believed(folder):
