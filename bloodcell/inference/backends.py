@@ -93,7 +93,7 @@ class Backbone:
         """Return the forward pass. What cannot be built falls back on eager PyTorch and says so in one line.
 
         Args:
-            images: How many will pass. If the backend is auto, a few images take eager PyTorch, which needs no building.
+            images: How many will pass. If the backend is auto, a few images take eager PyTorch, which is not built.
                 None: enough for the fastest backend; what is kept on disk always takes that one.
         """
         if self.asked == "auto" and images is not None and images < WORTH_BUILDING:

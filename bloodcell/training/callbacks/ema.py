@@ -14,7 +14,7 @@ from bloodcell.runtime.errors import BloodcellError
 class MovingAverage(WeightAveraging):
     """Keeps the exponential moving average of weights and statistics over the optimizer's steps.
 
-    Validation uses the average, and it is a checkpoint's `state_dict`; the weights that training goes on with lie beside
+    Validation uses the average, a checkpoint's `state_dict`; the weights that training goes on with lie beside
     it. The first step's weights are taken as they are. After n more the decay is (1 + n) / (10 + n) at most, so that
     the average of a short training forgets the random head that it began with.
 
