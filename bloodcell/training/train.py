@@ -24,7 +24,6 @@ from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.io import remove_temporaries, write_atomically, write_json
 from bloodcell.runtime.launcher import launch, require, trainer_devices
 from bloodcell.training.fit import Fitted, decoded_images_fit, fit, loading_of
-from bloodcell.training.messages import end_line
 
 #: Settings of Lightning's Trainer that it takes as 0, and then fails in the middle of the training.
 _NEVER_ZERO = (
@@ -252,10 +251,8 @@ def conclude(
         samples: The run's samples.
         raw: What `predict_splits` returned of the parts that are evaluated, at temperature 1.
     """
-    from bloodcell.evaluation.comparison import write_gain
-    from bloodcell.evaluation.failures import write_failures
-    from bloodcell.evaluation.outputs import write_evaluation
-    from bloodcell.evaluation.results import record_test_reads
+    from bloodcell.evaluation.report import Origin
+    from bloodcell.evaluation.results import record_test_reads, write_results
     from bloodcell.inference.calibration import calibrate, calibrates
     from bloodcell.inference.limits import keep_limits, knows_limits
     from bloodcell.metrics.reliability import tempered_table
@@ -270,26 +267,26 @@ def conclude(
     if knows_limits(config):
         said.append(keep_limits(samples, predictions, classifier.classes, extractor, config["evaluate"]["tta"], file))
     splits = [split for split in samples.splits() if split in set(predictions["split"])]
-    record_test_reads(cache_root(config["cache"]["root"]), samples, splits, folder)
+    record_test_reads(cache_root(config["cache"]["root"]), samples, splits, [folder])
     history = pd.read_csv(folder / "history.csv")
-    trained_on = frozenset(samples.of_split("train").table["source"])
-    scores = write_evaluation(predictions, folder, config["evaluate"]["figures"], trained_on)
-    write_failures(predictions, samples.root, folder, config["evaluate"]["figures"])
-    gains = write_gain(predictions, {"tta=none": others[0]} if others else {}, folder, trained_on)
     best_epoch = min(int(chosen["epoch"]) + 1, len(history))  # a checkpoint written after the last epoch counts on
-    metrics = {**scores, "best_epoch": best_epoch, "epochs": len(history), "temperature": temperature}
+    origin = Origin(str(folder), classifier, temperature, history=history)
+    metrics, lines = write_results(
+        folder,
+        predictions,
+        trained_on=frozenset(samples.of_split("train").table["source"]),
+        root=samples.root,
+        figures=config["evaluate"]["figures"],
+        origin=origin if config.get("report") else None,  # the saved configuration of an older run has no such key
+        others={"tta=none": others[0]} if others else {},
+        more={"best_epoch": best_epoch, "epochs": len(history), "temperature": temperature},
+    )
     if config["evaluate"]["figures"]:
         from bloodcell.evaluation.figures import curves_figure, save
 
         save(curves_figure(history, best_epoch), folder / "figures" / "curves.png")
-    write_json(metrics, folder / "metrics.json")
-    if config.get("report", False):  # the saved configuration of an older run has no such key
-        from bloodcell.evaluation.report import Origin, report
-
-        origin = Origin(str(folder), classifier, temperature, history=history)
-        report(predictions, folder / "report.html", origin, trained_on, samples.root)
     _log_hyperparameters(fitted.trainer, config, metrics)
-    say("\n".join([end_line(metrics, folder), *gains, *said]))
+    say("\n".join([f"chosen: epoch {best_epoch} of {len(history)}; run folder {folder}", *lines, *said]))
     return metrics
 
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-
 from bloodcell.evaluation.outputs import write_evaluation
+
 from bloodcell.metrics.predictions import metrics_of, predictions_table
 from bloodcell.runtime.io import write_atomically, write_csv, write_json
 

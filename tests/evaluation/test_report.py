@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from bloodcell.evaluation.outputs import figures_of
 from PIL import Image
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
 from bloodcell.evaluation.gallery import Exhibit
-from bloodcell.evaluation.outputs import figures_of
 from bloodcell.evaluation.report import name_of, shown_parts, write_report
 from bloodcell.metrics.predictions import predictions_table
 from bloodcell.metrics.reliability import reliability

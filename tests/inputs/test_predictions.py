@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-
 from bloodcell.evaluation.outputs import figures_of
+
 from bloodcell.metrics.predictions_csv import read_predictions
 
 pytestmark = [pytest.mark.inputs, pytest.mark.timeout(60, func_only=True)]
