@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import classification_report, f1_score
+from sklearn.metrics import classification_report
 
 #: Prefix of the columns that hold the probability of each class.
 PROBABILITY = "p_"
@@ -81,34 +81,6 @@ def probability_of(predictions: pd.DataFrame, column: str) -> np.ndarray[Any, np
     probabilities = predictions[[PROBABILITY + name for name in classes]].to_numpy(float)
     chosen = pd.Index(classes).get_indexer(predictions[column])
     return np.asarray(probabilities[np.arange(len(predictions)), chosen])
-
-
-def metrics_of(predictions: pd.DataFrame) -> dict[str, float]:
-    """Return `SPLIT/accuracy`, `SPLIT/macro_f1`, `SPLIT/loss`, `SPLIT/images` and `SPLIT/f1_CLASS` of every part.
-
-    Where cells were looked for, `SPLIT/without_cell` is the number of images in which none was found.
-
-    The parts are those of `splits_of`. The loss is the mean negative logarithm of the true class's probability. The
-    macro F1 is the mean over all classes of the classifier, in one set of several over those that this set has there;
-    a class that is neither there nor predicted counts 0.
-    """
-    classes = classes_of(predictions)
-    metrics: dict[str, float] = {}
-    for split, rows in splits_of(predictions).items():
-        column = {name: i for i, name in enumerate(classes)}
-        true = probability_of(rows, "label")
-        f1 = f1_score(rows["label"], rows["prediction"], labels=classes, average=None, zero_division=0)
-        counted = [name for name in classes if not split.endswith("]") or (rows["label"] == name).any()]
-        metrics |= {
-            f"{split}/accuracy": float((rows["label"] == rows["prediction"]).mean()),
-            f"{split}/macro_f1": float(np.mean([f1[column[name]] for name in counted])),
-            f"{split}/loss": float(-np.log(np.maximum(true, np.finfo(float).tiny)).mean()),
-            f"{split}/images": len(rows),
-        }
-        metrics |= {f"{split}/f1_{name}": float(value) for name, value in zip(classes, f1, strict=True)}
-        if "cell" in rows and rows["cell"].isin(["found", "none"]).any():
-            metrics[f"{split}/without_cell"] = int((rows["cell"] == "none").sum())
-    return metrics
 
 
 def confusion_of(rows: pd.DataFrame, classes: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:

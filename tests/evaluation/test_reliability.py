@@ -11,17 +11,18 @@ from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.classification import MulticlassCalibrationError
 from torchmetrics.functional.classification.calibration_error import _ce_compute
 
-from bloodcell.metrics.intervals import accuracy_by_image
+from bloodcell.metrics.intervals import mean_estimate
+from bloodcell.metrics.parts import by_image, parts_of
 from bloodcell.metrics.predictions import matrix_of, predictions_table
 from bloodcell.metrics.reliability import (
     LEAST,
     MOST,
-    calibration_of,
     fit_temperature,
     reliability,
     tempered,
     tempered_table,
 )
+from bloodcell.metrics.summary import metrics_of
 
 CLASSES = ["NEU", "EOS", "MON", "LYM"]
 
@@ -109,24 +110,24 @@ def test_limits_rest_on_sources():
     known = reliability(table)
     assert ((known.low <= known.accuracy) & (known.accuracy <= known.high) & (known.low < known.high)).all()
     last = table[probabilities.max(axis=1) >= 14 / 15]
-    expected = accuracy_by_image(*(last[name].tolist() for name in ("label", "prediction", "source")))
+    parts = parts_of(last)
+    expected = mean_estimate(parts, *by_image(parts))
     assert (known.accuracy[-1], known.low[-1], known.high[-1]) == pytest.approx(
         (expected.value, expected.low, expected.high)
     )
 
 
-def test_every_part_has_its_figures():
+def test_every_part_has_its_calibration():
     logits, labels = simulated(1, count=60)
     table = table_of(softmax(logits, axis=1), labels).assign(
         split=["val"] * 40 + ["test"] * 20, set=["one", "two"] * 20 + ["one"] * 20
     )
     parts = {"val": slice(0, 40), "val[one]": slice(0, 40, 2), "val[two]": slice(1, 40, 2), "test": slice(40, 60)}
-    figures = calibration_of(table)
-    assert list(figures) == [f"{part}/{name}" for part in parts for name in ("ece", "brier")]
+    metrics = metrics_of(table)
     for part, rows in parts.items():
         found = reliability(table.iloc[rows])
-        assert (figures[f"{part}/ece"], figures[f"{part}/brier"]) == (found.ece, found.brier)
-    assert calibration_of(table[:0]) == {}
+        assert (metrics[f"{part}/ece"], metrics[f"{part}/brier"]) == (found.ece, found.brier)
+    assert metrics_of(table[:0]) == {}
 
 
 @pytest.mark.parametrize("planted", [0.2, 0.7, 1.0, 1.8, 5.0])
