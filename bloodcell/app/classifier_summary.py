@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from bloodcell.evaluation.verdict import accuracy_line
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.predict import threshold_of
-from bloodcell.metrics.summary import parts_in
+from bloodcell.metrics.summary import parts_in, read_metrics
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.html import count, percent
@@ -54,12 +53,10 @@ def _of_one(engine: Engine) -> list[str]:
 
 
 def figure_lines(folder: Path) -> list[str]:
-    """Say how often the classifier of a run is right, by its metrics.json; nothing where that cannot be read."""
-    try:
-        parts = parts_in(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
-        return [accuracy_line(parts[part], name, unseen=False) for part, name in PARTS.items() if part in parts]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return []
+    """Say how often the classifier of a run is right, by its metrics.json; nothing if that cannot be read."""
+    parts = parts_in(read_metrics(folder))
+    known = {part: name for part, name in PARTS.items() if "images" in parts.get(part, {})}
+    return [accuracy_line(parts[part], name, unseen=False) for part, name in known.items()]
 
 
 def sureness(abstain_below: Any, error_rate: Any, engines: list[Engine], tta: str) -> tuple[float, str]:

@@ -10,7 +10,7 @@ It tries all swaps if few sources tell the systems apart, else a random sample, 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from bloodcell.runtime.io import write_csv, write_json
 #: Random swaps of all sources, and the number of sources up to which all swaps are tried.
 SWAPS, EXACT = 9_999, 13
 SEED = 0
+_NO_TEST = {"p": None, "only_one": None, "only_other": None}
 
 
 def write_comparison(
@@ -60,10 +61,9 @@ def write_comparison(
             raise BloodcellError(f"{first} and {name}: {error}") from error
         for part, pair in pairs.items():
             found, tests = differences_of(*pair), _swap_tests(*pair)
-            rows += [
-                {"one": first, "other": name, "split": part, "figure": metric, **_columns(difference, tests, metric)}
-                for metric, difference in found.items()
-            ]
+            for metric, one_found in found.items():
+                columns = {"one": first, "other": name, "split": part, "figure": metric, **_columns(one_found)}
+                rows.append({**columns, **tests.get(metric, _NO_TEST)})
             printed.append(gain_line(name, part, found) + _test_words(tests))
     write_csv(pd.DataFrame(rows), folder / "comparison.csv")
     for number, table in enumerate(tables.values()):
@@ -73,32 +73,24 @@ def write_comparison(
     return metrics, printed
 
 
-@dataclass(frozen=True)
-class _SwapTests:
-    """By metric p; the number of sources that one system alone has right; none of it if sources are unknown."""
-
-    p: dict[str, float]
-    only_one: int | None = None
-    only_other: int | None = None
+def _columns(found: Difference) -> dict[str, Any]:
+    limits = {"difference": found.value, "low": found.low, "high": found.high}
+    return {**limits, "images": found.images, "sources": found.sources or None}
 
 
-def _columns(found: Difference, tests: _SwapTests, metric: str) -> dict[str, Any]:
-    return {
-        "difference": found.value, "low": found.low, "high": found.high, "images": found.images,
-        "sources": found.sources or None,
-        "p": tests.p.get(metric), "only_one": tests.only_one, "only_other": tests.only_other,
-    }  # fmt: skip
-
-
-def _swap_tests(one: pd.DataFrame, other: pd.DataFrame) -> _SwapTests:
+def _swap_tests(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return by metric p, only_one and only_other, the columns of comparison.csv; empty if sources are unknown."""
     if not sources_known(one):
-        return _SwapTests({})
+        return {}
     pair = parts, others = paired_parts(one, other)
-    weighted = {metric.name: metric.weights(parts) for metric in shown_in(Place.COMPARISON) if metric.weights}
-    apart = parts.correct - others.correct
-    p = {name: swap_test(_contributions(parts, apart, *weights)) for name, weights in weighted.items()}
     right, right_other = map(_mostly_right, pair)
-    return _SwapTests(p, int((right & ~right_other).sum()), int((right_other & ~right).sum()))
+    only = {"only_one": int((right & ~right_other).sum()), "only_other": int((right_other & ~right).sum())}
+    apart = parts.correct - others.correct
+    return {
+        metric.name: {"p": swap_test(_contributions(parts, apart, *metric.weights(parts))), **only}
+        for metric in shown_in(Place.COMPARISON)
+        if metric.weights
+    }
 
 
 def _mostly_right(parts: Parts) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -129,12 +121,13 @@ def swap_test(shares: Floats) -> float:
     return float((1 + reached) / (1 + SWAPS))
 
 
-def _test_words(tests: _SwapTests) -> str:
-    if not tests.p:
+def _test_words(tests: dict[str, dict[str, Any]]) -> str:
+    if not tests:
         return ""
-    shown = [metric for metric in shown_in(Place.COMPARISON) if metric.name in tests.p and metric.name != "accuracy"]
-    p = ", ".join(f"{tests.p[metric.name]:.3g} {metric.words}" for metric in shown)
-    return f"; right by this alone {tests.only_one:,}, by the other alone {tests.only_other:,}; p = {p}"
+    words = {metric.name: metric.words for metric in shown_in(Place.COMPARISON) if metric.name != "accuracy"}
+    p = ", ".join(f"{test['p']:.3g} {words[name]}" for name, test in tests.items() if name in words)
+    only = tests["accuracy"]
+    return f"; right by this alone {only['only_one']:,}, by the other alone {only['only_other']:,}; p = {p}"
 
 
 def write_gain(

@@ -14,13 +14,13 @@ from bloodcell.evaluation import verdict
 from bloodcell.evaluation.failures import failures_of, worst_errors
 from bloodcell.evaluation.gallery import pictures_of
 from bloodcell.evaluation.report_charts import history_charts, ranking_charts, reliability_chart, risk_chart
-from bloodcell.metrics.abstention import CONFIDENCE, risk_coverage
+from bloodcell.metrics.abstention import CONFIDENCE, Promise, risk_coverage
 from bloodcell.metrics.by_class import scores_by_class
 from bloodcell.metrics.by_source import rows_by_part, sources_known
-from bloodcell.metrics.cross_fit import PromiseResult, promise_results, set_results, threshold_test
+from bloodcell.metrics.cross_fit import promise_results, set_results, threshold_test
 from bloodcell.metrics.predictions import classes_of, confusion_of
 from bloodcell.metrics.registry import Place, shown_in
-from bloodcell.metrics.reliability import reliability
+from bloodcell.metrics.reliability import brier_score, reliability
 from bloodcell.metrics.roc import rankings_of
 from bloodcell.metrics.summary import metrics_of, parts_in
 from bloodcell.runtime.html import write_page
@@ -146,6 +146,7 @@ def _section(part: str, rows: pd.DataFrame) -> dict[str, Any]:
         ],
         "rankings": [{"ranking": one, **ranking_charts(one)} for one in rankings_of(rows, classes)],
         "reliability": found,
+        "brier": brier_score(rows),
         "confidence": float(found.share @ found.confidence),
         "reliability_chart": reliability_chart(found),
     }
@@ -155,7 +156,7 @@ def _verdict(
     rows: pd.DataFrame,
     metrics: dict[str, float],
     section: dict[str, Any],
-    promises: list[PromiseResult] | None,
+    promises: list[Promise] | None,
     trained_on: frozenset[str],
 ) -> dict[str, Any]:
     """Return the lines of the verdict, and the classes by what they can be trusted with."""

@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bloodcell.evaluation.svg import PERCENT, Axis, Series, chart, ticks_up_to
-from bloodcell.metrics.cross_fit import PromiseResult
+from bloodcell.metrics.abstention import Promise
 from bloodcell.metrics.reliability import Reliability
 from bloodcell.metrics.roc import Ranking
 from bloodcell.runtime.html import percent
@@ -39,12 +39,12 @@ def reliability_chart(found: Reliability) -> Markup:
     return chart(label, Axis("confidence", PERCENT), Axis("accuracy", PERCENT), [bars, *ranges, *dots])
 
 
-def risk_chart(curve: pd.DataFrame, promises: list[PromiseResult]) -> Markup:
+def risk_chart(curve: pd.DataFrame, promises: list[Promise]) -> Markup:
     """Draw the share of errors among the answered images by their share, and the result of each promise."""
-    possible = [one for one in promises if one.risk is not None]
+    possible = [one for one in promises if one.attained]
     highest = float(curve.loc[curve["coverage"] >= 0.05, "risk"].max())
     series = [Series(curve["coverage"], curve["risk"])]
-    series += [Series([one.coverage for one in possible], [one.risk or 0.0 for one in possible], "two", "dots")]
+    series += [Series([one.coverage for one in possible], [one.risk for one in possible], "two", "dots")]
     label = f"Risk-coverage curve: {percent(float(curve['risk'].iloc[-1]))} errors if all images are answered"
     form = "{:.0%}" if highest > 0.05 else "{:.1%}"
     return chart(label, Axis("answered", PERCENT), Axis("errors among them", ticks_up_to(highest), form), series)

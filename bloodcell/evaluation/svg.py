@@ -61,43 +61,26 @@ def chart(label: str, x: Axis, y: Axis, series: Sequence[Series], size: tuple[in
         series: Drawn in this order.
         size: Width and height in pixels.
     """
-    frame = _Frame(x, y, *size)
-    drawn = Markup("").join([frame.axes(), *(_draw(frame, one) for one in series)])
+    right, bottom = size[0] - RIGHT, size[1] - BELOW
+
+    def across(values: ArrayLike) -> NDArray[np.float64]:
+        return np.asarray(LEFT + x.part(values) * (right - LEFT))
+
+    def down(values: ArrayLike) -> NDArray[np.float64]:
+        return np.asarray(ABOVE + (1 - y.part(values)) * (bottom - ABOVE))
+
+    grid = "".join(f"M{LEFT} {place:.1f}H{right}" for place in down(y.ticks))
+    drawn = [
+        Markup('<path class="grid" d="{}"/>').format(grid),
+        *(_text(LEFT - 6, at + 4, y.form.format(tick), "end") for tick, at in zip(y.ticks, down(y.ticks), strict=True)),
+        *(_text(at, bottom + 16, x.form.format(tick)) for tick, at in zip(x.ticks, across(x.ticks), strict=True)),
+        _text((LEFT + right) / 2, size[1] - 6, x.title),
+        _text(-(ABOVE + bottom) / 2, 11, y.title, turned=True),
+        *(_drawn(one, across(one.x), down(one.y), down(one.top), bottom) for one in series),
+    ]
     return Markup('<svg role="img" aria-label="{}" viewBox="0 0 {} {}" style="max-width:{}px">{}</svg>').format(
-        label, *size, size[0], drawn
+        label, *size, size[0], Markup("").join(drawn)
     )
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """Maps values to pixels."""
-
-    x: Axis
-    y: Axis
-    width: int
-    height: int
-
-    def across(self, values: ArrayLike) -> NDArray[np.float64]:
-        return np.asarray(LEFT + self.x.part(values) * (self.width - LEFT - RIGHT))
-
-    def down(self, values: ArrayLike) -> NDArray[np.float64]:
-        return np.asarray(ABOVE + (1 - self.y.part(values)) * (self.height - ABOVE - BELOW))
-
-    def axes(self) -> Markup:
-        """Return grid lines, the ticks' texts and the titles."""
-        left, right, bottom = LEFT, self.width - RIGHT, self.height - BELOW
-        rows, columns = self.down(self.y.ticks), self.across(self.x.ticks)
-        grid = "".join(f"M{left} {place:.1f}H{right}" for place in rows)
-        texts = [
-            *(
-                _text(left - 6, row + 4, self.y.form.format(y), "end")
-                for y, row in zip(self.y.ticks, rows, strict=True)
-            ),
-            *(_text(at, bottom + 16, self.x.form.format(x)) for x, at in zip(self.x.ticks, columns, strict=True)),
-            _text((left + right) / 2, self.height - 6, self.x.title),
-            _text(-(ABOVE + bottom) / 2, 11, self.y.title, turned=True),
-        ]
-        return Markup('<path class="grid" d="{}"/>').format(grid) + Markup("").join(texts)
 
 
 def _text(x: float, y: float, text: str, anchor: str = "middle", turned: bool = False) -> Markup:
@@ -105,15 +88,16 @@ def _text(x: float, y: float, text: str, anchor: str = "middle", turned: bool = 
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}"{}>{}</text>').format(x, y, anchor, turn, escape(text))
 
 
-def _draw(frame: _Frame, series: Series) -> Markup:
-    x, y = frame.across(series.x), frame.down(series.y)
+def _drawn(
+    series: Series, x: NDArray[np.float64], y: NDArray[np.float64], top: NDArray[np.float64], bottom: int
+) -> Markup:
     path, dots = "", Markup("")
     if series.shape in ("line", "both"):
         path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in thinned(x, y))
     if series.shape == "bars":
-        path = "".join(f"M{a:.1f} {frame.height - BELOW}V{b:.1f}" for a, b in zip(x, y, strict=True))
+        path = "".join(f"M{a:.1f} {bottom}V{b:.1f}" for a, b in zip(x, y, strict=True))
     if series.shape == "ranges":
-        path = "".join(f"M{a:.1f} {b:.1f}V{c:.1f}" for a, b, c in zip(x, y, frame.down(series.top), strict=True))
+        path = "".join(f"M{a:.1f} {b:.1f}V{c:.1f}" for a, b, c in zip(x, y, top, strict=True))
     if series.shape in ("dots", "both"):
         circle = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3.5"/>')
         dots = Markup("").join(circle.format(a, b) for a, b in zip(x, y, strict=True))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bloodcell.metrics.by_class import ClassScores, Score
-from bloodcell.metrics.cross_fit import PromiseResult
+from bloodcell.metrics.abstention import Promise
+from bloodcell.metrics.by_class import ClassScores
 from bloodcell.metrics.summary import interval_words
 from bloodcell.runtime.html import count, percent
 
@@ -30,26 +30,10 @@ class Trust:
 
 def trust_of(scores: list[ClassScores]) -> Trust:
     """Sort the classes that have an image; if sources are unknown, all are undecided."""
-    found = Trust([], [], [])
-    for one in scores:
-        both = (one.recall, one.precision)
-        if not one.images:
-            continue
-        if all(_low(score) >= RELIABLE for score in both):
-            found.reliable.append(one.name)
-        elif any(_high(score) < RELIABLE for score in both):
-            found.unreliable.append(one.name)
-        else:
-            found.undecided.append(one.name)
-    return found
-
-
-def _low(score: Score) -> float:
-    return score.interval.low if score.interval else 0.0
-
-
-def _high(score: Score) -> float:
-    return score.interval.high if score.interval else 1.0
+    limits = {one.name: (one.recall.limits, one.precision.limits) for one in scores if one.images}
+    reliable = [name for name, both in limits.items() if all(low >= RELIABLE for low, _ in both)]
+    unreliable = [name for name, both in limits.items() if any(high < RELIABLE for _, high in both)]
+    return Trust(reliable, [name for name in limits if name not in {*reliable, *unreliable}], unreliable)
 
 
 def accuracy_line(metrics: dict[str, float], name: str, unseen: bool) -> str:
@@ -93,7 +77,7 @@ def confidence_line(confidence: float, accuracy: float, ece: float) -> str:
     return f"Its confidence is {much}{direction}: {claims}."
 
 
-def abstention_line(promises: list[PromiseResult] | None, known: bool) -> str:
+def abstention_line(promises: list[Promise] | None, known: bool) -> str:
     """Say what it can answer alone: at the lowest error rate with which it answers most images, else at the highest.
 
     Args:
@@ -104,10 +88,10 @@ def abstention_line(promises: list[PromiseResult] | None, known: bool) -> str:
     return line if known else f"If no image is a copy of another, which is unknown: {line[0].lower()}{line[1:]}"
 
 
-def _abstention(promises: list[PromiseResult] | None) -> str:
+def _abstention(promises: list[Promise] | None) -> str:
     if promises is None:
         return "There is a single source, so no error rate can be promised."
-    possible = [one for one in promises if one.risk is not None]
+    possible = [one for one in promises if one.attained]
     if not possible:
         rate = percent(promises[-1].error_rate, 0)
         return (
@@ -119,7 +103,7 @@ def _abstention(promises: list[PromiseResult] | None) -> str:
         return f"It can answer all images alone: at most {percent(best.error_rate, 0)} errors are promised."
     return (
         f"If it answers only the images that it is sure of, it answers {percent(best.coverage, 0)} with at most "
-        f"{percent(best.error_rate, 0)} errors promised ({percent(best.risk or 0)} found); the others go to a human."
+        f"{percent(best.error_rate, 0)} errors promised ({percent(best.risk)} found); the others go to a human."
     )
 
 

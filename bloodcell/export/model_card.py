@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from bloodcell.evaluation.report import name_of
 from bloodcell.inference.exported.metadata import KEY, About
 from bloodcell.metrics.abstention import CONFIDENCE
 from bloodcell.metrics.registry import Metric, Place, shown_in
-from bloodcell.metrics.summary import interval_words, parts_in
+from bloodcell.metrics.summary import interval_words, parts_in, read_metrics
 from bloodcell.models.ood import FLAGGED
 from bloodcell.runtime import run_folder
 
@@ -114,8 +113,6 @@ def _config(run: Path) -> dict[str, Any]:
 
 def _metrics(run: Path) -> list[dict[str, Any]]:
     """Return name, images, sources and the metrics as text of each part that the run measured."""
-    file = run / "metrics.json"
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return [
         {
             "name": name_of(part),
@@ -123,7 +120,7 @@ def _metrics(run: Path) -> list[dict[str, Any]]:
             "sources": int(values["sources"]) if "sources" in values else "unknown",
             "cells": [_cell(metric, values) for metric in shown_in(Place.CARD)],
         }
-        for part, values in parts_in(found).items()
+        for part, values in parts_in(read_metrics(run)).items()
     ]
 
 

@@ -20,6 +20,11 @@ class Score:
     value: float | None
     interval: Estimate | None
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The limits of its interval; 0 and 1 if it has none."""
+        return (self.interval.low, self.interval.high) if self.interval else (0.0, 1.0)
+
 
 @dataclass(frozen=True)
 class ClassScores:
@@ -67,6 +72,6 @@ def _f1(jaccard: Estimate) -> Estimate:
 
 def share_right(rows: pd.DataFrame) -> Estimate:
     """Return the share of some rows that are right, all of them counted as one class, whatever their labels."""
-    outcome = np.where(rows["label"] == rows["prediction"], "right", "wrong")
+    outcome = np.where(rows["label"] == rows["prediction"], "right", "wrong").tolist()
     parts = count_parts(["right"] * len(rows), outcome, rows["source"])
     return mean_estimate(parts, *by_image(parts))

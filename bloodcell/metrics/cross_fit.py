@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
-from bloodcell.metrics.abstention import promise
+from bloodcell.metrics.abstention import Promise, promise, with_outcome
 from bloodcell.metrics.by_source import source_weights, sources_known, sources_of
 from bloodcell.metrics.conformal import conformal_sets, conformal_threshold, coverage_by_source
 from bloodcell.metrics.predictions import matrix_of
@@ -82,38 +82,17 @@ def _apart(one: pd.DataFrame, other: pd.DataFrame, trained_on: frozenset[str]) -
     return known and not one["source"].isin(trained_on | set(other["source"])).any()
 
 
-@dataclass(frozen=True)
-class PromiseResult:
-    """A promised error rate, and what was found on images that had no part in choosing the threshold.
-
-    Attributes:
-        error_rate: The promised rate.
-        threshold: The least confidence at which images are answered; None if the rate cannot be promised.
-        coverage: Share of the images that is answered.
-        risk: Share of errors among these; None if none is answered.
-    """
-
-    error_rate: float
-    threshold: float | None
-    coverage: float
-    risk: float | None
-
-
-def promise_results(test: ThresholdTest) -> list[PromiseResult]:
-    """Return the result of each of `RATES`; all sources weigh the same."""
+def promise_results(test: ThresholdTest) -> list[Promise]:
+    """Return the promise of each of `RATES`, with coverage and risk as the test finds them."""
     return [_promise_result(test, rate) for rate in RATES]
 
 
-def _promise_result(test: ThresholdTest, rate: float) -> PromiseResult:
+def _promise_result(test: ThresholdTest, rate: float) -> Promise:
     def decide(choose: pd.DataFrame, rows: pd.DataFrame) -> NDArray[np.bool_]:
         return np.asarray(matrix_of(rows).max(axis=1) >= promise(choose, rate).threshold)
 
-    chosen, answered = promise(test.threshold_rows, rate), test.decisions(decide)
-    if not (chosen.attained and answered.any()):
-        return PromiseResult(rate, None, 0.0, None)
-    weights, wrong = source_weights(test.rows), (test.rows["label"] != test.rows["prediction"]).to_numpy()
-    coverage = round(float(weights[answered].sum()), 12)  # all is exactly 1
-    return PromiseResult(rate, chosen.threshold, coverage, float(weights[answered & wrong].sum()) / coverage)
+    made, answered = promise(test.threshold_rows, rate), test.decisions(decide)
+    return with_outcome(made, test.rows, answered) if made.attained and answered.any() else Promise(rate)
 
 
 @dataclass(frozen=True)

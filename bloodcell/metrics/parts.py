@@ -5,7 +5,7 @@ Parts are the unit of the evidence: images of one source are alike, whether they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +61,7 @@ def parts_of(rows: pd.DataFrame) -> Parts:
     return count_parts(rows["label"], rows["prediction"], rows["source"])
 
 
-def count_parts(labels: Iterable[str], predictions: Iterable[str], sources: Iterable[str]) -> Parts:
+def count_parts(labels: Sequence[str], predictions: Sequence[str], sources: Sequence[str]) -> Parts:
     """Count the images of each part by predicted class.
 
     Args:
@@ -70,18 +70,14 @@ def count_parts(labels: Iterable[str], predictions: Iterable[str], sources: Iter
         sources: Source of each image, (N,); an image of unknown source needs a name of its own.
 
     Raises:
-        ValueError: There is no image, the lengths differ, or a source is missing.
+        ValueError: A source is missing.
     """
-    true, guessed, named = list(labels), list(predictions), list(sources)
-    if not true or not len(true) == len(guessed) == len(named):
-        sizes = f"not {len(true)}, {len(guessed)} and {len(named)}"
-        raise ValueError(f"labels, predictions and sources must be equally long and not empty, {sizes}")
-    if missing := [i for i, source in enumerate(named) if source is None or source != source or source == ""]:
-        raise ValueError(f"the source of image {missing[0]} is missing: give unknown sources a name each")
-    classes, label = np.unique(np.asarray(true, dtype=str), return_inverse=True)
-    names, source = np.unique(np.asarray(named, dtype=str), return_inverse=True)
+    if any(source is None or source != source or source == "" for source in sources):
+        raise ValueError("the source of an image is missing: give unknown sources a name each")
+    classes, label = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    names, source = np.unique(np.asarray(sources, dtype=str), return_inverse=True)
     part_of, part = np.unique(label * len(names) + source, return_inverse=True)
-    predicted = pd.Index(classes).get_indexer([str(name) for name in guessed])  # -1, the last column: no such label
+    predicted = pd.Index(classes).get_indexer([str(name) for name in predictions])  # -1, the last column: no such label
     counts = np.zeros((len(part_of), len(classes) + 1))
     np.add.at(counts, (part, predicted), 1.0)
     return Parts(tuple(classes.tolist()), part_of // len(names), part_of % len(names), counts)

@@ -18,7 +18,7 @@ from sklearn.metrics import f1_score
 from bloodcell.metrics.intervals import ConfusionScore, Estimate, confusion_estimate, macro_f1, mean_estimate
 from bloodcell.metrics.parts import Parts, Weights, by_class_and_source, by_image, by_source, parts_of
 from bloodcell.metrics.predictions import classes_of, probability_of
-from bloodcell.metrics.reliability import brier_score, calibration_error
+from bloodcell.metrics.reliability import brier_score, reliability
 
 
 class Place(Flag):
@@ -117,7 +117,7 @@ METRICS = [
         Place.TERMINAL | Place.REPORT | Place.CARD | Place.LEADERBOARD | Place.TUNING, _macro_f1,
     ),
     Metric("loss", "loss", Place.LEADERBOARD | Place.TUNING, _loss, direction="minimize"),
-    Metric("ece", "calibration error", Place.CARD, lambda rows, _: calibration_error(rows), direction="minimize"),
+    Metric("ece", "calibration error", Place.CARD, lambda rows, _: reliability(rows).ece, direction="minimize"),
     Metric("brier", "Brier score", Place(0), lambda rows, _: brier_score(rows), direction="minimize"),
 ]  # fmt: skip
 

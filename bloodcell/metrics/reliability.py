@@ -7,7 +7,6 @@ temperature that makes the validation labels most likely. The order of the class
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,8 +33,6 @@ class Reliability:
         low: Lower limit of the accuracy's 95 % interval; NaN if sources are unknown.
         high: Upper limit.
         share: Share of all images that are in the bin.
-        ece: Expected calibration error: the mean of |accuracy - confidence| over the bins, weighed by their share.
-        brier: Brier score: the mean over the images of the sum over the classes of the squared errors, 0 to 2.
     """
 
     confidence: Floats
@@ -43,8 +40,11 @@ class Reliability:
     low: Floats
     high: Floats
     share: Floats
-    ece: float
-    brier: float
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the mean of |accuracy - confidence|, bins weighed by their share, 0 to 1."""
+        return float((self.share * np.abs(self.accuracy - self.confidence)).sum())
 
 
 def reliability(rows: pd.DataFrame, bins: int = 15) -> Reliability:
@@ -54,35 +54,11 @@ def reliability(rows: pd.DataFrame, bins: int = 15) -> Reliability:
         rows: Rows of a predictions table, at least one.
         bins: Number of equally wide bins from 0 to 1. A bin has its lower edge; 1 has its own bin, as in torchmetrics.
     """
-    chosen = _bins(rows, bins)
-    confidence, accuracy, share = _means(rows, chosen)
-    low, high = np.array([_limits(rows[one]) for one in chosen]).T
-    return Reliability(confidence, accuracy, low, high, share, calibration_error(rows, bins), brier_score(rows))
-
-
-def calibration_error(rows: pd.DataFrame, bins: int = 15) -> float:
-    """Return the expected calibration error, 0 to 1; see `Reliability`."""
-    confidence, accuracy, share = _means(rows, _bins(rows, bins))
-    return float((share * np.abs(accuracy - confidence)).sum())
-
-
-def brier_score(rows: pd.DataFrame) -> float:
-    """Return the Brier score, 0 to 2; see `Reliability`."""
-    truth = np.array(classes_of(rows)) == rows["label"].to_numpy(dtype=str)[:, None]
-    return float(((matrix_of(rows) - truth) ** 2).sum(axis=1).mean())
-
-
-def _bins(rows: pd.DataFrame, bins: int) -> list[np.ndarray[Any, np.dtype[np.bool_]]]:
-    number = np.digitize(matrix_of(rows).max(axis=1), np.linspace(0, 1, bins + 1))
-    return [number == one for one in np.unique(number)]
-
-
-def _means(rows: pd.DataFrame, chosen: list[np.ndarray[Any, np.dtype[np.bool_]]]) -> tuple[Floats, Floats, Floats]:
-    """Return mean confidence, accuracy and share of the images of each bin, (bins,)."""
     top, right = matrix_of(rows).max(axis=1), (rows["label"] == rows["prediction"]).to_numpy()
-    means = [[top[one].mean(), right[one].mean(), one.mean()] for one in chosen]
-    confidence, accuracy, share = np.array(means).T
-    return confidence, accuracy, share
+    number = np.digitize(top, np.linspace(0, 1, bins + 1))
+    chosen = [number == one for one in np.unique(number)]
+    found = [(top[one].mean(), right[one].mean(), *_limits(rows[one]), one.mean()) for one in chosen]
+    return Reliability(*np.array(found).T)
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
@@ -92,6 +68,12 @@ def _limits(rows: pd.DataFrame) -> tuple[float, float]:
     parts = parts_of(rows)
     estimate = mean_estimate(parts, *by_image(parts))
     return estimate.low, estimate.high
+
+
+def brier_score(rows: pd.DataFrame) -> float:
+    """Return the mean over the images of the sum over the classes of the squared errors, 0 to 2."""
+    truth = np.array(classes_of(rows)) == rows["label"].to_numpy(dtype=str)[:, None]
+    return float(((matrix_of(rows) - truth) ** 2).sum(axis=1).mean())
 
 
 def fit_temperature(rows: pd.DataFrame) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pandas as pd
 
 from bloodcell.metrics.by_source import rows_by_part, sources_known
@@ -44,6 +47,14 @@ def _of_part(rows: pd.DataFrame, classes: list[str], counted: list[str]) -> dict
         if found := metric.estimate(parts):
             values |= {metric.name: found.value, f"{metric.name}_low": found.low, f"{metric.name}_high": found.high}
     return values | {"sources": parts.sources}
+
+
+def read_metrics(folder: Path) -> dict[str, float]:
+    """Return the content of a folder's metrics.json; empty if it cannot be read."""
+    try:
+        return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def parts_in(metrics: dict[str, float]) -> dict[str, dict[str, float]]:

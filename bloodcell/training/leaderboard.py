@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from bloodcell.data.samples import read_samples
 from bloodcell.metrics.registry import Place, shown_in
+from bloodcell.metrics.summary import read_metrics
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import plain
 from bloodcell.runtime.console import say
@@ -19,14 +21,8 @@ from bloodcell.runtime.io import write_csv
 from bloodcell.runtime.user_errors import one_clear_line
 
 
-class Leaderboard:
+class Leaderboard(Callback):
     """Hydra's callback at the end of a multirun: leaderboard.csv, a table on the terminal, and reports of the folds."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Ignore Hydra's other events."""
-        if name.startswith("on_"):
-            return lambda **_: None
-        raise AttributeError(name)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Write and show the leaderboard; exit with 1 if a job failed, or if that cannot be done.
@@ -83,7 +79,7 @@ def _row(job: Path) -> dict[str, Any]:
     run = Path(json.loads(reused.read_text(encoding="utf-8"))["run"]) if reused.is_file() else job
     if not (record := run_folder.read_run(run)):
         return {}
-    metrics = _metrics(run) if record.get("status") == "finished" else {}
+    metrics = read_metrics(run) if record.get("status") == "finished" else {}
     fold, folds = _fold(run)
     return {
         "job": job.name, "status": "reused" if run is not job else record.get("status", ""),
@@ -108,13 +104,6 @@ def _fold(run: Path) -> tuple[str, str]:
 
 def _job_number(folder: Path) -> tuple[int, str]:
     return (int(folder.name), "") if folder.name.isdigit() else (10**9, folder.name)
-
-
-def _metrics(run: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((run / "metrics.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def show(table: pd.DataFrame, folder: Path) -> None:

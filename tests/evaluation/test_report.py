@@ -13,7 +13,6 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 
 from bloodcell.evaluation.report import PICTURES, Origin, name_of, shown_parts, write_report
 from bloodcell.metrics.predictions import predictions_table
-from bloodcell.metrics.reliability import reliability
 from bloodcell.metrics.summary import metrics_of
 
 CLASSES = ["EOS", "LYM", "a<b>"]
@@ -164,9 +163,10 @@ def test_the_areas_are_scikit_learns(page, predictions):
 
 
 def test_calibration_is_that_of_each_part(page, predictions):
-    found = [reliability(predictions[predictions["split"] == part]) for part in ("test", "val")]
-    assert [one["text"] for one in page.all("strong", _class="ece")] == [f"{100 * one.ece:.1f}" for one in found]
-    assert [one["text"] for one in page.all("strong", _class="brier")] == [f"{one.brier:.3f}" for one in found]
+    metrics = metrics_of(predictions)
+    ece, brier = ([metrics[f"{part}/{name}"] for part in ("test", "val")] for name in ("ece", "brier"))
+    assert [one["text"] for one in page.all("strong", _class="ece")] == [f"{100 * one:.1f}" for one in ece]
+    assert [one["text"] for one in page.all("strong", _class="brier")] == [f"{one:.3f}" for one in brier]
 
 
 def test_every_promise_and_every_set_has_a_row(page):

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from bloodcell.evaluation import verdict
+from bloodcell.metrics.abstention import Promise
 from bloodcell.metrics.by_class import ClassScores, Score
-from bloodcell.metrics.cross_fit import PromiseResult
 from bloodcell.metrics.intervals import Estimate
 
 
@@ -65,14 +65,14 @@ def test_its_confidence_is_right_or_too_high_or_too_low(confidence, accuracy, ec
 
 
 def test_what_it_can_do_alone():
-    none, some = PromiseResult(0.01, None, 0.0, None), PromiseResult(0.02, 0.99, 0.3, 0.01)
-    most = PromiseResult(0.05, 0.9, 0.82, 0.031)
+    none, some = Promise(0.01), Promise(0.02, 0.99, 0.3, 0.01)
+    most = Promise(0.05, 0.9, 0.82, 0.031)
     assert "answers 82 % with at most 5 % errors promised (3.1 % found)" in spoken(
         verdict.abstention_line([none, some, most], known=True)
     )
     assert "answers 30 % with at most 2 %" in spoken(verdict.abstention_line([none, some], known=True))
     assert "answer all images alone: at most 5 %" in spoken(
-        verdict.abstention_line([PromiseResult(0.05, 0.0, 1.0, 0.01)], known=True)
+        verdict.abstention_line([Promise(0.05, 0.0, 1.0, 0.01)], known=True)
     )
     assert "can answer no share of the images alone: not even 1 % errors" in spoken(
         verdict.abstention_line([none], known=True)
