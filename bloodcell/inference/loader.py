@@ -25,7 +25,7 @@ def load_members(given: Any) -> dict[Path, Any]:
     """
     checkpoints = [run_folder.checkpoint_of(Path(str(one)).expanduser()) for one in listed(given)]
     if not checkpoints:
-        raise BloodcellError("checkpoint=[] names nothing; give run folders, .ckpt files or exported ones")
+        raise BloodcellError("checkpoint=[] names nothing; give run folders, .ckpt or .onnx files")
     if len({checkpoint.resolve() for checkpoint in checkpoints}) < len(checkpoints):
         raise BloodcellError(f"checkpoint: one is named twice in {', '.join(map(str, checkpoints))}; name each once")
     members = {checkpoint: _loaded(checkpoint) for checkpoint in checkpoints}
@@ -59,7 +59,7 @@ def load_engines(given: Any, device: str, backend: str = "auto", precision: str 
 
 def _loaded(file: Path) -> Any:
     """Load what a file holds: as its ending says, an exported classifier or a checkpoint."""
-    from bloodcell.inference.exported.loaded import is_exported, load_exported
+    from bloodcell.inference.exported.onnx_engine import is_exported, load_exported
 
     if is_exported(file):
         return load_exported(file)

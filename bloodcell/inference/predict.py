@@ -184,9 +184,7 @@ def engines_of(config: dict[str, Any]) -> list[Engine]:
         BloodcellError: None is, or one cannot be loaded.
     """
     if config["checkpoint"] is None:
-        raise BloodcellError(
-            "checkpoint is not set; give a run folder, or a .ckpt or exported file, with checkpoint=..."
-        )
+        raise BloodcellError("checkpoint is not set; give a run folder, a .ckpt or an .onnx file with checkpoint=...")
     features, device = config["features"], best_device(config["device"])
     engines = load_engines(config["checkpoint"], device, features["backend"], features["precision"])
     if any(engine.limits is None for engine in engines):

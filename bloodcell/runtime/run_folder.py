@@ -191,7 +191,7 @@ def checkpoint_of(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise BloodcellError(f"no such run or checkpoint: {path}; give a run folder, a .ckpt file or an exported one")
+        raise BloodcellError(f"no such run or checkpoint: {path}; give a run folder, a .ckpt or an .onnx file")
     for name in ("best.ckpt", "last.ckpt"):
         if (path / "checkpoints" / name).is_file():
             return path / "checkpoints" / name
