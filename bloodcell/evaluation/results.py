@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
 
 from bloodcell.data.samples import Samples, digest
 from bloodcell.evaluation.comparison import write_gain
@@ -20,6 +19,7 @@ from bloodcell.runtime.config import listed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_atomically, write_json
+from bloodcell.runtime.locks import locked
 
 
 def chosen_splits(samples: Samples, asked: list[str] | None) -> list[str]:
@@ -100,7 +100,7 @@ def record_test_reads(cache: Path, samples: Samples, splits: list[str], by: Path
     if not rows:
         return
     file = cache / "test_reads.csv"
-    with FileLock(cache / ".test_reads.lock"):
+    with locked(cache / ".test_reads.lock"):
         before = file.read_bytes() if file.exists() else b""
         lines = pd.DataFrame(rows).to_csv(index=False, header=not before, lineterminator="\n").encode()
         write_atomically(file, lambda temporary: temporary.write_bytes(before + lines))
