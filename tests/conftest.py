@@ -92,14 +92,15 @@ def learnt_run(compose, tmp_path_factory):
 @pytest.fixture(scope="session")
 def exported(compose, learnt_run, tmp_path_factory):
     """Export the learnt run: exported("onnx") -> file. It takes some seconds, so all processes share the result."""
-    from bloodcell.export.export import FORMATS, export
+    from bloodcell.export.export import export
+    from bloodcell.export.formats import FORMATS
 
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"
 
     def written(form):
         folder.mkdir(exist_ok=True)
-        file = folder / f"learnt{FORMATS[form]}"
+        file = folder / f"learnt{FORMATS[form].ending}"
         with FileLock(folder / f"{form}.lock"):
             if not file.is_file():
                 export(compose(f"checkpoint={learnt_run}", f"format={form}", f"output={file}", verb="export"))

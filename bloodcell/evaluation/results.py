@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 
 from bloodcell.data.samples import Samples, digest
 from bloodcell.evaluation.comparison import write_comparison, write_gain
@@ -21,6 +20,7 @@ from bloodcell.runtime.config import listed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_atomically, write_csv, write_json
+from bloodcell.runtime.locks import locked
 from bloodcell.runtime.schema.verbs import EvaluateConfig
 
 
@@ -175,7 +175,7 @@ def record_test_reads(cache: Path, samples: Samples, splits: list[str], readers:
     if not rows:
         return
     file = cache / "test_reads.csv"
-    with FileLock(cache / ".test_reads.lock"):
+    with locked(cache / ".test_reads.lock"):
         before = file.read_bytes() if file.exists() else b""
         added = pd.DataFrame(rows).to_csv(index=False, header=not before, lineterminator="\n").encode()
         write_atomically(file, lambda temporary: temporary.write_bytes(before + added))

@@ -1,4 +1,4 @@
-"""The model card: what an exported classifier was made of, what it can be trusted with, and how to use it."""
+"""The model card of an exported classifier: its data, figures, limits and use."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
     """Return the card as Markdown.
 
     Args:
-        about: What the file says of itself.
-        checkpoint: That it is of; what is in its run folder is told, where it lies in one.
+        about: The description in the file.
+        checkpoint: The checkpoint that was exported; if it lies in a run folder, data and figures come from there.
         file: The exported file.
         compared: How it was compared with the checkpoint.
     """
@@ -68,13 +68,13 @@ def _plain(text: Any) -> str:
 
 
 def _promises(about: About) -> list[tuple[str, float]]:
-    """Return the error rates that are promised, in words, with the confidence from which they are."""
+    """Return the promised error rates, as text, each with the lowest confidence that it holds for."""
     rates = about.limits.abstention if about.limits else {}
     return [(f"{100 * float(rate):g} %", least) for rate, least in rates.items() if least is not None]
 
 
 def _data(run: Path) -> dict[str, Any] | None:
-    """Return what a run was trained on and measured by; None where its samples are not recorded."""
+    """Return the data that a run was trained and measured on; None if its samples are not recorded."""
     if not (run / "samples.csv").is_file():
         return None
     samples = read_samples(run / "samples.csv")
@@ -96,14 +96,14 @@ def _data(run: Path) -> dict[str, Any] | None:
 
 
 def _shared(table: pd.DataFrame) -> list[tuple[str, int, int]]:
-    """Return of each part but training its name, how many of its images share a source with training, and of all."""
+    """Return for each split but train: name, number of images that share a source with train, number of images."""
     learnt = set(table.loc[table["split"] == "train", "source"]) - {""}
     others = table[table["split"] != "train"].groupby("split", sort=False)["source"]
     return [(str(split), int(rows.isin(learnt).sum()), len(rows)) for split, rows in others]
 
 
 def _config(run: Path) -> dict[str, Any]:
-    """Return a run's configuration; empty where it is not there."""
+    """Return a run's configuration; empty if there is none."""
     from omegaconf import OmegaConf
 
     file = run / "config.yaml"

@@ -16,7 +16,7 @@ from bloodcell.data.image_paths import listed
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import GROUP, Ensemble, Group
 from bloodcell.inference.loader import load_engines
-from bloodcell.inference.resumable_csv import GrowingTable, Rows
+from bloodcell.inference.resumable_csv import ResumableCsv, Rows
 from bloodcell.metrics.predictions import PROBABILITY
 from bloodcell.runtime import distributed
 from bloodcell.runtime.config import typed
@@ -30,8 +30,6 @@ from bloodcell.runtime.version import __version__
 
 #: Columns behind the probabilities.
 FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike")
-#: What is counted for the last lines.
-COUNTED = ["images", "bad", "abstained", "without cell", "unlike"]
 
 
 def run(cfg: DictConfig) -> None:
@@ -50,17 +48,17 @@ def predict(cfg: DictConfig) -> dict[str, int]:
         cfg: The configuration that `conf/predict.yaml` composes.
 
     Returns:
-        `COUNTED` -> numbers: images that were read, bad files, and so on.
+        The numbers of "images" that were read, "bad" files, and images "abstained" from, "without cell" or "unlike".
 
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
     config = typed(cfg, PredictConfig)
     keep_freed_memory()  # each picture takes the blocks of the last one
-    given, table = images_given(config.images), GrowingTable(output_file(config.output))
+    given = images_given(config.images)
+    table = ResumableCsv(output_file(config.output), config.overwrite)
     threads = decoders(config.workers)
     with table.held() if distributed.here().rank == 0 else nullcontext():
-        distributed.once(lambda: table.refuse_complete(config.overwrite))
 
         def names() -> Iterator[str]:
             return (name for name in listed(given) if not table.is_own(name))
@@ -80,33 +78,33 @@ def predict(cfg: DictConfig) -> dict[str, int]:
 
         def begin() -> int:
             nonlocal left
-            left = table.start(columns_of(ensemble.classes), settings, COUNTED, names, config.overwrite)
-            return table.items
+            left = table.start(columns_of(ensemble.classes), settings, names)
+            return table.progress.items
 
         done = distributed.once(begin)
         if distributed.here().rank:
             left = islice(left, done, None)
         fill(table, ensemble, left, (done, total), settings["threshold"], threads)
-    return distributed.once(lambda: table.counts)
+    return distributed.once(lambda: table.progress.counts)
 
 
 def fill(
-    table: GrowingTable,
+    table: ResumableCsv,
     ensemble: Ensemble,
     names: Iterator[str],
     counts: tuple[int, int],
     threshold: float,
     threads: int | None = None,
 ) -> None:
-    """Write a row for each image that is left, and a summary of all at the end.
+    """Write a row for each image that is left, and print a summary of all.
 
     Args:
         table: Where the rows go.
         ensemble: What predicts.
         names: The files that are left.
-        counts: How many were done before, and how many there are in all.
-        threshold: Images of a lower confidence are abstained from.
-        threads: That decode; None: as the machine has cores.
+        counts: The number of files that were done before, and of all files.
+        threshold: Images with a lower confidence are abstained from.
+        threads: Decoding threads; None: one per core.
     """
     place, (before, total), start = distributed.here(), counts, time.perf_counter()
     groups, expected = tee(grouped(names, total - before))
@@ -117,7 +115,7 @@ def fill(
                 raise BloodcellError("images: the processes do not find the same files; give a folder that they share")
             if place.rank == 0:
                 table.add(group.given, *rows_of(group, ensemble.classes, threshold))
-                advance(table.items - before, total - before)
+                advance(table.progress.items - before, total - before)
     if place.rank == 0:
         say_end(table, total, before, time.perf_counter() - start)
 
@@ -135,7 +133,7 @@ def columns_of(classes: list[str]) -> list[str]:
 
 
 def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, Rows, dict[str, int]]:
-    """Return a group's rows, as `columns_of` names them, those of its bad files, and what is counted."""
+    """Return a group's rows, in the columns of `columns_of`, the rows of its bad files, and the counts of both."""
     sure = group.probabilities.max(axis=1, initial=0)
     best = group.probabilities.argmax(axis=1)
     unlike = [None] * len(group.images) if group.unlike is None else group.unlike.tolist()
@@ -162,9 +160,9 @@ def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, R
     return rows, group.bad, counts
 
 
-def say_end(table: GrowingTable, total: int, before: int, seconds: float) -> None:
+def say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> None:
     """Print how many images were predicted, how fast, and what was special about them."""
-    counts = table.counts
+    counts = table.progress.counts
     went_on = f"{before:,} of them before it was interrupted, " if before else ""
     rate = (total - before) / max(seconds, 1e-9)
     say(f"{counted(counts['images'], 'image')}, {went_on}{rate:,.0f} a second: {table.file}")
@@ -179,7 +177,7 @@ def engines_of(config: PredictConfig | AppConfig) -> list[Engine]:
     """Load the classifiers that are asked for.
 
     Raises:
-        BloodcellError: None is, or one cannot be loaded.
+        BloodcellError: It is not set, or one cannot be loaded.
     """
     if config.checkpoint is None:
         raise BloodcellError(
