@@ -17,6 +17,7 @@ from bloodcell.runtime.config import instantiate, select
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import has_bf16, has_cuda
+from bloodcell.runtime.signals import raise_on_sigterm
 
 
 def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str], preprocessing: Any) -> Any:
@@ -118,11 +119,14 @@ def strategy_for(arguments: dict[str, Any], late: bool) -> None:
     if asked not in ("auto", "ddp", "ddp_find_unused_parameters_true"):
         raise BloodcellError(f"trainer.strategy={asked}: several devices learn by ddp; leave trainer.strategy out")
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from pytorch_lightning.callbacks import LambdaCallback
 
     arguments["strategy"] = "ddp_find_unused_parameters_true" if late else asked.replace("auto", "ddp")
     arguments["use_distributed_sampler"] = False  # Lightning's fills up with duplicates; ours gives each image once
     # whoever started the processes, they have torchrun's variables
     arguments["plugins"] = [*arguments["plugins"], TorchElasticEnvironment()]
+    # Lightning's handler of SIGTERM broadcasts to processes that may be in the middle of something else, and hangs
+    arguments["callbacks"] = [*arguments["callbacks"], LambdaCallback(on_train_start=raise_on_sigterm)]
     if not isinstance(arguments["devices"], list):
         arguments["devices"] = place.local_size
 

@@ -27,13 +27,13 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
     if job.mode == RunMode.RUN:
         launch(*trainer_devices(cfg), folder)
         return train(cfg, folder, overrides=list(job.overrides.task))
-    if _wants_several(cfg):
+    if distributed.here().size > 1 or _wants_several(cfg):
         launch(*trainer_devices(cfg))  # which a multirun refuses
     return job_of_many(cfg, folder, list(job.overrides.task), job.job.num)
 
 
 def _wants_several(cfg: DictConfig) -> bool:
-    """Say whether a job wants several devices; one that wants what is not there says so when its turn comes."""
+    """Return whether a job asks for several devices; one that asks for what is not there fails in its turn."""
     try:
         return math.prod(trainer_devices(cfg)) > 1
     except BloodcellError:
