@@ -21,6 +21,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import has_bf16, has_cuda
 from bloodcell.runtime.schema.trainer import TrainerConfig
 from bloodcell.runtime.schema.verbs import TrainConfig
+from bloodcell.runtime.signals import raise_on_sigterm
 
 
 def build_classifier(config: TrainConfig, samples: Samples, classes: list[str], preprocessing: Preprocessing) -> Any:
@@ -121,11 +122,14 @@ def strategy_for(arguments: dict[str, Any], late: bool) -> None:
     if asked not in ("auto", "ddp", "ddp_find_unused_parameters_true"):
         raise BloodcellError(f"trainer.strategy={asked}: several devices learn by ddp; leave trainer.strategy out")
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from pytorch_lightning.callbacks import LambdaCallback
 
     arguments["strategy"] = "ddp_find_unused_parameters_true" if late else asked.replace("auto", "ddp")
     arguments["use_distributed_sampler"] = False  # Lightning's fills up with duplicates; ours gives each image once
     # torchrun's variables are set, also in processes that srun started
     arguments["plugins"] = [*arguments["plugins"], TorchElasticEnvironment()]
+    # Lightning's handler of SIGTERM broadcasts to processes that may be in the middle of something else, and hangs
+    arguments["callbacks"] = [*arguments["callbacks"], LambdaCallback(on_train_start=raise_on_sigterm)]
     if not isinstance(arguments["devices"], list):
         arguments["devices"] = place.local_size
 

@@ -27,7 +27,7 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
     if job.mode == RunMode.RUN:
         launch(*trainer_devices(cfg), folder)
         return train(cfg, folder, overrides=list(job.overrides.task))
-    if _asks_for_several(cfg):
+    if distributed.here().size > 1 or _asks_for_several(cfg):
         launch(*trainer_devices(cfg))  # which a multirun refuses
     return job_of_many(cfg, folder, list(job.overrides.task), job.job.num)
 
