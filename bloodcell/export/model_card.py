@@ -17,9 +17,9 @@ from bloodcell.metrics.summary import interval_words, parts_in, read_metrics
 from bloodcell.models.ood import FLAGGED
 from bloodcell.runtime import run_folder
 
-#: How a split came about, by its setting.
+#: Setting of the split -> how the split was made.
 SPLITS = {
-    "auto": "by source where sources are known, else as the folders have it or at random",
+    "auto": "by source if sources are known, else as the folders have it or at random",
     "grouped": "by source: all images of a cell or photograph are on one side",
     "random": "at random: images of one cell may be on both sides",
 }
@@ -30,7 +30,7 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
 
     Args:
         about: What the file says of itself.
-        checkpoint: That it is of; what is in its run folder is told, where it lies in one.
+        checkpoint: The checkpoint that was exported; if it lies in a run folder, the card tells what is in there.
         file: The exported file.
         compared: How it was compared with the checkpoint.
     """
@@ -62,19 +62,19 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
 
 
 def _plain(text: Any) -> str:
-    """Return a text so that Markdown shows it as it is, in a table too."""
+    """Escape a text for Markdown, also in a table."""
     escaped = "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|~" else letter for letter in str(text))
     return " ".join(escaped.split())
 
 
 def _promises(about: About) -> list[tuple[str, float]]:
-    """Return the error rates that are promised, in words, with the confidence from which they are."""
+    """Return the promised error rates as text, each with the least confidence of an answer."""
     rates = about.limits.abstention if about.limits else {}
     return [(f"{100 * float(rate):g} %", least) for rate, least in rates.items() if least is not None]
 
 
 def _data(run: Path) -> dict[str, Any] | None:
-    """Return what a run was trained on and measured by; None where its samples are not recorded."""
+    """Return the data of a run for the card; None if its samples are not recorded."""
     if not (run / "samples.csv").is_file():
         return None
     samples = read_samples(run / "samples.csv")
@@ -96,14 +96,14 @@ def _data(run: Path) -> dict[str, Any] | None:
 
 
 def _shared(table: pd.DataFrame) -> list[tuple[str, int, int]]:
-    """Return of each part but training its name, how many of its images share a source with training, and of all."""
+    """Return for each split but train: name, number of images that share a source with training, number of images."""
     learnt = set(table.loc[table["split"] == "train", "source"]) - {""}
     others = table[table["split"] != "train"].groupby("split", sort=False)["source"]
     return [(str(split), int(rows.isin(learnt).sum()), len(rows)) for split, rows in others]
 
 
 def _config(run: Path) -> dict[str, Any]:
-    """Return a run's configuration; empty where it is not there."""
+    """Return a run's configuration; empty if it is missing."""
     from omegaconf import OmegaConf
 
     file = run / "config.yaml"
