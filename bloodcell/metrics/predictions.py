@@ -1,4 +1,4 @@
-"""The predictions table: the one currency after the model, a row per image."""
+"""The predictions table: the output of every model, a row for each image."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from sklearn.metrics import classification_report
 
 #: Prefix of the columns that hold the probability of each class.
 PROBABILITY = "p_"
-#: What samples may have besides. set: name of their data set, '' where there is one only. cell: found or none where the
-#: preprocessing looks for the cell (none: the whole image was taken), '' where it does not.
+#: Optional columns. set: name of the data set, '' if there is only one. cell: found or none if the preprocessing looks
+#: for the cell (none: the whole image was taken), '' if it does not.
 FURTHER = ("set", "cell")
 
 
 def predictions_table(
     samples: pd.DataFrame, classes: list[str], probabilities: np.ndarray[Any, np.dtype[np.float64]]
 ) -> pd.DataFrame:
-    """Put predictions beside the samples that they belong to.
+    """Return the samples with their predictions.
 
     Args:
-        samples: Columns path, split, source and label, and those of `FURTHER` that they have; N rows.
+        samples: Columns path, split, source and label, and those of `FURTHER` that exist; N rows.
         classes: Class names in the order of the probabilities.
         probabilities: (N, classes), each row summing to 1.
 
@@ -40,8 +40,8 @@ def averaged(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Return the table of the mean probabilities of several tables of the same rows.
 
     Args:
-        tables: At least one. Their classes are the same; the result has them in the order of the first. Its cells are
-            those of the first table that looked for them: all that look see the same.
+        tables: At least one, all with the same classes; the result has them in the order of the first. Its cells are
+            those of the first table whose preprocessing looked for them: all that do find the same.
     """
     if len(tables) == 1:
         return tables[0]
@@ -65,7 +65,7 @@ def matrix_of(predictions: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]
 def splits_of(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the rows of each split, in the order in which the splits appear.
 
-    Where a split has rows of several data sets, `SPLIT[SET]` follows with those of each.
+    If a split has rows of several data sets, `SPLIT[SET]` follows with those of each.
     """
     parts = {}
     for split, rows in predictions.groupby("split", sort=False):
