@@ -1,86 +1,134 @@
-"""What a trial is worth: a figure of the validation part, by source where that is asked for."""
+"""What a trial is worth: a metric of the validation part, by source where sources are known."""
 
 from __future__ import annotations
 
-import copy
 import json
-import shutil
+import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
 
 from bloodcell.audit.advice import leak_advice
 from bloodcell.audit.leaks import check_leaks
 from bloodcell.data.samples import Samples
 from bloodcell.inference.calibration import seen_obstacle
-from bloodcell.metrics.registry import tunable, value_of
-from bloodcell.runtime.config import plain
+from bloodcell.inference.predict_samples import predict_samples
+from bloodcell.metrics.predictions import predictions_table
+from bloodcell.metrics.registry import value_of
+from bloodcell.runtime.config import cache_root, typed
 from bloodcell.runtime.console import muted
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
+from bloodcell.runtime.schema.verbs import TrainConfig
+from bloodcell.runtime.user_errors import user_message
 from bloodcell.training.fit import fit
 from bloodcell.training.train import readable, samples_of
-from bloodcell.tuning.trial_config import Recipes, drawn_by
+from bloodcell.tuning.search_space import suggest
+from bloodcell.tuning.storage import retries_of
+from bloodcell.tuning.trial_config import TrialConfigs, drawn_by
 
-#: Metric -> direction.
-METRICS = tunable()
+#: The name of a trial's own folder in the study's begins so.
+SCRATCH = ".trial-"
 
-#: Called with a figure and its step, an epoch or a fold, from 0; raises to cut the trial.
+#: Called with a value of the metric and its step, an epoch or a fold, from 0; raises to prune the trial.
 Report = Callable[[float, int], None]
 
 
 class Objective:
-    """Trains trials one after the other in this process; images are looked at and features read once for all.
+    """Trains trials one after the other in this process; images are checked and features read once for all.
 
     Args:
-        recipes: Where configurations come from.
-        metric: One of `METRICS`.
-        folds: Folds over which the figure is averaged; None: one validation part.
+        configs: Composes the trials' configurations.
+        space: Key -> Optuna's distribution.
+        metric: One of `tunable`.
+        folds: Folds over which it is averaged; None: one validation part.
         folder: The study's.
-
-    Attributes:
-        work: This process's own folder, for a trial's checkpoints until it is over.
+        sampler: Builds the sampler of a trial from a number of its own, so that workers that start alike draw
+            differently, and a study with one worker repeats.
     """
 
-    def __init__(self, recipes: Recipes, metric: str, folds: list[int] | None, folder: Path) -> None:
-        self.recipes, self.metric, self.folds, self.folder = recipes, metric, folds, folder
-        self.work = folder / "workers" / "trial"
-        base = plain(recipes.base)
-        self.devices = device_arguments(*(base["trainer"][key] for key in ("gpus", "accelerator", "devices")))
+    def __init__(
+        self,
+        configs: TrialConfigs,
+        space: dict[str, Any],
+        metric: str,
+        folds: list[int] | None,
+        folder: Path,
+        sampler: Callable[[int], Any],
+    ) -> None:
+        self.configs, self.space, self.metric, self.folds = configs, space, metric, folds
+        self.folder, self.sampler = folder, sampler
+        trainer = self.configured({}, None).trainer
+        self.devices = device_arguments(trainer.gpus, trainer.accelerator, trainer.devices)
         self.samples: dict[str, Samples] = {}
         self.kept: dict[str, Any] = {}
         _refuse_more_than_one(self.devices)
 
-    def prepare(self) -> None:
-        """Look at the images, and at what the split tells; read the features that the first trial will want.
+    def __call__(self, trial: Any) -> float:
+        """Train a trial of Optuna's and return its metric.
 
         Raises:
-            BloodcellError: The validation part cannot tell good from bad.
+            Exception: Whatever went wrong; its reason is kept with the trial.
+            TrialPruned: Others were better.
+            KeyboardInterrupt: The trial was interrupted; a new one with the same values waits for the next worker.
         """
-        from bloodcell.inference.features import build_extractor
-        from bloodcell.runtime.config import cache_root
-        from bloodcell.training.fit import build_data, classifier_of, keep_function
+        from optuna.exceptions import TrialPruned
+        from optuna.storages import RetryHeartbeatStaleTrialCallback
 
-        config = self.configured({}, self._folds()[0])
-        cache = cache_root(config["cache"]["root"])
-        for fold in self._folds():
-            one = self.configured({}, fold)
-            samples = self.samples_of(one)
-            require_news(samples, self.metric)
-            check_leaks(
-                samples.of_split("train", "val"), one["data"]["leak_check"], leak_advice(one["data"], samples), cache
-            )
+        def report(value: float, step: int) -> None:
+            trial.report(value, step)
+            if trial.should_prune():
+                raise TrialPruned
+
+        study, trials = trial.study, trial.study.get_trials(deepcopy=False)
+        study.sampler = self.sampler(sum(one.number < trial.number and not retries_of(one) for one in trials))
+        try:
+            value = self.value(suggest(trial, self.space), report)
+            if not math.isfinite(value):
+                raise BloodcellError(f"{self.metric} is {value}: the training diverged")
+        except TrialPruned:
+            raise
+        except KeyboardInterrupt:
+            RetryHeartbeatStaleTrialCallback()(study, study.trials[trial.number])
+            raise
+        except Exception as error:
+            reason = user_message(error) or f"{type(error).__name__}: {error}"
+            trial.set_user_attr("error", " ".join(reason.split())[:300])
+            raise
+        return value
+
+    def prepare(self) -> None:
+        """Check the images and their split, and read the features that the first trial needs.
+
+        Raises:
+            BloodcellError: The validation part cannot tell which trial is better.
+        """
+        from bloodcell.training.fit import build_data, classifier_of, extractor_of, keep_function
+
+        folds: list[int | None] = [*self.folds] if self.folds else [None]
+        for fold in folds:
+            config = self.configured({}, fold)
+            samples, policy = self.samples_of(config), config.data.leak_check
+            check_validation(samples, self.metric)
+            advice, cache = leak_advice(config.data, samples), cache_root(config.cache.root)
+            check_leaks(samples.of_split("train", "val"), policy, advice, cache)
+        config = self.configured({}, folds[0])
         samples = self.samples_of(config).of_split("train", "val")
         classifier = classifier_of(config, samples)
         if classifier.frozen:
-            extractor = build_extractor(config, cache, classifier, "none", "cpu", config["data"]["workers"])
+            extractor = extractor_of(config, classifier, "cpu")
             keep_function(classifier, samples, extractor)
             build_data(config, classifier, samples, extractor, self.kept)
 
     def value(self, params: dict[str, Any], report: Report) -> float:
-        """Return the figure of a trial: of its only validation part, or the mean over its folds.
+        """Return the metric of a trial: of its only validation part, or the mean over its folds.
 
         Args:
             params: Key -> value.
@@ -88,58 +136,69 @@ class Objective:
         """
         if self.folds is None:
             return self._trained(self.configured(params, None), report)
-        figures: list[float] = []
+        values: list[float] = []
         for fold in self.folds:
-            figures.append(self._trained(self.configured(params, fold), None))
-            if len(figures) < len(self.folds):
-                report(fmean(figures), len(figures) - 1)
-        return fmean(figures)
+            values.append(self._trained(self.configured(params, fold), None))
+            if len(values) < len(self.folds):
+                report(fmean(values), len(values) - 1)
+        return fmean(values)
 
-    def samples_of(self, config: dict[str, Any]) -> Samples:
-        """Return the readable samples of a configuration; those of the same images and split are looked at once."""
+    def samples_of(self, config: TrainConfig) -> Samples:
+        """Return the readable samples of a configuration; those of the same images and split are checked once."""
         key = json.dumps(drawn_by(config), sort_keys=True, default=str)
         if key not in self.samples:
             self.samples[key] = readable(config, samples_of(config), self.folder)
         return self.samples[key]
 
-    def _folds(self) -> list[int | None]:
-        return list(self.folds) if self.folds is not None else [None]
+    def configured(self, params: dict[str, Any], fold: int | None) -> TrainConfig:
+        """Return a trial's configuration without what only reports on a training."""
+        config = typed(self.configs.config(params), TrainConfig)
+        return replace(
+            config,
+            data=config.data if fold is None else replace(config.data, fold=fold),
+            evaluate=replace(config.evaluate, test=False, figures=False),
+            trainer=replace(config.trainer, enable_progress_bar=False),
+            logger={},
+            callbacks=_no_resuming(config.callbacks),
+        )
 
-    def configured(self, params: dict[str, Any], fold: int | None) -> dict[str, Any]:
-        """Return a trial's configuration without all that only looks at what was trained."""
-        config = plain(self.recipes.config(params))
-        if fold is not None:
-            config["data"]["fold"] = fold
-        config["evaluate"] |= {"test": False, "figures": False}
-        config["trainer"]["enable_progress_bar"] = False
-        return {**config, "logger": {}, "callbacks": _without_resuming(config["callbacks"])}
-
-    def _trained(self, config: dict[str, Any], report: Report | None) -> float:
-        from bloodcell.inference.predict_splits import predict_splits
-        from bloodcell.tuning.watching import EpochFigures
-
+    def _trained(self, config: TrainConfig, report: Report | None) -> float:
         samples = self.samples_of(config)
         rows = samples.of_split("val").table
-        watch = [EpochFigures(rows, lambda table: value_of(table, self.metric), report)] if report else []
-        self.work.mkdir(parents=True, exist_ok=True)
-        try:
-            with muted():
-                fitted = fit(config, samples, self.work, self.devices, False, watch=watch, kept=self.kept)
-                (table, *_) = predict_splits(fitted.extractor, fitted.classifier.classes, samples, ["val"])
-        finally:
-            shutil.rmtree(self.work, ignore_errors=True)
+        watch = [EpochReport(rows, self.metric, report)] if report else []
+        with TemporaryDirectory(prefix=SCRATCH, dir=self.folder, ignore_cleanup_errors=True) as folder, muted():
+            fitted = fit(config, samples, Path(folder), self.devices, False, watch=watch, kept=self.kept)
+            part, tta = samples.of_split("val"), config.evaluate.tta
+            ((table, *_),) = predict_samples([fitted.engine], part, tta, config.data.workers)
         return value_of(table, self.metric)
 
 
-def _without_resuming(callbacks: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the checkpoint of every epoch where there is one of the best: no trial is resumed."""
-    watching = {name: node for name, node in callbacks.items() if node and node.get("monitor")}
-    saves = any(node["_target_"].endswith("ModelCheckpoint") for node in watching.values())
-    every = {
-        name for name, node in callbacks.items()
-        if node and node["_target_"].endswith("ModelCheckpoint") and name not in watching
-    }  # fmt: skip
-    return {name: copy.deepcopy(node) for name, node in callbacks.items() if not (saves and name in every)}
+class EpochReport(pl.Callback):
+    """Reports the metric of the validation part after each epoch but the last, of the weights that were validated.
+
+    Args:
+        rows: The samples of the validation part, in the order in which they are validated.
+        metric: One of `tunable`.
+        report: Called with the metric and the epoch, from 0; what it raises ends the training.
+    """
+
+    def __init__(self, rows: pd.DataFrame, metric: str, report: Report) -> None:
+        self.rows, self.metric, self.report = rows, metric, report
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Report the epoch; the module has computed its results."""
+        if trainer.sanity_checking or trainer.current_epoch + 1 == trainer.max_epochs:
+            return
+        probabilities = pl_module.results["val"]["logits"].double().softmax(dim=1).cpu().numpy()
+        table = predictions_table(self.rows, pl_module.classes, probabilities)
+        self.report(value_of(table, self.metric), trainer.current_epoch)
+
+
+def _no_resuming(callbacks: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the checkpoint of every epoch if there is one of the best epoch: no trial is resumed."""
+    saves = {name for name, node in callbacks.items() if node and node["_target_"].endswith("ModelCheckpoint")}
+    best = {name for name in saves if callbacks[name].get("monitor")}
+    return {name: node for name, node in callbacks.items() if not best or name in best or name not in saves}
 
 
 def _refuse_more_than_one(devices: dict[str, Any]) -> None:
@@ -148,29 +207,22 @@ def _refuse_more_than_one(devices: dict[str, Any]) -> None:
         raise BloodcellError("tune trains each trial on one device; set trainer.gpus=1, and more tune.workers")
 
 
-def require_news(samples: Samples, metric: str) -> None:
-    """Refuse a validation part that would choose what is learnt by heart; warn of one that might.
-
-    Args:
-        samples: The images with their splits.
-        metric: One of `METRICS`.
+def check_validation(samples: Samples, metric: str) -> None:
+    """Refuse a validation part that would reward what is learnt by heart; warn of one that might.
 
     Raises:
-        BloodcellError: There is no validation part, it shares sources with training, or its sources are unknown where
-            the metric is by source.
+        BloodcellError: There is none, it shares sources with training, or a metric by source lacks sources.
     """
     if "val" not in samples.splits():
         raise BloodcellError("there are no validation images; set data.val_fraction above 0")
-    known = samples.of_split("val").sources_known()
-    if not known and metric.endswith("by_source"):
+    if samples.of_split("val").sources_known():
+        if obstacle := seen_obstacle(samples):
+            raise BloodcellError(f"tuning would choose what is learnt by heart: {obstacle}")
+    elif metric.endswith("by_source"):
         raise BloodcellError(
             f"tune.metric={metric}, but the sources of the validation images are unknown; find them with "
             "bloodcell audit, or choose tune.metric=macro_f1"
         )
-    if known and (obstacle := seen_obstacle(samples)):
-        raise BloodcellError(f"tuning would choose what is learnt by heart: {obstacle}")
-    if not known:
-        print(
-            "warning: sources are unknown, so copies of training images may choose the winner; see bloodcell audit",
-            file=sys.stderr,
-        )
+    else:
+        copies = "sources are unknown, so copies of training images may choose the winner"
+        print(f"warning: {copies}; see bloodcell audit", file=sys.stderr)

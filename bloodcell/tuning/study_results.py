@@ -1,127 +1,150 @@
-"""What a study leaves: a table, pictures, TensorBoard's HParams, and the best configuration as an experiment file."""
+"""What a study leaves: a table, plots, TensorBoard's HParams, and the best configuration as an experiment file."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
+from omegaconf import OmegaConf
 
-from bloodcell.evaluation.figures import save
-from bloodcell.runtime.console import console, say
+from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_atomically, write_csv
-from bloodcell.tuning.experiment import experiment_text, train_command
-from bloodcell.tuning.plots import history_figure, importance_figure, parallel_figure
+from bloodcell.tuning.objective import SCRATCH
+from bloodcell.tuning.plots import draw
 from bloodcell.tuning.search_space import tidy
-from bloodcell.tuning.trial_config import Recipes
-from bloodcell.tuning.trial_lines import best_of, counts, shown, top_table, value_text
+from bloodcell.tuning.storage import failure, finished_trials
+from bloodcell.tuning.trial_config import PLACES, TrialConfigs, key_of, lies_in
+from bloodcell.tuning.trial_lines import best_of, counts, shown, trial_line, value_text
 
-#: Trials that must have come to their end before the importance of a key can be told at all.
-ENOUGH = 10
+#: If all of the first trials failed, this many or more, so will the others.
+HOPELESS = 5
 
 
-def conclude(
-    study: Any, trials: list[Any], metric: str, folds: list[int] | None, recipes: Recipes, folder: Path, work: Path
-) -> float:
-    """Write all that a study leaves, say what is best, and return its figure.
+class TrialLog:
+    """Prints and writes the trials of a study that end while this process works on it.
 
     Args:
-        study: Optuna's, for the importances.
-        trials: All trials, each ended.
-        metric: The figure.
-        folds: Over which it is averaged.
-        recipes: Where the trials' configurations came from.
+        study: Optuna's.
+        wanted: How many trials are to be finished.
+        metric: The metric of a trial.
         folder: The study's.
-        work: This process's own folder within it.
+    """
+
+    def __init__(self, study: Any, wanted: int, metric: str, folder: Path) -> None:
+        self.study, self.wanted, self.metric, self.folder = study, wanted, metric, folder
+        self.before = self.known = {trial.number for trial in finished_trials(study)}
+        self.started = time.perf_counter()
+
+    def __call__(self) -> None:
+        """Print a line of each trial that is new; write the table and TensorBoard's files.
+
+        Raises:
+            BloodcellError: A trial failed, as all others of the study did.
+        """
+        finished = finished_trials(self.study)
+        new = [trial for trial in finished if trial.number not in self.known]
+        each = (time.perf_counter() - self.started) / max(1, len(finished) - len(self.before))
+        for trial in new:
+            left = each * max(0, self.wanted - len(finished))
+            say(trial_line(trial, finished, self.wanted, self.metric, left))
+            write_tensorboard(trial, self.metric, self.folder)
+        if new:
+            write_csv(table_of(finished), self.folder / "trials.csv")
+            self.known = {trial.number for trial in finished}
+        if new and len(finished) >= HOPELESS and all(map(failure, finished)):
+            raise BloodcellError(f"the first {len(finished)} trials all failed, the last one so: {failure(new[-1])}")
+
+
+def conclude(study: Any, metric: str, folds: list[int] | None, configs: TrialConfigs, folder: Path) -> None:
+    """Write all that a finished study leaves, and print which trial is best.
 
     Raises:
-        BloodcellError: No trial came to its end.
+        BloodcellError: No trial is complete.
     """
-    table = table_of(trials)
-    write_csv(table, folder / "trials.csv")
+    trials = finished_trials(study)
+    write_csv(table_of(trials), folder / "trials.csv")
     for trial in trials:
-        keep_trial(trial, metric, folder, work)
+        write_tensorboard(trial, metric, folder)
+    for left in folder.glob(f"{SCRATCH}*"):  # of workers that were killed
+        shutil.rmtree(left, ignore_errors=True)
     if (best := best_of(trials, metric)) is None:
-        raise BloodcellError(f"no trial came to its end ({counts(trials)}); the reasons are in {folder / 'trials.csv'}")
-    draw(study, table, metric, folder / "figures")
+        raise BloodcellError(f"no trial is complete ({counts(trials)}); the reasons are in {folder / 'trials.csv'}")
+    draw(study, metric, folder / "figures")
+    places = [item for item in configs.overrides if lies_in(key_of(item), PLACES)]
+    conf = (folder / "conf").as_posix()
+    command = shlex.join(["python", "train.py", "--config-dir", conf, "experiment=tuned", *places])
+    over = "" if folds is None else f", the mean over data.fold={','.join(map(str, folds))} of data.folds"
+    value = f"{metric.replace('_', ' ')} {shown(best.value, metric)}"
+    text = (
+        f"# @package _global_\n# Trial {best.number} of the study in {folder.absolute().as_posix()}.\n#   {command}\n"
+        "# or, from a copy in conf/experiment: python train.py experiment=tuned data.root=DIR\n"
+        f"# Of validation: {value}{over}.\n"
+        "# It was chosen as the best of many by these images, so expect less on others.\n\n"
+        f"{experiment(configs.overrides, best.params, configs.is_group)}"
+    )
     file = folder / "conf" / "experiment" / "tuned.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = experiment_text(recipes.overrides, best, metric, folds, folder, recipes.is_group)
     write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    console.print(top_table(trials, metric))
     say(f"{counts(trials)}; {folder / 'trials.csv'}, {folder / 'figures'}")
-    figure = f"{metric.replace('_', ' ')} {shown(best.value, metric)}"
-    say(f"best: trial {best.number}, {figure}; it was chosen as the best of them, so on others expect less")
-    say(f"train it: {train_command(recipes.overrides, folder)}")
-    return float(best.value)
+    say(f"best: trial {best.number}, {value}; it was chosen as the best of them, so expect less on other images")
+    say(f"train it: {command}")
 
 
 def table_of(trials: list[Any]) -> pd.DataFrame:
-    """Return a row per trial in their order: trial, state, value, seconds, steps, error, and a column for each key."""
+    """Return a row per trial: trial, state, value, seconds, steps, error, and a column for each key."""
     rows = [
         {
             "trial": trial.number, "state": trial.state.name.lower(), "value": trial.value,
-            "seconds": trial.user_attrs.get("seconds"), "steps": len(trial.intermediate_values),
-            "error": trial.user_attrs.get("error", ""), **{key: tidy(value) for key, value in trial.params.items()},
+            "seconds": round(trial.duration.total_seconds(), 2), "steps": len(trial.intermediate_values),
+            "error": failure(trial), **{key: tidy(value) for key, value in trial.params.items()},
         }
         for trial in trials
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def draw(study: Any, table: pd.DataFrame, metric: str, folder: Path) -> None:
-    """Draw the course of the study, its trials as lines over all keys, and how much each key matters."""
-    folder.mkdir(exist_ok=True)
-    complete = table[table["state"] == "complete"]
-    ranges = next(trial.distributions for trial in study.trials if trial.number == complete["trial"].iloc[0])
-    save(history_figure(table, metric), folder / "history.png")
-    save(parallel_figure(complete, ranges, metric), folder / "parallel_coordinates.png")
-    if len(complete) < ENOUGH:
-        say(f"importance of the keys: {len(complete)} complete trials tell too little; {ENOUGH} are wanted")
-        return
-    import optuna
-
-    importances = optuna.importance.get_param_importances(study)
-    save(importance_figure(importances, len(complete)), folder / "importance.png")
-
-
-def keep_trial(trial: Any, metric: str, folder: Path, work: Path) -> None:
-    """Write a trial for TensorBoard, once: its values as HParams with the figure, and its figure after each step.
-
-    Two processes may be at the same trial: each writes in its own folder, and the first one's is kept.
-
-    Args:
-        trial: One that has ended.
-        metric: The figure.
-        folder: The study's.
-        work: This process's own folder within it, which is removed where the process dies.
-    """
+def write_tensorboard(trial: Any, metric: str, folder: Path) -> None:
+    """Write a finished trial of Optuna's for TensorBoard, once: its values as HParams, and its metric of each step."""
     from torch.utils.tensorboard import SummaryWriter
-    from torch.utils.tensorboard.summary import hparams
 
     target = folder / "tensorboard" / f"trial-{trial.number:04d}"
     if target.is_dir():
         return
     target.parent.mkdir(exist_ok=True)
-    temporary = work / target.name
     values = {key: value_text(value) if value is None else tidy(value) for key, value in trial.params.items()}
-    figures = {} if trial.value is None else {f"hparam/{metric}": trial.value}
-    writer: Any = SummaryWriter(str(temporary))
-    summaries: Any = hparams
-    try:
-        for summary in summaries({**values, "state": trial.state.name.lower()}, figures):
-            writer.file_writer.add_summary(summary)
-        for name, value in figures.items():
-            writer.add_scalar(name, value)
-        for step, value in sorted(trial.intermediate_values.items()):
-            writer.add_scalar(f"val/{metric}", value, step + 1)
-    finally:
-        writer.close()
-    try:
-        temporary.replace(target)
-    except OSError:
-        if not target.is_dir():
-            raise
-        shutil.rmtree(temporary)  # another process was first
+    result = {} if trial.value is None else {f"hparam/{metric}": trial.value}
+    with TemporaryDirectory(prefix=".run-", dir=folder) as temporary:
+        run = Path(temporary) / target.name
+        with SummaryWriter(str(run)) as writer:
+            writer.add_hparams({**values, "state": trial.state.name.lower()}, result, run_name=".")
+            for step, value in sorted(trial.intermediate_values.items()):
+                writer.add_scalar(f"val/{metric}", value, step + 1)
+        try:
+            run.rename(target)
+        except OSError:  # another process was first
+            if not target.is_dir():
+                raise
+
+
+def experiment(overrides: list[str], params: dict[str, Any], is_group: Callable[[str], bool]) -> str:
+    """Return an experiment file: the command line's choices, with a trial's values over them."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides([item for item in overrides if not lies_in(key_of(item), PLACES)])
+    chosen = {item.key_or_group: None if item.is_delete() else item.value() for item in parsed}
+    chosen |= {key: tidy(value) for key, value in params.items()}
+    base = chosen.pop("experiment", None)
+    groups = {key for key, value in chosen.items() if is_group(key) and not isinstance(value, dict)}
+    defaults = [*([base] if base else []), *({f"override /{key}": chosen[key]} for key in chosen if key in groups)]
+    node = OmegaConf.create({"defaults": defaults} if defaults else {})
+    for key, value in chosen.items():
+        if key not in groups:
+            OmegaConf.update(node, key, value, force_add=True)
+    return str(OmegaConf.to_yaml(node))

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from bloodcell.runtime.config import mismatch, plain
+from bloodcell.runtime.config import plain, typed
 from bloodcell.runtime.errors import BloodcellError, nearest
-from bloodcell.tuning.search_space import Dimension
+from bloodcell.runtime.schema.verbs import TrainConfig
+from bloodcell.runtime.user_errors import user_message
+from bloodcell.tuning.search_space import ends
 
-#: Keys of `data` that change how is learnt, not which images learn and validate.
+#: Keys of `data` that change how a trial learns, not which images it learns from and validates on.
 LEARNING = (
     "batch_size", "sampling", "balance", "epoch_size", "image_size", "crop", "crop_size", "workers", "in_memory",
 )  # fmt: skip
+#: Keys that belong to a machine or a folder and not to an experiment.
+PLACES = ("data.root", "data.workers", "data.in_memory", "cache", "outputs", "features.root", "trainer.gpus",
+          "trainer.accelerator", "trainer.devices", "trainer.enable_progress_bar")  # fmt: skip
 #: The verb's own part of the command line.
-OWN = ("tune", "sweep", "study")
+OWN = ("tune", "sweep", "study", "hydra")
 
 
-class Recipes:
+class TrialConfigs:
     """Composes trials' configurations; Hydra must be at work.
 
     Args:
@@ -28,7 +36,7 @@ class Recipes:
     """
 
     def __init__(self, overrides: list[str]) -> None:
-        self.overrides = [item for item in overrides if not _is_own(item)]
+        self.overrides = [item for item in overrides if not lies_in(key_of(item), OWN)]
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
     @cached_property
@@ -37,7 +45,7 @@ class Recipes:
         return self._compose(())
 
     def is_group(self, key: str) -> bool:
-        """Say whether a key chooses a file of a group, e.g. `optimizer`."""
+        """Return whether a key chooses a file of a group, e.g. `optimizer`."""
         return "." not in key and OmegaConf.is_dict(self.base.get(key))
 
     def config(self, params: dict[str, Any]) -> DictConfig:
@@ -60,46 +68,46 @@ class Recipes:
             self.composed[groups] = compose("train", overrides=[*self.overrides, *groups])
         return self.composed[groups]
 
-    def check(self, space: list[Dimension]) -> None:
-        """Compose the ends of every range.
+    def check(self, space: dict[str, Any]) -> None:
+        """Compose a configuration for each end of every range.
 
         Raises:
             BloodcellError: A key is unknown, a value is of another type, or a key changes which images validate.
         """
-        for one in space:
-            if not self.is_group(one.key) and not _exists(self.base, one.key):
-                raise BloodcellError(f"sweep: no configuration key '{one.key}'; {nearest(one.key, _keys(self.base))}")
-            default = OmegaConf.select(self.base, one.key)
-            for value in one.ends:
-                if not self.is_group(one.key) and (wanted := mismatch(one.key, default, value)) is not None:
-                    raise BloodcellError(f"sweep: {one.key}={value}: it wants {wanted}, as in {default}")
-                if drawn_by(plain(self.config({one.key: value}))) != drawn_by(plain(self.base)):
-                    raise BloodcellError(f"sweep: {one.key} changes which images validate, so no trial is like another")
+        known = [key for key, _ in flat(plain(self.base))]
+        for key, distribution in space.items():
+            group = self.is_group(key)
+            if not group and key not in known:
+                raise BloodcellError(f"sweep: no configuration key '{key}'; {nearest(key, known)}")
+            for value in ends(distribution):
+                if drawn_by(self._checked({key: value})) != drawn_by(self._checked({})):
+                    raise BloodcellError(f"sweep: {key} changes which images validate, so trials could not be compared")
+
+    def _checked(self, params: dict[str, Any]) -> TrainConfig:
+        try:
+            return typed(self.config(params), TrainConfig)
+        except (OmegaConfBaseException, BloodcellError) as error:
+            raise BloodcellError(f"sweep: {user_message(error)}") from error
 
 
-def drawn_by(config: dict[str, Any]) -> dict[str, Any]:
-    """Return all of a configuration that decides which images learn and which validate."""
-    return {key: value for key, value in config["data"].items() if key not in LEARNING} | {"seed": config["seed"]}
+def drawn_by(config: TrainConfig) -> dict[str, Any]:
+    """Return what decides which images a configuration learns from and validates on."""
+    return {key: value for key, value in asdict(config.data).items() if key not in LEARNING} | {"seed": config.seed}
 
 
-def _is_own(override: str) -> bool:
-    key = override.lstrip("+~").partition("=")[0].partition("@")[0].partition(".")[0]
-    return key in (*OWN, "hydra")
+def flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each dotted key of a configuration and its value, which may be a dictionary again."""
+    for name, value in node.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
 
 
-def _exists(config: DictConfig, key: str) -> bool:
-    """Say whether a dotted key is there, whatever its value."""
-    *parents, name = key.split(".")
-    node = OmegaConf.select(config, ".".join(parents)) if parents else config
-    return OmegaConf.is_dict(node) and name in node
+def lies_in(key: str, parts: tuple[str, ...]) -> bool:
+    """Return whether a dotted key is one of some parts of a configuration, or lies in one."""
+    return any(key == part or key.startswith(f"{part}.") for part in parts)
 
 
-def _keys(node: Any, prefix: str = "") -> list[str]:
-    """Return every dotted key."""
-    found = []
-    for key in node:
-        found.append(f"{prefix}{key}")
-        child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
-        if child is not None and OmegaConf.is_dict(child) and not child._is_none():
-            found += _keys(child, f"{prefix}{key}.")
-    return found
+def key_of(override: str) -> str:
+    """Return the key of an override of the command line."""
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]

@@ -1,29 +1,27 @@
-"""The verb `tune`: a study of trials with settings of their own, and what is best of them."""
+"""The verb `tune`: a study of trials, each a training with its own values, and the best of them."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from bloodcell.metrics.registry import tunable
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.config import check_types, instantiate, plain
+from bloodcell.runtime.config import instantiate, plain, typed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.io import write_json
-from bloodcell.tuning import processes, storage
-from bloodcell.tuning.search_space import Dimension, read_space
-from bloodcell.tuning.trial_config import Recipes
-from bloodcell.tuning.trial_queue import Slots
-
-#: Every trial goes to its end.
-NO_PRUNER = {"_target_": "optuna.pruners.NopPruner"}
+from bloodcell.runtime.schema.data import DataConfig
+from bloodcell.runtime.schema.verbs import TuneConfig
+from bloodcell.tuning import storage, workers
+from bloodcell.tuning.search_space import described, read_space
+from bloodcell.tuning.trial_config import TrialConfigs
 
 
-def run(cfg: DictConfig) -> float:
+def run(cfg: DictConfig) -> None:
     """Tune in the folder that Hydra chose."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -31,147 +29,113 @@ def run(cfg: DictConfig) -> float:
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN:
         raise BloodcellError("tune is one study, not a multirun; leave out -m, and give tune.folds=5 for folds")
-    check_types("tune", [item for item in job.overrides.task if "sweep." not in item.partition("=")[0]])
-    return tune(cfg, Path(job.runtime.output_dir), list(job.overrides.task))
+    tune(cfg, Path(job.runtime.output_dir), list(job.overrides.task))
 
 
-def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
-    """Do the trials that a study lacks, then say what is best.
+def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
+    """Run the trials that a study lacks, then write what it leaves.
 
     Hydra must be at work, as each trial is composed anew.
 
     Args:
         cfg: The configuration that `conf/tune.yaml` composes.
-        folder: The study's: a new one, or that of a study which goes on.
+        folder: The study's: a new one, or that of a study to continue.
         overrides: The command line's part of the configuration.
 
-    Returns:
-        The best figure.
-
     Raises:
-        BloodcellError: Anything that the user got wrong, or no trial came to its end.
+        BloodcellError: Anything that the user got wrong, the first trials all failed, or no trial is complete.
     """
     storage.require_optuna()
-    storage.silence()
-    config = plain(cfg)
-    settings, space, recipes = config["tune"], read_space(config["sweep"]), Recipes(overrides)
-    folds = check_settings(config)
-    recipes.check(space)
-    pruner = instantiate(settings["pruner"] or NO_PRUNER)
-    _sampler(config, 0)
-    if not (folder / "study.json").is_file() and not processes.is_helper():
-        refuse_used(folder)
+    from optuna.exceptions import StorageInternalError
+
+    config = typed(cfg, TuneConfig)
+    space, configs, folds = read_space(config.sweep), TrialConfigs(overrides), check_settings(config)
+    configs.check(space)
+    _sampler(config, 0)  # whether there is such a sampler is known before images are read
+    _refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    count = 0 if processes.is_helper() else settings["workers"] - 1
-    started = processes.start(count, folder, settings["workers"])
-    with processes.ending(started), storage.database_errors():
-        try:
-            if processes.is_helper():
-                processes.wait_for_go()
-            return _at_work(config, folder, recipes, space, folds, pruner, started)
-        except (BloodcellError, KeyboardInterrupt) as error:
-            if processes.is_helper():  # the first process comes to the same, and says it
-                raise SystemExit(1) from error
-            raise
+    try:
+        _run_study(config, configs, space, folds, folder)
+    except StorageInternalError as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise BloodcellError(
+            f"the study's storage failed ({reason}); the same command with study=FOLDER continues it"
+        ) from error
 
 
-def _at_work(
-    config: dict[str, Any],
-    folder: Path,
-    recipes: Recipes,
-    space: list[Dimension],
-    folds: list[int] | None,
-    pruner: Any,
-    started: Any,
-) -> float:
-    """Open the study, do trials, and write what came out."""
+def _run_study(
+    config: TuneConfig, configs: TrialConfigs, space: dict[str, Any], folds: list[int] | None, folder: Path
+) -> None:
+    from bloodcell.tuning.objective import Objective
+    from bloodcell.tuning.study_results import TrialLog, conclude
+
+    settings, further = config.tune, workers.is_further()
+    metric, wanted = settings.metric, settings.trials
+    pruner = instantiate(settings.pruner or {"_target_": "optuna.pruners.NopPruner"})
+    threads = _share_cores(settings.workers)
+    objective = Objective(configs, space, metric, folds, folder, lambda number: _sampler(config, number))
+    if further:
+        workers.end_with_first()
+    else:
+        objective.prepare()
+    samples = objective.samples_of(objective.configured({}, folds[0] if folds else None))
+    identity = storage.identity_of(plain(configs.base), described(space), metric, folds, samples)
+    name = str(settings.name or folder.absolute().name)
+    opened = storage.open_storage(settings.storage, folder)
+    study = storage.open_study(opened, name, tunable()[metric], identity)
+    study.sampler, study.pruner = _sampler(config, 0), pruner
+    log = TrialLog(study, wanted, metric, folder)
+    if further:
+        workers.work(study, opened, objective, wanted, log)
+        return
+    record = {**run_folder.circumstances(), "command": storage.without_password(run_folder.command()), "name": name}
+    write_json({**record, **identity, "trials": wanted}, folder / "study.json")
+    val, done = samples.of_split("val"), len(log.known)
+    known = f" from {val.table['source'].nunique():,} sources" if val.sources_known() else ", sources unknown"
+    say(f"{done} of {wanted} trials finished; by {metric} of {len(val.table):,} validation images{known}")
+    say(f"varying {', '.join(space)}; study in {folder}")
+    with workers.further_workers(settings.workers - 1, folder, threads):
+        workers.work(study, opened, objective, wanted, log)
+    conclude(study, metric, folds, configs, folder)
+
+
+def _share_cores(count: int) -> int:
+    """Give this process its share of the cores, and return how many threads that is."""
     import torch
 
-    from bloodcell.tuning.objective import METRICS, Objective
-    from bloodcell.tuning.study_results import conclude, keep_trial
-    from bloodcell.tuning.trial_lines import best_of
-    from bloodcell.tuning.worker import work
-
-    settings, metric = config["tune"], config["tune"]["metric"]
-    sharing = processes.sharing(settings["workers"])
-    if sharing > 1:
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), cpu_count() // sharing)))
-    objective = Objective(recipes, metric, folds, folder)
-    if not processes.is_helper():
-        objective.prepare()
-    first = objective.samples_of(objective.configured({}, folds[0] if folds else None))
-    described = {one.key: one.described() for one in space}
-    identity = storage.identity_of(plain(recipes.base), described, metric, folds, first)
-    opened = storage.open_storage(settings["storage"], folder)
-    name = str(settings["name"] or folder.absolute().name)
-    study = storage.open_study(opened, name, METRICS[metric], identity)
-    study.pruner = pruner
-    shared = not storage.is_file(settings["storage"])
-    turn = storage.turn_of(settings["storage"], folder)
-    slots = Slots(study, opened, settings["trials"], folder, turn, shared, lambda number: _sampler(config, number))
-    objective.work = slots.work
-    try:
-        if not processes.is_helper():
-            record = run_folder.circumstances() | {
-                "command": storage.without_password(run_folder.command()),
-                "name": name,
-            }
-            write_json({**record, **identity, "trials": settings["trials"]}, folder / "study.json")
-            say(_start_line(slots, space, first, metric, folder))
-        processes.go(started)
-        work(slots, objective, space, lambda trial: keep_trial(trial, metric, folder, slots.work))
-        if processes.is_helper():
-            best = best_of(slots.trials(), metric)
-            return float(best.value) if best else math.nan
-        return conclude(study, slots.trials(), metric, folds, recipes, folder, slots.work)
-    finally:
-        slots.close()
+    if count > 1:
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), cpu_count() // count)))
+    return torch.get_num_threads()
 
 
-def _sampler(config: dict[str, Any], number: int) -> Any:
+def _sampler(config: TuneConfig, number: int) -> Any:
     """Build the sampler of a trial; its random numbers follow from seed and number."""
-    node = config["tune"]["sampler"]
+    node = config.tune.sampler
     try:
-        return instantiate(node, seed=(config["seed"] * 1_000_003 + number) % 2**32)
+        return instantiate(node, seed=(config.seed * 1_000_003 + number) % 2**32)
     except BloodcellError:
         return instantiate(node)  # one without random numbers
 
 
-def _start_line(slots: Slots, space: list[Dimension], samples: Any, metric: str, folder: Path) -> str:
-    done, val = len(slots.finished()), samples.of_split("val")
-    known = f" from {val.table['source'].nunique():,} sources" if val.sources_known() else ", sources unknown"
-    begun = f"{done} of {slots.wanted} trials are done" if done else f"{slots.wanted} trials"
-    keys = ", ".join(one.key for one in space)
-    return f"{begun} by {metric} of {len(val.table):,} validation images{known}; varying {keys}\nstudy in {folder}"
-
-
-def check_settings(config: dict[str, Any]) -> list[int] | None:
+def check_settings(config: TuneConfig) -> list[int] | None:
     """Return the folds of a study; None: one validation part.
 
     Raises:
         BloodcellError: A setting of `tune` makes no sense, or a test part would be read.
     """
-    from bloodcell.tuning.objective import METRICS
-
-    settings = config["tune"]
-    for key, least in (("trials", 1), ("workers", 1)):
-        if not isinstance(settings[key], int) or settings[key] < least:
-            raise BloodcellError(f"tune.{key}={settings[key]}; give a whole number of {least} or more")
-    if settings["metric"] not in METRICS:
-        raise BloodcellError(f"tune.metric={settings['metric']}; {nearest(str(settings['metric']), METRICS)}")
-    if config["evaluate"]["test"]:
+    settings = config.tune
+    if settings.metric not in tunable():
+        raise BloodcellError(f"tune.metric={settings.metric}; {nearest(settings.metric, tunable())}")
+    if config.evaluate.test:
         raise BloodcellError("tune never reads a test part; leave out evaluate.test=true")
-    if not 0 <= config["seed"] < 2**32:
-        raise BloodcellError(f"seed={config['seed']}; give a whole number from 0 to {2**32 - 1}")
-    return _folds(settings["folds"], config["data"])
+    return _folds(settings.folds, config.data)
 
 
-def _folds(asked: Any, data: dict[str, Any]) -> list[int] | None:
-    """Return which folds a figure is averaged over."""
+def _folds(asked: Any, data: DataConfig) -> list[int] | None:
     if asked is None:
         return None
-    folds, count = (list(range(asked)) if isinstance(asked, int) else asked), data["folds"]
-    if data["fold"] is not None:
+    folds, count = (list(range(asked)) if isinstance(asked, int) else asked), data.folds
+    if data.fold is not None:
         raise BloodcellError("give tune.folds or data.fold, not both")
     right = isinstance(folds, list) and all(isinstance(fold, int) and 0 <= fold < count for fold in folds)
     if not right or not folds or len(set(folds)) < len(folds):
@@ -181,12 +145,8 @@ def _folds(asked: Any, data: dict[str, Any]) -> list[int] | None:
     return folds
 
 
-def refuse_used(folder: Path) -> None:
-    """Refuse a folder that holds something but no study; that of a study which died at its start holds nothing else.
-
-    Raises:
-        BloodcellError: See above.
-    """
-    others = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    if set(others) - {"workers", "study.db", "study.db-journal", "study.db.lock"}:
+def _refuse_used(folder: Path) -> None:
+    """Refuse a folder that holds something but no study; one that was killed at its start has a database alone."""
+    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if "study.json" not in names and names - {"study.db", "study.db-journal"}:
         raise BloodcellError(f"study={folder} holds something, but no study (study.json); choose another folder")

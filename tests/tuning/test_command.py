@@ -1,22 +1,18 @@
-"""The verb: what a study leaves, that it goes on, that its figures are those of training, and what it refuses."""
+"""The verb: what a study leaves, that it continues, that its metric is that of training, and what it refuses."""
 
 import json
-import os
 import re
-import signal
-import sqlite3
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 pytest.importorskip("optuna")
 
+import numpy as np
 import yaml
 from omegaconf import OmegaConf
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bloodcell import cli
@@ -24,8 +20,6 @@ from bloodcell.runtime.config import plain
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.tuning.tune import check_settings
 from tests.conftest import QUICK, SMALL
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +64,7 @@ def study(verb, sweeps, tmp_path_factory):
     return folder, given
 
 
-def test_a_study_leaves_all_that_is_promised(study):
+def test_a_study_leaves_what_docs_list(study):
     folder, _ = study
     files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     promised = {"study.db", "study.json", "trials.csv", "conf/experiment/tuned.yaml"}
@@ -86,13 +80,28 @@ def test_a_study_leaves_all_that_is_promised(study):
     assert {"command", "versions", "machine", "search space", "metric", "trials"} <= set(record)
 
 
+def test_nothing_in_a_plot_is_cut_off(study):
+    folder, _ = study
+    for file in (folder / "figures").iterdir():
+        pixels = np.asarray(Image.open(file).convert("RGB"))
+        border = np.concatenate(
+            [
+                pixels[:3].reshape(-1, 3),
+                pixels[-3:].reshape(-1, 3),
+                pixels[:, :3].reshape(-1, 3),
+                pixels[:, -3:].reshape(-1, 3),
+            ]
+        )
+        assert (border == 255).all(), file
+        assert pixels.shape[1] > 600
+
+
 def test_tensorboard_has_a_run_of_each_trial(study):
     folder, _ = study
     table = pd.read_csv(folder / "trials.csv")
     runs = sorted((folder / "tensorboard").iterdir())
     assert [run.name for run in runs] == [f"trial-{number:04d}" for number in range(6)]
     for run, row in zip(runs, table.itertuples(), strict=True):
-        assert len(list(run.iterdir())) == 1
         events = EventAccumulator(str(run))
         events.Reload()
         assert "_hparams_/session_start_info" in events.summary_metadata
@@ -136,7 +145,7 @@ def test_the_same_command_goes_on_and_an_other_is_refused(study, verb, capsys):
     pd.testing.assert_frame_equal(after.iloc[:6], before, check_dtype=False)
     capsys.readouterr()
     for change, words in [
-        ("sweep.data.batch_size.choices=[16,32]", "another search space (data.batch_size.choices"),
+        ("sweep.data.batch_size.choices=[16,32]", "another search space (data.batch_size "),
         ("trainer.max_epochs=3", "another configuration (trainer.max_epochs 2, now 3)"),
         ("data.reader.copies=2", "another data"),
     ]:
@@ -237,41 +246,3 @@ def test_no_test_part_is_read(study):
     folder, _ = study
     assert (folder.parent / "cache" / "checks").is_dir()
     assert not (folder.parent / "cache" / "test_reads.csv").exists()
-
-
-@pytest.mark.slow
-def test_two_workers_killed_three_times_and_resumed(tmp_path, cache):
-    """Each kill hits whatever the two are at; the fourth start comes to the end, with exactly what was asked for."""
-    folder = tmp_path / "study"
-    given = [*QUICK, *SMALL, "finetune=full", "tune.trials=24", "tune.workers=2", f"study={folder}"]
-    command = [sys.executable, "-m", "bloodcell", "tune", *given]
-    for kills in range(4):
-        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
-        if kills == 3:
-            assert process.wait(240) == 0
-            break
-        deadline = time.monotonic() + 240
-        while finished_in(folder) < 6 * (kills + 1):
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)  # both workers
-        process.wait()
-    table = pd.read_csv(folder / "trials.csv", keep_default_na=False)
-    assert list(table["trial"]) == list(range(24))
-    assert set(table["state"]) <= {"complete", "pruned"}
-    assert table["optimizer.lr"].nunique() == 24
-    with sqlite3.connect(folder / "study.db") as database:
-        assert database.execute("select count(*) from trials").fetchone() == (24,)
-        assert database.execute("select count(distinct number) from trials").fetchone() == (24,)
-    assert len(list((folder / "tensorboard").iterdir())) == 24
-
-
-def finished_in(folder):
-    """Return how many trials have ended."""
-    try:
-        with sqlite3.connect(f"file:{folder / 'study.db'}?mode=ro", uri=True) as database:
-            query = "select count(*) from trials where state in ('COMPLETE', 'PRUNED', 'FAIL')"
-            return database.execute(query).fetchone()[0]
-    except sqlite3.OperationalError:
-        return 0  # it is not there yet, or being made
