@@ -112,7 +112,7 @@ def _panels(root: Path, path: str, prediction: str, classifier: Classifier | Non
     except NoMapError as error:
         looked = _words(str(error))
     panels = [("image", fitted(image)), (f"speaks for {prediction}", looked)]
-    if preprocessing.localises:
+    if preprocessing.crops_cell:
         located = ("located cell", _drawn(image, *square)) if square else ("no cell located", fitted(image))
         panels.insert(1, located)
     return panels

@@ -10,7 +10,7 @@ import numpy as np
 
 from bloodcell.data.cell_finder import cut
 from bloodcell.data.images import ImageError
-from bloodcell.data.preprocessing import picture_of
+from bloodcell.data.preprocessing import as_array
 from bloodcell.data.samples import read_samples
 from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
 from bloodcell.inference.engine import Engine
@@ -72,7 +72,7 @@ def check(found: Opened, engine: Engine, pictures: Pictures) -> float:
     Raises:
         BloodcellError: They differ by `TOLERANCE` or more.
     """
-    prepared = engine.preprocessing.taken(pictures.each)
+    prepared = engine.preprocessing.prepare(pictures.each)
     images = np.stack([pixels for pixels, _ in prepared])
     expected = engine.predict(images).probabilities
     own = engine_of_opened(found, Path())
@@ -105,7 +105,7 @@ def _read(files: list[str]) -> list[Array]:
     read = []
     for file in files:
         try:
-            read.append(picture_of(file))
+            read.append(as_array(file))
         except ImageError:
             continue
     return read

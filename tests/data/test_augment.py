@@ -9,6 +9,7 @@ from torch import nn
 
 from bloodcell.data.augment import Augment, build_augment
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema import AugmentConfig
 
 STRONG = {"rotation": 180.0, "flip": True, "scale": 0.25, "shift": 0.1, "stain": 0.3, "white_balance": 0.1}
 STRONG |= {"brightness": 0.25, "contrast": 0.25, "gamma": 0.2, "blur": 0.02}
@@ -21,11 +22,11 @@ def images():
 
 def draw(seed, images, **values):
     torch.manual_seed(seed)
-    return Augment(**values)(images)
+    return Augment(AugmentConfig(**values))(images)
 
 
 def test_nothing_asked_changes_nothing(images):
-    torch.testing.assert_close(Augment()(images), images.float() / 255, atol=1e-5, rtol=0)
+    torch.testing.assert_close(Augment(AugmentConfig())(images), images.float() / 255, atol=1e-5, rtol=0)
 
 
 def test_uint8_and_float_give_the_same(images):
@@ -71,7 +72,7 @@ def test_a_mirror_image_is_one_and_half_are(images):
 def with_angle(monkeypatch, images, degrees, **values):
     """Augment with the largest draw of every number: the whole angle, shift and so on."""
     monkeypatch.setattr("bloodcell.data.augment._uniform", lambda n, limit, *_: torch.full((n,), float(limit)))
-    return Augment(rotation=degrees, **values)(images)
+    return Augment(AugmentConfig(rotation=degrees, **values))(images)
 
 
 @pytest.mark.parametrize(("degrees", "quarters"), [(90, 1), (180, 2), (270, 3)])

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from bloodcell.data import cell_finder as localise
+from bloodcell.data import cell_finder
 from bloodcell.data.cell_finder import Cell, cut, locate
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.data.synthetic.smears import CLASSES, paint_photograph
+from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
 
 
 @pytest.mark.parametrize("label", CLASSES)
@@ -95,7 +95,7 @@ def test_the_crop_is_part_of_the_preprocessing():
 
 
 def plainly_joined(mask):
-    """Return what `_joined` does, each step on the whole picture and each nucleus by all of its pixels."""
+    """Return what `_nuclei` does, each step on the whole picture and each nucleus by all of its pixels."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas, least = stats[1:, cv2.CC_STAT_AREA].astype(float), 0.0025 * mask.size
     if count == 1 or areas.max() < least:
@@ -123,6 +123,6 @@ def test_nuclei_are_to_the_last_bit_those_of_the_plain_way():
         if number % 3 == 0:  # specks and holes
             mask ^= (generator.random(mask.shape) < 0.02).astype(np.uint8)
         expected = plainly_joined(mask.astype(bool))
-        assert localise._joined(mask.astype(bool)) == expected
+        assert cell_finder._nuclei(mask.astype(bool)) == expected
         numbers.append(len(expected))
     assert {0, 1, 2, 3} <= set(numbers)

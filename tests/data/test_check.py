@@ -5,7 +5,7 @@ import os
 import pytest
 
 from bloodcell.data import image_check
-from bloodcell.data.image_check import check_images, without_bad
+from bloodcell.data.image_check import check_images, without_bad_images
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.runtime.errors import BloodcellError
 
@@ -94,17 +94,17 @@ def test_progress_is_told(samples, tmp_path):
 def test_error_names_one_and_lists_all(samples, tmp_path):
     bad, listed = check_images(samples, tmp_path / "cache"), tmp_path / "bad_images.csv"
     with pytest.raises(BloodcellError) as raised:
-        without_bad(samples, bad, "error", listed)
+        without_bad_images(samples, bad, "error", listed)
     assert str(raised.value).splitlines() == [
         "2 of 8 images cannot be read, e.g. a/bad.jpg: not an image",
-        f"all are listed in {listed}; mend them, or leave them out with data.on_bad_image=skip",
+        f"all are listed in {listed}; repair them, or leave them out with data.on_bad_image=skip",
     ]
     assert listed.read_text() == "path,reason\na/bad.jpg,not an image\nb/zero.png,empty file\n"
 
 
 def test_skip_leaves_them_out_and_lists_them(samples, tmp_path):
     bad, listed = check_images(samples, tmp_path / "cache"), tmp_path / "bad_images.csv"
-    rest = without_bad(samples, bad, "skip", listed)
+    rest = without_bad_images(samples, bad, "skip", listed)
     assert rest.table["path"].tolist() == [f"{name}/{i}.png" for name in "ab" for i in range(3)]
     assert rest.table.index.tolist() == list(range(6))
     assert listed.is_file()
@@ -113,7 +113,7 @@ def test_skip_leaves_them_out_and_lists_them(samples, tmp_path):
 def test_nothing_bad_changes_and_writes_nothing(class_folders, tmp_path):
     samples = read_imagefolder(str(class_folders({"a": 2})))
     bad = check_images(samples, tmp_path / "cache")
-    assert without_bad(samples, bad, "error", tmp_path / "bad.csv") is samples
+    assert without_bad_images(samples, bad, "error", tmp_path / "bad.csv") is samples
     assert not (tmp_path / "bad.csv").exists()
 
 
@@ -123,4 +123,4 @@ def test_nothing_is_left(class_folders, tmp_path):
     samples = read_imagefolder(str(root))
     bad = check_images(samples, tmp_path / "cache")
     with pytest.raises(BloodcellError, match=r"no image in .* can be read; the reasons are in .*bad\.csv"):
-        without_bad(samples, bad, "skip", tmp_path / "bad.csv")
+        without_bad_images(samples, bad, "skip", tmp_path / "bad.csv")

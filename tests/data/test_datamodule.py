@@ -7,6 +7,7 @@ from bloodcell.data.datamodule import BloodCellDataModule
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.runtime.errors import BloodcellError
+from tests.conftest import data_config
 
 
 @pytest.fixture
@@ -16,7 +17,9 @@ def samples(class_folders):
 
 
 def module(samples, **options):
-    return BloodCellDataModule(samples, ["a", "b", "c"], Preprocessing(16), **({"workers": 0} | options))
+    rows, seed = options.pop("rows", None), options.pop("seed", 0)
+    data = data_config(workers=0, **options)
+    return BloodCellDataModule(samples, ["a", "b", "c"], Preprocessing(16), data, seed, rows)
 
 
 def test_labels_are_positions_of_names_in_every_split(samples):
@@ -24,12 +27,12 @@ def test_labels_are_positions_of_names_in_every_split(samples):
     assert data.labels(samples.of_split("train")).tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2]
     assert data.labels(samples.of_split("val")).tolist() == [1, 1, 2]
     assert data.labels(samples.of_split("test")).dtype == torch.int64  # of no image at all, too
-    other = BloodCellDataModule(samples, ["c", "b", "a"], Preprocessing(16))
+    other = BloodCellDataModule(samples, ["c", "b", "a"], Preprocessing(16), data_config())
     assert other.labels(samples.of_split("val")).tolist() == [1, 1, 0]
 
 
 def test_a_class_that_the_classifier_does_not_know(samples):
-    data = BloodCellDataModule(samples, ["a", "b"], Preprocessing(16), workers=0)
+    data = BloodCellDataModule(samples, ["a", "b"], Preprocessing(16), data_config(workers=0))
     with pytest.raises(BloodcellError, match="class c is unknown; the classifier knows a, b"):
         data.train_dataloader()
 

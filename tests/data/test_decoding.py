@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bloodcell.data import decoder
-from bloodcell.data.decoder import batches, overlapped
+from bloodcell.data.decoder import image_batches, read_and_compute
 
 
 def at_once(read_seconds, compute_seconds, streams):
@@ -33,7 +33,7 @@ def at_once(read_seconds, compute_seconds, streams):
         time.sleep(compute_seconds)
         return -item
 
-    return list(overlapped(read, compute, range(40), 2, streams)), most[0]
+    return list(read_and_compute(read, compute, range(40), 2, streams)), most[0]
 
 
 def test_one_thread_reads_at_a_time_where_computing_takes_longer():
@@ -47,7 +47,7 @@ def test_threads_read_side_by_side_where_reading_takes_longer():
 @pytest.mark.parametrize("streams", [1, 2])
 def test_libraries_have_their_threads_again_at_the_end(streams):
     before = torch.get_num_threads(), cv2.getNumThreads()
-    seen = list(overlapped(lambda item: cv2.getNumThreads(), lambda one: one, range(4), 2, streams))
+    seen = list(read_and_compute(lambda item: cv2.getNumThreads(), lambda one: one, range(4), 2, streams))
     assert seen == [1] * 4
     assert (torch.get_num_threads(), cv2.getNumThreads()) == before
 
@@ -57,9 +57,9 @@ def test_libraries_have_their_threads_again_at_the_end(streams):
     [([], []), ([1, 1], [2]), ([10, 10, 10], [2, 1]), ([1, 20, 1], [2, 1]), ([20, 20, 1, 1], [1, 1, 2])],
 )
 def test_pictures_are_worked_on_together_by_their_size(sides, expected, monkeypatch):
-    monkeypatch.setattr(decoder, "_HELD", 600)
+    monkeypatch.setattr(decoder, "_BATCH_BYTES", 600)
     pictures = [np.full((side, side, 3), number, np.uint8) for number, side in enumerate(sides)]
-    found = list(batches(pictures))
+    found = list(image_batches(pictures))
     assert [len(batch) for batch in found] == expected
     flat = [picture for batch in found for picture in batch]
     assert all(one is other for one, other in zip(flat, pictures, strict=True))
@@ -79,7 +79,7 @@ def test_a_large_picture_is_gone_before_the_next_is_read():
             yield picture
             del picture
 
-    for pictures in batches(read()):
+    for pictures in image_batches(read()):
         assert len(pictures) == 1
         del pictures[:]
     assert len(alive) == 3

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bloodcell.data.folders import ClassFolders, image_files, is_hidden, split_folders, visible_folders
+from bloodcell.data.folders import class_folder_rows, image_files, is_hidden, split_folders, visible_folders
 from bloodcell.runtime.errors import BloodcellError
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipes of POSIX")
@@ -29,9 +29,7 @@ def test_hidden_folders_are_no_classes_and_hidden_files_no_images(class_folders,
     (root / "a" / "Thumbs.db").write_bytes(b"x")
     (root / "a" / "notes.txt").write_text("x")
     write_image(root / "stray.png")
-    folders = ClassFolders(root)
-    assert folders.classes == ["a", "b"]
-    assert [(file.relative_to(root).as_posix(), *rest) for file, *rest in folders.rows("val")] == [
+    assert [(file.relative_to(root).as_posix(), *rest) for file, *rest in class_folder_rows(root, "val")] == [
         ("a/0.png", "a", "val", ""),
         ("b/0.png", "b", "val", ""),
         ("b/1.png", "b", "val", ""),
@@ -88,7 +86,7 @@ def test_a_class_may_be_a_link(tmp_path, write_image):
     write_image(tmp_path / "store" / "0.png")
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "a").symlink_to(tmp_path / "store")
-    assert [row[1] for row in ClassFolders(tmp_path / "root").rows("")] == ["a"]
+    assert [row[1] for row in class_folder_rows(tmp_path / "root", "")] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -112,10 +110,10 @@ def test_a_class_named_test_is_no_split(class_folders):
 
 def test_a_missing_folder_and_one_without_classes(tmp_path, write_image):
     with pytest.raises(BloodcellError, match=f"no such folder: {tmp_path / 'gone'}".replace("\\", "\\\\")):
-        ClassFolders(tmp_path / "gone")
+        class_folder_rows(tmp_path / "gone", "")
     write_image(tmp_path / "flat.png")
-    with pytest.raises(BloodcellError, match=r"no class folders in .*one folder of images a class"):
-        ClassFolders(tmp_path)
+    with pytest.raises(BloodcellError, match=r"no class folders in .*one folder of images per class"):
+        class_folder_rows(tmp_path, "")
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):

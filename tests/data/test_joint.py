@@ -5,9 +5,9 @@ import pytest
 from bloodcell.audit.advice import leak_advice, unaudited_sets
 from bloodcell.data.joint import read_joint
 from bloodcell.data.kaggle import CLASSES
-from bloodcell.data.known_sources import keep
+from bloodcell.data.known_sources import save_sources
 from bloodcell.data.readers import load_samples, read_imagefolder
-from bloodcell.data.splits import assign_splits, split_arguments
+from bloodcell.data.splits import assign_splits
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema import TrainConfig
@@ -43,7 +43,7 @@ def audited(place, cache, per_source=2):
     """Keep what an audit of class folders might find: every two images of a class share a source."""
     samples = read_imagefolder(place)
     found = [f"{row.label}{int(row.path.split('/')[-1][0]) // per_source}" for row in samples.table.itertuples()]
-    keep(samples, samples.table[["path"]].assign(source=found), cache)
+    save_sources(samples, samples.table[["path"]].assign(source=found), cache)
 
 
 def test_sets_follow_each_other_with_paths_below_their_common_folder(load, sets):
@@ -90,7 +90,7 @@ def test_a_set_is_split_as_it_would_be_alone(load, sets, compose, cache, fold):
     audited(sets["mine"], cache)
     overrides = [f"data.fold={'null' if fold is None else fold}", "data.folds=3", "seed=4"]
     joint, data = load(pick(sets, "kaggle", "mine"), *overrides)
-    split = assign_splits(joint, **split_arguments(data))
+    split = assign_splits(joint, data)
     assert split.table["path"].tolist() == joint.table["path"].tolist()
     for name, part in (("kaggle", "kaggle"), ("mine", "imagefolder")):
         options = [f"data={part}", f"data.root={sets[name]}", "data.val_fraction=0.15"]
@@ -98,21 +98,21 @@ def test_a_set_is_split_as_it_would_be_alone(load, sets, compose, cache, fold):
         samples = load_samples(alone)
         if name == "mine":
             samples = type(samples)(samples.table.assign(source=joint.of_set("mine").table["source"]), samples.root)
-        expected = assign_splits(samples, **split_arguments(alone)).table
+        expected = assign_splits(samples, alone).table
         assert split.of_set(name).table["split"].tolist() == expected["split"].tolist()
         assert [f"{name}/{path}" for path in expected["path"]] == split.of_set(name).table["path"].tolist()
 
 
 def test_a_set_that_only_trains(load, sets):
     samples, data = load(pick(sets, "kaggle", "mine"), "data.train_only=[kaggle]", "data.fold=1", "data.folds=3")
-    table = assign_splits(samples, **split_arguments(data)).table
+    table = assign_splits(samples, data).table
     assert set(table[table["set"] == "kaggle"]["split"]) == {"train"}
     assert set(table[table["set"] == "mine"]["split"]) == {"train", "val", "test"}
 
 
 def test_a_set_that_is_left_out_is_the_test_part(load, sets):
     samples, data = load(pick(sets, "kaggle", "mine"), "data.leave_out=mine", "data.class_map={ig: null}")
-    table = assign_splits(samples, **split_arguments(data)).table
+    table = assign_splits(samples, data).table
     assert table.groupby("set")["split"].unique().map(set).to_dict() == {"kaggle": {"train", "val"}, "mine": {"test"}}
     assert len(table) == 24 + 17  # Kaggle's own test part is gone
     with pytest.raises(BloodcellError, match=r"class ig is in the test part .*'data\.class_map=\{ig: null\}'"):
@@ -121,7 +121,7 @@ def test_a_set_that_is_left_out_is_the_test_part(load, sets):
 
 def load_and_split(load, sets, *overrides):
     samples, data = load(sets, *overrides)
-    return assign_splits(samples, **split_arguments(data))
+    return assign_splits(samples, data)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def load_and_split(load, sets, *overrides):
         (["data.leave_out=kagle"], r"data\.leave_out: no data set 'kagle'; did you mean 'kaggle'"),
         (["data.train_only=[other]"], r"data\.train_only: no data set 'other'; choose from: kaggle, mine"),
         (["data.train_only=[mine]", "data.leave_out=mine"], "cannot train and test"),
-        (["data.train_only=[mine]", "data.leave_out=kaggle"], "one at least must be left to validate"),
-        (["data.train_only=[mine,kaggle]"], "one at least must be left to validate"),
+        (["data.train_only=[mine]", "data.leave_out=kaggle"], "at least one must be left to validate"),
+        (["data.train_only=[mine,kaggle]"], "at least one must be left to validate"),
         (["data.split=grouped"], "data set kaggle: data.split=grouped needs the source of every image; 32 of 32"),
         (
             ["data.class_map={eosinophil: null, neutrophil: null}"],

@@ -105,7 +105,7 @@ def test_an_interrupted_download_is_continued_and_not_trained_on(tmp_path, write
     kagglehub(interrupted)
     with pytest.raises(BloodcellError, match=r"could not download .*connection reset\nthe same command continues"):
         read_kaggle(None, True, str(tmp_path))
-    with pytest.raises(BloodcellError, match=r"not whole: it has \{'train': 7, 'test': 3, 'test_simple': 4\}"):
+    with pytest.raises(BloodcellError, match=r"incomplete: it has \{'train': 7, 'test': 3, 'test_simple': 4\}"):
         read_kaggle(None, False, str(tmp_path))
     kagglehub(lambda folder: write_set(folder / INSIDE, write_image))
     assert len(read_kaggle(None, True, str(tmp_path)).table) == 16
@@ -126,13 +126,13 @@ def test_offline_there_is_one_clear_message(tmp_path, kagglehub):
 
 def test_a_download_that_lacks_images_is_refused(tmp_path, write_image, kagglehub):
     kagglehub(lambda folder: write_set(folder / INSIDE, write_image, left_out={"TEST/NEUTROPHIL/0"}))
-    with pytest.raises(BloodcellError, match=r"not whole: .*'test': 3.*the set has .*'test': 4.*delete it"):
+    with pytest.raises(BloodcellError, match=r"incomplete: .*'test': 3.*the set has .*'test': 4.*delete it"):
         read_kaggle(None, True, str(tmp_path))
 
 
 def test_a_download_of_something_else_is_refused(tmp_path, kagglehub):
     kagglehub(lambda folder: folder.mkdir(parents=True))
-    with pytest.raises(BloodcellError, match=r"not whole: it has \{'train': 0"):
+    with pytest.raises(BloodcellError, match=r"incomplete: it has \{'train': 0"):
         read_kaggle(None, True, str(tmp_path))
 
 

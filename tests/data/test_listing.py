@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bloodcell.data.image_paths import listed
+from bloodcell.data.image_paths import iter_image_paths
 from bloodcell.runtime.errors import BloodcellError
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipes of POSIX")
@@ -21,7 +21,7 @@ def root(tmp_path, write_image):
 
 
 def names(root, *given):
-    return [os.path.relpath(name, root) for name in listed([str(root / one) for one in given])]
+    return [os.path.relpath(name, root) for name in iter_image_paths([str(root / one) for one in given])]
 
 
 def test_a_folder_is_its_images_at_any_depth_by_name_in_each_folder(root):
@@ -113,5 +113,5 @@ def test_files_are_found_as_they_are_asked_for(root, monkeypatch):
     seen = []
     monkeypatch.setattr(os, "walk", lambda folder, **_: (seen.append(n) or (folder, [], [n]) for n in "ab"))
     monkeypatch.setattr("bloodcell.data.folders.EXTENSIONS", ("",))
-    assert next(iter(listed([str(root)]))).endswith("a")
+    assert next(iter(iter_image_paths([str(root)]))).endswith("a")
     assert seen == ["a"]

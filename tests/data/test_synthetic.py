@@ -14,7 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from bloodcell.data.synthetic import smears
 from bloodcell.data.synthetic.copies import STRENGTHS, make_copy
-from bloodcell.data.synthetic.smears import CLASSES, Smears, paint_photograph, write_smears
+from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
+from bloodcell.data.synthetic.smears import Smears, write_smears
 from bloodcell.runtime.errors import BloodcellError
 
 SMALL = Smears(train_photographs=3, test_photographs=2, copies=3, seed=7)
@@ -245,7 +246,7 @@ def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
         ({"train_photographs": 0}, "train_photographs=0; give a whole number of at least 1"),
         ({"copies": 2.5}, "copies=2.5; give a whole number"),
         ({"seed": -1}, "seed=-1; give a whole number of at least 0"),
-        ({"strength": "weak"}, "strength='weak'; give mild or kaggle or strong"),
+        ({"strength": "weak"}, "strength=weak; choose mild, kaggle or strong"),
         ({"rescans": 4}, "rescans=4; the smallest class has 3"),
         ({"copies": 10**6}, "20,000,000 files; the limit is 1,000,000"),
     ],

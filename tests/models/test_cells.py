@@ -43,11 +43,11 @@ def predictions(root, samples, tta="none"):
 def test_the_preprocessing_says_what_it_saw():
     pre = Preprocessing(32, crop="cell")
     for word in ("found", "none"):
-        pixels, seen = pre.read(picture(word == "found"))
-        assert seen == word
+        ((pixels, square),) = pre.prepare([picture(word == "found")])
+        assert pre.cell_status(square) == word
         np.testing.assert_array_equal(pixels, pre.pixels(picture(word == "found")))
     np.testing.assert_array_equal(pre.pixels(picture(False)), Preprocessing(32).pixels(picture(False)))
-    assert Preprocessing(32).read(picture(True))[1] == ""
+    assert Preprocessing(32).cell_status(Preprocessing(32).square(picture(True))) == ""
 
 
 @pytest.mark.parametrize("tta", ["none", "flips"])
