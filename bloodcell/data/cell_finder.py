@@ -27,17 +27,11 @@ _BORDER_WEIGHT = 0.5  # of a nucleus at the border, relative to one in the centr
 
 @dataclass(frozen=True)
 class Cell:
-    """A white cell found in an image, in pixels.
+    """A white cell found in an image, in pixels."""
 
-    Attributes:
-        x: Centre of the nucleus, from the left.
-        y: Centre of the nucleus, from the top.
-        diameter: Of the circle with the area of the nucleus' convex hull, which does not depend on its lobes.
-    """
-
-    x: float
-    y: float
-    diameter: float
+    x: float  # centre of the nucleus, from the left
+    y: float  # and from the top
+    diameter: float  # of the circle with the area of the nucleus' convex hull, whatever its lobes
 
     def square(self, factor: float) -> tuple[float, float, float]:
         """Return left, top and side of the square around the cell whose side is `factor` nuclear diameters."""

@@ -40,10 +40,7 @@ def select_classes(samples: Samples, class_map: dict[Any, Any] | None, classes: 
 
 def _spelling(names: Iterable[str]) -> dict[str, str]:
     """Return name in lower case -> name; the first of those that differ only in letter case."""
-    spelling: dict[str, str] = {}
-    for name in names:
-        spelling.setdefault(name.casefold(), name)
-    return spelling
+    return {name.casefold(): name for name in reversed(list(names))}
 
 
 def _new_names(class_map: dict[Any, Any], found: list[str]) -> dict[str, str | None]:

@@ -116,13 +116,11 @@ class _ReadAndCompute:
         return result
 
 
-def map_in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int = 2
-) -> Iterator[Result]:
+def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """Yield `function(item)` for each item in order, computed by several threads, or by the caller's thread if 1.
 
-    Items are taken as needed. At most `ahead` results per thread wait for the caller, which limits the memory. Threads
-    are faster than one because Pillow and the backends release the interpreter's lock.
+    Items are taken as needed. At most two results per thread wait for the caller, which limits the memory. Pillow and
+    the backends release the interpreter's lock.
     """
     if threads <= 1:
         yield from map(function, items)
@@ -135,7 +133,7 @@ def map_in_order(
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) >= threads * ahead:
+            if len(waiting) >= 2 * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

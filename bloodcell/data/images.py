@@ -8,6 +8,7 @@ import os
 import stat
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -147,19 +148,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.asarray(image).astype(np.int64)
         # 32-bit files use either range; dividing 0 to 255 by 256 would give a black image
-        grey = grey if image.mode == "I" and grey.max() <= 255 else grey >> 8
-        return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
+        return _grey_to_rgb(grey if image.mode == "I" and grey.max() <= 255 else grey >> 8)
     if image.mode == "F":
         grey = np.asarray(image)
         if not np.isfinite(grey).all():
             raise ImageError("floating-point pixels that are not finite")
-        grey = grey * 255 if grey.max() <= 1 else grey  # both ranges are in use
-        return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
+        return _grey_to_rgb(grey * 255 if grey.max() <= 1 else grey)  # both ranges are in use
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _grey_to_rgb(grey: NDArray[Any]) -> Image.Image:
+    return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
 
 
 def _transposition(image: Image.Image) -> Image.Transpose | None:

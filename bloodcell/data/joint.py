@@ -23,7 +23,7 @@ def read_joint(sets: dict[str, str] | list[str], cache_root: str | None) -> Samp
 
     Args:
         sets: `data.sets`: name -> folder or CSV file; or a list of folders and files, which are named after them.
-        cache_root: `cache.root`, where the sources of audits are stored.
+        cache_root: `cache.root`, where audits store sources.
 
     Returns:
         The rows of one set after those of another, each in its own order. Paths are relative to the common parent
@@ -80,8 +80,8 @@ def _place(value: Any) -> Path:
     if not isinstance(value, str) or not value:
         raise BloodcellError(f"data.sets: {value} is no folder and no CSV table; give {_EXAMPLE}")
     place = absolute(value)
-    if not (place.is_file() if _is_table(place) else place.is_dir()):
-        what = "CSV table" if _is_table(place) else "folder"
+    what, exists = ("CSV table", place.is_file()) if _is_table(place) else ("folder", place.is_dir())
+    if not exists:
         raise BloodcellError(f"data.sets: no such {what}: {place}; give an existing one")
     return place
 

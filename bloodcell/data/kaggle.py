@@ -25,12 +25,9 @@ _CACHE = "KAGGLEHUB_CACHE"
 
 
 def read_kaggle(root: str | None, download: bool, cache_root: str | None) -> Samples:
-    """Read TRAIN, TEST and TEST_SIMPLE, found at any depth of Kaggle's layout below `root`.
+    """Read TRAIN, TEST and TEST_SIMPLE from `root`, which is the folder `images` or any folder above it.
 
-    Args:
-        root: The folder `images` or any folder above it; None: the download in the cache.
-        download: Whether to download the set if it is missing.
-        cache_root: `cache.root`, where a download without `root` is stored.
+    A download without `root` is stored in the cache.
 
     Raises:
         BloodcellError: The set is missing or incomplete, or the download failed.

@@ -68,7 +68,7 @@ class EpochBatches(Sampler[Tensor]):
         whole, left = divmod(self.count, size)
         if whole and 0 < left < processes:
             return [size] * (whole - 1) + [size + left]
-        return [size] * whole + [left] * (left > 0)
+        return [size] * whole + ([left] if left else [])
 
     def __len__(self) -> int:
         return len(self._sizes())

@@ -58,13 +58,9 @@ def with_groups(samples: Samples, expression: str) -> Samples:
 def read_imagefolder(
     root: str | None, train_dir: str | None = None, val_dir: str | None = None, test_dir: str | None = None
 ) -> Samples:
-    """Read class folders: those in `root`, in its train, val and test folders, or in the given folders.
+    """Read class folders: those in `root`, in its split folders (any letter case), or in the given folders.
 
-    Args:
-        root: A folder of class folders, or of split folders (any letter case) that hold class folders.
-        train_dir: The folder of training class folders; `root` is then not read.
-        val_dir: The same for validation; replaces a validation folder in `root`.
-        test_dir: The same for the test.
+    With `train_dir`, `root` is not read; `val_dir` and `test_dir` replace the folders of those splits in `root`.
 
     Raises:
         BloodcellError: Neither `root` nor `train_dir` is given, a folder is missing, or there is no image.
@@ -103,15 +99,9 @@ def existing_folder(root: str | None) -> Path:
 def read_table(
     table: str, root: str | None, path_column: str, label_column: str, group_column: str, split_column: str
 ) -> Samples:
-    """Read a CSV file with a row per image.
+    """Read a CSV file with a row per image; conf/data/table.yaml describes the arguments.
 
-    Args:
-        table: The file.
-        root: The folder that relative paths start from; None: the folder of the file.
-        path_column: The column of image paths.
-        label_column: The column of class names.
-        group_column: The column of patients or slides; optional in the file.
-        split_column: The column of splits (train, val, test in any letter case); optional in the file.
+    The columns of groups and of splits (train, val, test in any letter case) are optional in the file.
 
     Raises:
         BloodcellError: The file is missing or not a CSV file, or a column, path, label or split is missing or wrong.
@@ -149,12 +139,9 @@ def _split_name(text: str, file: Path) -> str:
 
 
 def read_synthetic(root: str | None, cache_root: str | None, **smears: Any) -> Samples:
-    """Read synthetic smears with their known sources; paint them first if they are not there.
+    """Read synthetic smears with their known sources from `root` or the cache; paint them first if they are not there.
 
-    Args:
-        root: The folder; None: a folder below the cache root, named after the settings.
-        cache_root: `cache.root`.
-        **smears: The fields of `bloodcell.data.synthetic.smears.Smears`.
+    The other arguments are the fields of `bloodcell.data.synthetic.smears.Smears`.
     """
     from bloodcell.data.synthetic.smears import Smears, write_smears
 

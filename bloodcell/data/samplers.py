@@ -42,12 +42,9 @@ class EpochSampler(Sampler[int]):
 
 
 class ShuffleSampler(EpochSampler):
-    """Uses every image once before any image is used twice, in random order.
+    """Uses each of `count` images once before any image is used twice, in random order.
 
-    Args:
-        count: Number of images.
-        seed: The run's seed.
-        size: Images per epoch; permutations of all images continue from epoch to epoch. None: `count`.
+    With another epoch size than `count`, the permutations of all images continue from epoch to epoch.
     """
 
     def __init__(self, count: int, seed: int, size: int | None = None) -> None:
@@ -89,7 +86,7 @@ class BalancedSampler(EpochSampler):
         alone = table["path"].where(table["source"] == "", "")
         rows = table.assign(alone=alone, row=np.arange(len(table))).iloc[shuffled]
         strata = dict(list(rows.groupby(["set", "label"])))
-        #: The rows of each source, for each class of each set.
+        #: For each stratum (a class of a data set), the rows of each source.
         self.strata = [_by_source(stratum) for stratum in strata.values()]
         shares = _shares([name for name, _ in strata], [len(sources) for sources in self.strata], balance)
         self.edges = np.concatenate([[0.0], np.cumsum(shares)[:-1], [1.0]])

@@ -1,4 +1,4 @@
-"""Class names: mapped, left out, kept, and matched whatever their letter case."""
+"""Class names: mapped, left out, kept, and matched in any letter case."""
 
 from pathlib import Path
 
@@ -27,25 +27,25 @@ def test_names_are_mapped_and_left_out_in_any_letter_case():
     assert labels(samples) == ["IG", "Seg_Neutrophil", "eosinophil"]
 
 
-def test_a_mapping_does_not_go_on_from_its_own_names():
+def test_a_new_name_is_not_mapped_again():
     assert labels(select_classes(made("a", "b"), {"a": "b", "b": "c"}, None)) == ["b", "c"]
 
 
-def test_a_mapped_name_is_the_class_that_is_there_in_other_letter_case():
+def test_a_new_name_joins_an_existing_class_in_other_letter_case():
     assert labels(select_classes(made("NEUTROPHIL", "band"), {"band": "neutrophil"}, None)) == ["NEUTROPHIL"] * 2
 
 
-def test_sets_that_were_joined_share_names_in_the_first_ones_spelling():
+def test_joined_sets_share_class_names_with_the_first_spelling():
     assert labels(select_classes(made("EOS", "eos", "Mon", sets=["x", "y", "y"]), None, None)) == ["EOS", "EOS", "Mon"]
-    assert labels(select_classes(made("EOS", "eos"), None, None)) == ["EOS", "eos"]  # one set's names are its own
+    assert labels(select_classes(made("EOS", "eos"), None, None)) == ["EOS", "eos"]  # a single set keeps its names
 
 
-def test_the_classes_that_are_wanted_stay_after_the_mapping():
+def test_selected_classes_are_kept_after_the_mapping():
     found = select_classes(made("A", "b", "c"), {"c": "d"}, ["a", "D"])
     assert labels(found) == ["A", "d"]
 
 
-def test_folders_that_are_numbers_can_be_mapped():
+def test_numeric_folder_names_can_be_mapped():
     assert labels(select_classes(made("1", "2"), {1: "one", "2": 2}, None)) == ["one", "2"]
 
 
@@ -62,7 +62,7 @@ def test_folders_that_are_numbers_can_be_mapped():
         (None, "b", r"data\.classes=b; give a list"),
     ],
 )
-def test_entries_that_make_no_sense(class_map, classes, message):
+def test_wrong_entries_are_refused(class_map, classes, message):
     with pytest.raises(BloodcellError, match=message):
         select_classes(made("NEUTROPHIL", "b"), class_map, classes)
 
@@ -72,7 +72,7 @@ def test_labels_take_the_checkpoints_spelling():
     assert labels(with_spelling_of(made("a", "A"), ["a", "A"])) == ["a", "A"]
 
 
-def test_a_class_that_the_checkpoint_does_not_know_is_named_with_what_to_do():
+def test_a_class_unknown_to_the_checkpoint_is_refused_with_advice():
     with pytest.raises(BloodcellError) as raised:
         with_spelling_of(made("eos", "IG"), ["EOS", "MON"])
     assert str(raised.value).splitlines() == [

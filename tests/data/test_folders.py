@@ -1,4 +1,4 @@
-"""Folders: what is a class, an image and a split, and what is not."""
+"""Folders: which are classes, images and splits."""
 
 import os
 import sys
@@ -18,11 +18,11 @@ def names(folder):
 @pytest.mark.parametrize(
     "name", [".ipynb_checkpoints", ".DS_169665.jpg", "._x.jpg", "Thumbs.db", "desktop.ini", "__MACOSX", ".git"]
 )
-def test_names_that_are_not_the_users(name):
+def test_system_files_and_folders_are_hidden(name):
     assert is_hidden(name)
 
 
-def test_hidden_folders_are_no_classes_and_hidden_files_no_images(class_folders, write_image):
+def test_hidden_folders_are_not_classes_and_hidden_files_are_not_images(class_folders, write_image):
     root = class_folders({"b": 2, "a": 1, ".ipynb_checkpoints": 3, "__MACOSX": 1, "a/.ipynb_checkpoints": 2})
     for name in (".DS_169665.jpg", "._x.jpg"):
         write_image(root / "a" / name)
@@ -50,13 +50,13 @@ def test_a_folder_named_as_an_image_is_a_folder(tmp_path, write_image):
 
 @posix
 @pytest.mark.timeout(10)
-def test_pipes_and_dangling_links_are_named_as_they_are_bad_images(tmp_path):
+def test_pipes_and_dangling_links_are_listed_as_images(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "dangling.jpg").symlink_to(tmp_path / "gone.jpg")
     assert names(tmp_path) == ["dangling.jpg", "pipe.jpg"]
 
 
-def test_a_folder_that_cannot_be_read_is_refused_and_not_left_out(tmp_path, write_image, monkeypatch):
+def test_an_unreadable_folder_raises_an_error(tmp_path, write_image, monkeypatch):
     write_image(tmp_path / "a" / "0.png")
     (tmp_path / "b").mkdir()
     look = os.scandir
@@ -104,7 +104,7 @@ def test_two_folders_of_one_split_are_refused(class_folders):
         split_folders(class_folders({"train/a": 1, "val/a": 1, "valid/a": 1}))
 
 
-def test_a_class_named_test_is_no_split(class_folders):
+def test_a_class_named_test_is_not_a_split(class_folders):
     assert split_folders(class_folders({"test": 1, "control": 1})) == {}
 
 
@@ -116,6 +116,6 @@ def test_a_missing_folder_and_one_without_classes(tmp_path, write_image):
         class_folder_rows(tmp_path, "")
 
 
-def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+def test_an_unreadable_folder_is_named(tmp_path):
     with pytest.raises(BloodcellError, match=r"cannot read the folder .*gone"):
         visible_folders(tmp_path / "gone")

@@ -1,4 +1,4 @@
-"""Several sets as one table: their order, their sources, and each split as it would be alone."""
+"""Several data sets in one table: order, sources, and splits as for each set alone."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def sets(class_folders, tmp_path):
 
 @pytest.fixture
 def load(compose, cache):
-    """Read what data=joint names: load({"a": DIR, "b": DIR}, "data.leave_out=a") -> (samples, plain data node)."""
+    """Read data=joint: load({"a": DIR, "b": DIR}, "data.leave_out=a") -> (samples, data group)."""
 
     def read(sets, *overrides):
         named = ",".join(f"{name}: {place}" for name, place in sets.items())
@@ -40,13 +40,13 @@ def pick(sets, *names):
 
 
 def audited(place, cache, per_source=2):
-    """Keep what an audit of class folders might find: every two images of a class share a source."""
+    """Save the sources of an imagined audit of class folders: every two images of a class share a source."""
     samples = read_imagefolder(place)
     found = [f"{row.label}{int(row.path.split('/')[-1][0]) // per_source}" for row in samples.table.itertuples()]
     save_sources(samples, samples.table[["path"]].assign(source=found), cache)
 
 
-def test_sets_follow_each_other_with_paths_below_their_common_folder(load, sets):
+def test_paths_of_joined_sets_are_relative_to_their_common_folder(load, sets):
     samples, _ = load(pick(sets, "kaggle", "mine"))
     assert samples.sets() == ["kaggle", "mine"]
     assert samples.table["set"].value_counts().to_dict() == {"kaggle": 32, "mine": 20}
@@ -65,7 +65,7 @@ def test_a_list_is_named_after_its_folders_and_a_table_is_read_with_its_groups(s
     assert not samples.of_set("mine").sources_known()
 
 
-def test_each_sets_audit_is_known_under_the_sets_name(load, sets, cache):
+def test_sources_of_an_audit_have_the_sets_name(load, sets, cache):
     audited(sets["mine"], cache)
     samples, data = load(pick(sets, "kaggle", "mine"))
     assert set(samples.of_set("kaggle").table["source"]) == {""}
@@ -164,7 +164,7 @@ def test_sets_that_cannot_be_joined(sets, tmp_path):
             read_joint(wrong, None)
 
 
-def test_two_folders_of_one_name_want_names(class_folders, tmp_path):
+def test_two_folders_of_one_name_are_refused(class_folders, tmp_path):
     folders = [str(class_folders({"a": 1}, tmp_path / side / "images")) for side in ("left", "right")]
     with pytest.raises(BloodcellError, match="two sets are called images"):
         read_joint(folders, None)

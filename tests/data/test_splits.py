@@ -1,4 +1,4 @@
-"""Splits: the shares, the strata, and no source on two sides."""
+"""Splits: shares, strata, and no source in two parts."""
 
 from pathlib import Path
 
@@ -66,15 +66,15 @@ def test_the_seed_decides():
     first, again, other = (split_of(samples, seed=seed).table["split"].tolist() for seed in (0, 0, 1))
     assert first == again
     assert first != other
-    assert set(samples.table["split"]) == {""}  # what went in is not changed
+    assert set(samples.table["split"]) == {""}  # the argument is unchanged
 
 
-def test_the_split_does_not_depend_on_the_rows_it_was_told_of_first():
+def test_splitting_keeps_the_order_of_rows():
     samples = made({"a": 10, "b": 10})
     assert split_of(samples, seed=3).table["path"].tolist() == samples.table["path"].tolist()
 
 
-def test_small_classes_have_one_image_on_each_side_and_one_image_trains():
+def test_small_classes_have_an_image_in_each_part_and_a_single_image_trains():
     split = split_of(made({"a": 100, "one": 1, "two": 2, "three": 3}), "random")
     counts = counts_of(split, "label", "split")
     assert {key: count for key, count in counts.items() if key[0] != "a"} == {
@@ -92,14 +92,14 @@ def test_folds_partition_what_is_not_test(per_source):
         table = split_of(samples, folds=5, fold=fold, seed=4).table
         paths = {split: set(table.loc[table["split"] == split, "path"]) for split in ("train", "val", "test")}
         assert sum(map(len, paths.values())) == 93
-        assert test in (None, paths["test"])  # the same test part, whichever the fold
+        assert test in (None, paths["test"])  # the same test part for every fold
         test = paths["test"]
         seen += paths["val"]
     assert len(seen) == len(set(seen))
     assert set(seen) | test == set(samples.table["path"])
 
 
-def test_random_folds_are_of_equal_size_in_all_and_by_class():
+def test_random_folds_have_equal_sizes_in_total_and_by_class():
     samples = joined(made({"a": 12, "b": 7, "c": 6}), made({"a": 1, "b": 1}, split="test"))
     sizes, by_class = [], []
     for fold in range(5):
@@ -110,14 +110,14 @@ def test_random_folds_are_of_equal_size_in_all_and_by_class():
     assert all(2 <= a <= 3 and 1 <= b <= 2 and 1 <= c <= 2 for a, b, c in by_class)
 
 
-def test_folds_take_a_given_validation_part_in():
+def test_folds_include_a_given_validation_part():
     samples = joined(*(made({"a": 10, "b": 10}, split=split) for split in ("train", "val", "test")))
     split = split_of(samples, folds=4, fold=0)
     assert counts_of(split, "split") == {"train": 30, "val": 10, "test": 20}
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_grouped_has_no_source_on_two_sides(seed):
+def test_grouped_has_no_source_in_two_parts(seed):
     samples = made({"a": 200, "b": 90, "c": 60}, per_source=10)
     split = split_of(samples, seed=seed)
     assert (split.table.groupby("source")["split"].nunique() == 1).all()
@@ -128,12 +128,12 @@ def test_grouped_has_no_source_on_two_sides(seed):
     assert all(set(part["label"]) == {"a", "b", "c"} for _, part in split.table.groupby("split"))
 
 
-def test_a_random_split_does_put_sources_on_both_sides():
+def test_a_random_split_has_sources_in_two_parts():
     split = split_of(made({"a": 100, "b": 100}, per_source=10), "random")
     assert (split.table.groupby("source")["split"].nunique() > 1).any()
 
 
-def test_auto_is_grouped_only_where_every_source_is_known():
+def test_auto_is_grouped_only_if_every_source_is_known():
     known = made({"a": 60, "b": 60}, per_source=6)
     assert split_of(known).table.equals(split_of(known, "grouped").table)
     partly = Samples(known.table.assign(source=["", *known.table["source"][1:]]), ROOT)
@@ -158,20 +158,20 @@ def test_a_class_of_one_source_stays_in_training(seed):
     assert counts_of(split, "label", "split")[("rare", "train")] == 6
 
 
-def test_too_few_sources_for_so_many_folds():
+def test_too_few_sources_for_the_folds():
     with pytest.raises(BloodcellError, match="into 6 parts needs as many sources; there are 4"):
         split_of(made({"a": 8, "b": 8}, per_source=4), folds=6, fold=0, test_fraction=0)
     with pytest.raises(BloodcellError, match="into 5 parts needs as many images of some class; the most is 3"):
         split_of(made({"a": 3, "b": 3}, per_source=1), folds=5, fold=0, test_fraction=0)
 
 
-def test_a_class_that_training_never_sees_is_named():
+def test_a_class_without_training_images_is_refused():
     samples = joined(made({"a": 9, "b": 9}, split="train"), made({"a": 1, "BASOPHIL": 2}, split="test"))
     with pytest.raises(BloodcellError, match="class BASOPHIL is in the test part but not in training"):
         split_of(samples)
 
 
-def test_a_class_that_a_part_lacks_is_no_error():
+def test_a_class_may_be_missing_in_the_test_part():
     samples = joined(made({"a": 9, "b": 9}, split="train"), made({"a": 1}, split="test"))
     assert counts_of(split_of(samples), "split", "label")[("test", "a")] == 1
 

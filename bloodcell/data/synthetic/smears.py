@@ -45,31 +45,15 @@ SHARES = {"EOSINOPHIL": 75 / 159, "LYMPHOCYTE": 27 / 159, "MONOCYTE": 16 / 159, 
 
 @dataclass(frozen=True)
 class Smears:
-    """The settings of a synthetic data set.
+    """The settings of a synthetic data set; a value out of range raises a BloodcellError."""
 
-    Attributes:
-        train_photographs: Photographs of each class in TRAIN, 1 or more.
-        test_photographs: Photographs of each class in TEST, 1 or more.
-        copies: Augmented files of each photograph, 1 or more; the mean of each class if `uneven`.
-        strength: How much a copy differs from its photograph: mild, kaggle or strong.
-        rescans: Number of TRAIN cells of each class that are photographed a second time, the view shifted by 20 to 40
-            %. The additional photographs go to TEST and TRAIN in turn. 0 to the smallest class's number of photographs
-            in TRAIN.
-        uneven: Whether rarer classes have fewer photographs, as in the Kaggle set (see `SHARES`), and more copies of
-            each, so that all classes have the same number of files.
-        seed: 0 or more. The photographs of a smaller set are among those of a larger one with the same seed.
-
-    Raises:
-        BloodcellError: A value is out of range.
-    """
-
-    train_photographs: int = 160
-    test_photographs: int = 40
-    copies: int = 5
-    strength: str = "kaggle"
-    rescans: int = 0
-    uneven: bool = False
-    seed: int = 0
+    train_photographs: int = 160  # of each class, 1 or more
+    test_photographs: int = 40  # of each class, 1 or more
+    copies: int = 5  # files of each photograph, 1 or more; the mean of each class if `uneven`
+    strength: str = "kaggle"  # difference between a copy and its photograph: mild, kaggle or strong
+    rescans: int = 0  # cells of each class in TRAIN with a second photograph, which is in TEST or TRAIN by turns
+    uneven: bool = False  # rarer classes have fewer photographs, as in the Kaggle set, but as many files as the others
+    seed: int = 0  # 0 or more; a smaller set's photographs are among those of a larger one with the same seed
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -113,10 +97,6 @@ def write_smears(folder: Path, smears: Smears) -> None:
 
     The same settings give the same bytes. A complete folder with the same settings is left unchanged; one with other
     settings is replaced.
-
-    Args:
-        folder: The folder; it is created with its parents.
-        smears: The settings.
 
     Raises:
         BloodcellError: The folder holds something else or cannot be written.

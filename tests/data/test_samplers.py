@@ -1,4 +1,4 @@
-"""Sampling: what an epoch sees follows from seed and epoch, shares are exact, and nothing repeats before its turn."""
+"""Samplers: an epoch depends on seed and number only, shares are exact, and images are used in turn."""
 
 from collections import Counter
 
@@ -36,7 +36,7 @@ def stream_of(orders):
     return [position for order in orders for position in order]
 
 
-#: Of two sets, the first with a class of many photographs and one of few, the copies of each as uneven.
+#: Two sets; the first has a class with many sources and one with few, with different numbers of copies.
 UNEVEN = [
     ("one", "EOS", [9, 1, 4, 2, 7, 3, 1, 1, 5, 2, 6, 1]),
     ("one", "MON", [20, 3]),
@@ -45,21 +45,21 @@ UNEVEN = [
 ]
 
 
-def test_a_smaller_epoch_goes_on_through_the_permutation():
+def test_small_epochs_continue_the_permutation():
     orders = epochs(ShuffleSampler(10, seed=3, size=4), 5)
     whole = epochs(ShuffleSampler(10, seed=3), 2)
     assert stream_of(orders) == whole[0] + whole[1]
     assert [len(order) for order in orders] == [4] * 5
 
 
-def test_a_larger_epoch_sees_every_image_once_before_any_twice():
+def test_a_larger_epoch_uses_every_image_once_before_any_twice():
     orders = epochs(ShuffleSampler(4, seed=3, size=10), 2)
     stream = stream_of(orders)
     assert all(sorted(stream[start : start + 4]) == [0, 1, 2, 3] for start in range(0, 20, 4))
 
 
 @pytest.mark.parametrize("kind", ["files", "balanced"])
-def test_an_epoch_is_a_function_of_seed_and_number_alone(kind):
+def test_an_epoch_depends_on_seed_and_number_only(kind):
     rows = table(UNEVEN)
     orders = epochs(build_sampler(rows, data_config(sampling=kind, epoch_size=20), 5), 6)
     again = build_sampler(rows, data_config(sampling=kind, epoch_size=20), 5)
@@ -73,7 +73,7 @@ def test_an_epoch_is_a_function_of_seed_and_number_alone(kind):
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
-def test_any_whole_number_is_a_seed_of_balanced_draws(seed):
+def test_any_whole_number_is_a_seed_of_the_balanced_sampler(seed):
     assert len(list(BalancedSampler(table(UNEVEN), seed))) == len(table(UNEVEN))
 
 
@@ -85,7 +85,7 @@ def test_balanced_gives_sets_and_their_classes_equal_shares_in_each_epoch():
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
-def test_the_strength_is_an_exponent_of_the_number_of_sources(balance):
+def test_balance_is_an_exponent_of_the_number_of_sources(balance):
     rows = table([("", "a", [3] * 16), ("", "b", [1] * 4)])
     sampler = BalancedSampler(rows, seed=1, balance=balance, size=60)
     weight = 16 ** (1 - balance), 4 ** (1 - balance)
@@ -93,14 +93,14 @@ def test_the_strength_is_an_exponent_of_the_number_of_sources(balance):
     assert [Counter(rows["label"].iloc[order])["a"] for order in epochs(sampler, 4)] == [round(expected)] * 4
 
 
-def test_sets_are_weighed_before_their_classes():
+def test_sets_are_weighted_before_their_classes():
     rows = table([("one", "a", [1] * 8), ("one", "b", [1] * 8), ("two", "a", [1] * 4)])
     for balance, expected in ((0.0, [24, 24, 12]), (1.0, [15, 15, 30])):
         (order,) = epochs(BalancedSampler(rows, 0, balance, 60), 1)
         assert rows.iloc[order].groupby(["set", "label"]).size().to_list() == expected
 
 
-def test_shares_that_are_no_whole_numbers_even_out_over_the_epochs():
+def test_fractional_shares_are_balanced_over_the_epochs():
     rows = table([("", name, [1] * 5) for name in "abc"])
     counts = [Counter(rows["label"].iloc[order]) for order in epochs(BalancedSampler(rows, 0, size=4), 60)]
     assert all(set(count.values()) <= {1, 2} for count in counts)
@@ -108,7 +108,7 @@ def test_shares_that_are_no_whole_numbers_even_out_over_the_epochs():
     assert all(abs(total[name] - 80) <= 3 for name in "abc")
 
 
-def test_a_class_that_is_rarer_than_an_epoch_is_seen_all_the_same():
+def test_every_class_is_used_if_epochs_are_smaller_than_the_number_of_classes():
     rows = table([("", name, [1]) for name in "abcdefghij"])
     total = Counter(position for order in epochs(BalancedSampler(rows, 0, size=3), 40) for position in order)
     assert set(total) == set(range(10))
@@ -137,7 +137,7 @@ def test_an_image_of_unknown_source_is_a_source_of_its_own():
     assert a == b == {"a": 4, "b": 4}
 
 
-def test_batches_of_rows_and_of_files_are_those_of_the_sampler(tmp_path, write_image):
+def test_batches_of_rows_and_of_files_follow_the_sampler(tmp_path, write_image):
     rows = table([("", "a", [3]), ("", "b", [1, 1])])
     files = [write_image(tmp_path / f"{i}.png", seed=i) for i in range(5)]
     labels, inputs = torch.arange(5), torch.arange(5.0)[:, None]

@@ -1,4 +1,4 @@
-"""Batches: their order follows from seed and epoch, and not from the number of processes."""
+"""Batches: their order depends on seed and epoch, and not on the number of workers."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_any_whole_number_is_a_seed(seed):
     assert sorted(ShuffleSampler(5, seed)) == [0, 1, 2, 3, 4]
 
 
-def test_the_order_leaves_the_global_generator_alone(files):
+def test_the_order_does_not_use_the_global_generator(files):
     before = torch.get_rng_state()
     list(ShuffleSampler(5, 0))
     list(image_loader(files, Preprocessing(16), 4, workers=0))
@@ -60,7 +60,7 @@ def test_batches_are_slices_of_the_order():
     assert [batch.tolist() for batch in EpochBatches(None, 5, 3)] == [[0, 1, 2], [3, 4]]
 
 
-def test_tensors_in_memory_come_in_the_samplers_order():
+def test_rows_have_the_order_of_the_sampler():
     inputs, labels = torch.arange(20.0).view(10, 2), torch.arange(10)
     sampler = ShuffleSampler(10, seed=1)
     where = torch.arange(10)[None]
@@ -74,8 +74,8 @@ def test_tensors_in_memory_come_in_the_samplers_order():
     assert torch.equal(plain[0][0], inputs)
 
 
-def test_each_epoch_takes_the_next_view():
-    """Rows: of 3 samples, the last for validation, then two views of the two that train."""
+def test_each_epoch_uses_the_next_view():
+    """Rows: of 3 samples, the last for validation, then two views of the two training samples."""
     rows, labels = torch.tensor([[0.0], [1], [2], [10], [11], [20], [21]]), torch.tensor([0, 1])
     sampler = ShuffleSampler(2, seed=0)
     loader = rows_loader(RowsDataset(rows, torch.tensor([[3, 4], [5, 6]]), labels, sampler), 2)
@@ -85,7 +85,7 @@ def test_each_epoch_takes_the_next_view():
         assert (inputs[:, 0] - shown).unique().tolist() == [10 + 10 * (epoch % 2)]
 
 
-def test_images_in_memory_come_with_channels_first():
+def test_images_in_memory_are_channels_first():
     images = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).view(2, 4, 5, 3)
     inputs, _ = RowsDataset(images, torch.tensor([[0, 1]]), torch.tensor([0, 1]))[torch.tensor([1])]
     assert inputs.shape == (1, 3, 4, 5)
@@ -117,14 +117,14 @@ def test_workers_change_nothing(files):
     assert order[0] != order[1]
 
 
-def test_without_a_sampler_images_come_as_they_stand(files):
+def test_without_a_sampler_images_have_the_order_of_the_files(files):
     batches = list(image_loader(files, Preprocessing(16), 3, workers=0))
     assert [len(batch) for batch in batches] == [3, 3, 1]
     assert torch.equal(torch.cat(batches), torch.stack([Preprocessing(16)(file) for file in files]))
     assert list(image_loader([], Preprocessing(16), 3, workers=0)) == []
 
 
-def test_workers_follow_from_machine_and_work(monkeypatch):
+def test_the_number_of_workers_depends_on_cores_and_images(monkeypatch):
     monkeypatch.setattr(loaders, "cpu_count", lambda: 4)
     assert worker_count(None, 999) == 0
     assert worker_count(None, 1000) == 4
