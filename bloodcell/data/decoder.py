@@ -84,7 +84,7 @@ def read_and_compute(
         read: Runs in a thread and uses one core.
         compute: Runs in the same thread if several may compute at the same time, otherwise in the caller's thread.
         items: Taken one by one as needed.
-        threads: Number of threads.
+        threads: Number of threads that read.
         streams: Number of threads that may compute at the same time.
     """
     if (streams := min(threads, streams)) > 1:

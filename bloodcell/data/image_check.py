@@ -19,10 +19,8 @@ from bloodcell.runtime.io import write_csv
 def check_images(samples: Samples, cache: Path, progress: Callable[[int, int], None] | None = None) -> pd.DataFrame:
     """Decode every image that no earlier check found good, and return the bad ones with columns path and reason.
 
-    Args:
-        samples: The samples.
-        cache: The cache root; the result is saved in its folder `checks`.
-        progress: Called every 64 images with the number of decoded images and of all images to decode.
+    The result is saved below the cache root. `progress` is called every 64 images with the number of decoded images and
+    of all images to decode.
     """
     names, file = identities(samples.files()), cache_file(samples, cache / "checks")
     known = _saved_reasons(file)

@@ -69,9 +69,6 @@ def _download(folder: Path) -> Path:
     """Download the set with kagglehub into a cache in `folder` and return the folder of the set.
 
     kagglehub continues an interrupted download only in its cache, not in an `output_dir`, which must be empty.
-
-    Raises:
-        BloodcellError: kagglehub is not installed, or the download failed.
     """
     try:
         import kagglehub

@@ -39,12 +39,7 @@ class EpochBatches(Sampler[Tensor]):
 
     Several processes share the batches: n processes with batches of b take the same steps as one process with batches
     of n * b. No image is used twice, and all processes have the same number of batches: if fewer images than processes
-    are left at the end, they are added to the batch before.
-
-    Args:
-        sampler: Draws the order; None: the items in their own order.
-        count: Number of items; with a sampler, its own size counts.
-        batch_size: Positions in a batch of one process; the last batch may be smaller.
+    are left at the end, they are added to the batch before. Without a sampler, the `count` items keep their order.
 
     Raises:
         BloodcellError: There are fewer items than processes.

@@ -71,7 +71,7 @@ def samples_table(rows: list[tuple[Path, str, str, str]], root: Path) -> Samples
     """Build the table from (file, label, split, source) rows, sorted by split and path.
 
     Raises:
-        BloodcellError: There is no row, a file has two rows, or a file name is not valid text.
+        BloodcellError: There is no row, a file has two rows, or a file name is not valid UTF-8.
     """
     if not rows:
         raise BloodcellError(f"no images found in {root}; it should hold one folder of images for each class")
