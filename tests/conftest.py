@@ -35,7 +35,7 @@ SMALL = ("data.reader.train_photographs=6", "data.reader.test_photographs=2", "d
 
 def data_config(**values):
     """Return the `data` group of class folders with the default values but for those given."""
-    from bloodcell.runtime.schema import DataConfig
+    from bloodcell.runtime.schema.data import DataConfig
 
     reader = {"_target_": "bloodcell.data.readers.read_imagefolder"}
     return DataConfig(**({"reader": reader, "root": None} | values))
@@ -70,7 +70,7 @@ def smears(compose, cache):
     """Return the Samples of small synthetic smears."""
     from bloodcell.data.readers import load_samples
     from bloodcell.runtime.config import typed
-    from bloodcell.runtime.schema import TrainConfig
+    from bloodcell.runtime.schema.verbs import TrainConfig
 
     return load_samples(typed(compose(*SMALL), TrainConfig).data)
 
@@ -100,14 +100,15 @@ def learnt_run(compose, tmp_path_factory):
 @pytest.fixture(scope="session")
 def exported(compose, learnt_run, tmp_path_factory):
     """Export the learnt run: exported("onnx") -> file. It takes some seconds, so all processes share the result."""
-    from bloodcell.export.export import FORMATS, export
+    from bloodcell.export.export import export
+    from bloodcell.export.formats import FORMATS
 
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"
 
     def written(form):
         folder.mkdir(exist_ok=True)
-        file = folder / f"learnt{FORMATS[form]}"
+        file = folder / f"learnt{FORMATS[form].ending}"
         with FileLock(folder / f"{form}.lock"):
             if not file.is_file():
                 export(compose(f"checkpoint={learnt_run}", f"format={form}", f"output={file}", verb="export"))

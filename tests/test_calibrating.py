@@ -17,7 +17,7 @@ from bloodcell.metrics.reliability import fit_temperature, tempered
 from bloodcell.models.classifier import load_checkpoint, load_classifier
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import TrainConfig
+from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
 from tests.test_ensemble import shaken, shaken_and_reversed

@@ -8,15 +8,9 @@ import torch
 from omegaconf import OmegaConf
 
 from bloodcell.cli import VERBS
-from bloodcell.runtime.config import (
-    cache_root,
-    config_dir,
-    instantiate,
-    plain,
-    typed,
-)
+from bloodcell.runtime.config import cache_root, config_dir, instantiate, plain, typed
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import SCHEMAS
+from bloodcell.runtime.schema.verbs import SCHEMAS
 
 GROUP_FILES = sorted(
     (file.parent.name, file.stem)

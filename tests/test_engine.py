@@ -8,7 +8,7 @@ from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.loader import load_engines
 from bloodcell.models.ood import Limits
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import FeaturesConfig
+from bloodcell.runtime.schema.data import FeaturesConfig
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
 

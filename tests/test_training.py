@@ -16,8 +16,8 @@ import torch
 from omegaconf import OmegaConf
 
 from bloodcell.evaluation.evaluate import evaluate
-from bloodcell.metrics.predictions import metrics_of
 from bloodcell.metrics.reliability import tempered_table
+from bloodcell.metrics.summary import metrics_of
 from bloodcell.models.classifier import load_checkpoint
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.errors import BloodcellError

@@ -11,7 +11,8 @@ from bloodcell.data.images import MAX_PIXELS
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import AppConfig, require
+from bloodcell.runtime.schema.checks import require
+from bloodcell.runtime.schema.verbs import AppConfig
 
 
 def run(cfg: DictConfig) -> None:

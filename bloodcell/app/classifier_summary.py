@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from bloodcell.evaluation.verdict import accuracy_line
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.predict import threshold_of
+from bloodcell.metrics.summary import parts_in, read_metrics
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.html import count, percent
@@ -53,17 +53,10 @@ def _of_one(engine: Engine) -> list[str]:
 
 
 def figure_lines(folder: Path) -> list[str]:
-    """Say how often the classifier of a run is right, by its metrics.json; nothing where that cannot be read."""
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        there = {name: _figures_of(metrics, part) for part, name in PARTS.items() if f"{part}/accuracy" in metrics}
-        return [accuracy_line(figures, name, unseen=False) for name, figures in there.items()]
-    except (OSError, ValueError, TypeError, KeyError):
-        return []
-
-
-def _figures_of(metrics: dict[str, float], part: str) -> dict[str, float]:
-    return {key.partition("/")[2]: value for key, value in metrics.items() if key.startswith(f"{part}/")}
+    """Say how often the classifier of a run is right, by its metrics.json; nothing if that cannot be read."""
+    parts = parts_in(read_metrics(folder))
+    known = {part: name for part, name in PARTS.items() if "images" in parts.get(part, {})}
+    return [accuracy_line(parts[part], name, unseen=False) for part, name in known.items()]
 
 
 def sureness(abstain_below: Any, error_rate: Any, engines: list[Engine], tta: str) -> tuple[float, str]:

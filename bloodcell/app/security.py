@@ -1,22 +1,24 @@
-"""What stands between a browser and the page: who may ask, and what a browser may do with an answer.
+"""Which requests the page answers, and what a browser may do with its answers.
 
-A page on the loopback address is open to every site that its reader visits: such a site can post to it, and by a name
-of its own that points to 127.0.0.1 (DNS rebinding) read from it. So a request has to name this machine as its host, and
-a post has to come from the page itself.
+A page on the loopback address is open to every website that its reader visits: such a site can post to it, and read
+from it under a name of its own that points to 127.0.0.1 (DNS rebinding). So a request has to name this machine as its
+host, and a post has to come from the page itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-#: Nothing but the page's own files; pictures may be held in addresses.
+#: Of every answer. The page may load nothing but its own files; pictures may be inside addresses.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -30,15 +32,17 @@ HEADERS = {
 }
 #: Names of this machine itself.
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-#: For so long, and up to so many bytes, what a refused client still sends is thrown away: else it may lose the answer.
-LINGER_SECONDS, LINGER_BYTES = 10, 10**9
+#: How long the server still reads, and drops, what a refused client sends.
+LINGER_SECONDS = 10
 
 
 class Refusal(JSONResponse):
     """A refusal in one line, which reaches a client that is still sending.
 
+    uvicorn closes the connection right after an answer; with unread bytes in it, the client may lose the answer.
+
     Args:
-        status: Of HTTP.
+        status: HTTP status.
         reason: The line.
     """
 
@@ -46,52 +50,45 @@ class Refusal(JSONResponse):
         super().__init__({"reason": reason}, status, {"Connection": "close"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer at once, and then let the client come to an end."""
+        """Answer, then read the rest of the request before the answer ends."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        left, more = LINGER_BYTES, True
-        try:
+        with contextlib.suppress(TimeoutError, ClientDisconnect):
             async with asyncio.timeout(LINGER_SECONDS):
-                while more and left > 0:
-                    message = await receive()
-                    left -= len(message.get("body", b""))
-                    more = message["type"] == "http.request" and message.get("more_body", False)
-        except TimeoutError:
-            pass
+                async for _ in Request(scope, receive).stream():
+                    pass
         await send({"type": "http.response.body", "body": b""})
 
 
 class Guard:
-    """Lets requests through that name this machine and, where they change anything, come from the page.
+    """Refuses requests that do not name this machine, and posts that do not come from the page.
+
+    starlette's TrustedHostMiddleware cannot allow all addresses but no foreign name, which a page for other machines
+    needs, and it does not look at where a post comes from.
 
     Args:
-        app: What answers them.
-        host: Where the page listens.
+        app: The application.
+        host: The host that the page listens on.
     """
 
     def __init__(self, app: ASGIApp, host: str) -> None:
-        self.app, self.names = app, LOOPBACK | {host.lower(), *_own_names(host)}
+        self.app, self.names = app, LOOPBACK | {host.lower()}
+        if host in ("0.0.0.0", "::"):
+            self.names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
         self.open = host.lower() not in LOOPBACK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse to."""
+        """Answer the request or refuse it."""
         headers = Headers(scope=scope)
-        host = headers.get("host", "")
-
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        answer: ASGIApp = self.app
-        if not self._is_ours(host):
+        host, answer = headers.get("host", ""), self.app
+        if not self._is_own(host):
             answer = Refusal(400, "no page of that host name is here; use the address that bloodcell printed")
         elif scope["method"] not in ("GET", "HEAD") and not _from_page(headers, host):
             answer = Refusal(403, "only the page itself may send images")
-        await answer(scope, receive, guarded)
+        await answer(scope, receive, send)
 
-    def _is_ours(self, host: str) -> bool:
-        """Say whether a Host header names this machine; an address cannot be rebound, but it could be any of ours."""
+    def _is_own(self, host: str) -> bool:
+        """Return whether a Host header names this machine; any address may, for an address cannot be rebound."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
             return name in self.names or (self.open and bool(ipaddress.ip_address(name)))
@@ -99,12 +96,7 @@ class Guard:
             return False
 
 
-def _own_names(host: str) -> set[str]:
-    """Return this machine's names where the page listens on all its addresses."""
-    return {socket.gethostname().lower(), socket.getfqdn().lower()} if host in ("0.0.0.0", "::") else set()
-
-
 def _from_page(headers: Headers, host: str) -> bool:
-    """Say whether a request comes from the page of this host, or from no browser, which would say its origin."""
+    """Return whether a request comes from this page, or from a program that is no browser and sends no origin."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "same-origin")
     return site == "same-origin" and origin in (None, f"http://{host}", f"https://{host}")

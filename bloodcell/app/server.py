@@ -1,70 +1,55 @@
-"""The server behind the page: where it listens, how patient it is, and how it ends."""
+"""The server of the page: where it listens, its time limits, and how it ends."""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import errno
 import ipaddress
-import signal
 import socket
-from types import FrameType
 from typing import Any
 
-import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from bloodcell.app.security import HEADERS
 from bloodcell.runtime.errors import BloodcellError
 
 #: Connections at the same time; more are refused.
 CONNECTIONS = 64
-#: Seconds that a client may take for the head of a request, and that one which came may go on when the page is closed.
-HEAD, LAST = 15.0, 3
+#: Seconds for the head of a request, and for running requests to end when the page is closed.
+HEAD_SECONDS, SHUTDOWN_SECONDS = 15.0, 3
 
 
-class Patient(H11Protocol):
-    """Closes a connection on which no head of a request comes to an end in `HEAD` seconds."""
+class HeadDeadline(H11Protocol):
+    """Closes a connection on which no whole request head arrives in `HEAD_SECONDS`.
 
-    waiting: asyncio.TimerHandle | None = None
+    uvicorn has no such limit: its keep-alive timeout begins after the first answer and ends with the first byte.
+    """
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait."""
+        """Wait for the first head."""
         super().connection_made(transport)
-        self.waiting = self.loop.call_later(HEAD, transport.close)
+        self._expect_head_after(None)
 
-    def data_received(self, data: bytes) -> None:
-        """Stop waiting where a head is complete, and begin again with the next one."""
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._stop_waiting()
-        elif self.waiting is None:
-            self.waiting = self.loop.call_later(HEAD, self.transport.close)
+    def on_response_complete(self) -> None:
+        """Wait for the next head."""
+        answered = self.cycle
+        super().on_response_complete()
+        self._expect_head_after(answered)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
-        self._stop_waiting()
-        super().connection_lost(exc)
+    def _expect_head_after(self, answered: Any) -> None:
+        def close_unless_asked() -> None:
+            if self.cycle is answered:
+                self.transport.close()
 
-    def _stop_waiting(self) -> None:
-        if self.waiting is not None:
-            self.waiting.cancel()
-            self.waiting = None
-
-
-class Server(uvicorn.Server):
-    """Ends in the ordinary way when it is interrupted or terminated: that is how a page is closed."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Let what came be answered; interrupted again, let go of it."""
-        self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
+        self.loop.call_later(HEAD_SECONDS, close_unless_asked)
 
 
 def bound(host: str, port: int) -> socket.socket:
     """Return a socket that listens.
 
     Raises:
-        BloodcellError: The port is taken, or the host is none of this machine.
+        BloodcellError: The port is taken, or the host is not an address of this machine.
     """
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -78,7 +63,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def address_of(listening: socket.socket) -> str:
-    """Return where a browser of this machine finds the page."""
+    """Return the address of the page for a browser on this machine."""
     host, port = listening.getsockname()[:2]
     address = ipaddress.ip_address(host)
     if address.is_unspecified:
@@ -87,30 +72,32 @@ def address_of(listening: socket.socket) -> str:
 
 
 def is_loopback(listening: socket.socket) -> bool:
-    """Say whether no other machine reaches a socket."""
+    """Return whether only this machine reaches a socket."""
     return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
 
 
-def server_of(app: Any) -> Server:
-    """Return the server of an application, which speaks plain HTTP and says nothing on the terminal but faults."""
-    return Server(
+def server_of(app: Any) -> uvicorn.Server:
+    """Return the server of an application; it speaks plain HTTP and prints nothing but errors."""
+    return uvicorn.Server(
         uvicorn.Config(
             app,
-            http=Patient,
+            http=HeadDeadline,
             ws="none",
             lifespan="off",
             log_config=None,
             log_level="error",
             access_log=False,
+            headers=list(HEADERS.items()),
             server_header=False,
             proxy_headers=False,
             limit_concurrency=CONNECTIONS,
             timeout_keep_alive=15,
-            timeout_graceful_shutdown=LAST,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
     )
 
 
 def run_until_stopped(app: Any, listening: socket.socket) -> None:
-    """Serve until the process is interrupted or terminated."""
-    server_of(app).run(sockets=[listening])
+    """Serve until the process is interrupted or terminated, which is how a page is closed."""
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn ends in order, and then raises the signal again
+        server_of(app).run(sockets=[listening])

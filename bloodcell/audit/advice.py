@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bloodcell.data.samples import Samples
-from bloodcell.runtime.schema import DataConfig
+from bloodcell.runtime.schema.data import DataConfig
 
 
 def unaudited_sets(data: DataConfig, samples: Samples) -> list[str]:

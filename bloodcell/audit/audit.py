@@ -21,7 +21,8 @@ from bloodcell.runtime.config import cache_root, job_folder, typed
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_csv, write_json
-from bloodcell.runtime.schema import AuditConfig, DataConfig
+from bloodcell.runtime.schema.data import DataConfig
+from bloodcell.runtime.schema.verbs import AuditConfig
 
 #: Where original photographs lie in the sets that have them, relative to a folder at most three below the root.
 _ORIGINALS = ("JPEGImages", "originals")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import AugmentConfig
+from bloodcell.runtime.schema.model import AugmentConfig
 
 #: Optical density of haematoxylin, eosin and the residual in red, green and blue, unit rows.
 #: Ruifrok and Johnston 2001, "Quantification of histochemical staining by color deconvolution".

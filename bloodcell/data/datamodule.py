@@ -14,7 +14,7 @@ from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samplers import EpochSampler, build_sampler
 from bloodcell.data.samples import Samples
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import DataConfig
+from bloodcell.runtime.schema.data import DataConfig
 
 #: Least number of feature rows evaluated at once; the result does not depend on it.
 _EVAL_ROWS = 2048

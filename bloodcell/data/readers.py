@@ -18,7 +18,7 @@ from bloodcell.runtime.config import cache_root as cache_folder
 from bloodcell.runtime.config import instantiate
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import read_cells
-from bloodcell.runtime.schema import DataConfig
+from bloodcell.runtime.schema.data import DataConfig
 
 
 def load_samples(data: DataConfig) -> Samples:

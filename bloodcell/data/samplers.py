@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from bloodcell.runtime.schema import DataConfig
+from bloodcell.runtime.schema.data import DataConfig
 
 Indices = NDArray[np.int64]
 

@@ -8,7 +8,7 @@ from bloodcell.data.samples import Samples
 from bloodcell.data.split_draws import draw, draw_fold
 from bloodcell.runtime.config import listed
 from bloodcell.runtime.errors import BloodcellError, nearest
-from bloodcell.runtime.schema import DataConfig
+from bloodcell.runtime.schema.data import DataConfig
 
 
 def assign_splits(samples: Samples, data: DataConfig) -> Samples:

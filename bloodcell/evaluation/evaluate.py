@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from omegaconf import DictConfig
 
 from bloodcell.audit.overlap import overlap_warning, trained_sources, training_samples
@@ -15,23 +14,21 @@ from bloodcell.data.image_check import check_images, without_bad_images
 from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, read_samples
-from bloodcell.evaluation.comparison import compare
-from bloodcell.evaluation.external import check_systems, judge
+from bloodcell.evaluation.external import evaluate_files
 from bloodcell.evaluation.report import Origin
-from bloodcell.evaluation.results import chosen_splits, conclude, record_test_reads
+from bloodcell.evaluation.results import chosen_splits, record_test_reads, write_evaluation
 from bloodcell.inference.adaptation import adapted
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict_samples import predict_samples
 from bloodcell.models.batch_norm_adaptation import MOST, require_own_statistics
 from bloodcell.runtime import distributed, run_folder
-from bloodcell.runtime.config import cache_root, job_folder, typed
+from bloodcell.runtime.config import cache_root, job_folder, listed, typed
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders
-from bloodcell.runtime.io import write_json
 from bloodcell.runtime.launcher import count_of, launch
-from bloodcell.runtime.schema import EvaluateConfig
+from bloodcell.runtime.schema.verbs import EvaluateConfig
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -44,15 +41,15 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Evaluate one checkpoint, or the mean of several; architecture, classes and preprocessing are each one's own.
 
-    With `predictions`, a file of predictions is evaluated in place of a checkpoint. With `compare`, several of either
-    are evaluated beside each other.
+    With `predictions`, a file of predictions is evaluated in place of a checkpoint. With `compare`, the first of
+    several is compared with each of the others.
 
     Args:
         cfg: The configuration that `conf/evaluate.yaml` composes.
         folder: Where predictions, metrics, reports and figures go; a new one.
 
     Returns:
-        The content of metrics.json; with `compare`, the figures by checkpoint or file.
+        The content of metrics.json.
 
     Raises:
         BloodcellError: Anything that the user got wrong.
@@ -60,7 +57,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     config = typed(cfg, EvaluateConfig)
     check_systems(config)
     if config.predictions is not None:
-        return distributed.once(lambda: judge(config, folder))
+        return distributed.once(lambda: evaluate_files(config, folder))
     cache = cache_root(config.cache.root)
     engines = load_engines(config.checkpoint, best_device(config.device), config.features, cache, config.workers)
     if config.adapt == "batch_norm":
@@ -76,7 +73,38 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     distributed.once(lambda: warn_of_overlap(samples, training, moved=config.data.kind == "as_trained"))
     tables = predict_samples(engines, samples.of_split(*splits), config.tta, config.workers)
     predicted = dict(zip(files, tables, strict=True))
-    return distributed.once(lambda: _written(config, engines, predicted, training, whole, samples, splits, folder))
+
+    def write() -> dict[str, Any]:
+        record_test_reads(cache, samples, splits, files)
+        paths = [str(file.absolute()) for file in files]
+        record = {"checkpoint": paths if len(paths) > 1 else paths[0], "tta": config.tta, "adapt": config.adapt}
+        trained_on, origin = trained_sources(whole, training.values()), _origin(config, engines)
+        return write_evaluation(
+            config, folder, predicted, record, trained_on=trained_on, root=samples.root, origin=origin
+        )
+
+    return distributed.once(write)
+
+
+def check_systems(config: EvaluateConfig) -> None:
+    """Check that the choices of `conf/evaluate.yaml` go together.
+
+    Raises:
+        BloodcellError: Checkpoint and predictions are both given, or neither; something is asked for that a file of
+            predictions holds already; one system is to be compared, or several files of predictions are not.
+    """
+    files, checkpoints = listed(config.predictions), listed(config.checkpoint)
+    if (config.predictions is None) == (config.checkpoint is None):
+        given = "neither is" if config.predictions is None else "both are"
+        raise BloodcellError(f"{given} given: choose checkpoint=RUN, or predictions=FILE.csv of any system")
+    made = {"tta": config.tta != "none", "adapt": config.adapt != "none", "data": config.data.kind != "as_trained"}
+    if files and any(made.values()):
+        extra = ", ".join(f"{name}=..." for name, chosen in made.items() if chosen)
+        raise BloodcellError(f"predictions={config.predictions} are made and labelled already; leave out {extra}")
+    if config.compare and len(files or checkpoints) < 2:
+        raise BloodcellError("compare=true needs two or more: checkpoint=[A,B], or predictions=[A.csv,B.csv]")
+    if len(files) > 1 and not config.compare:
+        raise BloodcellError("several files of predictions are compared, not averaged; add compare=true, or give one")
 
 
 def file_of(engine: Engine) -> Path:
@@ -97,57 +125,23 @@ def _checked(config: EvaluateConfig, first: Engine, cache: Path, folder: Path) -
     return whole, without_bad_images(samples, bad, config.data.on_bad_image, folder / "bad_images.csv"), splits
 
 
-def _written(
-    config: EvaluateConfig,
-    engines: list[Engine],
-    predicted: dict[Path, list[pd.DataFrame]],
-    training: dict[Path, Samples | None],
-    whole: Samples,
-    samples: Samples,
-    splits: list[str],
-    folder: Path,
-) -> dict[str, Any]:
-    """Write what the members' predictions come to, and return it: what `evaluate` does."""
-    cache = cache_root(config.cache.root)
-    for checkpoint in predicted:
-        record_test_reads(cache, samples, splits, checkpoint)
-    trained_on = trained_sources(whole, training.values())
-    if config.compare:
-        metrics = compare({checkpoint: tables[0] for checkpoint, tables in predicted.items()}, folder, trained_on)
-    else:
-        origin = _origin(config, engines)
-        metrics = conclude(predicted, folder, config.figures, trained_on, samples.root, origin)
-    absolute = [str(checkpoint.absolute()) for checkpoint in predicted]
-    record = {
-        "checkpoint": absolute if len(absolute) > 1 else absolute[0],
-        "tta": config.tta,
-        "adapt": config.adapt,
-        "compare": config.compare,
-    }
-    write_json({**record, "command": run_folder.command()}, folder / "evaluation.json")
-    say(f"results in {folder}")
-    return metrics
-
-
-def _origin(config: EvaluateConfig, engines: list[Engine]) -> Origin | None:
-    """Return how the members' predictions come about; None: no page is wanted."""
-    if not config.report:
-        return None
+def _origin(config: EvaluateConfig, engines: list[Engine]) -> Origin:
+    """Return how the members' predictions were made."""
     asked = {"tta": config.tta, "adapt": config.adapt}
     notes = [f"{name}={value}" for name, value in asked.items() if value != "none"]
     if len(engines) > 1:
-        notes.append(f"the mean of {len(engines)} classifiers; the figures of each are in members.csv")
+        notes.append(f"the mean of {len(engines)} classifiers; the metrics of each are in members.csv")
         return Origin(", ".join(str(engine.file) for engine in engines), notes=tuple(notes))
     (engine,) = engines
     return Origin(str(engine.file), engine.classifier, engine.temperature, tuple(notes))
 
 
 def warn_of_overlap(samples: Samples, training: dict[Path, Samples | None], moved: bool) -> None:
-    """Warn where some member was trained on what is evaluated, or where that cannot be known.
+    """Warn if a member was trained on images that are evaluated, or if that cannot be known.
 
     Args:
-        samples: What is evaluated.
-        training: Checkpoint -> what it was trained on.
+        samples: The samples that are evaluated.
+        training: Checkpoint -> the samples that it was trained on.
         moved: The samples are the first run's own, whose folder may lie elsewhere by now.
     """
     own = next(iter(training.values()))

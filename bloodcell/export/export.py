@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.export.formats import FORMATS, Format
+from bloodcell.export.graph import Graph
 from bloodcell.export.model_card import card
 from bloodcell.export.parity import check, pictures_of
 from bloodcell.inference.engine import engine_of
-from bloodcell.inference.exported.graph import Graph
-from bloodcell.inference.exported.loaded import ENDINGS, is_exported, opened
 from bloodcell.inference.exported.metadata import About
+from bloodcell.inference.exported.onnx_engine import is_exported, load_exported
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed, typed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import file_digest, write_atomically
-from bloodcell.runtime.schema import ExportConfig
-
-#: Format -> the ending of its files.
-FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
+from bloodcell.runtime.schema.verbs import ExportConfig
 
 
 def run(cfg: DictConfig) -> None:
@@ -32,7 +29,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def export(cfg: DictConfig) -> Path:
-    """Export a checkpoint; the file is there only where it answers as the checkpoint does.
+    """Export a checkpoint to a file that gives the same probabilities as the checkpoint; else there is no file.
 
     Args:
         cfg: The configuration that `conf/export.yaml` composes.
@@ -41,35 +38,37 @@ def export(cfg: DictConfig) -> Path:
         The file.
 
     Raises:
-        BloodcellError: Anything that the user got wrong, the net cannot be exported, or the file answers otherwise.
+        BloodcellError: A mistake of the user, torch cannot export the net, or the file's probabilities differ.
     """
     from bloodcell.models.classifier import load_classifier
 
     config = typed(cfg, ExportConfig)
-    ending = _ending(config.format)
+    form = _format(config.format)
     checkpoint = _checkpoint(config.checkpoint)
-    file = output_file(config.output, checkpoint, ending, config.overwrite)
+    file = output_file(config.output, checkpoint, form.ending, config.overwrite)
     classifier = load_classifier(checkpoint)
     about = about_of(classifier, checkpoint)
     pictures = pictures_of(checkpoint)
-    content = _written(Graph(classifier.net, about.preprocessing.image_size, about.limits), about, ending)
-    said = []
+    content = _content(Graph(classifier.net, about.preprocessing.image_size, about.limits), about, form)
+    compared = ""
 
     def write(temporary: Path) -> None:
+        nonlocal compared
         temporary.write_bytes(content)
-        worst = check(opened(temporary, ending), engine_of(classifier, "cpu", "eager"), pictures)
-        said.append(f"largest difference of a probability from the checkpoint {worst:.1g}, on {pictures.what}")
-        text = card(about, checkpoint, file, said[0])
+        own = load_exported(temporary) if form.ending == ".onnx" else None
+        largest = check(form.run(content), engine_of(classifier, "cpu", "eager"), pictures, own)
+        compared = f"largest difference of a probability from the checkpoint {largest:.1g}, on {pictures.what}"
+        text = card(about, checkpoint, file, compared)
         write_atomically(card_of(file), lambda part: part.write_text(text, encoding="utf-8"))
 
-    write_atomically(file, write)  # with all that has to go well before the file is in its place
-    say(f"{file}, {file.stat().st_size / 1e6:.1f} MB; {said[0]}")
-    say(f"what it is made of and what it is for: {card_of(file)}")
+    write_atomically(file, write)  # so the file is in its place only after the comparison and with its card
+    say(f"{file}, {file.stat().st_size / 1e6:.1f} MB; {compared}")
+    say(f"its model card: {card_of(file)}")
     return file
 
 
 def about_of(classifier: Any, checkpoint: Path) -> About:
-    """Return what the file of a trained classifier says of itself."""
+    """Return the description that goes into the file of a trained classifier."""
     run = run_folder.run_of(checkpoint)
     source = file_digest(checkpoint), str(run_folder.read_run(run).get("fingerprint", "")) if run else ""
     net = classifier.net
@@ -78,12 +77,12 @@ def about_of(classifier: Any, checkpoint: Path) -> About:
 
 
 def card_of(file: Path) -> Path:
-    """Return the file of a file's card."""
+    """Return where the model card of an exported file is."""
     return file.with_name(f"{file.name}.md")
 
 
 def output_file(output: Any, checkpoint: Path, ending: str, overwrite: bool) -> Path:
-    """Return where the file goes: as is told, else into the folder `exported` of the run, else beside the checkpoint.
+    """Return where the file goes: `output`, else the folder `exported` of the run, else beside the checkpoint.
 
     Raises:
         BloodcellError: The folder is not there, the name has another ending, or the file is there already.
@@ -106,14 +105,14 @@ def output_file(output: Any, checkpoint: Path, ending: str, overwrite: bool) -> 
     return file
 
 
-def _ending(form: Any) -> str:
-    if form not in FORMATS:
-        raise BloodcellError(f"format={form}; choose {' or '.join(FORMATS)}")
-    return FORMATS[str(form)]
+def _format(name: Any) -> Format:
+    if name not in FORMATS:
+        raise BloodcellError(f"format={name}; choose {' or '.join(FORMATS)}")
+    return FORMATS[str(name)]
 
 
 def _checkpoint(given: Any) -> Path:
-    """Return the one checkpoint that is to be exported.
+    """Return the one checkpoint to export.
 
     Raises:
         BloodcellError: There is none, there are several, or it is an exported file itself.
@@ -124,21 +123,20 @@ def _checkpoint(given: Any) -> Path:
         raise BloodcellError(f"checkpoint {how} a run folder or a .ckpt file with checkpoint=...")
     checkpoint = run_folder.checkpoint_of(Path(str(named[0])).expanduser())
     if is_exported(checkpoint):
-        raise BloodcellError(f"{checkpoint} is exported already; give the run that it is of")
+        raise BloodcellError(f"{checkpoint} is exported already; give the run that it comes from")
     return checkpoint
 
 
-def _written(graph: Graph, about: About, ending: str) -> bytes:
+def _content(graph: Graph, about: About, form: Format) -> bytes:
     """Return the content of the file.
 
     Raises:
         BloodcellError: torch cannot trace or convert the net.
     """
     try:
-        content: bytes = import_module(ENDINGS[ending]).written(graph, about)
+        return form.write(graph, about)
     except MemoryError as error:
         raise BloodcellError("the net does not fit into memory a second time; export it on a larger machine") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise BloodcellError(f"torch cannot export {about.model} to a {ending} file ({reason})") from error
-    return content
+        raise BloodcellError(f"torch cannot export {about.model} to a {form.ending} file ({reason})") from error

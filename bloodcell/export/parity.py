@@ -1,4 +1,4 @@
-"""Whether an exported file answers as the checkpoint does, on real images."""
+"""The comparison of an exported file with its checkpoint, on real images."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from bloodcell.data.images import ImageError
 from bloodcell.data.preprocessing import as_array
 from bloodcell.data.samples import read_samples
 from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
+from bloodcell.export.formats import Probabilities
 from bloodcell.inference.engine import Engine
-from bloodcell.inference.exported.loaded import Opened, engine_of_opened
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.errors import BloodcellError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: The most that a probability may differ by.
+#: The largest difference of a probability that is allowed.
 TOLERANCE = 1e-4
-#: Pictures that are judged: of so many files, each whole and a part of it.
+#: Files whose pictures are compared, each whole and a part of it.
 FILES = 12
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the checkpoint and the file are compared on.
+    """The pictures that the checkpoint and the file are compared on.
 
     Attributes:
-        what: Which they are, in words.
+        what: Their description, for messages.
         each: uint8 (H, W, 3), of different sizes.
     """
 
@@ -41,11 +41,7 @@ class Pictures:
 
 
 def pictures_of(checkpoint: Path) -> Pictures:
-    """Return validation images of the run, else other images of it, else painted cells; half of them are parts.
-
-    Args:
-        checkpoint: In its run folder, or alone.
-    """
+    """Return validation images of a checkpoint's run, else training images, else painted cells; and a part of each."""
     run = run_folder.run_of(checkpoint)
     if run and (run / "samples.csv").is_file():
         samples = read_samples(run / "samples.csv")
@@ -58,50 +54,50 @@ def pictures_of(checkpoint: Path) -> Pictures:
     return Pictures(f"{len(whole)} painted cells and {len(whole)} parts of them", _with_parts(whole))
 
 
-def check(found: Opened, engine: Engine, pictures: Pictures) -> float:
-    """Return the largest difference of a probability between a file and the checkpoint that it is of.
+def check(run: Probabilities, checkpoint: Engine, pictures: Pictures, own: Engine | None = None) -> float:
+    """Return the largest difference between a probability from a file and the same one from its checkpoint.
 
-    The file is asked as `predict` asks it, one image and all at once, and as others will ask it: for `probabilities`
-    of pictures of any size, one and two of a size at once, where the cell is looked for of the square around it.
+    Each image is given alone and together with others: as the preprocessing makes it, and as another program gives it,
+    a picture of any size, which is the square around the cell if the classifier looks for cells.
 
     Args:
-        found: The file.
-        engine: Of the checkpoint, by eager PyTorch.
-        pictures: Those to compare on.
+        run: Runs the file as other programs do.
+        checkpoint: The engine of the checkpoint, in eager PyTorch.
+        pictures: The pictures to compare on.
+        own: The engine that `predict` makes of the file, if it reads files of this format.
 
     Raises:
         BloodcellError: They differ by `TOLERANCE` or more.
     """
-    prepared = engine.preprocessing.prepare(pictures.each)
+    prepared = checkpoint.preprocessing.prepare(pictures.each)
     images = np.stack([pixels for pixels, _ in prepared])
-    expected = engine.predict(images).probabilities
-    own = engine_of_opened(found, Path())
-    answers = [
-        own.predict(images).probabilities,
-        np.concatenate([own.predict(one[None]).probabilities for one in images]),
-    ]
+    expected = checkpoint.predict(images).probabilities
+    answers = [run(images), np.concatenate([run(one[None]) for one in images])]
+    if own is not None:
+        answers += [own.predict(images).probabilities]
+        answers += [np.concatenate([own.predict(one[None]).probabilities for one in images])]
     squares = [
         cut(picture, *square) if square else picture
         for picture, (_, square) in zip(pictures.each, prepared, strict=True)
     ]
     for copies in (1, 2):
-        answers.append(np.stack([found.run(np.stack([one] * copies))["probabilities"][-1] for one in squares]))
-    worst = float(max(np.abs(answer - expected).max() for answer in answers))
-    if not worst < TOLERANCE:
+        answers.append(np.stack([run(np.stack([one] * copies))[-1] for one in squares]))
+    largest = float(max(np.abs(answer - expected).max() for answer in answers))
+    if not largest < TOLERANCE:
         raise BloodcellError(
-            f"the exported net answers otherwise than the checkpoint: a probability differs by {worst:.2g} "
-            f"on {pictures.what}, where {TOLERANCE:g} is allowed; nothing is written"
+            f"the exported net answers otherwise than the checkpoint: a probability differs by {largest:.2g} "
+            f"on {pictures.what}, and {TOLERANCE:g} is allowed; nothing is written"
         )
-    return worst
+    return largest
 
 
 def _spread(count: int) -> list[int]:
-    """Return the places of `FILES` of so many, or of all, evenly spread."""
+    """Return the positions of at most `FILES` of `count` items, evenly spread."""
     return [int(place) for place in np.linspace(0, count - 1, min(FILES, count))]
 
 
 def _read(files: list[str]) -> list[Array]:
-    """Return the pictures of files; those that cannot be read are missing."""
+    """Return the pictures of files, without those that cannot be read."""
     read = []
     for file in files:
         try:
@@ -112,7 +108,7 @@ def _read(files: list[str]) -> list[Array]:
 
 
 def _with_parts(whole: list[Array]) -> list[Array]:
-    """Return pictures, and of each a part of a size and shape of its own."""
+    """Return pictures, and a part of each, of random size and shape."""
     generator, parts = np.random.default_rng(SEED), []
     for picture in whole:
         height, width = (int(side * generator.uniform(0.4, 0.9)) + 1 for side in picture.shape[:2])
@@ -121,6 +117,6 @@ def _with_parts(whole: list[Array]) -> list[Array]:
 
 
 def _painted() -> list[Array]:
-    """Return pictures of painted cells, of each class alike."""
+    """Return pictures of painted cells, equally many of each class."""
     generator, each = np.random.default_rng(SEED), range(FILES // len(CLASSES))
     return [paint_photograph(name, generator)[0] for name in CLASSES for _ in each]

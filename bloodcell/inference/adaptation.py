@@ -12,7 +12,7 @@ from bloodcell.runtime import distributed
 
 
 def adapted(engine: Engine, images: Sequence[Any], threads: int) -> Engine:
-    """Return an engine whose batch norm has the statistics of some images, of which no label is used.
+    """Return an engine whose batch norm has the statistics of some images; no label is used.
 
     Args:
         engine: The engine; left as it is.

@@ -24,7 +24,7 @@ from bloodcell.runtime.hardware import cpu_count
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: From so many images on, the seconds that it takes to build the fastest backend are won back.
+#: From this many images on, building the fastest backend, which takes seconds, pays.
 WORTH_BUILDING = 500
 #: Images at once. Larger batches leave the processor's cache.
 BATCH = {"onnx": 8, "compile": 32, "eager": 32}
@@ -93,8 +93,8 @@ class Backbone:
         """Return the forward pass. What cannot be built falls back on eager PyTorch and says so in one line.
 
         Args:
-            images: How many are to pass: where the backend is auto, a few take eager PyTorch, which needs not to be
-                built. None: so many that the fastest is worth it, and those of all times are to have the same backend.
+            images: How many will pass. If the backend is auto, a few images take eager PyTorch, which is not built.
+                None: enough for the fastest backend; what is kept on disk always takes that one.
         """
         if self.asked == "auto" and images is not None and images < WORTH_BUILDING:
             self.at_once = self.at_once or Forward(self._name("eager"), 1, BATCH["eager"], self._eager())
@@ -156,7 +156,7 @@ class Backbone:
         module: Any = self._module()
         module = torch.compile(module, options={"freezing": True}) if self.device == "cpu" else torch.compile(module)
         run = _padded(self._torch(module), BATCH["compile"])
-        run(np.zeros((1, self.size, self.size, 3), np.uint8))  # compiles here, where a failure falls back
+        run(np.zeros((1, self.size, self.size, 3), np.uint8))  # compiles here, so that a failure falls back
         return run
 
     def _eager(self) -> Callable[[Array], Array]:
@@ -224,7 +224,7 @@ def quiet() -> Iterator[None]:
 
 
 def _without_onnx() -> str | None:
-    """Say what is missing for ONNX Runtime; None where it can be used."""
+    """Return what is missing for ONNX Runtime; None if nothing is."""
     for package in ("onnxruntime", "onnxscript"):
         try:
             version(package)
@@ -234,7 +234,7 @@ def _without_onnx() -> str | None:
 
 
 def _without_compiler() -> str | None:
-    """Say what is missing for compiled code; None where it can be used."""
+    """Return what is missing for compiled code; None if nothing is."""
     if any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl")):
         return None
     return "there is no C++ compiler"

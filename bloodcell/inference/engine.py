@@ -94,7 +94,7 @@ class Engine:
         return self._prediction(np.stack([one for one, _ in seen]), seen[0][1])
 
     def predict_features(self, rows: Sequence[Rows]) -> Prediction:
-        """Predict images of which the pooled features (N, F) are there, under each symmetry, the identity first."""
+        """Predict images from their pooled features (N, F) under each symmetry, the identity first."""
         classifier = self.trained()
         probabilities = np.stack([probabilities_of(classifier.net, one) for one in rows])
         return self._prediction(probabilities, np.asarray(rows[0][:]) if self.limits else None)

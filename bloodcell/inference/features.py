@@ -1,4 +1,4 @@
-"""Features of a backbone that does not learn: computed once for each image, and kept."""
+"""Pooled features of a frozen backbone: computed once for each image, and kept on disk."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import available_memory, decoders
 from bloodcell.runtime.io import write_json
-from bloodcell.runtime.schema import FeaturesConfig
+from bloodcell.runtime.schema.data import FeaturesConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Progress = Callable[[int, int], None]
 Rows = Tensor | StoredRows
 Item = TypeVar("Item")
-Decoded = tuple[Array, list[str]]  # of images, and the word on each one's cell
+Decoded = tuple[Array, list[str]]  # images, and for each whether its cell was found
 
 #: Rows that are written to disk together: what an interruption loses at most.
 CHUNK = 2048
-#: Images, counted once for each view, that a thread decodes before they pass the backbone in turn: to and fro after
-#: each few, code and data of the one displace the other's from the caches (measured: 4 % of the rate).
+#: Images, counted once for each view, that a thread decodes before they pass the backbone: after smaller groups, code
+#: and data of decoding and backbone push each other out of the processor's cache (measured: 4 % of the rate).
 GROUP = 64
 #: Rows that pass the head at once.
 HEAD_ROWS = 4096
@@ -139,7 +139,7 @@ class Extractor:
         store, places = self._stored(names)
         if any(distributed.gather(bool((places < 0).any()))):
             before = self.backbone.name
-            if self.backbone.forward().name != before:  # it fell back on another backend, which has a store of its own
+            if self.backbone.forward().name != before:  # it fell back to another backend, which has a store of its own
                 store, places = self._stored(names)
             todo, lacking = distributed.once(
                 lambda: [np.flatnonzero((places < 0).any(axis=axis)).tolist() for axis in (0, 1)]
@@ -161,7 +161,7 @@ class Extractor:
         return [store.rows(of_view) if len(files) else torch.empty(0, self.columns) for of_view in places]
 
     def _stored(self, names: list[list[str]]) -> tuple[FeatureStore, Array]:
-        """Return the store, and the place in it of each view's names, int64 (views, N); -1: it is not there."""
+        """Return the store, and the place in it of each view's names, int64 (views, N); -1: not there."""
         store = self.store()
         return store, np.stack([store.places(of_view) for of_view in names])
 
@@ -175,7 +175,7 @@ class Extractor:
         views: Sequence[View | Symmetry],
         progress: Progress | None,
     ) -> None:
-        """Write the rows of some files under some views; of several processes each writes those of its share."""
+        """Write the rows of some files under some views; each process writes its share."""
         chosen = [views[v] for v in lacking]
         mine = [i for group in distributed.share(_groups(todo, len(chosen))) for i in group]
         start = 0
@@ -244,13 +244,11 @@ class View:
 
 
 def _groups(items: Sequence[Item], views: int) -> list[Sequence[Item]]:
-    """Return items as they are decoded together, where each is seen in so many views."""
     step = max(1, GROUP // views)
     return [items[start : start + step] for start in range(0, len(items), step)]
 
 
 def _columns(rows: Rows, chosen: slice) -> Rows:
-    """Return some columns of rows, unread where they are."""
     return rows[:, chosen] if isinstance(rows, Tensor) else rows.columns(chosen)
 
 
@@ -267,7 +265,7 @@ def _joined(parts: Iterator[Array], rows: int) -> Iterator[Array]:
 
 
 def in_memory(rows: Rows) -> Rows:
-    """Return rows as one tensor where that takes at most a quarter of the free memory, else unread as they are."""
+    """Return rows as one tensor if that takes at most a quarter of the free memory, else as they are, on disk."""
     if isinstance(rows, StoredRows) and rows.shape[0] * rows.shape[1] * 4 <= available_memory() // 4:
         return rows[:]
     return rows
@@ -278,9 +276,7 @@ def probabilities_of(net: Net, features: Rows) -> np.ndarray[Any, np.dtype[np.fl
     head = net.head.to("cpu").eval()
     starts = range(0, len(features), HEAD_ROWS)
     with torch.inference_mode():
-        logits = torch.cat(
-            [head(features[start : start + HEAD_ROWS].clone()) for start in starts] or [torch.empty(0, 1)]
-        )
+        logits = torch.cat([head(features[start : start + HEAD_ROWS]) for start in starts] or [torch.empty(0, 1)])
     return torch.softmax(logits.double(), dim=1).numpy()
 
 

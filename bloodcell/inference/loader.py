@@ -10,7 +10,7 @@ from bloodcell.inference.features import features_root
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import FeaturesConfig
+from bloodcell.runtime.schema.data import FeaturesConfig
 
 
 def load_engines(
@@ -34,7 +34,7 @@ def load_engines(
     """
     files = [run_folder.checkpoint_of(Path(str(one)).expanduser()) for one in listed(given)]
     if not files:
-        raise BloodcellError("checkpoint=[] names nothing; give run folders, .ckpt files or exported ones")
+        raise BloodcellError("checkpoint=[] names nothing; give run folders, .ckpt or .onnx files")
     if len({file.resolve() for file in files}) < len(files):
         raise BloodcellError(f"checkpoint: one is named twice in {', '.join(map(str, files))}; name each once")
     chosen = features or FeaturesConfig()
@@ -48,7 +48,7 @@ def load_engines(
 
 
 def _load(file: Path, device: str, features: FeaturesConfig, cache: Path | None, workers: int | None) -> Engine:
-    from bloodcell.inference.exported.loaded import is_exported, load_exported
+    from bloodcell.inference.exported.onnx_engine import is_exported, load_exported
 
     if is_exported(file):
         return load_exported(file)

@@ -1,4 +1,4 @@
-"""The verb `predict`: what a classifier makes of any images, in a table that grows while it works."""
+"""The verb `predict`: a table of predictions of any images, written while they are computed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bloodcell.data.image_paths import iter_image_paths
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import GROUP, Ensemble, Group
 from bloodcell.inference.loader import load_engines
-from bloodcell.inference.resumable_csv import GrowingTable, Rows
+from bloodcell.inference.resumable_csv import ResumableCsv, Rows
 from bloodcell.metrics.predictions import PROBABILITY
 from bloodcell.runtime import distributed
 from bloodcell.runtime.config import typed
@@ -25,17 +25,15 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders, keep_freed_memory
 from bloodcell.runtime.io import file_digest
 from bloodcell.runtime.launcher import count_of, launch
-from bloodcell.runtime.schema import AppConfig, PredictConfig
+from bloodcell.runtime.schema.verbs import AppConfig, PredictConfig
 from bloodcell.runtime.version import __version__
 
 #: Columns behind the probabilities.
 FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike")
-#: What is counted for the last lines.
-COUNTED = ["images", "bad", "abstained", "without cell", "unlike"]
 
 
 def run(cfg: DictConfig) -> None:
-    """Predict as the command line says; leave with 2 where no image could be read."""
+    """Predict; exit with 2 if no image could be read."""
     launch(count_of(cfg.devices, str(cfg.device)))
     if not predict(cfg)["images"]:
         if distributed.here().rank == 0:
@@ -44,23 +42,23 @@ def run(cfg: DictConfig) -> None:
 
 
 def predict(cfg: DictConfig) -> dict[str, int]:
-    """Predict images, or go on where that was interrupted.
+    """Predict images, or go on after an interruption.
 
     Args:
         cfg: The configuration that `conf/predict.yaml` composes.
 
     Returns:
-        `COUNTED` -> numbers: images that were read, bad files, and so on.
+        The numbers of "images" that were read, "bad" files, and images "abstained" from, "without cell" or "unlike".
 
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
     config = typed(cfg, PredictConfig)
     keep_freed_memory()  # each picture takes the blocks of the last one
-    given, table = images_given(config.images), GrowingTable(output_file(config.output))
+    given = images_given(config.images)
+    table = ResumableCsv(output_file(config.output), config.overwrite)
     threads = decoders(config.workers)
     with table.held() if distributed.here().rank == 0 else nullcontext():
-        distributed.once(lambda: table.refuse_complete(config.overwrite))
 
         def names() -> Iterator[str]:
             return (name for name in iter_image_paths(given) if not table.is_own(name))
@@ -80,33 +78,33 @@ def predict(cfg: DictConfig) -> dict[str, int]:
 
         def begin() -> int:
             nonlocal left
-            left = table.start(columns_of(ensemble.classes), settings, COUNTED, names, config.overwrite)
-            return table.items
+            left = table.start(columns_of(ensemble.classes), settings, names)
+            return table.progress.items
 
         done = distributed.once(begin)
         if distributed.here().rank:
             left = islice(left, done, None)
         fill(table, ensemble, left, (done, total), settings["threshold"], threads)
-    return distributed.once(lambda: table.counts)
+    return distributed.once(lambda: table.progress.counts)
 
 
 def fill(
-    table: GrowingTable,
+    table: ResumableCsv,
     ensemble: Ensemble,
     names: Iterator[str],
     counts: tuple[int, int],
     threshold: float,
     threads: int | None = None,
 ) -> None:
-    """Write a row of each image that is left, and say at the end what came of all.
+    """Write a row for each image that is left, and print a summary of all.
 
     Args:
         table: Where the rows go.
         ensemble: What predicts.
         names: The files that are left.
-        counts: How many were done before, and how many there are in all.
-        threshold: Images of a lower confidence are abstained from.
-        threads: That decode; None: as the machine has cores.
+        counts: The number of files that were done before, and of all files.
+        threshold: Images with a lower confidence are abstained from.
+        threads: Decoding threads; None: one per core.
     """
     place, (before, total), start = distributed.here(), counts, time.perf_counter()
     groups, expected = tee(grouped(names, total - before))
@@ -117,13 +115,13 @@ def fill(
                 raise BloodcellError("images: the processes do not find the same files; give a folder that they share")
             if place.rank == 0:
                 table.add(group.given, *rows_of(group, ensemble.classes, threshold))
-                advance(table.items - before, total - before)
+                advance(table.progress.items - before, total - before)
     if place.rank == 0:
         say_end(table, total, before, time.perf_counter() - start)
 
 
 def grouped(names: Iterator[str], left: int) -> Iterator[list[str]]:
-    """Yield names as they are judged together: the last ones in smaller groups, so that no thread works on alone."""
+    """Yield groups of names; the last ones are smaller, so that all threads end at about the same time."""
     while names_of_group := list(islice(names, GROUP if left > 2 * GROUP else max(1, GROUP // 4))):
         left -= len(names_of_group)
         yield names_of_group
@@ -135,7 +133,7 @@ def columns_of(classes: list[str]) -> list[str]:
 
 
 def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, Rows, dict[str, int]]:
-    """Return a group's rows, as `columns_of` names them, those of its bad files, and what is counted."""
+    """Return a group's rows, in the columns of `columns_of`, the rows of its bad files, and the counts of both."""
     sure = group.probabilities.max(axis=1, initial=0)
     best = group.probabilities.argmax(axis=1)
     unlike = [None] * len(group.images) if group.unlike is None else group.unlike.tolist()
@@ -162,9 +160,9 @@ def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, R
     return rows, group.bad, counts
 
 
-def say_end(table: GrowingTable, total: int, before: int, seconds: float) -> None:
-    """Say in a line or two what came of the images."""
-    counts = table.counts
+def say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> None:
+    """Print how many images were predicted, how fast, and what was special about them."""
+    counts = table.progress.counts
     went_on = f"{before:,} of them before it was interrupted, " if before else ""
     rate = (total - before) / max(seconds, 1e-9)
     say(f"{counted(counts['images'], 'image')}, {went_on}{rate:,.0f} a second: {table.file}")
@@ -179,7 +177,7 @@ def engines_of(config: PredictConfig | AppConfig) -> list[Engine]:
     """Load the classifiers that are asked for.
 
     Raises:
-        BloodcellError: None is, or one cannot be loaded.
+        BloodcellError: It is not set, or one cannot be loaded.
     """
     if config.checkpoint is None:
         raise BloodcellError(
@@ -226,7 +224,7 @@ def output_file(output: Any) -> Path:
     """
     file = Path(str(output or "")).expanduser()
     if file.suffix != ".csv" or file.is_dir():
-        raise BloodcellError(f"output={output or ''} names no CSV file; say where the predictions go: output=FILE.csv")
+        raise BloodcellError(f"output={output or ''} names no CSV file; give output=FILE.csv")
     if file.exists() and not file.is_file():  # a pipe that no one reads might never end
         raise BloodcellError(f"output={output} is no regular file; choose another output")
     return file

@@ -16,7 +16,7 @@ from bloodcell.inference.loader import load_engines
 from bloodcell.metrics.predictions import predictions_table
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders
-from bloodcell.runtime.schema import FeaturesConfig
+from bloodcell.runtime.schema.data import FeaturesConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -43,7 +43,7 @@ class Predictor:
 
         Returns:
             Columns path (an array's is `array_N`), split, source and label (all empty), prediction, cell (found, none,
-            or empty where no classifier looks for the cell), and p_NAME for each class.
+            or empty if no classifier looks for the cell), and p_NAME for each class.
 
         Raises:
             BloodcellError: A file cannot be read, or an array is not uint8 (H, W, 3).

@@ -25,7 +25,7 @@ from bloodcell.models.weights import load_safely
 from bloodcell.runtime import distributed
 from bloodcell.runtime.config import instantiate
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import FinetuneConfig, LossConfig, ModelConfig
+from bloodcell.runtime.schema.model import FinetuneConfig, LossConfig, ModelConfig
 
 Batch = tuple[Tensor, Tensor]
 
@@ -41,7 +41,7 @@ class Classifier(pl.LightningModule):
         preprocessing: What turns a file into the net's input; see `bloodcell.data.preprocessing.Preprocessing`.
         optimizer: The `optimizer` configuration.
         scheduler: The `scheduler` configuration.
-        finetune: The `finetune` configuration; see `bloodcell.runtime.schema.FinetuneConfig`.
+        finetune: The `finetune` configuration; see `bloodcell.runtime.schema.model.FinetuneConfig`.
         augment: The `augment` configuration.
         loss: The `loss` configuration, but class_weights a list of numbers or None.
         seed: Dropout and augmentation of an epoch follow from it and from the epoch's number alone.

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bloodcell.models.blocks import Block, blocks_of
 from bloodcell.models.net import Net
-from bloodcell.runtime.schema import FinetuneConfig
+from bloodcell.runtime.schema.model import FinetuneConfig
 
 
 def apply_phase(finetune: FinetuneConfig, net: Net, epoch: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bloodcell.runtime.schema import LossConfig
+from bloodcell.runtime.schema.model import LossConfig
 
 
 def build_loss(loss: LossConfig, class_weights: list[float] | None) -> nn.CrossEntropyLoss:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bloodcell.models.backbones import build_backbone
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import ModelConfig
+from bloodcell.runtime.schema.model import ModelConfig
 
 #: `model.head.pool` -> the pooling of the feature map.
 POOLS = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}

@@ -15,7 +15,7 @@ from rich.table import Table
 from bloodcell.runtime.config import cache_root, typed
 from bloodcell.runtime.console import console, say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import ClearCacheConfig
+from bloodcell.runtime.schema.verbs import ClearCacheConfig
 
 #: Folder below the cache root -> what it holds. test_reads.csv is a record and not listed: it is never cleared.
 KINDS = {

@@ -1,4 +1,4 @@
-"""The one place where configuration becomes objects."""
+"""Configuration: its folder, its schemas, and the objects that it names."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import SCHEMAS
+from bloodcell.runtime.schema.verbs import SCHEMAS
 
 Schema = TypeVar("Schema")
 
-#: How a `_target_` may begin: configuration may come from a stranger, and a target is code that runs. No more than
-#: `conf/` and a choice of other optimizers, callbacks and loggers need: elsewhere are functions that write any file.
+#: How a `_target_` may begin: a configuration may come from anyone, and a target is code that runs. The list has what
+#: `conf/` needs and a choice of other optimizers, callbacks and loggers; other modules have functions that write files.
 ALLOWED_TARGETS = (
     "bloodcell.training.callbacks.",
     "bloodcell.data.joint.read_joint",
@@ -35,7 +35,7 @@ ALLOWED_TARGETS = (
     "optuna.pruners.",
 )
 
-#: Where a target of an older run was -> where it is now.
+#: Targets that moved: name in older runs -> name now.
 MOVED = {
     "bloodcell.callbacks.stopping.EarlyStopping": "bloodcell.training.callbacks.early_stopping.EarlyStopping",
     "bloodcell.callbacks.averaging.MovingAverage": "bloodcell.training.callbacks.ema.MovingAverage",
@@ -139,7 +139,7 @@ def _check_arguments(target: str, function: Any, values: dict[str, Any]) -> None
 def _locate(target: Any) -> Any:
     """Import a class or function from the allow-list.
 
-    It counts where a thing is defined, too: a module's attributes are also whatever it imports, such as `os`.
+    Its own module counts too: a module's attributes are also whatever it imports, such as `os`.
     """
     if not isinstance(target, str) or not target.startswith(ALLOWED_TARGETS):
         raise _not_allowed(target)

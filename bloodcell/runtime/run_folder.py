@@ -15,9 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from bloodcell.runtime import distributed
+from bloodcell.runtime import distributed, locks
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_json
 
@@ -132,19 +130,12 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise BloodcellError(f"another process is working in {folder}; wait for it, or stop it first") from error
-    try:
+    with locks.locked(folder / ".lock", f"another process is working in {folder}; wait for it, or stop it first"):
         yield
-    finally:
-        lock.release()
 
 
 def require_shared(folder: Path) -> None:
-    """See to it that every process of the job finds the run's folder, on whatever machine it is.
+    """Check that every process of the job finds the run's folder, on whatever machine it runs.
 
     Raises:
         BloodcellError: One does not.
@@ -154,15 +145,6 @@ def require_shared(folder: Path) -> None:
             f"{folder} is not there on {socket.gethostname()}; the machines of a job share run folder and cache: "
             "set hydra.run.dir and cache.root to a network file system"
         )
-
-
-def is_locked(folder: Path) -> bool:
-    """Say whether some process holds the folder now."""
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def find_runs(roots: list[Path], identity: str, finished: bool) -> list[Path]:
@@ -179,7 +161,7 @@ def find_runs(roots: list[Path], identity: str, finished: bool) -> list[Path]:
         if record.get("fingerprint") == identity and (record.get("status") == "finished") is finished:
             found[file.parent] = str(record.get("started", ""))
     newest = sorted(found, key=lambda folder: (found[folder], str(folder)), reverse=True)
-    return newest if finished else [folder for folder in newest if not is_locked(folder)]
+    return newest if finished else [folder for folder in newest if not locks.is_locked(folder / ".lock")]
 
 
 def checkpoint_of(path: Path) -> Path:
@@ -191,7 +173,7 @@ def checkpoint_of(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise BloodcellError(f"no such run or checkpoint: {path}; give a run folder, a .ckpt file or an exported one")
+        raise BloodcellError(f"no such run or checkpoint: {path}; give a run folder, a .ckpt or an .onnx file")
     for name in ("best.ckpt", "last.ckpt"):
         if (path / "checkpoints" / name).is_file():
             return path / "checkpoints" / name

@@ -23,20 +23,19 @@ def one_clear_line() -> Iterator[None]:
     except KeyboardInterrupt as error:
         exec("")  # one that went through an `exec` of text has CPython die by SIGINT at the end, unless another follows
         word, code = ending_of(error)
-        asked = code == 143 and distributed.here().size > 1  # by who started the processes, and says why
-        if not asked and distributed.is_first_to_fail(error):
+        if distributed.reports(error):
             print(f"{word}; resume=RUN continues a training, the same command again all else", file=sys.stderr)
         raise SystemExit(code) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(141) from None
     except Exception as error:
-        first, message = distributed.is_first_to_fail(error), user_message(error)
-        if first and message is None:
+        if not distributed.reports(error):
+            raise SystemExit(1) from None
+        if (message := user_message(error)) is None:
             raise
-        if first:
-            print(f"error: {_short(str(message))}", file=sys.stderr)
-        raise SystemExit(1 if first else distributed.SILENT) from None
+        print(f"error: {_short(message)}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _short(message: str) -> str:
@@ -54,8 +53,8 @@ def user_message(error: BaseException) -> str | None:
         return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"a file's name is longer than the system allows; choose a shorter one: {error.filename or ''}"
-    if distributed.is_broken(error):
-        return distributed.ENDED
+    if distributed.lost_another(error):
+        return distributed.LOST
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `expanduser`
         return "a path begins with ~ and a name that no user of this machine has; write ./~ for such a file"
     if type(error).__name__ == "MisconfigurationException":  # Lightning's word for what a user got wrong

@@ -1,4 +1,4 @@
-"""What a training configuration becomes: classifier, trainer, and the store of features."""
+"""From a training configuration to the LightningModule and the Trainer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from bloodcell.runtime.config import instantiate
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import has_bf16, has_cuda
-from bloodcell.runtime.schema import TrainConfig, TrainerConfig
+from bloodcell.runtime.schema.trainer import TrainerConfig
+from bloodcell.runtime.schema.verbs import TrainConfig
+from bloodcell.runtime.signals import raise_on_sigterm
 
 
 def build_classifier(config: TrainConfig, samples: Samples, classes: list[str], preprocessing: Preprocessing) -> Any:
@@ -81,7 +83,7 @@ def trainer_of(
         devices: Its accelerator and devices.
         frozen: Whether the backbone stays as it is, on which the precision depends.
         late: Whether parts of it begin to learn later.
-        **changes: What goes over the configuration.
+        **changes: Further arguments, which replace the configured ones.
 
     Raises:
         BloodcellError: The Trainer refuses an argument.
@@ -120,11 +122,14 @@ def strategy_for(arguments: dict[str, Any], late: bool) -> None:
     if asked not in ("auto", "ddp", "ddp_find_unused_parameters_true"):
         raise BloodcellError(f"trainer.strategy={asked}: several devices learn by ddp; leave trainer.strategy out")
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from pytorch_lightning.callbacks import LambdaCallback
 
     arguments["strategy"] = "ddp_find_unused_parameters_true" if late else asked.replace("auto", "ddp")
     arguments["use_distributed_sampler"] = False  # Lightning's fills up with duplicates; ours gives each image once
-    # whoever started the processes, they have torchrun's variables
+    # torchrun's variables are set, also in processes that srun started
     arguments["plugins"] = [*arguments["plugins"], TorchElasticEnvironment()]
+    # Lightning's handler of SIGTERM broadcasts to processes that may be in the middle of something else, and hangs
+    arguments["callbacks"] = [*arguments["callbacks"], LambdaCallback(on_train_start=raise_on_sigterm)]
     if not isinstance(arguments["devices"], list):
         arguments["devices"] = place.local_size
 
@@ -165,7 +170,7 @@ def precision(asked: Any, frozen: bool, device: str) -> Any:
 
 
 def quiet() -> None:
-    """Silence what Lightning says at each start; each line names why it is of no use here."""
+    """Silence what Lightning prints at each start; each line names why it is of no use here."""
     # Lightning has torch look for NVIDIA's library whenever it asks for a GPU, which optimizers do at each step.
     if not has_cuda():
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"

@@ -19,7 +19,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.io import write_atomically, write_csv
 from bloodcell.runtime.launcher import require, trainer_devices
-from bloodcell.runtime.schema import FindLrConfig, TrainConfig
+from bloodcell.runtime.schema.verbs import FindLrConfig, TrainConfig
 from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import trainer_of
 from bloodcell.training.fit import build_data, classifier_of, extractor_of, keep_function

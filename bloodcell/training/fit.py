@@ -16,7 +16,8 @@ from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.hardware import available_memory, keep_freed_memory
-from bloodcell.runtime.schema import DataConfig, TrainConfig
+from bloodcell.runtime.schema.data import DataConfig
+from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import build_classifier, build_trainer, quiet
 from bloodcell.training.messages import missing_classes, start_line, unfinished_phases

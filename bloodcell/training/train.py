@@ -1,4 +1,4 @@
-"""Training: from a configuration to a run folder that holds a trained and evaluated classifier."""
+"""The verb `train`: from a configuration to a run folder with a trained and evaluated classifier."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.io import remove_temporaries, write_atomically, write_json
 from bloodcell.runtime.launcher import launch, require, trainer_devices
-from bloodcell.runtime.schema import TrainConfig
+from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.training.fit import Fitted, fit
-from bloodcell.training.messages import end_line
 
 
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
@@ -128,7 +127,7 @@ def train(
 
 
 def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool) -> None:
-    """Record that a run starts, and its configuration; or see to it that it can be continued."""
+    """Record that a run starts, with its configuration; or check that it can be continued."""
     if resumed:
         run_folder.refuse_finished(folder)  # by the process that held the folder until now
     else:
@@ -137,7 +136,7 @@ def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool) -> None:
         remove_temporaries(part)
     if not run_folder.read_run(folder):
         run_folder.begin(folder, identity)
-    if not (folder / "config.yaml").is_file():  # a resumed run lacks it where it was killed as it began
+    if not (folder / "config.yaml").is_file():  # a run that was killed as it began lacks it
         write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
 
 
@@ -218,10 +217,8 @@ def conclude(
         samples: The run's samples.
         raw: What `predict_samples` returned of the parts that are evaluated, at temperature 1.
     """
-    from bloodcell.evaluation.comparison import write_gain
-    from bloodcell.evaluation.failures import write_failures
-    from bloodcell.evaluation.outputs import write_evaluation
-    from bloodcell.evaluation.results import record_test_reads
+    from bloodcell.evaluation.report import Origin
+    from bloodcell.evaluation.results import record_test_reads, write_results
     from bloodcell.inference.calibration import calibrate, keep_calibration
     from bloodcell.metrics.reliability import tempered_table
 
@@ -232,27 +229,27 @@ def conclude(
     keep_calibration(calibration, fitted.chosen, run_folder.checkpoint_of(folder))
     predictions, *others = (tempered_table(table, calibration.temperature) for table in raw)
     splits = [split for split in samples.splits() if split in set(predictions["split"])]
-    record_test_reads(cache_root(config.cache.root), samples, splits, folder)
+    record_test_reads(cache_root(config.cache.root), samples, splits, [folder])
     history = pd.read_csv(folder / "history.csv")
-    trained_on = frozenset(samples.of_split("train").table["source"])
-    scores = write_evaluation(predictions, folder, config.evaluate.figures, trained_on)
-    write_failures(predictions, samples.root, folder, config.evaluate.figures)
-    gains = write_gain(predictions, {"tta=none": others[0]} if others else {}, folder, trained_on)
     best_epoch = min(int(fitted.chosen["epoch"]) + 1, len(history))  # one written after the last epoch counts on
-    course = {"best_epoch": best_epoch, "epochs": len(history), "temperature": calibration.temperature}
-    metrics = {**scores, **course}
+    origin = Origin(str(folder), classifier, calibration.temperature, history=history)
+    metrics, lines = write_results(
+        folder,
+        predictions,
+        trained_on=frozenset(samples.of_split("train").table["source"]),
+        root=samples.root,
+        figures=config.evaluate.figures,
+        origin=origin if config.report else None,
+        others={"tta=none": others[0]} if others else {},
+        more={"best_epoch": best_epoch, "epochs": len(history), "temperature": calibration.temperature},
+    )
     if config.evaluate.figures:
         from bloodcell.evaluation.figures import curves_figure, save
 
         save(curves_figure(history, best_epoch), folder / "figures" / "curves.png")
-    write_json(metrics, folder / "metrics.json")
-    if config.report:
-        from bloodcell.evaluation.report import Origin, report
-
-        origin = Origin(str(folder), classifier, calibration.temperature, history=history)
-        report(predictions, folder / "report.html", origin, trained_on, samples.root)
     _log_hyperparameters(fitted.trainer, config, metrics)
-    say("\n".join([end_line(metrics, folder), *gains, *calibration.lines]))
+    chosen = f"chosen: epoch {best_epoch} of {len(history)}; run folder {folder}"
+    say("\n".join([chosen, *lines, *calibration.lines]))
     return metrics
 
 

@@ -16,7 +16,7 @@ from bloodcell.app.server import bound, server_of
 from bloodcell.inference import predict
 from bloodcell.models.ood import Limits
 from bloodcell.runtime.config import typed
-from bloodcell.runtime.schema import AppConfig
+from bloodcell.runtime.schema.verbs import AppConfig
 
 
 class Page:

@@ -14,11 +14,11 @@ import pytest
 from bloodcell import cli
 from bloodcell.app import app
 from bloodcell.app.classifier_summary import figure_lines, sureness
-from bloodcell.app.server import Server, address_of, bound, is_loopback, server_of
+from bloodcell.app.server import address_of, bound, is_loopback, server_of
 from bloodcell.inference.loader import load_engines
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import AppConfig
+from bloodcell.runtime.schema.verbs import AppConfig
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,6 @@ def test_other_machines_are_warned_of_and_the_browser_is_opened(compose, quick_r
 
 def test_interrupted_once_it_ends_and_twice_it_lets_go():
     server = server_of(None)
-    assert isinstance(server, Server)
     server.handle_exit(signal.SIGINT, None)
     assert (server.should_exit, server.force_exit) == (True, False)
     server.handle_exit(signal.SIGINT, None)

@@ -184,12 +184,14 @@ def test_a_page_of_this_machine_by_each_of_its_names(page, host):
     assert page.ask("GET", "/", headers={"Host": host})[0] == 200
 
 
-def test_a_page_for_other_machines_is_had_by_address_and_by_the_name_given():
-    guard = routes.Guard(lambda *_: None, "0.0.0.0")
-    named = routes.Guard(lambda *_: None, "lab.example")
-    assert [guard._is_ours(host) for host in ("10.0.0.3:80", "localhost", "evil.example")] == [True, True, False]
-    assert [named._is_ours(host) for host in ("lab.example:80", "evil.example")] == [True, False]
-    assert guard._is_ours(socket.gethostname())
+def test_a_page_for_other_machines_is_had_by_address_and_by_the_name_given(start):
+    def statuses(listens_on, *hosts):
+        page = start(f"host={listens_on}")
+        return [page.ask("GET", "/", headers={"Host": host})[0] for host in hosts]
+
+    everywhere = ["10.0.0.3:80", "[fe80::1]:80", "localhost", socket.gethostname(), "evil.example"]
+    assert statuses("0.0.0.0", *everywhere) == [200, 200, 200, 200, 400]
+    assert statuses("lab.example", "lab.example:80", "evil.example") == [200, 400]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +284,7 @@ def test_whoever_stops_sending_is_let_go(page, monkeypatch):
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost: loc"])
 def test_whoever_does_not_come_to_the_point_is_let_go(page, monkeypatch, begun):
-    monkeypatch.setattr(server_module, "HEAD", 0.2)
+    monkeypatch.setattr(server_module, "HEAD_SECONDS", 0.2)
     assert raw(page, begun) == b""
 
 

@@ -8,7 +8,7 @@ from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import load_samples
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import AuditConfig, TrainConfig
+from bloodcell.runtime.schema.verbs import AuditConfig, TrainConfig
 from tests.conftest import SMALL
 
 

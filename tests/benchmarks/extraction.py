@@ -28,7 +28,7 @@ from bloodcell.inference.backends import Backbone, Forward
 from bloodcell.inference.features import Extractor
 from bloodcell.models.net import Net
 from bloodcell.runtime.hardware import cpu_count
-from bloodcell.runtime.schema import ModelConfig
+from bloodcell.runtime.schema.model import ModelConfig
 
 MODEL = {"name": "mobilenet_v2", "library": "torchvision", "width": 1.0, "image_size": 224}
 NORMALISE = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

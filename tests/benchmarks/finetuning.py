@@ -34,7 +34,7 @@ from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import COLUMNS, Samples
 from bloodcell.runtime.config import config_dir, plain, register_resolvers
 from bloodcell.runtime.hardware import has_bf16, keep_freed_memory
-from bloodcell.runtime.schema import DataConfig
+from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.training.build import build_classifier, precision, quiet
 
 SIZE, BATCH, CLASSES = 128, 64, ["a", "b", "c", "d"]

@@ -23,7 +23,7 @@ from bloodcell.data.datamodule import BloodCellDataModule
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import COLUMNS, Samples
 from bloodcell.runtime.config import config_dir, plain, register_resolvers
-from bloodcell.runtime.schema import DataConfig
+from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.training.build import build_classifier, build_trainer, quiet
 
 CLASSES = ["a", "b", "c", "d"]

@@ -27,7 +27,7 @@ from bloodcell.data.samples import COLUMNS, Samples
 from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
 from bloodcell.inference.features import Extractor
 from bloodcell.models.net import Net
-from bloodcell.runtime.schema import ModelConfig
+from bloodcell.runtime.schema.model import ModelConfig
 
 MODEL = {"name": "mobilenet_v2", "library": "torchvision", "weights": None, "width": 1.0}
 NORMALISE = {"mean": [0.5] * 3, "std": [0.25] * 3}

@@ -27,8 +27,8 @@ from bloodcell.data.image_paths import iter_image_paths
 from bloodcell.inference.engine import Pass
 from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.loader import load_engines
-from bloodcell.inference.predict import COUNTED, FURTHER, fill
-from bloodcell.inference.resumable_csv import GrowingTable
+from bloodcell.inference.predict import FURTHER, fill
+from bloodcell.inference.resumable_csv import ResumableCsv
 from bloodcell.metrics.predictions import PROBABILITY
 from bloodcell.runtime.hardware import cpu_count, keep_freed_memory
 
@@ -95,10 +95,10 @@ def forward_rate(way: Pass, size: int) -> float:
 
 def predict_rate(ensemble: Ensemble, files: list[str], output: Path) -> float:
     """Return images a second of the verb."""
-    table, start = GrowingTable(output), time.perf_counter()
+    table, start = ResumableCsv(output), time.perf_counter()
     with table.held():
         columns = ["path", "prediction", *(PROBABILITY + name for name in ensemble.classes), *FURTHER]
-        names = table.start(columns, {}, COUNTED, lambda: iter(files), overwrite=False)
+        names = table.start(columns, {}, lambda: iter(files))
         fill(table, ensemble, names, (0, len(files)), 0.0)
     return len(files) / (time.perf_counter() - start)
 

@@ -11,7 +11,7 @@ from torch import nn
 from bloodcell.data import augment
 from bloodcell.data.augment import Augment, build_augment
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import AugmentConfig
+from bloodcell.runtime.schema.model import AugmentConfig
 
 STRONG = {"rotation": 180.0, "flip": True, "scale": 0.25, "shift": 0.1, "stain": 0.3, "white_balance": 0.1}
 STRONG |= {"brightness": 0.25, "contrast": 0.25, "gamma": 0.2, "blur": 0.02}

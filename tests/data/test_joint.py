@@ -10,7 +10,7 @@ from bloodcell.data.readers import load_samples, read_imagefolder
 from bloodcell.data.splits import assign_splits
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import TrainConfig
+from bloodcell.runtime.schema.verbs import TrainConfig
 
 
 @pytest.fixture

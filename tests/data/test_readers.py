@@ -5,7 +5,7 @@ import pytest
 from bloodcell.data.readers import load_samples, read_imagefolder, read_synthetic, read_table, with_groups
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import TrainConfig
+from bloodcell.runtime.schema.verbs import TrainConfig
 
 COLUMNS = {"path_column": "path", "label_column": "label", "group_column": "group", "split_column": "split"}
 

@@ -1,4 +1,4 @@
-"""What an exported file says of itself comes back as it was, and nothing else is taken for it."""
+"""The description in an exported file comes back as it was written, and nothing else is taken for it."""
 
 import json
 
@@ -30,19 +30,19 @@ def test_all_comes_back():
     ("changes", "said"),
     [
         ({"format": 2}, "reads format 1"),
-        ({"classes": "ab"}, "not whole"),
-        ({"classes": ["a", "a"]}, "not whole"),
-        ({"classes": ["a", 3]}, "not whole"),
-        ({"classes": ["a", "b", "c"]}, "not whole"),
-        ({"temperature": -1.0}, "not whole"),
-        ({"temperature": "hot"}, "not whole"),
-        ({"temperature": float("nan")}, "not whole"),
+        ({"classes": "ab"}, "incomplete"),
+        ({"classes": ["a", "a"]}, "incomplete"),
+        ({"classes": ["a", 3]}, "incomplete"),
+        ({"classes": ["a", "b", "c"]}, "incomplete"),
+        ({"temperature": -1.0}, "incomplete"),
+        ({"temperature": "hot"}, "incomplete"),
+        ({"temperature": float("nan")}, "incomplete"),
         ({"preprocessing": {"image_size": 10**9}}, "image_size"),
-        ({"preprocessing": {"size": 3}}, "not whole"),
-        ({"limits": {"means": 3}}, "not whole"),
+        ({"preprocessing": {"size": 3}}, "incomplete"),
+        ({"limits": {"means": 3}}, "incomplete"),
         (
             {"limits": {**TOLD["limits"], "means": {"shape": [9, 9], "float32": "AAAA"}}},
-            "not whole",
+            "incomplete",
         ),
     ],
 )

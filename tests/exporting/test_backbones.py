@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.inference.exported import onnx, torch_export
-from bloodcell.inference.exported.graph import Graph
-from bloodcell.inference.exported.loaded import opened
+from bloodcell.export.formats import FORMATS
+from bloodcell.export.graph import Graph
 from bloodcell.inference.exported.metadata import About
+from bloodcell.inference.exported.onnx_engine import load_exported
 from bloodcell.models.net import Net
-from bloodcell.runtime.schema import ModelConfig
+from bloodcell.runtime.schema.model import ModelConfig
 
 NETS = ("mobilenetv2", "resnet18", "resnet50", "efficientnet_b0", "densenet121", "convnext_tiny", "vit_b_16")
 
@@ -30,11 +30,14 @@ def test_both_files_answer_as_the_net(compose, tmp_path, name):
     graph, about = Graph(net, size, None), About(["a", "b", "c"], 1.0, Preprocessing(size), name, ("", ""))
     images = torch.randint(0, 256, (3, size, size, 3), dtype=torch.uint8)
     pictures = torch.randint(0, 256, (2, size + 11, 50, 3), dtype=torch.uint8)
-    for module, ending in ((onnx, ".onnx"), (torch_export, ".pt2")):
-        file = tmp_path / f"x{ending}"
-        file.write_bytes(module.written(graph, about))
-        found = opened(file)
-        with torch.inference_mode():
-            wanted, of_pictures = graph(images), graph(pictures)
-        np.testing.assert_allclose(found.fast(images.numpy())[0], wanted[1].numpy(), rtol=0, atol=1e-4)
-        np.testing.assert_allclose(found.run(pictures.numpy())["logits"], of_pictures[1].numpy(), rtol=0, atol=1e-4)
+    with torch.inference_mode():
+        expected = [graph(one)[0].numpy() for one in (images, pictures)]
+    for form in FORMATS.values():
+        run = form.run(form.write(graph, about))
+        for given, probabilities in zip((images, pictures), expected, strict=True):
+            np.testing.assert_allclose(run(given.numpy()), probabilities, rtol=0, atol=1e-4)
+    file = tmp_path / "x.onnx"
+    file.write_bytes(FORMATS["onnx"].write(graph, about))
+    np.testing.assert_allclose(
+        load_exported(file).predict(images.numpy()).probabilities, expected[0], rtol=0, atol=1e-4
+    )

@@ -1,4 +1,4 @@
-"""The verb `export`: the file is there where it answers as the checkpoint does, and its card says what it is."""
+"""The verb `export`: there is a file only if it answers as the checkpoint does, and its card says what it is."""
 
 import errno
 import json
@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from PIL import Image
 import bloodcell
 from bloodcell.data.preprocessing import as_array
 from bloodcell.export.export import about_of, card_of, export
+from bloodcell.export.formats import FORMATS
 from bloodcell.export.model_card import card
 from bloodcell.models.classifier import load_classifier
 from bloodcell.models.ood import Limits, to_plain
@@ -47,9 +49,9 @@ def make(compose, tmp_path, exported, monkeypatch):
     """Export, with a file that is exported already in place of a new one: make(run, *overrides) -> file."""
 
     ready = exported("onnx").read_bytes()
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], write=lambda *_: ready))
 
     def run(checkpoint, *overrides):
-        monkeypatch.setattr("bloodcell.export.export._written", lambda *_: ready)
         cfg = compose(f"checkpoint={checkpoint}", f"output={tmp_path / 'out' / 'x.onnx'}", *overrides, verb="export")
         (tmp_path / "out").mkdir(exist_ok=True)
         return export(cfg)
@@ -124,7 +126,7 @@ def test_a_file_is_replaced_only_when_told(make, learnt_run, capsys):
     assert make(learnt_run, "overwrite=true") == file
 
 
-def test_it_goes_into_the_run_where_nothing_else_is_told(make, another):
+def test_it_goes_into_the_run_if_no_output_is_given(make, another):
     run = another("own")
     assert make(run, "output=null") == run / "exported" / "model.onnx"
 
@@ -166,10 +168,10 @@ def test_a_run_without_a_checkpoint_and_an_exported_file_are_refused(compose, tm
 
 
 def test_a_net_that_torch_cannot_export_is_one_clear_line(compose, learnt_run, tmp_path, monkeypatch):
-    def fails(*_):
+    def fails(*_, **__):
         raise RuntimeError("no such\noperator")
 
-    monkeypatch.setattr("bloodcell.inference.exported.onnx.written", fails)
+    monkeypatch.setattr("torch.onnx.export", fails)
     with pytest.raises(BloodcellError, match=r"torch cannot export mobilenet_v2 to a \.onnx file \(no such operator\)"):
         export(compose(f"checkpoint={learnt_run}", f"output={tmp_path / 'x.onnx'}", verb="export"))
 
@@ -185,16 +187,22 @@ def test_the_card_says_what_it_was_made_of(exported, learnt_run):
         low, high = (100 * metrics[f"{split}/accuracy_{end}"] for end in ("low", "high"))
         assert f"| {100 * metrics[f'{split}/accuracy']:.1f} % ({low:.0f} to {high:.0f}) |" in text
     assert "**Not a medical device.**" in text
-    assert "does not know what is unlike" in text
+    assert "cannot tell what is unlike" in text
     assert not re.search(r"\{[{%]|None|nan", text.replace(snippet(text), ""))
+
+
+def test_the_card_of_a_pt2_file_does_not_send_it_to_bloodcell(exported):
+    text = card_of(exported("torch")).read_text()
+    assert "bloodcell does not read this format" in text
+    assert "bloodcell predict" not in text
 
 
 def snippet(text):
     return re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
 
 
-@pytest.mark.parametrize("form", ["onnx", "torch"])
-def test_the_snippet_of_the_card_runs(exported, smears, tmp_path, monkeypatch, capsys, form):
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_snippet_of_the_card_runs(exported, learnt_run, smears, tmp_path, monkeypatch, capsys, form):
     file = exported(form)
     (tmp_path / file.name).symlink_to(file)
     Image.open(smears.paths()[0]).save(tmp_path / "image.jpg", quality=100, subsampling=0)
@@ -202,7 +210,7 @@ def test_the_snippet_of_the_card_runs(exported, smears, tmp_path, monkeypatch, c
     capsys.readouterr()  # what was said when the file was written
     exec(compile(snippet(card_of(file).read_text()), "snippet", "exec"), {})
     told = eval(capsys.readouterr().out)
-    table = bloodcell.load(file, device="cpu").predict("image.jpg")
+    table = bloodcell.load(learnt_run, device="cpu").predict("image.jpg")
     assert told == pytest.approx({name[2:]: table[name][0] for name in table if name.startswith("p_")}, abs=1e-5)
 
 
@@ -218,7 +226,7 @@ def test_the_card_of_a_classifier_of_cells_that_knows_its_limits(
 
     checkpoint = checkpoint_of(another("cells", change))
     text = card(about_of(load_classifier(checkpoint), checkpoint), checkpoint, Path("learnt.onnx"), "well")
-    assert "at most 5 %, where the highest probability is 0.875 or more" in text
+    assert "at most 5 %, if the highest probability is 0.875 or more" in text
     assert "temperature 1.500" in text
     assert "It does not look for the cell" in text
     (tmp_path / "learnt.onnx").symlink_to(exported("onnx"))

@@ -64,7 +64,7 @@ def endless(graph):
         (enlarged(-5), "refuses it"),
         (claimed, "refuses it"),
         (negative, "refuses it"),
-        (not_finite, "does not fit its classes"),
+        (not_finite, "do not fit its classes"),
         (endless, "refuses it"),
     ],
     ids=lambda value: getattr(value, "__name__", value),

@@ -12,7 +12,7 @@ import torch
 
 import bloodcell
 from bloodcell.runtime.errors import BloodcellError
-from tests.two_faced import two_faced
+from tests.inputs.two_faced import two_faced
 
 pytestmark = [pytest.mark.inputs, pytest.mark.timeout(60, func_only=True)]
 

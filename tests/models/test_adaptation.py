@@ -9,7 +9,7 @@ from bloodcell.models.batch_norm_adaptation import PRIOR, adapt_batch_norm, adap
 from bloodcell.models.net import Net
 from bloodcell.runtime.config import plain
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import ModelConfig
+from bloodcell.runtime.schema.model import ModelConfig
 
 
 class OneNorm(nn.Module):

@@ -105,3 +105,11 @@ def test_what_was_kept_without_words_is_not_taken_for_it(tmp_path):
     described = of_cells(tmp_path).described()
     assert described["last column"] == "cell"
     assert "last column" not in of_cells(tmp_path, crop="none").described()
+
+
+def test_features_of_another_cell_finder_are_not_taken(samples, tmp_path, monkeypatch):
+    before = of_cells(tmp_path).store().folder
+    whole = of_cells(tmp_path, crop="none").store().folder
+    monkeypatch.setattr(features, "FINDER_VERSION", features.FINDER_VERSION + 1)
+    assert of_cells(tmp_path).store().folder != before
+    assert of_cells(tmp_path, crop="none").store().folder == whole  # a whole image depends on no finder

@@ -21,7 +21,7 @@ from bloodcell.inference.features import Extractor, View, in_memory, probabiliti
 from bloodcell.inference.tta import symmetries
 from bloodcell.models.net import Net
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import AugmentConfig, ModelConfig
+from bloodcell.runtime.schema.model import AugmentConfig, ModelConfig
 
 NAMES = ["a|1|1", "b|2|2", 'ü, "c"|3|3']
 VALUES = torch.tensor([[1.5, -2.0, 3e-8], [0.1, 0.2, 0.3], [7.0, 8.0, 9.0]])
@@ -50,7 +50,7 @@ def predicted(extractor, samples, tta="none"):
 
 def kept(store):
     """Return the names whose features a store gives away."""
-    names = list(store.where)
+    names = list(store.place_of)
     return {name for name, place in zip(names, store.places(names), strict=True) if place >= 0}
 
 
@@ -79,7 +79,7 @@ def test_round_trip_is_bit_for_bit_in_any_order(folder):
 
 
 def test_an_absent_store_is_empty(tmp_path):
-    assert FeatureStore(tmp_path / "gone").where == {}
+    assert FeatureStore(tmp_path / "gone").place_of == {}
 
 
 def test_no_flipped_byte_of_the_values_or_their_header_is_believed(folder):

@@ -8,7 +8,7 @@ from bloodcell.models.blocks import blocks_of
 from bloodcell.models.classifier import load_classifier, parameter_counts
 from bloodcell.models.finetune import apply_phase
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import FinetuneConfig
+from bloodcell.runtime.schema.model import FinetuneConfig
 from tests.models.conftest import build, changed, state_of
 
 pytestmark = [

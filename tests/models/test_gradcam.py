@@ -8,7 +8,7 @@ from torch import nn
 from bloodcell.models.gradcam import NoMapError, grad_cam
 from bloodcell.models.net import Net
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import ModelConfig
+from bloodcell.runtime.schema.model import ModelConfig
 from tests.models.conftest import MODEL
 
 

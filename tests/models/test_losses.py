@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from bloodcell.models.classifier import load_classifier
 from bloodcell.models.losses import balanced_weights, build_loss, robust_cross_entropy
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import LossConfig
+from bloodcell.runtime.schema.model import LossConfig
 from tests.models.conftest import build
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")

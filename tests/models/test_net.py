@@ -5,7 +5,7 @@ import torch
 
 from bloodcell.models.net import Net, build_head
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import ModelConfig
+from bloodcell.runtime.schema.model import ModelConfig
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 

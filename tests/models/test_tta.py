@@ -95,7 +95,7 @@ def test_symmetries_are_kept_and_what_is_there_is_not_computed_again(samples, tm
     eight, _ = predicted(extractor(net, tmp_path), samples, "d4")
     np.testing.assert_array_equal(eight[:1], plain)
     store = extractor(net, tmp_path).store()
-    assert len(store.where) == 8 * 7
+    assert len(store.place_of) == 8 * 7
     assert sum(len(np.load(chunk)) for chunk in store.chunks) == 8 * 7  # none is written twice
     monkeypatch.setattr(features, "decode", lambda *_: pytest.fail("computed again"))
     for tta, chosen in (("d4", eight), ("flips", eight[[0, 1, 4, 5]]), ("none", plain)):
@@ -111,7 +111,7 @@ def test_the_rest_is_computed_where_some_images_lack_some_symmetry(samples, tmp_
     )
 
 
-def test_no_image_has_no_judgement(samples, tmp_path):
+def test_no_image_has_no_prediction(samples, tmp_path):
     for root in (None, tmp_path):
         found, cells = predicted(extractor(make_net(), root), samples.of_split("test"), "d4")
         assert found.shape[:2] == (8, 0)

@@ -6,7 +6,7 @@ from torch import nn
 
 from bloodcell.models.folded_batch_norm import folded, unfold
 from bloodcell.models.net import Net
-from bloodcell.runtime.schema import ModelConfig
+from bloodcell.runtime.schema.model import ModelConfig
 
 MODEL = {
     "name": "mobilenet_v2", "library": "torchvision", "weights": None, "width": 0.25, "image_size": 32,

@@ -4,15 +4,9 @@ import pytest
 
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import (
-    AppConfig,
-    DataConfig,
-    EvaluateConfig,
-    FeaturesConfig,
-    FinderConfig,
-    FinetuneConfig,
-    TrainConfig,
-)
+from bloodcell.runtime.schema.data import DataConfig, FeaturesConfig
+from bloodcell.runtime.schema.model import FinetuneConfig
+from bloodcell.runtime.schema.verbs import AppConfig, EvaluateConfig, FinderConfig, TrainConfig
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from bloodcell.data.synthetic import painter
 from bloodcell.data.synthetic.copies import STRENGTHS, make_copy
 from bloodcell.data.synthetic.painter import CLASSES, HEIGHT, MARGIN, WIDTH, Box
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema import require, require_choice
+from bloodcell.runtime.schema.checks import require, require_choice
 
 #: Raise it when the painting changes: folders with another number are painted again.
 PAINTING = 1

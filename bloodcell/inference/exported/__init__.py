@@ -1,1 +1,1 @@
-"""Exported ONNX files, checked and opened."""
+"""Exported ONNX files, checked and loaded."""

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: all that judging needs besides the graph."""
+"""The description inside an exported file: all that inference needs besides the graph."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from bloodcell.models.ood import Limits, from_plain
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.version import __version__
 
+#: Name of the graph's input, and its axes of free size.
+INPUT, AXES = "images", ("batch", "height", "width")
+#: Names of its outputs; `unlike` is one of them if the classifier has limits.
+OUTPUTS, UNLIKE = ("probabilities", "logits", "features"), "unlike"
 #: Key of the description, as JSON, in a file's metadata.
 KEY = "bloodcell"
-#: Number of the layout of file and description; a file of another one is refused.
+#: Version of the layout of file and description; a file of any other is refused.
 FORMAT = 1
 
 
@@ -27,12 +31,12 @@ class About:
 
     Attributes:
         classes: In the order of the probabilities.
-        temperature: By which `probabilities` are calibrated; `logits` are without it.
-        preprocessing: How images are made of pictures. The graph resizes by itself and does not look for the cell.
+        temperature: Calibrates `probabilities`; `logits` are not calibrated.
+        preprocessing: Turns pictures into images. The graph resizes by itself and does not look for the cell.
         model: Name of the backbone.
-        source: SHA-256 of the checkpoint, and the fingerprint of its run, '' where it lies in none.
-        limits: What the classifier knows of where it can be trusted.
-        release: Of this package, which wrote the file.
+        source: SHA-256 of the checkpoint, and the fingerprint of its run, '' if it lies in none.
+        limits: The classifier's out-of-distribution limits and promised error rates.
+        release: The release of this package that wrote the file.
     """
 
     classes: list[str]
@@ -65,35 +69,35 @@ def read_about(text: Any) -> About:
     """Return the description that `About.text` wrote.
 
     Raises:
-        BloodcellError: It is another program's, of another format, or not whole.
+        BloodcellError: It is another program's, of another format, or incomplete.
     """
     try:
-        told = json.loads(text)
-        form = told["format"]
+        plain = json.loads(text)
+        form = plain["format"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise BloodcellError("bloodcell did not export it: it does not say what its classes are") from error
+        raise BloodcellError("bloodcell did not export it: it does not name its classes") from error
     if form != FORMAT:
         raise BloodcellError(f"its format is {form!r}, and this release reads format {FORMAT}; export the run again")
     try:
-        return _checked(told)
+        return _checked(plain)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BloodcellError("its description is not whole; the file is damaged") from error
+        raise BloodcellError("its description is incomplete; the file is damaged") from error
 
 
-def _checked(told: dict[str, Any]) -> About:
-    """Return a description of which each value is of the right kind; else raise ValueError or the like."""
-    classes, temperature = told["classes"], told["temperature"]
+def _checked(plain: dict[str, Any]) -> About:
+    """Return the description if each value is of the right type; else raise ValueError, TypeError or KeyError."""
+    classes, temperature = plain["classes"], plain["temperature"]
     names = isinstance(classes, list) and len(classes) > 1 and all(isinstance(name, str) and name for name in classes)
     if not names or len(set(classes)) < len(classes):
         raise ValueError("classes")
     if not isinstance(temperature, float) or not 0 < temperature < math.inf:
         raise ValueError("temperature")
-    limits = None if told["limits"] is None else from_plain(_unpacked(told["limits"]))
+    limits = None if plain["limits"] is None else from_plain(_unpacked(plain["limits"]))
     if limits and len(limits.means) != len(classes):
         raise ValueError("limits")
-    source = str(told["checkpoint_sha256"]), str(told["run_fingerprint"])
-    preprocessing = Preprocessing(**told["preprocessing"])
-    return About(classes, temperature, preprocessing, str(told["model"]), source, limits, str(told["version"]))
+    source = str(plain["checkpoint_sha256"]), str(plain["run_fingerprint"])
+    preprocessing = Preprocessing(**plain["preprocessing"])
+    return About(classes, temperature, preprocessing, str(plain["model"]), source, limits, str(plain["version"]))
 
 
 def _packed(limits: Limits) -> dict[str, Any]:

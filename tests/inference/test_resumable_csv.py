@@ -1,12 +1,14 @@
-"""A table that grows: whatever a killed process left, the end is the very same bytes."""
+"""The resumable CSV file: whatever a killed process left, the end is the very same bytes."""
 
 import csv
+import json
 import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from bloodcell.inference.resumable_csv import GrowingTable
+from bloodcell.inference.resumable_csv import ResumableCsv
 from bloodcell.runtime.errors import BloodcellError
 
 NAMES = [f"{number}.png" for number in range(10)]
@@ -17,12 +19,11 @@ class KilledError(Exception):
     """Stands for a kill: the table's files stay as they are."""
 
 
-def grow(file, names=NAMES, settings=SETTINGS, overwrite=False, stop=None):
+def write(file, names=NAMES, settings=SETTINGS, overwrite=False, stop=None):
     """Write names in steps of three, every fourth of them bad; stop after so many steps."""
-    table = GrowingTable(file)
+    table = ResumableCsv(file, overwrite)
     with table.held():
-        table.refuse_complete(overwrite)
-        left = list(table.start(["path", "value"], settings, ["bad"], lambda: iter(names), overwrite))
+        left = list(table.start(["path", "value"], settings, lambda: iter(names)))
         for step, start in enumerate(range(0, len(left), 3)):
             if step == stop:
                 raise KilledError
@@ -40,7 +41,7 @@ def content(folder):
 @pytest.fixture
 def whole(tmp_path):
     """Return the content of an undisturbed folder."""
-    grow(tmp_path / "whole" / "t.csv")
+    write(tmp_path / "whole" / "t.csv")
     return content(tmp_path / "whole")
 
 
@@ -57,53 +58,54 @@ def test_both_files_and_nothing_else(whole, tmp_path):
 def test_a_killed_process_goes_on_to_the_very_same_bytes(tmp_path, whole, stop, rest):
     file = tmp_path / "killed" / "t.csv"
     with pytest.raises(KilledError):
-        grow(file, stop=stop)
+        write(file, stop=stop)
     for path in (file, file.with_suffix(".bad.csv")):  # what came after the last step
         with path.open("a") as opened:
             opened.write(rest)
-    assert grow(file).counts == {"bad": 3}
+    assert write(file).progress.counts == {"bad": 3}
     assert content(file.parent) == whole
 
 
 def test_rows_are_on_the_disk_before_the_state_names_them(tmp_path, monkeypatch):
-    done, sync, write_state = {}, os.fsync, GrowingTable._write_state
+    on_disk, sync, replace = {}, os.fsync, Path.replace
 
     def synced(number):
         sync(number)
-        done[os.fstat(number).st_ino] = os.fstat(number).st_size
+        on_disk[os.fstat(number).st_ino] = os.fstat(number).st_size
 
-    def checked(self, sizes):
-        for path, size in zip((self.file, self.bad), sizes, strict=True):
-            assert not size or done[path.stat().st_ino] == size
-        write_state(self, sizes)
+    def checked(self, target):
+        assert target == tmp_path / "t.state.json"
+        for name, size in zip(("t.csv", "t.bad.csv"), json.loads(self.read_text())["sizes"], strict=True):
+            assert not size or on_disk[(tmp_path / name).stat().st_ino] == size
+        return replace(self, target)
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(GrowingTable, "_write_state", checked)
-    grow(tmp_path / "t.csv")
-    assert len(done) == 2
+    monkeypatch.setattr(Path, "replace", checked)
+    write(tmp_path / "t.csv")
+    assert len(on_disk) == 2
 
 
 def test_a_complete_table_is_lost_to_no_full_disk(tmp_path, whole, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(GrowingTable, "_write_state", full)
+    monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OSError, match="No space"):
-        grow(tmp_path / "whole" / "t.csv", overwrite=True)
+        write(tmp_path / "whole" / "t.csv", overwrite=True)
     assert content(tmp_path / "whole") == whole
 
 
 def test_a_table_without_bad_items_has_no_file_of_them(tmp_path):
-    grow(tmp_path / "t.csv", names=["1.png", "2.png"])
+    write(tmp_path / "t.csv", names=["1.png", "2.png"])
     assert list(content(tmp_path)) == ["t.csv"]
 
 
 def test_what_is_complete_is_not_overwritten_unless_asked_for(tmp_path, whole):
     folder = tmp_path / "whole"
     with pytest.raises(BloodcellError, match=r"t\.csv is there already; .*overwrite=true"):
-        grow(folder / "t.csv", names=["1.png"])
+        write(folder / "t.csv", names=["1.png"])
     assert content(folder) == whole
-    grow(folder / "t.csv", names=["1.png"], overwrite=True)
+    write(folder / "t.csv", names=["1.png"], overwrite=True)
     assert (folder / "t.csv").read_text() == '"path","value"\n"1.png",0.5\n'
     assert list(content(folder)) == ["t.csv"]
 
@@ -119,44 +121,44 @@ def test_what_is_complete_is_not_overwritten_unless_asked_for(tmp_path, whole):
 def test_what_was_begun_otherwise_is_refused(tmp_path, whole, change, said):
     file = tmp_path / "t" / "t.csv"
     with pytest.raises(KilledError):
-        grow(file, stop=2)
+        write(file, stop=2)
     before = content(file.parent)
     with pytest.raises(BloodcellError, match=said):
-        grow(file, **change)
+        write(file, **change)
     assert content(file.parent) == before
-    grow(file)  # as it was begun
+    write(file)  # as it was begun
     assert content(file.parent) == whole
 
 
 def test_what_was_begun_otherwise_is_begun_again_where_asked_for(tmp_path, whole):
     file = tmp_path / "t" / "t.csv"
     with pytest.raises(KilledError):
-        grow(file, stop=1)
+        write(file, stop=1)
     file.parent.joinpath("t.state.json").write_text("{")
     with pytest.raises(BloodcellError, match=r"t\.state\.json is damaged.*overwrite=true"):
-        grow(file)
-    grow(file, overwrite=True)
+        write(file)
+    write(file, overwrite=True)
     assert content(file.parent) == whole
 
 
 def test_a_file_that_lost_rows_is_refused(tmp_path):
     with pytest.raises(KilledError):
-        grow(tmp_path / "t.csv", stop=2)
+        write(tmp_path / "t.csv", stop=2)
     (tmp_path / "t.csv").write_text("")
     with pytest.raises(BloodcellError, match=r"t\.csv is shorter than it was"):
-        grow(tmp_path / "t.csv")
+        write(tmp_path / "t.csv")
 
 
 def test_one_process_writes_at_a_time(tmp_path):
-    with GrowingTable(tmp_path / "t.csv").held(), pytest.raises(BloodcellError, match="another process is writing"):
-        grow(tmp_path / "t.csv")
+    with ResumableCsv(tmp_path / "t.csv").held(), pytest.raises(BloodcellError, match="another process is writing"):
+        write(tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize("name", ["a\nb.png", "a\rb.png", 'say "x", y.png', "Zelle-ä-細胞-🩸.png", " .png", "", "1e5"])
 def test_names_survive(tmp_path, name):
-    table = GrowingTable(tmp_path / "t.csv")
+    table = ResumableCsv(tmp_path / "t.csv")
     with table.held():
-        list(table.start(["path", "value"], {}, [], lambda: iter([name]), overwrite=False))
+        list(table.start(["path", "value"], {}, lambda: iter([name])))
         table.add([name], [[name, 0.1]], [], {})
     with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as opened:
         assert list(csv.reader(opened))[1:] == [[name, "0.1"]]
@@ -164,15 +166,15 @@ def test_names_survive(tmp_path, name):
 
 
 def test_a_name_that_is_no_unicode_does_not_spoil_the_file(tmp_path):
-    table = GrowingTable(tmp_path / "t.csv")
+    table = ResumableCsv(tmp_path / "t.csv")
     with table.held():
-        list(table.start(["path"], {}, [], lambda: iter(["a\udcff.png"]), overwrite=False))
+        list(table.start(["path"], {}, lambda: iter(["a\udcff.png"])))
         table.add(["a\udcff.png"], [["a\udcff.png"]], [], {})
     assert list(pd.read_csv(tmp_path / "t.csv")["path"]) == [r"a\udcff.png"]
 
 
 def test_its_own_files_are_known(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    table = GrowingTable(tmp_path / "t.csv")
+    table = ResumableCsv(tmp_path / "t.csv")
     assert all(table.is_own(name) for name in ("t.csv", "./t.bad.csv", str(tmp_path / "t.state.json"), "t.lock"))
     assert not any(table.is_own(name) for name in ("t.png", "other/t.csv"))

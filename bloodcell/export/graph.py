@@ -1,4 +1,4 @@
-"""What is exported: from pictures of any size to calibrated probabilities, in one graph."""
+"""The exported graph: from pictures of any size to calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -9,27 +9,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bloodcell.inference.exported.metadata import AXES, INPUT, OUTPUTS, UNLIKE
 from bloodcell.models.net import Net
 from bloodcell.models.ood import Limits
 
-#: The input, and what comes of it. `unlike` is there where the classifier knows its limits.
-INPUT, OUTPUTS, UNLIKE = "images", ("probabilities", "logits", "features"), "unlike"
-#: Axes of the input that stay open.
-AXES = ("batch", "height", "width")
-#: Bits of a weight of the resizing, and the most that torch shifts it by.
-_BITS, _MOST = 15, 22
+#: Bits of a resizing weight, and the largest shift that torch tries.
+_BITS, _LARGEST_SHIFT = 15, 22
 
 
 class Graph(nn.Module):
-    """A classifier from uint8 `images` (N, H, W, 3), RGB, of any size, all of one, to what it makes of them.
+    """A classifier of uint8 `images` (N, H, W, 3), RGB, of any size, the same for all N.
 
-    It gives float32 `probabilities` (N, C), calibrated; `logits` (N, C), which are not; `features` (N, F), which the
-    head saw; and bool `unlike` (N,), whether an image is unlike the training data, where that is known.
+    Its outputs are float32 `probabilities` (N, C), calibrated; `logits` (N, C), not calibrated; `features` (N, F), the
+    input of the head; and, if the classifier has limits, bool `unlike` (N,): the image is unlike the training data.
 
     Args:
         net: The net; a copy is taken.
         size: Side of its input, pixels.
-        limits: The classifier's; None: it does not know them.
+        limits: The classifier's out-of-distribution limits, if it has any.
     """
 
     centres: Tensor
@@ -47,53 +44,57 @@ class Graph(nn.Module):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what `forward` returns."""
+        """Names of the outputs, in their order."""
         return OUTPUTS if self.threshold is None else (*OUTPUTS, UNLIKE)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs, in the order of their names."""
         fits = (images.shape[1] == self.size) & (images.shape[2] == self.size)
-        pixels: Tensor = torch.cond(fits, self._kept, self._resized, (images,))
+        pixels: Tensor = torch.cond(fits, self._unchanged, self._resized, (images,))
         features = self.net.features(pixels.permute(0, 3, 1, 2))
         logits = self.net.head(features)
         probabilities = torch.softmax(logits.double() / self.temperature, dim=1).float()
-        found = (probabilities, logits, features)
-        return found if self.threshold is None else (*found, self._score(features) > self.threshold)
+        outputs = (probabilities, logits, features)
+        return outputs if self.threshold is None else (*outputs, self._score(features) > self.threshold)
 
-    def _kept(self, images: Tensor) -> Tensor:
-        """Return images that are of the net's size, copied: a branch may return no input as it is."""
+    def _unchanged(self, images: Tensor) -> Tensor:
+        """Return a copy of images of the net's size: a branch of `torch.cond` may not return its input itself."""
         every = torch.arange(self.size)
         return images.index_select(1, every).index_select(2, every)
 
     def _resized(self, images: Tensor) -> Tensor:
-        """Scale images to the net's size, bit for bit as `bloodcell.data.preprocessing` does."""
-        rows = images.permute(0, 3, 1, 2).double()
-        weights, unit = resizing_weights(images.shape[2], self.size)
-        rows = _rounded(rows @ weights.T, unit)
-        weights, unit = resizing_weights(images.shape[1], self.size)
-        return _rounded(weights @ rows, unit).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        return resized(images, self.size)
 
     def _score(self, features: Tensor) -> Tensor:
-        """Return what `bloodcell.models.ood.score` does, (N,)."""
+        """Return the scores of `bloodcell.models.ood.score`, (N,)."""
         wide = features.double()
         unit = wide / wide.norm(dim=1, keepdim=True).clamp(min=1e-12)
         apart: Tensor = (unit @ self.whitening)[:, None] - self.centres
         return apart.square().sum(dim=2).amin(dim=1)
 
 
-def resizing_weights(inside: Any, size: int) -> tuple[Tensor, Tensor]:
-    """Return what each pixel of a line adds to each one of the line when it is scaled.
+def resized(images: Tensor, size: int) -> Tensor:
+    """Scale uint8 images (N, H, W, 3) to (N, size, size, 3), bit for bit as `bloodcell.data.preprocessing` does."""
+    rows = images.permute(0, 3, 1, 2).double()
+    weights, unit = resizing_weights(images.shape[2], size)
+    rows = _rounded(rows @ weights.T, unit)
+    weights, unit = resizing_weights(images.shape[1], size)
+    return _rounded(weights @ rows, unit).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
-    torch scales uint8 images in integers: weights are rounded to multiples of 1 / 2^p, with the largest p at which they
-    all take 16 bits (`compute_index_ranges_int16_weights` of ATen's UpSampleKernel.cpp). In float64 the same integers
-    are exact, and so are their sums.
+
+def resizing_weights(inside: Any, size: int) -> tuple[Tensor, Tensor]:
+    """Return the weight of each input pixel in each output pixel when a line of pixels is scaled.
+
+    torch scales uint8 images in integers: weights are rounded to multiples of 1 / 2^p, with the largest p for which
+    they all fit into 16 bits (`compute_index_ranges_int16_weights` of ATen's UpSampleKernel.cpp). In float64 the same
+    integers are exact, and so are their sums.
 
     Args:
         inside: Pixels of the line; a symbol while the graph is traced.
-        size: Pixels of the line when it is scaled.
+        size: Pixels of the scaled line.
 
     Returns:
-        Whole numbers, float64 (size, inside), and how many of them make 1.
+        Integers, float64 (size, inside), and the integer that stands for a weight of 1.
     """
     scale = torch.scalar_tensor(inside, dtype=torch.float64) / size
     support = scale.clamp(min=1.0)
@@ -103,7 +104,7 @@ def resizing_weights(inside: Any, size: int) -> tuple[Tensor, Tensor]:
     triangle = (1 - ((place - centre + 0.5) * (1 / support)).abs()).clamp(min=0)
     weights = torch.where((place >= first) & (place < last), triangle, 0.0)
     weights = weights / weights.sum(dim=1, keepdim=True)
-    units = 2.0 ** torch.arange(1, _MOST + 1, dtype=torch.float64)
+    units = 2.0 ** torch.arange(1, _LARGEST_SHIFT + 1, dtype=torch.float64)
     fits = (0.5 + weights.amax(dim=(0, 1)) * units).floor() < 2**_BITS
     unit = torch.where(fits, units, 1.0).amax(dim=0)
     return (0.5 + weights * unit).floor(), unit
@@ -115,11 +116,11 @@ def _rounded(sums: Tensor, unit: Tensor) -> Tensor:
 
 
 def traced(graph: Graph) -> torch.export.ExportedProgram:
-    """Return a graph as torch.export traces it: number, height and width of the images stay open."""
+    """Return a graph as torch.export traces it, for any number, height and width of images."""
     example = torch.zeros(2, graph.size + 9, graph.size + 17, 3, dtype=torch.uint8)
     return torch.export.export(graph, (example,), dynamic_shapes=free_axes(), strict=False)
 
 
 def free_axes() -> dict[str, dict[int, Any]]:
-    """Return the axes of the input that stay open, by their names."""
+    """Return the axes of the input that have no fixed size, by their names."""
     return {INPUT: {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(AXES)}}

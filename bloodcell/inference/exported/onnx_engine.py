@@ -1,0 +1,103 @@
+"""An exported ONNX file as an inference engine."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bloodcell.inference.backends import BATCH
+from bloodcell.inference.engine import Engine, Pass
+from bloodcell.inference.exported.metadata import AXES, INPUT, OUTPUTS, About
+from bloodcell.inference.exported.onnx_check import checked
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.hardware import cpu_count
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: Bytes; ONNX itself ends at 2 GB.
+LARGEST = 2**31
+
+
+def is_exported(file: Path) -> bool:
+    """Return whether a file is one that the verb `export` writes, by its ending."""
+    return file.suffix.lower() in (".onnx", ".pt2")
+
+
+def load_exported(file: Path) -> Engine:
+    """Load an exported ONNX file; nothing else is needed, and no code in it runs. It computes on the CPU.
+
+    Raises:
+        BloodcellError: It is a .pt2 file, damaged, another program's, or holds what no exported classifier needs.
+    """
+    if file.suffix.lower() == ".pt2":
+        raise BloodcellError(
+            f"{file}: bloodcell writes .pt2 files for other programs and does not read them; "
+            "give the run folder, or an ONNX file (bloodcell export format=onnx)"
+        )
+    try:
+        return _engine(file)
+    except BloodcellError as error:
+        raise BloodcellError(f"{file} cannot be used: {error}") from error
+
+
+def _engine(file: Path) -> Engine:
+    if file.stat().st_size > LARGEST:
+        raise BloodcellError("it is larger than 2 GB")
+    content = file.read_bytes()  # once: the bytes that are checked are the bytes that run
+    about = checked(content)
+    session = _session(content, about.preprocessing.image_size)
+
+    def forward(images: Array) -> tuple[Array, Array]:
+        logits, features = session.run(OUTPUTS[1:], {INPUT: images})
+        return logits, features
+
+    def run(images: Array) -> tuple[Array, Array]:
+        starts = range(0, len(images), BATCH["onnx"])
+        parts = [forward(images[start : start + BATCH["onnx"]]) for start in starts]
+        logits, features = (np.concatenate(one) for one in zip(*parts, strict=True))
+        return _softmax(logits), features
+
+    _probe(forward, about)
+    way = Pass(f"exported onnx cpu {version('onnxruntime')}", cpu_count(), run)
+    return Engine(list(about.classes), about.preprocessing, about.temperature, about.limits, lambda _: way, None, file)
+
+
+def _session(content: bytes, size: int) -> Any:
+    """Open an ONNX Runtime session for images of one size, so that it need not look at their size."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(4)  # errors are raised; the logger would print them as well
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # each thread runs batches of its own
+    options.log_severity_level = 4
+    # else ONNX Runtime takes a file with ORTM in its fifth to eighth byte for its own format, which was not checked
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    for name in AXES[1:]:
+        options.add_free_dimension_override_by_name(name, size)
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise BloodcellError(f"ONNX Runtime refuses it ({' '.join(str(error).split())[:120]})") from error
+
+
+def _softmax(logits: Array) -> Array:
+    """Return probabilities at temperature 1, float64 (N, C)."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _probe(forward: Any, about: About) -> None:
+    """Run two blank images, and refuse a graph whose outputs do not fit its description."""
+    size = about.preprocessing.image_size
+    try:
+        logits, features = forward(np.zeros((2, size, size, 3), np.uint8))
+    except Exception as error:
+        raise BloodcellError(f"it does not run ({' '.join(str(error).split())[:120]})") from error
+    width = features.shape[1] if features.ndim == 2 else 0
+    if about.limits is not None and about.limits.means.shape[1] != width:
+        raise BloodcellError("its limits are of another net; the file is damaged")
+    if logits.shape != (2, len(about.classes)) or not np.isfinite(logits).all() or features.shape != (2, width):
+        raise BloodcellError("its outputs do not fit its classes; the file is damaged")
