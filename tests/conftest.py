@@ -33,6 +33,14 @@ QUICK = (
 SMALL = ("data.reader.train_photographs=6", "data.reader.test_photographs=2", "data.reader.copies=3")
 
 
+def data_config(**values):
+    """Return the `data` group of class folders with the default values but for those given."""
+    from bloodcell.runtime.schema.data import DataConfig
+
+    reader = {"_target_": "bloodcell.data.readers.read_imagefolder"}
+    return DataConfig(**({"reader": reader, "root": None} | values))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """Give the whole session one cache root, and no test the user's own."""

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from bloodcell.audit.leaks import check_leaks, known_leaks
-from bloodcell.data.known_sources import keep, with_kept_sources
+from bloodcell.data.known_sources import save_sources, with_saved_sources
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.data.samples import Samples
 from bloodcell.data.splits import assign_splits
 from bloodcell.runtime.errors import BloodcellError
+from tests.conftest import data_config
 
 
 def table(tmp_path, rows):
@@ -29,14 +30,14 @@ def test_shared_sources_are_counted_exactly(tmp_path):
 
 
 def test_a_split_by_source_is_not_accused(smears, capsys, tmp_path):
-    samples = assign_splits(smears)
+    samples = assign_splits(smears, data_config())
     assert known_leaks(samples) is None
     check_leaks(samples, "error", "audit", tmp_path)
     assert capsys.readouterr().err == ""
 
 
 def test_policies(smears, capsys, tmp_path):
-    leaky = assign_splits(smears, "random")
+    leaky = assign_splits(smears, data_config(split="random"))
     check_leaks(leaky, "off", "audit", tmp_path)
     assert capsys.readouterr().err == ""
     check_leaks(leaky, "warn", "audit", tmp_path)
@@ -49,16 +50,16 @@ def test_policies(smears, capsys, tmp_path):
 
 def test_the_probe_smells_copies_whose_source_is_unknown(smears, capsys, tmp_path, monkeypatch):
     unknown = replace(smears, table=smears.table.assign(source=""))
-    check_leaks(assign_splits(unknown), "warn", "bloodcell audit data=x", tmp_path)
+    check_leaks(assign_splits(unknown, data_config()), "warn", "bloodcell audit data=x", tmp_path)
     assert "validation images looked at show a cell of a training image" in (said := capsys.readouterr().err)
     assert "bloodcell audit data=x" in said
     monkeypatch.setattr("bloodcell.audit.probe.leak_probe", lambda *_: pytest.fail("looked again"))
-    check_leaks(assign_splits(unknown), "warn", "bloodcell audit data=x", tmp_path)
+    check_leaks(assign_splits(unknown, data_config()), "warn", "bloodcell audit data=x", tmp_path)
     assert capsys.readouterr().err == said  # kept for the same split of the same files
 
 
 def test_the_probe_of_joined_sets_looks_for_what_the_sources_do_not_tell(smears, capsys, tmp_path):
-    leaky = assign_splits(smears, "random").table.assign(set="one")
+    leaky = assign_splits(smears, data_config(split="random")).table.assign(set="one")
     check_leaks(replace(smears, table=leaky), "warn", "advice", tmp_path)
     said = capsys.readouterr().err
     assert said.count("warning:") == 1  # the known ones, once
@@ -72,18 +73,18 @@ def test_kept_sources_return_by_identity(class_folders, tmp_path):
     root = class_folders({"a": 3, "b": 3})
     samples = read_imagefolder(str(root))
     sources = samples.table[["path"]].assign(source=["s0", "s0", "s1", "s2", "s3", "s3"])
-    assert not with_kept_sources(samples, tmp_path / "cache").sources_known()
-    keep(samples, sources, tmp_path / "cache")
-    known = with_kept_sources(samples, tmp_path / "cache")
+    assert not with_saved_sources(samples, tmp_path / "cache").sources_known()
+    save_sources(samples, sources, tmp_path / "cache")
+    known = with_saved_sources(samples, tmp_path / "cache")
     assert list(known.table["source"]) == ["s0", "s0", "s1", "s2", "s3", "s3"]
     changed = root / samples.table["path"][2]
     changed.write_bytes(changed.read_bytes() + b" ")
-    assert list(with_kept_sources(samples, tmp_path / "cache").table["source"]) == ["s0", "s0", "", "s2", "s3", "s3"]
+    assert list(with_saved_sources(samples, tmp_path / "cache").table["source"]) == ["s0", "s0", "", "s2", "s3", "s3"]
 
 
 def test_a_given_group_goes_over_the_audit(class_folders, tmp_path):
     root = class_folders({"a": 2})
     samples = read_imagefolder(str(root))
-    keep(samples, samples.table[["path"]].assign(source=["s", "s"]), tmp_path)
+    save_sources(samples, samples.table[["path"]].assign(source=["s", "s"]), tmp_path)
     given = replace(samples, table=samples.table.assign(source=["patient1", ""]))
-    assert list(with_kept_sources(given, tmp_path).table["source"]) == ["patient1", "s"]
+    assert list(with_saved_sources(given, tmp_path).table["source"]) == ["patient1", "s"]

@@ -27,7 +27,7 @@ def about(ensemble: Ensemble) -> dict[str, Any]:
     lines = [_of_several(ensemble)] if several else _of_one(ensemble.engines[0])
     return {
         "classes": ensemble.classes,
-        "localises": any(one.localises for one in ensemble.preprocessings),
+        "localises": any(one.crops_cell for one in ensemble.preprocessings),
         "knows_limits": all(engine.limits is not None for engine in ensemble.engines),
         "lines": lines,
     }

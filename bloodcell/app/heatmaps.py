@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bloodcell.data.cell_finder import cut, placed
+from bloodcell.data.cell_finder import cut, whole_square
 from bloodcell.evaluation.gallery import map_of, overlaid
 from bloodcell.inference.engine import Engine
 from bloodcell.runtime.errors import BloodcellError
@@ -32,12 +32,12 @@ def looked_at(picture: Array, shown: Array, engine: Engine, prediction: str) -> 
     """
     if engine.classifier is None:
         raise BloodcellError("this classifier holds no net to look into")
-    ((pixels, square),) = engine.preprocessing.taken([picture])
+    ((pixels, square),) = engine.preprocessing.prepare([picture])
     seen = map_of(engine.classifier, torch.from_numpy(pixels).permute(2, 0, 1), prediction)
     if square is None:
         return overlaid(shown, seen)
     scale = shown.shape[1] / picture.shape[1]
-    left, top, side = placed(shown, *(scale * length for length in square))
+    left, top, side = whole_square(shown, *(scale * length for length in square))
     covered = overlaid(cut(shown, left, top, side), seen)
     result = shown.copy()
     inside = result[max(top, 0) : top + side, max(left, 0) : left + side]

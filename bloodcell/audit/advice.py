@@ -16,7 +16,7 @@ def audit_of_set(data: DataConfig, name: str) -> str:
     """Return the command that finds the sources of one of `data.sets`."""
     from bloodcell.data import joint
 
-    return joint.audit_of_set(joint.named_sets(data.sets)[name])
+    return joint.audit_command(joint.named_sets(data.sets)[name])
 
 
 def leak_advice(data: DataConfig, samples: Samples) -> str:

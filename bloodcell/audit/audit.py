@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -11,10 +12,10 @@ from bloodcell.audit.advice import audit_of_set
 from bloodcell.audit.audit_report import write_report
 from bloodcell.audit.pipeline import audit, forget
 from bloodcell.audit.result import Audit
-from bloodcell.data.known_sources import keep
+from bloodcell.data.known_sources import save_sources
 from bloodcell.data.readers import absolute, load_samples
 from bloodcell.data.samples import Samples, digest
-from bloodcell.data.splits import assign_splits, split_arguments
+from bloodcell.data.splits import assign_splits
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import cache_root, job_folder, typed
 from bloodcell.runtime.console import progress, say
@@ -57,7 +58,7 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     state = cache / "audit-progress" / digest(samples)
     with progress("auditing") as bar:
         found = audit(judged.table, samples.root, originals, state, _phases(bar))
-    keep(samples, found.sources, cache)
+    save_sources(samples, found.sources, cache)
     for name in ("sources", "leaks", "conflicts", "duplicates", "unreadable"):
         write_csv(getattr(found, name), folder / f"{name}.csv")
     (folder / "verdict.txt").write_text(found.verdict() + "\n", encoding="utf-8")
@@ -74,9 +75,8 @@ def _with_split(samples: Samples, data: DataConfig) -> Samples:
 
     Where no split can be drawn (a class of one image, say), the given one is judged alone.
     """
-    asked = {**split_arguments(data), "split": "random"}
     try:
-        return assign_splits(samples, **asked)
+        return assign_splits(samples, replace(data, split="random"))
     except BloodcellError:
         return samples
 

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bloodcell.data.cell_finder import stained
+from bloodcell.data.cell_finder import stained_mask
 
 #: Pixels of the working size in one pixel of the map, along each side.
 MAP_SCALE = 4
@@ -129,7 +129,7 @@ def _fill(picture: Array) -> Array:
 
 def _nuclei(small: Array) -> Array:
     """Return the nuclei in a small picture, uint8 (h, w, 3) RGB, as bool (h, w)."""
-    spots = stained(small[..., 1], small[..., 2]).astype(np.uint8)
+    spots = stained_mask(small[..., 1], small[..., 2]).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(spots, connectivity=8)
     if count == 1:
         return np.zeros(spots.shape, bool)

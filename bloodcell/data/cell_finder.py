@@ -1,7 +1,7 @@
-"""Where the white cell is: its nucleus by stain, and the square around it; nothing is learnt.
+"""Finding the white cell in an image by the stain of its nucleus, without a trained model.
 
-Giemsa and Wright stains colour nuclei violet: blue stands well above green, which haemoglobin absorbs too. That holds
-over laboratories, lights and cameras, where the colours themselves do not.
+Giemsa and Wright stains colour nuclei violet: blue is far brighter than green, which haemoglobin absorbs too. This
+difference is stable between laboratories, lamps and cameras; the colours themselves are not.
 """
 
 from __future__ import annotations
@@ -11,32 +11,27 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-#: The version of this algorithm, which kept features carry: raise it with every change that moves a square.
-FINDER = 1
-#: Longer side of the small picture in which nuclei are found, pixels.
-SIDE = 160
+from bloodcell.data.images import Pixels
+
+#: Version of this algorithm, stored with cached features: raise it with every change that moves a square.
+FINDER_VERSION = 1
+
+_SIDE = 160  # nuclei are found in an image scaled down to this longer side, pixels
 _STAIN = 45  # least excess of blue over green in a stained nucleus; red cells and background stay below 20
-_LEAST_AREA = 0.0025  # of the field: smaller spots are platelets and dirt
-_GAP = 0.35  # lobes of one nucleus lie nearer than this part of its diameter
-_CENTRAL = 0.5  # a nucleus at the border counts this much of one in the middle
-
-Array = np.ndarray[Any, np.dtype[Any]]
+_LEAST_AREA = 0.0025  # of the image: smaller spots are platelets and dirt
+_GAP = 0.35  # lobes of one nucleus are closer to each other than this part of its diameter
+_BORDER_WEIGHT = 0.5  # of a nucleus at the border, relative to one in the centre
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A located white cell, in pixels of the picture.
+    """A white cell found in an image, in pixels."""
 
-    Attributes:
-        x: Centre of the nucleus, from the left.
-        y: Centre of the nucleus, from the top.
-        diameter: Of the circle with the area of the nucleus' convex hull, which lobes leave as it is.
-    """
-
-    x: float
-    y: float
-    diameter: float
+    x: float  # centre of the nucleus, from the left
+    y: float  # and from the top
+    diameter: float  # of the circle with the area of the nucleus' convex hull, whatever its lobes
 
     def square(self, factor: float) -> tuple[float, float, float]:
         """Return left, top and side of the square around the cell whose side is `factor` nuclear diameters."""
@@ -44,21 +39,17 @@ class Cell:
         return self.x - side / 2, self.y - side / 2, side
 
 
-def locate(picture: Array) -> Cell | None:
-    """Find the white cell that a picture shows: the largest nucleus, of several alike the most central one.
+def locate(image: Pixels) -> Cell | None:
+    """Return the white cell in an RGB image, uint8 (H, W, 3); None if nothing is stained like a nucleus.
 
-    Args:
-        picture: uint8 (H, W, 3), RGB.
-
-    Returns:
-        The cell; None where nothing is stained like a nucleus.
+    Of several cells it is the one with the largest nucleus; if they are alike, the most central one.
     """
-    height, width = picture.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
+    height, width = image.shape[:2]
+    scale = min(1.0, _SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    planes = cv2.split(picture)[1:]  # first: OpenCV scales one channel at a time faster than three together
-    green, blue = (cv2.resize(one, size, interpolation=cv2.INTER_AREA) if scale < 1 else one for one in planes)
-    nuclei = _joined(stained(green, blue))
+    planes = cv2.split(image)[1:]  # OpenCV resizes one channel at a time faster than three together
+    green, blue = (cv2.resize(plane, size, interpolation=cv2.INTER_AREA) if scale < 1 else plane for plane in planes)
+    nuclei = _nuclei(stained_mask(green, blue))
     if not nuclei:
         return None
     best = max(nuclei, key=lambda nucleus: nucleus.diameter**2 * _centrality(nucleus, green.shape))
@@ -66,20 +57,14 @@ def locate(picture: Array) -> Cell | None:
     return Cell((best.x + 0.5) * across - 0.5, (best.y + 0.5) * down - 0.5, best.diameter * (across + down) / 2)
 
 
-def cut(picture: Array, left: float, top: float, side: float) -> Array:
-    """Return a square of a picture, moved into it as far as it fits, and reflected where it is larger.
+def cut(image: Pixels, left: float, top: float, side: float) -> Pixels:
+    """Return a square part of an image, uint8 (side, side, 3), in whole pixels.
 
-    Args:
-        picture: uint8 (H, W, 3).
-        left: Of the square, pixels.
-        top: Of the square, pixels.
-        side: Of the square, pixels.
-
-    Returns:
-        uint8 (side, side, 3), the side rounded to whole pixels.
+    A square that crosses the border of the image, uint8 (H, W, 3), is moved inside; if it is larger than the image, the
+    image is extended by reflection.
     """
-    x, y, length = placed(picture, left, top, side)
-    part = picture[max(y, 0) : y + length, max(x, 0) : x + length]
+    x, y, length = whole_square(image, left, top, side)
+    part = image[max(y, 0) : y + length, max(x, 0) : x + length]
     before = max(-y, 0), max(-x, 0)
     after = length - part.shape[0] - before[0], length - part.shape[1] - before[1]
     if not any((*before, *after)):
@@ -87,30 +72,30 @@ def cut(picture: Array, left: float, top: float, side: float) -> Array:
     return np.asarray(cv2.copyMakeBorder(part, before[0], after[0], before[1], after[1], cv2.BORDER_REFLECT))
 
 
-def placed(picture: Array, left: float, top: float, side: float) -> tuple[int, int, int]:
-    """Return left, top and side, in whole pixels, of what `cut` takes; its arguments are the same."""
+def whole_square(image: Pixels, left: float, top: float, side: float) -> tuple[int, int, int]:
+    """Return left, top and side of the square that `cut` returns for these arguments, in whole pixels."""
     length = max(1, round(side))
-    return _moved(left, length, picture.shape[1]), _moved(top, length, picture.shape[0]), length
+    return _inside(left, length, image.shape[1]), _inside(top, length, image.shape[0]), length
 
 
-def _moved(start: float, length: int, extent: int) -> int:
-    """Return where a stretch begins that is moved into an extent; one that is longer lies around its middle."""
+def _inside(start: float, length: int, extent: int) -> int:
+    """Return the start of an interval moved inside 0 to `extent`; a longer interval is centred."""
     return min(max(round(start), 0), extent - length) if length <= extent else (extent - length) // 2
 
 
-def stained(green: Array, blue: Array) -> Array:
-    """Return where a small picture is stained like a nucleus, bool (h, w), by two of its channels, uint8 (h, w)."""
+def stained_mask(green: NDArray[Any], blue: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return the pixels stained like a nucleus, bool (h, w), from two channels of a small image, uint8 (h, w)."""
     excess = cv2.subtract(blue, green)
     threshold, _ = cv2.threshold(excess, 0, 255, cv2.THRESH_OTSU)
-    return np.asarray(excess > max(int(threshold), _STAIN))  # a whole number: else all would be compared as float64
+    return np.asarray(excess > max(int(threshold), _STAIN))  # an int, or the comparison would be made in float64
 
 
-def _joined(mask: Array) -> list[Cell]:
-    """Return the nuclei of a mask, bool (h, w): spots that lie near each other are lobes of one."""
+def _nuclei(mask: NDArray[np.bool_]) -> list[Cell]:
+    """Return the nuclei in a mask, bool (h, w); spots close to each other are lobes of one nucleus."""
     x, y, width, height = cv2.boundingRect(spots := mask.view(np.uint8))
     if not width:
         return []
-    # counted here: OpenCV's own statistics take five times as long as its components
+    # bincount is five times as fast as OpenCV's own statistics
     _, labels = cv2.connectedComponents(spots[y : y + height, x : x + width], connectivity=8)
     areas = np.bincount(labels.ravel()).astype(float)
     areas[0] = 0
@@ -129,20 +114,20 @@ def _joined(mask: Array) -> list[Cell]:
     return [nucleus for nucleus in found if nucleus.diameter**2 * np.pi / 4 >= _LEAST_AREA * mask.size]
 
 
-def _nucleus(mask: Array, x: int, y: int) -> Cell:
-    """Return centre and diameter of the convex hull of a mask, uint8 (h, w), whose corner lies at x, y."""
+def _nucleus(mask: NDArray[Any], x: int, y: int) -> Cell:
+    """Return centre and diameter of the convex hull of a mask, uint8 (h, w), whose corner is at x, y."""
     left, top, width, height = cv2.boundingRect(mask)
     mask, x, y = mask[top : top + height, left : left + width], x + left, y + top
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     hull = cv2.convexHull(np.concatenate(outlines) if len(outlines) > 1 else outlines[0])
-    # the hull runs through the pixels' centres: half a pixel is missing all around
+    # the hull passes through pixel centres: half a pixel is missing on every side
     area = cv2.contourArea(hull) + cv2.arcLength(hull, closed=True) / 2 + 1
     sums = cv2.moments(mask, binaryImage=True)
-    middle = (sums["m10"] + x * sums["m00"]) / sums["m00"], (sums["m01"] + y * sums["m00"]) / sums["m00"]
-    return Cell(*middle, float(2 * np.sqrt(area / np.pi)))
+    centre = (sums["m10"] + x * sums["m00"]) / sums["m00"], (sums["m01"] + y * sums["m00"]) / sums["m00"]
+    return Cell(*centre, float(2 * np.sqrt(area / np.pi)))
 
 
 def _centrality(nucleus: Cell, shape: tuple[int, ...]) -> float:
-    """Return 1 for a nucleus in the middle of a picture, falling to `_CENTRAL` at the middle of its sides."""
-    away = max(abs(2 * nucleus.x / shape[1] - 1), abs(2 * nucleus.y / shape[0] - 1))
-    return 1 - (1 - _CENTRAL) * away
+    """Return 1 for a nucleus in the centre of an image, falling linearly to `_BORDER_WEIGHT` at the border."""
+    distance = max(abs(2 * nucleus.x / shape[1] - 1), abs(2 * nucleus.y / shape[0] - 1))
+    return 1 - (1 - _BORDER_WEIGHT) * distance

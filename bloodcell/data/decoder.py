@@ -1,4 +1,4 @@
-"""Decoding many files on all cores, in their order and a bounded number ahead."""
+"""Decoding many files on all cores, in order and with bounded memory."""
 
 from __future__ import annotations
 
@@ -16,60 +16,54 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from bloodcell.data.preprocessing import Preprocessing, picture_of
+from bloodcell.data.images import Pixels
+from bloodcell.data.preprocessing import Preprocessing, as_array
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Item = TypeVar("Item")
 Read = TypeVar("Read")
 Result = TypeVar("Result")
 
-#: Bytes of pictures that are worked on together: some dozens of small ones, of large ones one alone.
-_HELD = 2**24
+#: Bytes of images that are prepared together: some dozens of small images, or one large image.
+_BATCH_BYTES = 2**24
 
 
-def decode(files: Sequence[str | Path], preprocessing: Preprocessing) -> tuple[Array, list[str]]:
-    """Return the net's input of some images, uint8 (N, size, size, 3), and for each whether its cell was found.
-
-    The words are those of `Preprocessing.read`.
-    """
+def decode(files: Sequence[str | Path], preprocessing: Preprocessing) -> tuple[Pixels, list[str]]:
+    """Return the net's input, uint8 (N, size, size, 3), and the cell status of each file."""
     size = preprocessing.image_size
     images, cells = np.empty((len(files), size, size, 3), np.uint8), list[str]()
-    for pictures in batches(picture_of(file) for file in files):
-        for pixels, square in preprocessing.taken(pictures):
+    for batch in image_batches(as_array(file) for file in files):
+        for pixels, square in preprocessing.prepare(batch):
             images[len(cells)] = pixels
-            cells.append(preprocessing.word(square))
-        del pictures[:]
+            cells.append(preprocessing.cell_status(square))
+        del batch[:]
     return images, cells
 
 
-def batches(pictures: Iterable[Array]) -> Iterator[list[Array]]:
-    """Yield pictures, uint8 (H, W, 3), in lists that are worked on together.
+def image_batches(images: Iterable[Pixels]) -> Iterator[list[Pixels]]:
+    """Yield images, uint8 (H, W, 3), in lists of about 16 MiB.
 
-    A list that is emptied before the next one is asked for does not take its memory beside that.
+    A list that the caller empties is freed before the next images are read.
     """
-    batch, held = list[Array](), 0
-    for picture in pictures:
-        batch.append(picture)
-        held += picture.nbytes
-        del picture  # a name would keep it while the next one is read
-        if held >= _HELD:
+    batch, size = list[Pixels](), 0
+    for image in images:
+        batch.append(image)
+        size += image.nbytes
+        del image  # or the name would keep it alive while the next one is read
+        if size >= _BATCH_BYTES:
             yield batch
-            batch, held = [], 0
+            batch, size = [], 0
     if batch:
         yield batch
 
 
 def decode_all(
     files: Sequence[str], preprocessing: Preprocessing, threads: int, progress: Callable[[int, int], None] | None = None
-) -> Array:
-    """Return the net's input of all files, uint8 (N, size, size, 3), decoded by threads."""
-    size, step = preprocessing.image_size, 64
+) -> Pixels:
+    """Return the net's input for all files, uint8 (N, size, size, 3), decoded by several threads."""
+    size, step, done = preprocessing.image_size, 64, 0
     images = np.empty((len(files), size, size, 3), np.uint8)
-    parts = in_order(
-        lambda part: decode(part, preprocessing), [files[i : i + step] for i in range(0, len(files), step)], threads
-    )
-    done = 0
-    for part, _ in parts:
+    groups = [files[i : i + step] for i in range(0, len(files), step)]
+    for part, _ in map_in_order(lambda group: decode(group, preprocessing), groups, threads):
         images[done : done + len(part)] = part
         done += len(part)
         if progress:
@@ -77,87 +71,73 @@ def decode_all(
     return images
 
 
-def overlapped(
+def read_and_compute(
     read: Callable[[Item], Read],
     compute: Callable[[Read], Result],
     items: Iterable[Item],
     threads: int,
     streams: int,
 ) -> Iterator[Result]:
-    """Yield `compute` of what `read` returns of each item, in order; reading overlaps computing.
+    """Yield `compute(read(item))` for each item, in order; reading and computing overlap.
 
     Args:
-        read: Runs in a thread, and takes a core.
-        compute: Runs in the same thread where several may run at the same time, else in the caller's.
-        items: Taken as they are needed.
-        threads: How many.
-        streams: How many threads may compute at the same time.
+        read: Runs in a thread and uses one core.
+        compute: Runs in the same thread if several may compute at the same time, otherwise in the caller's thread.
+        items: Taken one by one as needed.
+        threads: Number of threads that read.
+        streams: Number of threads that may compute at the same time.
     """
     if (streams := min(threads, streams)) > 1:
-        both = _InTurn(read, compute, streams)
-        with threadpool_limits(1, user_api="blas"):  # numpy's own threads would wait by spinning, on these cores
-            yield from in_order(both, items, streams)
+        with threadpool_limits(1, user_api="blas"):  # numpy's own threads would compete for the same cores
+            yield from map_in_order(_ReadAndCompute(read, compute, streams), items, streams)
     else:
-        yield from map(compute, in_order(read, items, threads))
+        yield from map(compute, map_in_order(read, items, threads))
 
 
-class _InTurn:
-    """Reads and computes in one of several threads; one of them reads at a time where all come to it that way.
+class _ReadAndCompute:
+    """Reads and computes in several threads; only one thread reads at a time if that is fast enough.
 
-    Reading is many short calls, and threads that read at the same time wait for one another at the interpreter's lock,
-    which costs a third of the time again. Threads take turns by themselves once they are out of step.
-
-    Args:
-        read: As of `overlapped`.
-        compute: Likewise.
-        threads: How many threads call this.
+    Reading is many short calls. Threads that read at the same time wait for each other at the interpreter's lock, and
+    reading then takes a third longer.
     """
 
     def __init__(self, read: Callable[[Any], Any], compute: Callable[[Any], Any], threads: int) -> None:
         self.read, self.compute, self.threads = read, compute, threads
-        self.turn, self.suffices = Lock(), False
+        self.lock, self.one_reader = Lock(), False
 
     def __call__(self, item: Any) -> Any:
-        """Return `compute(read(item))`."""
-        with self.turn if self.suffices else nullcontext():
+        with self.lock if self.one_reader else nullcontext():
             start = perf_counter()
             read = self.read(item)
             middle = perf_counter()
         result = self.compute(read)
-        # while one computes, each other has its turn
-        self.suffices = (self.threads - 1) * (middle - start) <= perf_counter() - middle
+        # all other threads can read while one computes
+        self.one_reader = (self.threads - 1) * (middle - start) <= perf_counter() - middle
         return result
 
 
-def in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int = 2
-) -> Iterator[Result]:
-    """Yield `function` of each item in order, computed by threads.
+def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """Yield `function(item)` for each item in order, computed by several threads, or by the caller's thread if 1.
 
-    Args:
-        function: Runs in a thread; Pillow and the backends release the interpreter's lock.
-        items: Taken as they are needed.
-        threads: How many; 1: no thread but the caller's.
-        ahead: Results a thread that wait at most, which bounds the memory.
+    Items are taken as needed. At most two results per thread wait for the caller, which limits the memory. Pillow and
+    the backends release the interpreter's lock.
     """
     if threads <= 1:
         yield from map(function, items)
         return
-    own = torch.get_num_threads(), cv2.getNumThreads()
+    previous = torch.get_num_threads(), cv2.getNumThreads()
     cv2.setNumThreads(1)
-    # each thread is one of as many as there are cores: torch's and OpenCV's own would only get into their way
-    pool, waiting = (
-        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)),
-        deque[Future[Result]](),
-    )
+    # there is one thread per core: further threads of torch and OpenCV would slow all of them down
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    waiting = deque[Future[Result]]()
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) >= threads * ahead:
+            if len(waiting) >= 2 * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(own[0])  # for the threads that come after
-        cv2.setNumThreads(own[1])
+        torch.set_num_threads(previous[0])  # for threads started later
+        cv2.setNumThreads(previous[1])

@@ -1,17 +1,15 @@
-"""Folders of images: torchvision's ImageFolder with its class search and its file filter put right."""
+"""Class folders and split folders: which folders and files count, and in what order."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-
-from torchvision.datasets import ImageFolder
 
 from bloodcell.data.images import EXTENSIONS
 from bloodcell.runtime.errors import BloodcellError
 
-#: Folder names, in lower case, that mean a split.
+#: Folder name in lower case -> split.
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -22,48 +20,36 @@ SPLIT_NAMES = {
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
 
-class ClassFolders(ImageFolder):  # type: ignore[misc]  # torchvision ships no types
-    """An ImageFolder that takes neither hidden folders for classes nor hidden files for images.
-
-    `ImageFolder` numbers the classes of each folder by itself; here only names leave this module.
-
-    Args:
-        root: The folder that holds one folder a class.
+def class_folder_rows(root: Path, split: str) -> list[tuple[Path, str, str, str]]:
+    """Return (file, class name, split, empty source) of every image in `root`, which holds one folder per class.
 
     Raises:
-        BloodcellError: The folder is missing or holds no class folder.
+        BloodcellError: `root` is missing or holds no class folder.
     """
+    if not root.is_dir():
+        raise BloodcellError(f"no such folder: {root}; give an existing one with data.root=DIR")
+    folders = visible_folders(root)
+    if not folders:
+        raise BloodcellError(f"no class folders in {root}; it should hold one folder of images per class")
+    return [(file, folder.name, split, "") for folder in folders for file in sorted(image_files(folder))]
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(str(root), allow_empty=True)
 
-    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        """Return the names of the visible folders below `directory`, sorted, and their numbers."""
-        if not Path(directory).is_dir():
-            raise BloodcellError(f"no such folder: {directory}; give an existing one with data.root=DIR")
-        classes = [folder.name for folder in visible_folders(Path(directory))]
-        if not classes:
-            raise BloodcellError(f"no class folders in {directory}; it should hold one folder of images a class")
-        return classes, {name: number for number, name in enumerate(classes)}
+def split_folders(root: Path) -> dict[str, Path]:
+    """Return split -> folder for the folders in `root` with the name of a split, in any letter case.
 
-    @staticmethod
-    def make_dataset(
-        directory: str | Path,
-        class_to_idx: dict[str, int],
-        extensions: tuple[str, ...] | None = None,
-        is_valid_file: Callable[[str], bool] | None = None,
-        allow_empty: bool = False,
-    ) -> list[tuple[str, int]]:
-        """Return (file, class number) of every image below each class's folder, sorted by path."""
-        return [
-            (str(file), number)
-            for name, number in class_to_idx.items()
-            for file in sorted(image_files(Path(directory) / name))
-        ]
-
-    def rows(self, split: str) -> list[tuple[Path, str, str, str]]:
-        """Return (file, class name, split, no source) of every image."""
-        return [(Path(file), self.classes[number], split, "") for file, number in self.samples]
+    Raises:
+        BloodcellError: Two folders mean the same split, e.g. `val` and `Validation`.
+    """
+    found: dict[str, Path] = {}
+    for folder in visible_folders(root):
+        split = SPLIT_NAMES.get(folder.name.lower())
+        if split and visible_folders(folder):  # a class may be called "test", but only a split holds folders
+            if split in found:
+                raise BloodcellError(
+                    f"{found[split]} and {folder.name} both mean the {split} part; rename or remove one"
+                )
+            found[split] = folder
+    return found
 
 
 def visible_folders(folder: Path) -> list[Path]:
@@ -71,63 +57,43 @@ def visible_folders(folder: Path) -> list[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise _refusal(error) from error
+        raise _unreadable(error) from error
     return [entry for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
 
 
 def is_hidden(name: str) -> bool:
-    """Say whether a file or folder name is the system's or an editor's, not the user's."""
+    """Return whether a file or folder belongs to the system or an editor and not to the user."""
     return name.startswith((".", "__")) or name.lower() in _SYSTEM_FILES
 
 
-def image_files(folder: Path, unread: list[Path] | None = None) -> Iterator[Path]:
-    """Yield the files below a folder whose ending is an image's, as they are found, by name in each folder.
+def image_files(folder: Path, unreadable: list[Path] | None = None) -> Iterator[Path]:
+    """Yield the image files in a folder at any depth, as they are found, sorted by name in each folder.
 
-    A folder is visited once, whatever links lead to it. Pipes and devices are yielded, too: they are bad images.
-
-    Args:
-        folder: Where to look, at any depth.
-        unread: Folders that cannot be read are added to it, in place of an error.
+    A file counts as an image by its ending; pipes and devices are yielded too and are reported as bad images later. A
+    folder is visited once, even if several links lead to it. Folders that cannot be read are added to `unreadable`.
 
     Raises:
-        BloodcellError: A folder cannot be read, and `unread` is not given.
+        BloodcellError: A folder cannot be read, and `unreadable` is None.
     """
     visited: set[str] = set()
 
-    def note(error: OSError) -> None:
-        if unread is None:
-            raise _refusal(error) from error
-        unread.append(Path(error.filename))
+    def on_error(error: OSError) -> None:
+        if unreadable is None:
+            raise _unreadable(error) from error
+        unreadable.append(Path(error.filename))
 
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=note):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=on_error):
         real = os.path.realpath(parent)
-        folders[:] = [] if real in visited else sorted(name for name in folders if not is_hidden(name))
         if real in visited:
+            folders.clear()
             continue
         visited.add(real)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         for name in sorted(files):
             file = Path(parent, name)
             if not is_hidden(name) and file.suffix.lower() in EXTENSIONS:
                 yield file
 
 
-def _refusal(error: OSError) -> BloodcellError:
+def _unreadable(error: OSError) -> BloodcellError:
     return BloodcellError(f"cannot read the folder {error.filename}: {error.strerror}")
-
-
-def split_folders(root: Path) -> dict[str, Path]:
-    """Return the folders in `root` that are named as a split, in any letter case, by split.
-
-    Raises:
-        BloodcellError: Two folders name the same split, as `val` and `Validation` do.
-    """
-    found: dict[str, Path] = {}
-    for folder in visible_folders(root):
-        split = SPLIT_NAMES.get(folder.name.lower())
-        if split and visible_folders(folder):  # a class may be called "test": a split holds folders itself
-            if split in found:
-                raise BloodcellError(
-                    f"{found[split]} and {folder.name} both mean the {split} part; rename or remove one"
-                )
-            found[split] = folder
-    return found

@@ -1,4 +1,4 @@
-"""Which files a user means by folders, files and patterns: found as they are asked for, in an order that stays."""
+"""Image files that a user names by folders, files and patterns, found one by one in a stable order."""
 
 from __future__ import annotations
 
@@ -13,29 +13,33 @@ from pathlib import Path
 from bloodcell.data.folders import image_files
 from bloodcell.runtime.errors import BloodcellError
 
+#: System errors of a path that does not exist or is not a folder.
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
-def listed(given: Iterable[str]) -> Iterator[str]:
-    """Yield image files, no more than a folder's names in memory.
+
+def iter_image_paths(given: Iterable[str]) -> Iterator[str]:
+    """Yield the paths of image files without holding all of them in memory.
+
+    Folders that cannot be read are yielded too, so that they are reported as bad images.
 
     Args:
-        given: Folders, whose images at any depth are meant; files, whatever their endings; or patterns of either, with
-            `*`, `?`, `[...]`, and `**` for folders at any depth. A name that is there is no pattern.
+        given: Folders, for all images at any depth; files with any ending; or patterns with `*`, `?`, `[...]`, and `**`
+            for folders at any depth. A name that exists is not taken as a pattern.
 
     Raises:
-        BloodcellError: Something is not there, or a pattern matches nothing.
+        BloodcellError: A file or folder does not exist, or a pattern matches nothing.
     """
-    for one in given:
-        path = Path(one) if os.path.lexists(one) else Path(one).expanduser()
+    for name in given:
+        path = Path(name) if os.path.lexists(name) else Path(name).expanduser()
         if os.path.lexists(path):
-            yield from _below(path)
+            yield from _file_or_folder(path)
         elif glob.has_magic(str(path)):
-            yield from _matching(path)
+            yield from _matches(path)
         else:
-            raise BloodcellError(f"{_lack(path)}: images={one}; give a folder, a file or a pattern")
+            raise BloodcellError(f"{_why_missing(path)}: images={name}; give a folder, a file or a pattern")
 
 
-def _lack(path: Path) -> str:
-    """Say why a path is not there."""
+def _why_missing(path: Path) -> str:
     try:
         os.lstat(path)
     except PermissionError:
@@ -45,32 +49,42 @@ def _lack(path: Path) -> str:
     return "no such file or folder"
 
 
-def _below(path: Path) -> Iterator[str]:
-    """Yield the images below a folder and then the folders that cannot be read, or the file that a path is."""
-    if not os.path.isdir(path):  # noqa: PTH112 - raises nothing where it may not look
+def _file_or_folder(path: Path) -> Iterator[str]:
+    if os.path.isdir(path):  # noqa: PTH112 - never raises
+        yield from _images_then_unreadable(path)
+    else:
         yield str(path)
-        return
-    unread: list[Path] = []
-    yield from map(str, image_files(path, unread))
-    yield from map(str, unread)
 
 
-def _matching(pattern: Path) -> Iterator[str]:
-    """Yield what a pattern matches, and the folders that cannot be read where it would have to look."""
+def _images_then_unreadable(folder: Path, pattern: Sequence[str] | None = None) -> Iterator[str]:
+    """Yield the images in a folder that match a pattern, at any depth, then the folders that cannot be read.
+
+    Unlike `glob`, it visits each folder once, so that loops of links end.
+    """
+    unreadable: list[Path] = []
+    for file in image_files(folder, unreadable):
+        if pattern is None or _fits(file.relative_to(folder).parts, pattern):
+            yield str(file)
+    yield from map(str, unreadable)
+
+
+def _matches(pattern: Path) -> Iterator[str]:
+    """Yield the images that match a pattern, and the unreadable folders in which it would have to search."""
     plain = list(takewhile(lambda part: not glob.has_magic(part), pattern.parts))
     root, parts = Path(*plain), pattern.parts[len(plain) :]
-    if "**" in parts:
-        found = _at_any_depth(root, parts)
-    else:
-        found = (file for path in _at_one_depth(root, parts) for file in _below(path))
+    found: Iterator[str] = iter(())
+    if "**" not in parts:
+        found = (file for path in _at_one_depth(root, parts) for file in _file_or_folder(path))
+    elif os.path.isdir(root):  # noqa: PTH112 - never raises
+        found = _images_then_unreadable(root, parts)
     if (first := next(found, None)) is None:
-        raise BloodcellError(f"images={pattern} matches no file; mind the letter case, or give a folder")
+        raise BloodcellError(f"images={pattern} matches no file; check upper and lower case, or give a folder")
     yield first
     yield from found
 
 
 def _at_one_depth(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
-    """Yield what matches the parts of a pattern in a folder, as `glob` does, which is silent of unreadable folders."""
+    """Yield the matches of a pattern without `**` as `glob` does, and the unreadable folders, which `glob` omits."""
     if not parts:
         yield folder
         return
@@ -84,12 +98,8 @@ def _at_one_depth(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
         yield from _at_one_depth(folder / name, parts[1:])
 
 
-#: What the system says of a path that is not there or no folder.
-_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-
-
 def _names(folder: Path, part: str) -> list[str]:
-    """Return the names in a folder that match a part of a pattern, sorted; hidden ones where it begins with a dot."""
+    """Return the sorted names in a folder that match a part of a pattern; hidden ones only if it begins with a dot."""
     if not glob.has_magic(part):
         os.lstat(folder / part)
         return [part]
@@ -98,19 +108,8 @@ def _names(folder: Path, part: str) -> list[str]:
     return [name for name in names if part.startswith(".") or not name.startswith(".")]
 
 
-def _at_any_depth(root: Path, parts: Sequence[str]) -> Iterator[str]:
-    """Yield the images that match a pattern with `**`; a folder is visited once, unlike by `glob`, so loops end."""
-    if not os.path.isdir(root):  # noqa: PTH112 - as above
-        return
-    unread: list[Path] = []
-    for file in image_files(root, unread):
-        if _fits(file.relative_to(root).parts, parts):
-            yield str(file)
-    yield from map(str, unread)
-
-
 def _fits(path: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Say whether the parts of a path match those of a pattern, `**` any number of them, at its end one at least."""
+    """Return whether a path's parts match a pattern's; `**` matches any number of parts, at the end at least one."""
     if not path or not pattern:
         return not path and not pattern
     if pattern[0] == "**":

@@ -1,4 +1,4 @@
-"""Several data sets as one samples table, each with its own sources and its own split."""
+"""Several data sets joined to one samples table; each keeps its own sources and its own split."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ from typing import Any
 import pandas as pd
 
 from bloodcell.data.kaggle import find_images, read_kaggle
-from bloodcell.data.known_sources import with_kept_sources
+from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import absolute, read_imagefolder, read_table
-from bloodcell.data.samples import Samples, relative, sources_of_set
+from bloodcell.data.samples import Samples, relative, with_set_names
 from bloodcell.runtime.config import cache_root as cache_folder
 from bloodcell.runtime.errors import BloodcellError
 
+_EXAMPLE = "two or more, 'data.sets={a: DIR, b: DIR}'"
+
 
 def read_joint(sets: dict[str, str] | list[str], cache_root: str | None) -> Samples:
-    """Read every set, with the sources that an audit of it found, and join them.
+    """Read and join several data sets, with the sources that an audit of each has found.
 
     Args:
-        sets: `data.sets`: name -> folder or CSV table; or a list of them, to be named after their folders.
-        cache_root: `cache.root`, where audits are kept.
+        sets: `data.sets`: name -> folder or CSV file; or a list of folders and files, which are named after them.
+        cache_root: `cache.root`, where audits store sources.
 
     Returns:
-        The rows of one set after those of another, each in the order that it has alone. Paths are relative to the
-        folder that holds all sets; a source is named SET/SOURCE.
+        The rows of one set after those of another, each in its own order. Paths are relative to the common parent
+        folder of all sets; a source is named SET/SOURCE.
 
     Raises:
-        BloodcellError: There are not two sets, one is missing, or an image is in two of them.
+        BloodcellError: There are fewer than two sets, one is missing, or an image is in two of them.
     """
     places = named_sets(sets)
-    parts = {name: with_kept_sources(read_set(place), cache_folder(cache_root)) for name, place in places.items()}
+    parts = {name: with_saved_sources(_read_set(place), cache_folder(cache_root)) for name, place in places.items()}
     root = Path(os.path.commonpath([part.root.absolute() for part in parts.values()]))
     tables = []
     for name, part in parts.items():
         table = part.table.assign(path=[relative(file, root) for file in part.files()], set=name)
-        tables.append(table.assign(source=sources_of_set(table)))
+        tables.append(table.assign(source=with_set_names(table)))
     joined = pd.concat(tables, ignore_index=True)
     if (twice := joined["path"].duplicated()).any():
         path = joined["path"][twice.idxmax()]
@@ -49,11 +51,11 @@ def named_sets(sets: Any) -> dict[str, Path]:
     """Return `data.sets` as name -> folder or CSV file.
 
     Raises:
-        BloodcellError: It names fewer than two, one that is not there, or one twice.
+        BloodcellError: There are fewer than two sets, one does not exist, or one is given twice.
     """
     if isinstance(sets, list):
         places = [_place(place) for place in sets]
-        pairs = [(place.stem if is_table(place) else place.name, place) for place in places]
+        pairs = [(place.stem if _is_table(place) else place.name, place) for place in places]
     elif isinstance(sets, dict):
         pairs = [(str(name), _place(place)) for name, place in sets.items()]
     else:
@@ -73,39 +75,34 @@ def named_sets(sets: Any) -> dict[str, Path]:
     return dict(pairs)
 
 
-_EXAMPLE = "two or more, 'data.sets={a: DIR, b: DIR}'"
-
-
 def _place(value: Any) -> Path:
-    """Return one entry of `data.sets` as an absolute path that is there."""
+    """Return one entry of `data.sets` as the absolute path of an existing folder or CSV file."""
     if not isinstance(value, str) or not value:
         raise BloodcellError(f"data.sets: {value} is no folder and no CSV table; give {_EXAMPLE}")
     place = absolute(value)
-    if not (place.is_file() if is_table(place) else place.is_dir()):
-        what = "CSV table" if is_table(place) else "folder"
+    what, exists = ("CSV table", place.is_file()) if _is_table(place) else ("folder", place.is_dir())
+    if not exists:
         raise BloodcellError(f"data.sets: no such {what}: {place}; give an existing one")
     return place
 
 
-def is_table(place: Path) -> bool:
-    """Say whether a set is given as a CSV table; else it is a folder."""
+def _is_table(place: Path) -> bool:
     return place.suffix.lower() == ".csv"
 
 
-def is_kaggle(place: Path) -> bool:
-    """Say whether a set is a folder in Kaggle's own layout."""
-    return not is_table(place) and find_images(place) is not None
+def _kind(place: Path) -> str:
+    """Return the option of the `data` group that reads a set alone."""
+    return "table" if _is_table(place) else "kaggle" if find_images(place) else "imagefolder"
 
 
-def read_set(place: Path) -> Samples:
-    """Read one set as it would be read alone: a CSV table, Kaggle's layout, or class folders."""
-    if is_table(place):
+def _read_set(place: Path) -> Samples:
+    kind = _kind(place)
+    if kind == "table":
         return read_table(str(place), None, "path", "label", "group", "split")
-    return read_kaggle(str(place), False, None) if is_kaggle(place) else read_imagefolder(str(place))
+    return read_kaggle(str(place), False, None) if kind == "kaggle" else read_imagefolder(str(place))
 
 
-def audit_of_set(place: Path) -> str:
-    """Return the command that finds the sources of one set."""
-    if is_table(place):
-        return f"bloodcell audit data=table data.table={place}"
-    return f"bloodcell audit data={'kaggle' if is_kaggle(place) else 'imagefolder'} data.root={place}"
+def audit_command(place: Path) -> str:
+    """Return the command that audits one set."""
+    kind = _kind(place)
+    return f"bloodcell audit data={kind} data.{'table' if kind == 'table' else 'root'}={place}"

@@ -1,11 +1,11 @@
-"""The Kaggle set of blood cells: its folder layout, and its download."""
+"""The Kaggle set of blood cells: its folder layout and its download."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from bloodcell.data.folders import ClassFolders, split_folders, visible_folders
+from bloodcell.data.folders import class_folder_rows, split_folders, visible_folders
 from bloodcell.data.readers import absolute
 from bloodcell.data.samples import Samples, samples_table
 from bloodcell.runtime.config import cache_root as cache_folder
@@ -14,45 +14,42 @@ from bloodcell.runtime.errors import BloodcellError
 HANDLE = "paultimothymooney/blood-cells"
 CLASSES = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")
 
-#: Images of each split of the whole set, by which a download is verified.
+#: Number of images of each split, used to check a download.
 COUNTS = {"train": 9957, "test": 2487, "test_simple": 71}
 
-#: From Kaggle's own root to images/ it is two folders; one more for a folder that the user made.
+#: images/ is two folders below Kaggle's root; the user may have put it up to two folders deeper.
 _DEPTH = 4
 
-#: Where kagglehub keeps what it downloads.
+#: The environment variable that names kagglehub's cache folder.
 _CACHE = "KAGGLEHUB_CACHE"
 
 
 def read_kaggle(root: str | None, download: bool, cache_root: str | None) -> Samples:
-    """Read TRAIN, TEST and TEST_SIMPLE, found at any depth of Kaggle's layout below `root`.
+    """Read TRAIN, TEST and TEST_SIMPLE from `root`, which is the folder `images` or any folder above it.
 
-    Args:
-        root: Any folder above, or the folder `images` itself.
-        download: Fetch the set where it is absent.
-        cache_root: `cache.root`, where a download without `root` goes.
+    A download without `root` is stored in the cache.
 
     Raises:
-        BloodcellError: The set is not there, or could not be fetched whole.
+        BloodcellError: The set is missing or incomplete, or the download failed.
     """
     folder = absolute(root) if root else cache_folder(cache_root) / "kaggle"
     images = _find(folder)
-    if download and (images is None or count(images) != COUNTS):
-        images = find_images(fetch(folder))
-        verify(folder, images)
+    if download and (images is None or _counts(images) != COUNTS):
+        images = find_images(_download(folder))
+        _require_all(folder, images)
     if images is None:
         raise BloodcellError(
             f"no Kaggle blood-cell images (images/TRAIN with {', '.join(CLASSES)}) in {folder}\n"
             f"set data.root=DIR or BLOODCELL_DATA, or fetch them with data.download=true"
         )
     if not root:
-        verify(folder, images)  # our own download: its unpacking may have been interrupted
+        _require_all(folder, images)  # the unpacking of an earlier download may have been interrupted
     splits = split_folders(images)
-    return samples_table([row for split in splits for row in ClassFolders(splits[split]).rows(split)], folder)
+    return samples_table([row for split in splits for row in class_folder_rows(splits[split], split)], folder)
 
 
 def _find(folder: Path) -> Path | None:
-    """Return the folder of images below `folder`, or where kagglehub puts it there."""
+    """Return the folder of images in `folder`, or in kagglehub's cache there."""
     places = [place for place in (folder, folder / "datasets" / HANDLE / "versions") if place.is_dir()]
     return next((images for place in places if (images := find_images(place))), None)
 
@@ -63,18 +60,15 @@ def find_images(root: Path, depth: int = _DEPTH) -> Path | None:
     train = next((folder for folder in folders if folder.name.lower() == "train"), None)
     if train and set(CLASSES) <= {folder.name.upper() for folder in visible_folders(train)}:
         return root
-    if depth == 0 or len(folders) > 50:  # a home folder is not searched through
+    if depth == 0 or len(folders) > 50:  # e.g. a home folder is not searched
         return None
     return next((found for folder in folders if (found := find_images(folder, depth - 1))), None)
 
 
-def fetch(folder: Path) -> Path:
-    """Download the set with kagglehub into its cache, placed in `folder`, and return where in it the set is.
+def _download(folder: Path) -> Path:
+    """Download the set with kagglehub into a cache in `folder` and return the folder of the set.
 
-    kagglehub continues an interrupted download in its cache only, not in an `output_dir`, which it wants empty.
-
-    Raises:
-        BloodcellError: kagglehub is not installed, or the download failed.
+    kagglehub continues an interrupted download only in its cache, not in an `output_dir`, which must be empty.
     """
     try:
         import kagglehub
@@ -96,19 +90,14 @@ def fetch(folder: Path) -> Path:
         os.environ.update({_CACHE: cache} if cache else {})
 
 
-def count(images: Path | None) -> dict[str, int]:
-    """Return the number of images of each split of the set."""
+def _counts(images: Path | None) -> dict[str, int]:
+    """Return the number of images of each split."""
     splits = split_folders(images) if images else {}
-    return {split: len(ClassFolders(splits[split])) if split in splits else 0 for split in COUNTS}
+    return {split: len(class_folder_rows(splits[split], split)) if split in splits else 0 for split in COUNTS}
 
 
-def verify(folder: Path, images: Path | None) -> None:
-    """Check that a download holds every class and as many images as the set has.
-
-    Raises:
-        BloodcellError: Something is missing.
-    """
-    if (found := count(images)) != COUNTS:
+def _require_all(folder: Path, images: Path | None) -> None:
+    if (found := _counts(images)) != COUNTS:
         raise BloodcellError(
-            f"the download in {folder} is not whole: it has {found}, the set has {COUNTS}; delete it and try again"
+            f"the download in {folder} is incomplete: it has {found}, the set has {COUNTS}; delete it and try again"
         )

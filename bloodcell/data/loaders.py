@@ -1,4 +1,4 @@
-"""Batches: of image files, decoded on the way, or of tensors that are in memory already."""
+"""Batches of image files, decoded by worker processes, or of rows in memory."""
 
 from __future__ import annotations
 
@@ -16,43 +16,30 @@ from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import cpu_count
 
-#: Fewer images than this are decoded sooner than worker processes start.
+#: Fewer images than this are decoded before worker processes have started.
 _WORTH_WORKERS = 1000
 
 
 class ImageDataset(Dataset[Any]):
-    """Image files as the net's input.
-
-    Args:
-        files: The images.
-        preprocessing: The evaluation pipeline.
-        labels: int64 (N,), to go with them; None: items are images alone.
-    """
+    """Image files as the net's input, uint8 (3, size, size), with their labels, int64 (N,), if they are given."""
 
     def __init__(self, files: list[Path], preprocessing: Preprocessing, labels: Tensor | None = None) -> None:
         self.files, self.preprocessing, self.labels = files, preprocessing, labels
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.files)
 
     def __getitem__(self, index: int) -> Any:
-        """Return uint8 (3, size, size), with its label where there are labels."""
         image = self.preprocessing(self.files[index])
         return image if self.labels is None else (image, self.labels[index])
 
 
 class EpochBatches(Sampler[Tensor]):
-    """Whole batches of positions, so that a batch is one slice of a tensor and not a collation of rows.
+    """Positions of whole batches, int64 (batch_size,), so that a batch is one slice of a tensor.
 
-    Several processes share each of them: with batches of b, n processes go the way of one with batches of n * b. None
-    of them takes an image twice, and all have as many batches: what is left at the end, where it is less than one
-    image a process, goes with the batch before.
-
-    Args:
-        sampler: Draws the order; None: the items as they stand.
-        count: Number of items; with a sampler, its own number of draws counts.
-        batch_size: Positions in a batch of one process; the last may be smaller.
+    Several processes share the batches: n processes with batches of b take the same steps as one process with batches
+    of n * b. No image is used twice, and all processes have the same number of batches: if fewer images than processes
+    are left at the end, they are added to the batch before. Without a sampler, the `count` items keep their order.
 
     Raises:
         BloodcellError: There are fewer items than processes.
@@ -61,73 +48,64 @@ class EpochBatches(Sampler[Tensor]):
     def __init__(self, sampler: EpochSampler | None, count: int, batch_size: int) -> None:
         self.sampler, self.batch_size = sampler, batch_size
         self.count = count if sampler is None else len(sampler)
-        if self.count < (size := distributed.here().size) > 1:
-            raise BloodcellError(f"{self.count} images cannot be shared by {size} processes; start fewer")
+        if self.count < (processes := distributed.here().size) > 1:
+            raise BloodcellError(f"{self.count} images cannot be shared by {processes} processes; start fewer")
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this as each one starts."""
+        """Choose the epoch; Lightning calls this at the start of each epoch."""
         if self.sampler is not None:
             self.sampler.set_epoch(epoch)
 
     def _sizes(self) -> list[int]:
-        """Return the numbers of positions that go together in all processes."""
-        whole, left = divmod(self.count, self.batch_size * distributed.here().size)
-        sizes = [self.batch_size * distributed.here().size] * whole
-        if whole and 0 < left < distributed.here().size:
-            return [*sizes[:-1], sizes[-1] + left]
-        return [*sizes, left] if left else sizes
+        """Return the sizes of the batches of all processes together."""
+        processes = distributed.here().size
+        size = self.batch_size * processes
+        whole, left = divmod(self.count, size)
+        if whole and 0 < left < processes:
+            return [size] * (whole - 1) + [size + left]
+        return [size] * whole + ([left] if left else [])
 
     def __len__(self) -> int:
-        """Return the number of batches."""
         return len(self._sizes())
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield int64 (batch_size,) positions.
-
-        The order is drawn with the first batch, not before: a resumed run makes its iterator before it sets the epoch.
-        """
+        # drawn with the first batch and not before: a resumed run creates its iterator before it sets the epoch
         order = torch.arange(self.count) if self.sampler is None else self.sampler.order()
-        place = distributed.here()
-        yield from (together[place.rank :: place.size] for together in torch.split(order, self._sizes()))
+        process = distributed.here()
+        yield from (batch[process.rank :: process.size] for batch in torch.split(order, self._sizes()))
 
 
 class RowsDataset(Dataset[Any]):
-    """Rows that are sliced a batch at a time: `dataset[positions]` is (inputs, labels).
+    """Rows that are read one batch at a time: `dataset[positions]` is (inputs, labels).
 
     Args:
-        inputs: What positions can index: pooled features, in memory or on disk, or uint8 (M, H, W, 3) images.
-        where: The row of each item, int64 (views, N): in epoch e the items are those of view e modulo views.
+        inputs: Rows that positions can index: pooled features, in memory or on disk, or uint8 (M, H, W, 3) images.
+        rows: The row of each item, int64 (views, N); epoch e uses view e modulo `views`.
         labels: int64 (N,).
-        order: The sampler, which knows the epoch; None: the first view always.
+        sampler: The sampler, which knows the epoch; None: always the first view.
     """
 
-    def __init__(self, inputs: Any, where: Tensor, labels: Tensor, order: EpochSampler | None = None) -> None:
-        self.inputs, self.where, self.labels, self.order = inputs, where, labels, order
+    def __init__(self, inputs: Any, rows: Tensor, labels: Tensor, sampler: EpochSampler | None = None) -> None:
+        self.inputs, self.rows, self.labels, self.sampler = inputs, rows, labels, sampler
 
     def __len__(self) -> int:
-        """Return the number of items."""
         return len(self.labels)
 
     def __getitem__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the batch at some positions, int64 (n,); images as (n, 3, H, W) in channels-last memory."""
-        view = self.order.epoch % len(self.where) if self.order is not None else 0
-        inputs: Tensor = self.inputs[self.where[view][positions]]
+        """Return the batch at positions int64 (n,); images as (n, 3, H, W) in channels-last memory."""
+        view = self.sampler.epoch % len(self.rows) if self.sampler is not None else 0
+        inputs: Tensor = self.inputs[self.rows[view][positions]]
         return inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs, self.labels[positions]
 
 
 def rows_loader(dataset: RowsDataset, batch_size: int) -> DataLoader[Any]:
-    """Return a loader of (inputs, labels), each batch one slice of the rows."""
-    batches = EpochBatches(dataset.order, len(dataset), batch_size)
-    return DataLoader(dataset, sampler=batches, batch_size=None, generator=_own_generator())
-
-
-def _own_generator() -> torch.Generator:
-    """Return a generator for a loader's worker seeds, which nothing uses, to keep them from the global one."""
-    return torch.Generator().manual_seed(0)
+    """Return a loader of (inputs, labels) batches."""
+    batches = EpochBatches(dataset.sampler, len(dataset), batch_size)
+    return DataLoader(dataset, sampler=batches, batch_size=None, generator=torch.Generator())
 
 
 def worker_count(workers: int | None, images: int) -> int:
-    """Return how many processes decode: as asked for, else one a core where there are enough images."""
+    """Return the number of decoding processes: `workers`, or if None one per core, 0 to 8, for enough images."""
     return workers if workers is not None else (min(cpu_count(), 8) if images >= _WORTH_WORKERS else 0)
 
 
@@ -139,15 +117,10 @@ def image_loader(
     labels: Tensor | None = None,
     sampler: EpochSampler | None = None,
 ) -> DataLoader[Any]:
-    """Return a loader of uint8 images (N, 3, size, size), with labels where they are given.
+    """Return a loader of uint8 images (N, 3, size, size), with their labels, int64 (N,), if they are given.
 
-    Args:
-        files: The images.
-        preprocessing: The evaluation pipeline.
-        batch_size: Images in a batch.
-        workers: Processes; None: found from the machine.
-        labels: int64 (N,).
-        sampler: The order; None: as they stand.
+    `workers` is the number of decoding processes; None: chosen for the machine. Without a sampler the files are read in
+    their own order.
     """
     processes = worker_count(workers, len(files))
     batches: dict[str, Any] = {"batch_size": batch_size, "sampler": sampler}
@@ -157,7 +130,7 @@ def image_loader(
         ImageDataset(files, preprocessing, labels),
         **batches,
         num_workers=processes,
-        persistent_workers=processes > 0 and labels is not None,  # a loader without labels is read once
+        persistent_workers=processes > 0 and labels is not None,  # a loader without labels is read only once
         pin_memory=torch.cuda.is_available(),
-        generator=_own_generator(),
+        generator=torch.Generator(),  # or the workers' seeds would be drawn from the global generator
     )

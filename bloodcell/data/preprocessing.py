@@ -1,4 +1,4 @@
-"""From an image to the net's input: the one evaluation pipeline, which travels in the checkpoint."""
+"""The evaluation pipeline from an image to the net's input; its settings are stored in the checkpoint."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from bloodcell.data.cell_finder import cut, locate, placed
-from bloodcell.data.images import read_image, to_rgb
+from bloodcell.data.cell_finder import cut, locate, whole_square
+from bloodcell.data.images import Pixels, read_image, to_rgb
 from bloodcell.runtime.errors import BloodcellError
+
+ImageLike = str | Path | NDArray[Any] | Image.Image
+Square = tuple[int, int, int]  # left, top and side, pixels
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Turns any image into the net's input. The net itself normalises, so the input stays uint8.
+    """Turns any image into the net's input, uint8; the net itself normalises.
 
     Args:
-        image_size: Side of the net's input, pixels.
-        crop: none: the whole image is squashed to the square. cell: the square around the white cell is taken; where
-            none is found, the whole image.
-        crop_size: Side of that square in diameters of the nucleus, so that magnification cancels.
+        image_size: Side of the net's input, pixels, 16 to 4096.
+        crop: none: the whole image is resized to the square. cell: the square around the white cell is cut out; if no
+            cell is found, the whole image is used.
+        crop_size: Side of that square in diameters of the nucleus, 1 to 10, so that magnification has no effect.
     """
 
     image_size: int = 224
@@ -41,81 +45,64 @@ class Preprocessing:
         if not isinstance(self.image_size, int) or not 16 <= self.image_size <= 4096:
             raise BloodcellError(f"data.image_size={self.image_size}; give whole pixels from 16 to 4096")
 
-    def __call__(self, image: str | Path | np.ndarray[Any, Any] | Image.Image) -> Tensor:
-        """Return uint8 (3, size, size) of a file, an RGB array uint8 (H, W, 3), or a Pillow image."""
-        return torch.from_numpy(self.pixels(image)).permute(2, 0, 1)
-
-    def pixels(self, image: str | Path | np.ndarray[Any, Any] | Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Return uint8 (size, size, 3) of an image as in `__call__`: bilinear with antialiasing."""
-        return self.read(image)[0]
-
     @property
-    def localises(self) -> bool:
-        """Whether the cell is looked for."""
+    def crops_cell(self) -> bool:
+        """Whether the square around the cell is cut out."""
         return self.crop == "cell"
 
-    def read(
-        self, image: str | Path | np.ndarray[Any, Any] | Image.Image
-    ) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], str]:
-        """Return the pixels as in `pixels`, and whether the cell was found in them: found, none, or '': not looked for.
+    def __call__(self, image: ImageLike) -> Tensor:
+        """Return uint8 (3, size, size) for a file, an RGB array uint8 (H, W, 3) or a Pillow image."""
+        return torch.from_numpy(self.pixels(image)).permute(2, 0, 1)
 
-        Where it is none, the pixels are those of the whole image.
+    def pixels(self, image: ImageLike) -> Pixels:
+        """Return the same as `__call__` as uint8 (size, size, 3)."""
+        return self.prepare([as_array(image)])[0][0]
+
+    def prepare(self, images: Sequence[Pixels]) -> list[tuple[Pixels, Square | None]]:
+        """Return for each image, uint8 (H, W, 3), the net's input, uint8 (size, size, 3), and its `square`."""
+        # one step at a time over all images: the code of each step stays in the processor's cache
+        squares = [self.square(image) for image in images]
+        parts = (cut(image, *square) if square else image for image, square in zip(images, squares, strict=True))
+        return [(_resize(part, self.image_size), square) for part, square in zip(parts, squares, strict=True)]
+
+    def cell_status(self, square: Square | None) -> str:
+        """Return whether a cell was found, given an image's `square`: found, none, or '' if none was looked for."""
+        return ("found" if square else "none") if self.crops_cell else ""
+
+    def square(self, image: Pixels) -> Square | None:
+        """Return the square around the cell that is cut out of an image, uint8 (H, W, 3).
+
+        It extends beyond an image that is smaller than it. None means that the whole image is used.
         """
-        ((pixels, square),) = self.taken([picture_of(image)])
-        return pixels, self.word(square)
-
-    def taken(
-        self, pictures: Sequence[np.ndarray[Any, Any]]
-    ) -> list[tuple[np.ndarray[Any, np.dtype[np.uint8]], tuple[int, int, int] | None]]:
-        """Return the pixels as in `pixels`, and the `square` that they show, of each picture uint8 (H, W, 3)."""
-        # one step after the other over all: the processor then keeps the code of each step in its cache
-        squares = [self.square(picture) for picture in pictures]
-        parts = (
-            cut(picture, *square) if square else picture for picture, square in zip(pictures, squares, strict=True)
-        )
-        return [(_resized(part, self.image_size), square) for part, square in zip(parts, squares, strict=True)]
-
-    def word(self, square: tuple[int, int, int] | None) -> str:
-        """Say whether the cell was found in a picture of which this square is taken: found, none, or ''."""
-        return ("found" if square else "none") if self.localises else ""
-
-    def square(self, pixels: np.ndarray[Any, Any]) -> tuple[int, int, int] | None:
-        """Return left, top and side, in pixels, of the square that is taken of a picture uint8 (H, W, 3).
-
-        None: the whole picture is. The square may reach beyond a picture that is smaller than it.
-        """
-        cell = locate(pixels) if self.localises else None
-        return placed(pixels, *cell.square(self.crop_size)) if cell else None
+        cell = locate(image) if self.crops_cell else None
+        return whole_square(image, *cell.square(self.crop_size)) if cell else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the plain values from which the same pipeline can be built."""
+        """Return the arguments of an equal pipeline as plain values."""
         return asdict(self)
 
 
-def picture_of(image: str | Path | np.ndarray[Any, Any] | Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return uint8 (H, W, 3), upright, of a file, an RGB array uint8 (H, W, 3), or a Pillow image.
+def as_array(image: ImageLike) -> Pixels:
+    """Return an upright array, uint8 (H, W, 3), from a file, an RGB array uint8 (H, W, 3) or a Pillow image.
 
     Raises:
         ImageError: A file cannot be read.
-        BloodcellError: An array is of another kind.
+        BloodcellError: An array has another shape or type.
     """
-    if isinstance(image, np.ndarray):
-        return np.require(_checked(image), requirements=["C", "W"])  # torch wants writable memory
-    return np.array(to_rgb(image)) if isinstance(image, Image.Image) else read_image(image)
+    if not isinstance(image, np.ndarray):
+        return np.array(to_rgb(image)) if isinstance(image, Image.Image) else read_image(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise BloodcellError(f"an image array is uint8 (H, W, 3) RGB; this one is {image.dtype} {image.shape}")
+    return np.require(image, requirements=["C", "W"])  # torch needs writable memory
 
 
-def _resized(pixels: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Scale uint8 (H, W, 3) to a square, in integers like Pillow's, from which it differs by one level at most.
+def _resize(image: Pixels, size: int) -> Pixels:
+    """Resize uint8 (H, W, 3) to a square, bilinear with antialiasing, at most one level from Pillow's result.
 
-    It takes a quarter of Pillow's time, as long as torch sees that the channels come last: the axis of one goes first.
+    It takes a quarter of Pillow's time if torch can see that the memory is channels-last: the batch axis must be added
+    before the permutation.
     """
-    planes = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
+    planes = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
     with torch.inference_mode():
         scaled = nn.functional.interpolate(planes, size=(size, size), mode="bilinear", antialias=True)
     return scaled[0].permute(1, 2, 0).contiguous().numpy()
-
-
-def _checked(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise BloodcellError(f"an image array is uint8 (H, W, 3) RGB; this one is {image.dtype} {image.shape}")
-    return image

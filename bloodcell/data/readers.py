@@ -1,4 +1,4 @@
-"""From what a user has on disk to the samples table: folders, a table, or painted smears."""
+"""Readers of the samples table: from class folders, a CSV file, or synthetic smears."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from bloodcell.data.classes import with_classes
-from bloodcell.data.samples import Samples, samples_table, sources_of_set
+from bloodcell.data.classes import select_classes
+from bloodcell.data.folders import SPLIT_NAMES, class_folder_rows, split_folders
+from bloodcell.data.samples import Samples, samples_table, with_set_names
 from bloodcell.runtime.config import cache_root as cache_folder
 from bloodcell.runtime.config import instantiate
 from bloodcell.runtime.errors import BloodcellError
@@ -21,22 +22,22 @@ from bloodcell.runtime.schema.data import DataConfig
 
 
 def load_samples(data: DataConfig) -> Samples:
-    """Read the samples table that the `data` group describes, with the groups as sources and the wanted classes alone.
+    """Read the samples that the `data` group describes, with groups as sources and only the selected classes.
 
     Raises:
-        BloodcellError: The reader finds nothing, the expression is wrong, or a class is not there.
+        BloodcellError: The reader finds nothing, `data.group_regex` is wrong, or a class is not in the data.
     """
     samples: Samples = instantiate(data.reader)
     if data.group_regex is not None:
         samples = with_groups(samples, data.group_regex)
-    return with_classes(samples, data.class_map, data.classes)
+    return select_classes(samples, data.class_map, data.classes)
 
 
 def with_groups(samples: Samples, expression: str) -> Samples:
-    """Return the samples with each source read from its path: the expression's first group, or its whole match.
+    """Return the samples with each source read from the path: the expression's first group, or its whole match.
 
     Raises:
-        BloodcellError: The expression is not valid, or finds nothing in some path.
+        BloodcellError: The expression is not valid, or finds nothing in a path.
     """
     try:
         pattern = re.compile(str(expression))
@@ -51,25 +52,19 @@ def with_groups(samples: Samples, expression: str) -> Samples:
             f"e.g. {missing[0]}"
         )
     table = samples.table.assign(source=sources)
-    return replace(samples, table=table.assign(source=sources_of_set(table)))
+    return replace(samples, table=table.assign(source=with_set_names(table)))
 
 
 def read_imagefolder(
     root: str | None, train_dir: str | None = None, val_dir: str | None = None, test_dir: str | None = None
 ) -> Samples:
-    """Read class folders: those of `root`, of its train, val and test folders, or of the folders named.
+    """Read class folders: those in `root`, in its split folders (any letter case), or in the given folders.
 
-    Args:
-        root: A folder of class folders, or of split folders (any letter case) of class folders.
-        train_dir: The class folders of training, in place of those in `root`.
-        val_dir: Those of validation, if there are any; goes over one in `root`.
-        test_dir: Those of the test, likewise.
+    With `train_dir`, `root` is not read; `val_dir` and `test_dir` replace the folders of those splits in `root`.
 
     Raises:
-        BloodcellError: Neither is given, a folder is missing, or there is no image.
+        BloodcellError: Neither `root` nor `train_dir` is given, a folder is missing, or there is no image.
     """
-    from bloodcell.data.folders import ClassFolders, split_folders
-
     if train_dir is None and (val_dir or test_dir) and root is None:
         raise BloodcellError("data.train_dir is not set; give it beside data.val_dir and data.test_dir")
     named = {"train": train_dir, "val": val_dir, "test": test_dir}
@@ -79,8 +74,7 @@ def read_imagefolder(
     else:
         base = existing_folder(root)
         folders = (split_folders(base) or {"": base}) | folders
-    rows = [row for split, folder in folders.items() for row in ClassFolders(folder).rows(split)]
-    return samples_table(rows, base)
+    return samples_table([row for split, folder in folders.items() for row in class_folder_rows(folder, split)], base)
 
 
 def absolute(path: str | Path) -> Path:
@@ -89,12 +83,12 @@ def absolute(path: str | Path) -> Path:
 
 
 def existing_folder(root: str | None) -> Path:
-    """Return `data.root` as a path.
+    """Return `data.root` as an absolute path.
 
     Raises:
-        BloodcellError: It is not set, or no such folder exists.
+        BloodcellError: It is not set, or the folder does not exist.
     """
-    if not root:  # an empty text would be the working folder
+    if not root:  # an empty text would mean the working folder
         raise BloodcellError("data.root is not set; name the folder of images with data.root=DIR")
     folder = absolute(root)
     if not folder.is_dir():
@@ -105,18 +99,12 @@ def existing_folder(root: str | None) -> Path:
 def read_table(
     table: str, root: str | None, path_column: str, label_column: str, group_column: str, split_column: str
 ) -> Samples:
-    """Read a CSV file with a row per image.
+    """Read a CSV file with a row per image; conf/data/table.yaml describes the arguments.
 
-    Args:
-        table: The file.
-        root: What relative paths are relative to; None: the folder of the file.
-        path_column: The column of image paths.
-        label_column: The column of class names.
-        group_column: The column of patients or slides; used where the file has it.
-        split_column: The column of splits (train, val, test in any letter case); used where the file has it.
+    The columns of groups and of splits (train, val, test in any letter case) are optional in the file.
 
     Raises:
-        BloodcellError: The file is missing or no CSV, or a column, path, label or split is.
+        BloodcellError: The file is missing or not a CSV file, or a column, path, label or split is missing or wrong.
     """
     file = absolute(table)
     rows = read_cells(file, "data.table")
@@ -132,43 +120,38 @@ def read_table(
     splits = rows[split_column] if split_column in rows else [""] * len(rows)
     return samples_table(
         [
-            (_inside(base, path), label.strip(), _split_name(split, file), group.strip())
+            (_normal_path(base, path), label.strip(), _split_name(split, file), group.strip())
             for path, label, split, group in zip(rows[path_column], rows[label_column], splits, groups, strict=True)
         ],
         base,
     )
 
 
-def _inside(base: Path, path: str) -> Path:
-    """Return a table's path below its root, without detours: one file has one name."""
+def _normal_path(base: Path, path: str) -> Path:
+    """Return a table's path below its root without `..`, so that one file has one path."""
     return Path(os.path.normpath(base / path.replace("\\", "/")))
 
 
 def _split_name(text: str, file: Path) -> str:
-    from bloodcell.data.folders import SPLIT_NAMES
-
     if (name := text.strip().lower()) and name not in SPLIT_NAMES:
         raise BloodcellError(f"{file}: unknown split '{text}'; use train, val or test, or leave it empty")
     return SPLIT_NAMES.get(name, "")
 
 
 def read_synthetic(root: str | None, cache_root: str | None, **smears: Any) -> Samples:
-    """Paint the smears, or find them painted, and read them with their known sources.
+    """Read synthetic smears with their known sources from `root` or the cache; paint them first if they are not there.
 
-    Args:
-        root: The folder; None: one below the cache root, named after what is painted.
-        cache_root: `cache.root`.
-        **smears: What is painted; see `bloodcell.data.synthetic.smears.Smears`.
+    The other arguments are the fields of `bloodcell.data.synthetic.smears.Smears`.
     """
     from bloodcell.data.synthetic.smears import Smears, write_smears
 
     try:
-        painted = Smears(**smears)
+        settings = Smears(**smears)
     except TypeError as error:
         raise BloodcellError(f"data.reader: {error}") from error
-    tag = hashlib.sha256(repr(painted).encode()).hexdigest()[:12]
+    tag = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
     folder = absolute(root) if root else cache_folder(cache_root) / "synthetic" / tag
-    write_smears(folder, painted)
+    write_smears(folder, settings)
     truth = pd.read_csv(folder / "truth.csv", dtype=str)
     columns = zip(truth["path"], truth["label"], truth["split"].str.lower(), truth["source"], strict=True)
     return samples_table([(folder / path, *rest) for path, *rest in columns], folder)

@@ -1,36 +1,33 @@
-"""Which images an epoch trains on, and in what order: a function of seed and epoch alone."""
+"""Samplers: the images of an epoch and their order, determined by seed and epoch only."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
-Indices = np.ndarray[Any, np.dtype[np.int64]]
+from bloodcell.runtime.schema.data import DataConfig
 
-#: The golden ratio: its multiples, modulo 1, fill the interval evenly however many are taken.
+Indices = NDArray[np.int64]
+
+#: The golden ratio: its multiples, modulo 1, fill the interval evenly, however many are used.
 _GOLDEN = (5**0.5 - 1) / 2
 
 
 class EpochSampler(Sampler[int]):
-    """An order of images that follows from seed and epoch alone, so that a resumed run repeats it.
-
-    Args:
-        size: Images an epoch.
-        seed: Of the run.
-    """
+    """An order of `size` images per epoch that depends on seed and epoch only, so that a resumed run repeats it."""
 
     def __init__(self, size: int, seed: int) -> None:
         self.size, self.seed, self.epoch = size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this as each one starts."""
+        """Choose the epoch; Lightning calls this at the start of each epoch."""
         self.epoch = epoch
 
     @abstractmethod
@@ -38,21 +35,16 @@ class EpochSampler(Sampler[int]):
         """Return the epoch's positions, int64 (size,)."""
 
     def __len__(self) -> int:
-        """Return the number of images of an epoch."""
         return self.size
 
     def __iter__(self) -> Iterator[int]:
-        """Yield the epoch's positions."""
         yield from self.order().tolist()
 
 
-class EpochShuffle(EpochSampler):
-    """Every image once before any comes twice, in an order that is drawn anew each time.
+class ShuffleSampler(EpochSampler):
+    """Uses each of `count` images once before any image is used twice, in random order.
 
-    Args:
-        count: Number of images.
-        seed: Of the run.
-        size: Images an epoch: the next ones of a permutation that goes on from epoch to epoch; None: `count`.
+    With another epoch size than `count`, the permutations of all images continue from epoch to epoch.
     """
 
     def __init__(self, count: int, seed: int, size: int | None = None) -> None:
@@ -60,7 +52,7 @@ class EpochShuffle(EpochSampler):
         self.count = count
 
     def order(self) -> Tensor:
-        """Return the epoch's positions, int64 (size,); with as many as there are images a permutation."""
+        """Return the epoch's positions, int64 (size,)."""
         start = self.epoch * self.size
         first = start // max(1, self.count)
         passes = range(first, -(-(start + self.size) // max(1, self.count)))
@@ -72,19 +64,20 @@ class EpochShuffle(EpochSampler):
         return torch.randperm(self.count, generator=generator)
 
 
-class BalancedDraw(EpochSampler):
-    """Draws a set, then a class of it, then a source of that, then an image of that.
+class BalancedSampler(EpochSampler):
+    """Draws a data set, then one of its classes, then a source of that class, then an image of that source.
 
-    The draw is systematic: each epoch has each class's share of each set exactly, up to rounding. Within a class of a
-    set every source comes once before any comes twice, and so do the images of a source. An image of unknown source
-    is a source of its own. All that goes on from epoch to epoch.
+    The source is the physical cell, photograph, slide or patient that an image comes from; an image of unknown source
+    is a source of its own. The drawing is systematic: in every epoch each class of a set has its exact share, up to
+    rounding. Every source of a class is used once before any is used twice, and so are the images of a source. All of
+    this continues from epoch to epoch.
 
     Args:
         table: The training rows of a samples table.
-        seed: Of the run.
-        balance: 1: sets, and classes of a set, have equal shares. 0: shares are as the numbers of sources; between,
-            as their power of 1 - balance.
-        size: Images an epoch; None: as many as there are rows.
+        seed: The run's seed.
+        balance: 1: sets, and classes in a set, have equal shares. 0: shares are proportional to the numbers of sources.
+            Between: proportional to those numbers to the power of 1 - balance.
+        size: Images per epoch; None: the number of rows.
     """
 
     def __init__(self, table: pd.DataFrame, seed: int, balance: float = 1.0, size: int | None = None) -> None:
@@ -92,17 +85,17 @@ class BalancedDraw(EpochSampler):
         shuffled = self._generator().permutation(len(table))  # so that a source shows its images in random order
         alone = table["path"].where(table["source"] == "", "")
         rows = table.assign(alone=alone, row=np.arange(len(table))).iloc[shuffled]
-        cells = dict(list(rows.groupby(["set", "label"])))
-        #: For each class of each set, the rows of each source.
-        self.cells = [_by_source(cell) for cell in cells.values()]
-        shares = _shares([name for name, _ in cells], [len(cell) for cell in self.cells], balance)
+        strata = dict(list(rows.groupby(["set", "label"])))
+        #: For each stratum (a class of a data set), the rows of each source.
+        self.strata = [_by_source(stratum) for stratum in strata.values()]
+        shares = _shares([name for name, _ in strata], [len(sources) for sources in self.strata], balance)
         self.edges = np.concatenate([[0.0], np.cumsum(shares)[:-1], [1.0]])
 
     def _generator(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed % 2**63, *key])
 
     def counts(self) -> Indices:
-        """Return how many images of each class of each set every epoch up to this one has, int64 (epochs, cells)."""
+        """Return the images of each stratum in every epoch up to the current one, int64 (epochs, strata)."""
         offset = (0.5 + _GOLDEN * np.arange(self.epoch + 1)) % 1
         below = np.ceil(self.size * self.edges - offset[:, None])  # points (i + offset) / size below each edge
         return np.asarray(np.diff(below, axis=1), dtype=np.int64)
@@ -111,35 +104,28 @@ class BalancedDraw(EpochSampler):
         """Return the epoch's positions, int64 (size,)."""
         counts = self.counts()
         starts = counts[:-1].sum(axis=0)
-        drawn = [self._of_cell(cell, int(starts[cell]), int(count)) for cell, count in enumerate(counts[-1])]
-        order = self._generator(0, self.epoch).permutation(np.concatenate(drawn))
-        return torch.from_numpy(order)
+        drawn = [self._next_rows(number, int(starts[number]), int(count)) for number, count in enumerate(counts[-1])]
+        return torch.from_numpy(self._generator(0, self.epoch).permutation(np.concatenate(drawn)))
 
-    def _of_cell(self, cell: int, start: int, count: int) -> Indices:
-        """Return the next rows of one class of one set, after `start` of earlier epochs, int64 (count,)."""
-        sources = self.cells[cell]
+    def _next_rows(self, stratum: int, start: int, count: int) -> Indices:
+        """Return the next rows of a stratum, int64 (count,), after `start` rows in earlier epochs."""
+        sources = self.strata[stratum]
         rows = []
         for turn in range(start // len(sources), -(-(start + count) // len(sources))):
-            turns = self._generator(1, cell, turn).permutation(len(sources))
+            turns = self._generator(1, stratum, turn).permutation(len(sources))
             rows += [sources[i][turn % len(sources[i])] for i in turns]
         return np.array(rows, dtype=np.int64)[start % len(sources) :][:count]
 
 
 def _by_source(rows: pd.DataFrame) -> list[Indices]:
-    """Return the column row of each source in turn, an image of unknown source being alone."""
+    """Return the values of the column row for each source."""
     number = rows.groupby(["source", "alone"]).ngroup().to_numpy()
     order = np.argsort(number, kind="stable")
     return np.split(rows["row"].to_numpy()[order], np.flatnonzero(np.diff(number[order])) + 1)
 
 
-def _shares(sets: list[str], sources: list[int], balance: float) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the share of each class of each set, summing to 1.
-
-    Args:
-        sets: The set of each.
-        sources: The number of sources of each.
-        balance: See `BalancedDraw`.
-    """
+def _shares(sets: list[str], sources: list[int], balance: float) -> NDArray[np.float64]:
+    """Return the share of each class of each set, with sum 1, from its set and its number of sources."""
     _, of = np.unique(sets, return_inverse=True)
     count = np.array(sources, dtype=float)
     class_weight, set_weight = count ** (1 - balance), np.bincount(of, count) ** (1 - balance)
@@ -147,18 +133,8 @@ def _shares(sets: list[str], sources: list[int], balance: float) -> np.ndarray[A
     return np.asarray(share, dtype=np.float64)
 
 
-def build_sampler(
-    table: pd.DataFrame, seed: int, sampling: str = "files", balance: float = 1.0, epoch_size: int | None = None
-) -> EpochSampler:
-    """Return the sampler of the training rows.
-
-    Args:
-        table: The training rows of a samples table.
-        seed: Of the run.
-        sampling: `data.sampling`: files or balanced.
-        balance: `data.balance`, 0 to 1.
-        epoch_size: `data.epoch_size`, 1 or more; None: as many as there are rows.
-    """
-    if sampling == "files":
-        return EpochShuffle(len(table), seed, epoch_size)
-    return BalancedDraw(table, seed, balance, epoch_size)
+def build_sampler(table: pd.DataFrame, data: DataConfig, seed: int) -> EpochSampler:
+    """Return the sampler that the `data` group describes for the training rows of a samples table."""
+    if data.sampling == "files":
+        return ShuffleSampler(len(table), seed, data.epoch_size)
+    return BalancedSampler(table, seed, data.balance, data.epoch_size)

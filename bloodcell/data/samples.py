@@ -1,11 +1,15 @@
-"""The samples table: the one currency before the model, a row per image."""
+"""The samples table: a row per image with path, class name, split and source.
+
+The source is the physical cell, photograph, slide or patient that an image comes from. Two images with one source are
+not independent and must not be in both training and test.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,9 +17,8 @@ import pandas as pd
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_csv
 
-#: path: relative to the data root, POSIX (absolute where it lies outside). label: class name. split: train, val,
-#: test, test_simple, or empty where none is given. source: the physical cell, photograph, patient or slide that the
-#: image comes from, empty where unknown. set: name of the data set that the row is from, empty where there is but one.
+#: path: relative to the data root, POSIX (absolute if outside it). label: class name. split: train, val, test,
+#: test_simple, or empty if not given. source: empty if unknown. set: name of the data set, empty if there is only one.
 COLUMNS = ["path", "label", "split", "source", "set"]
 
 SPLITS = ("train", "val", "test", "test_simple")
@@ -38,8 +41,8 @@ class Samples:
         return [os.path.join(root, path) for path in self.table["path"]]  # noqa: PTH118
 
     def of_split(self, *splits: str) -> Samples:
-        """Return the rows of the named splits, renumbered from 0."""
-        return Samples(self.table[self.table["split"].isin(splits)].reset_index(drop=True), self.root)
+        """Return the rows of the given splits, numbered from 0."""
+        return replace(self, table=self.table[self.table["split"].isin(splits)].reset_index(drop=True))
 
     def splits(self) -> list[str]:
         """Return the splits that have a row, in the order train, val, test, test_simple."""
@@ -47,20 +50,20 @@ class Samples:
         return [split for split in SPLITS if split in present]
 
     def sets(self) -> list[str]:
-        """Return the names of the data sets that were joined, in their order; none where there is but one."""
+        """Return the names of the joined data sets, in their order; an empty list for a single data set."""
         return [str(name) for name in self.table["set"].unique() if name]
 
     def of_set(self, name: str) -> Samples:
-        """Return the rows of the named data set, renumbered from 0."""
-        return Samples(self.table[self.table["set"] == name].reset_index(drop=True), self.root)
+        """Return the rows of a joined data set, numbered from 0."""
+        return replace(self, table=self.table[self.table["set"] == name].reset_index(drop=True))
 
     def source_names(self) -> frozenset[str]:
-        """Return the sources, those of a joined set also by the name that they have in that set alone."""
+        """Return the sources; those of a joined data set both with and without the set's name."""
         pairs = zip(self.table["set"], self.table["source"], strict=True)
         return frozenset(self.table["source"]) | {source.removeprefix(f"{name}/") for name, source in pairs if name}
 
     def sources_known(self) -> bool:
-        """Say whether every image has a known source."""
+        """Return whether there are images and each has a known source."""
         return bool(len(self.table)) and bool((self.table["source"] != "").all())
 
 
@@ -68,16 +71,15 @@ def samples_table(rows: list[tuple[Path, str, str, str]], root: Path) -> Samples
     """Build the table from (file, label, split, source) rows, sorted by split and path.
 
     Raises:
-        BloodcellError: There is no row, a file has two, or a name is no text.
+        BloodcellError: There is no row, a file has two rows, or a file name is not valid UTF-8.
     """
     if not rows:
         raise BloodcellError(f"no images found in {root}; it should hold one folder of images for each class")
-    table = pd.DataFrame(
-        [(relative(file, root), label, split, source, "") for file, label, split, source in rows], columns=COLUMNS
-    )
+    table = pd.DataFrame([(relative(file, root), *rest, "") for file, *rest in rows], columns=COLUMNS)
     if (twice := table["path"].duplicated()).any():
         raise BloodcellError(f"{table['path'][twice.idxmax()]} is there twice in {root}; each image may be listed once")
-    if odd := [path for path in table["path"] if not _is_text(path)]:
+    # Linux allows file names that are not text, and they cannot be written to a file
+    if odd := [path for path in table["path"] if path.encode("utf-8", "replace").decode() != path]:
         name = odd[0].encode("utf-8", "backslashreplace").decode()
         raise BloodcellError(f"the file name {name} in {root} is not valid UTF-8; rename the file")
     order = table["split"].map({split: i for i, split in enumerate(SPLITS)}).fillna(-1)
@@ -85,23 +87,14 @@ def samples_table(rows: list[tuple[Path, str, str, str]], root: Path) -> Samples
     return Samples(table.reset_index(drop=True), root)
 
 
-def _is_text(path: str) -> bool:
-    """Say whether a path can be written into a file; Linux allows names that are no text."""
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def sources_of_set(table: pd.DataFrame) -> list[str]:
-    """Return each row's source as SET/SOURCE where it is from a named set, so that those of two sets cannot collide."""
+def with_set_names(table: pd.DataFrame) -> list[str]:
+    """Return each row's source as SET/SOURCE, so that sources of different data sets are never the same."""
     pairs = zip(table["set"], table["source"], strict=True)
     return [f"{name}/{source}" if name and source else source for name, source in pairs]
 
 
 def relative(file: Path, root: Path) -> str:
-    """Return a file's path relative to the root as POSIX text; absolute where it lies outside the root."""
+    """Return a file's path relative to the root as POSIX text; absolute if the file is outside the root."""
     try:
         return file.relative_to(root).as_posix()
     except ValueError:
@@ -109,19 +102,15 @@ def relative(file: Path, root: Path) -> str:
 
 
 def write_samples(samples: Samples, file: Path) -> None:
-    """Write the table as CSV, the root in its own column so that the file stands alone."""
+    """Write the table as CSV with the root in a column of its own."""
     write_csv(samples.table.assign(root=samples.root.absolute().as_posix()), file)
 
 
 def read_samples(file: Path, root: str | None = None) -> Samples:
-    """Read what `write_samples` wrote; an older file without the column `set` is of one data set.
-
-    Args:
-        file: The CSV file.
-        root: The folder of the images, where it has moved since.
+    """Read a file of `write_samples`, also an older one without the column `set`; `root` replaces its root if given.
 
     Raises:
-        BloodcellError: It is damaged.
+        BloodcellError: The file is damaged.
     """
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
@@ -133,25 +122,26 @@ def read_samples(file: Path, root: str | None = None) -> Samples:
         ) from error
 
 
+def cache_file(samples: Samples, folder: Path) -> Path:
+    """Return the CSV file in a cache folder that belongs to the samples' root."""
+    return folder / f"{hashlib.sha256(str(samples.root.absolute()).encode()).hexdigest()[:16]}.csv"
+
+
 def identities(files: Sequence[str | Path]) -> list[str]:
-    """Return each file's identity: full path, size in bytes and modification time, as one text.
-
-    A file that cannot be looked at has size -1.
-    """
-    return [identity(os.path.abspath(file)) for file in files]  # noqa: PTH100
+    """Return for each file its full path, size in bytes and modification time as one text; size -1 if unreadable."""
+    return [_identity(os.path.abspath(file)) for file in files]  # noqa: PTH100
 
 
-def identity(file: str) -> str:
-    """Return one file's identity; see `identities`."""
+def _identity(file: str) -> str:
     try:
         status = os.stat(file)  # noqa: PTH116
-    except (OSError, ValueError):  # the latter of a zero byte in its name
+    except (OSError, ValueError):  # a ValueError if the name contains a zero byte
         return f"{file}|-1|0"
     return f"{file}|{status.st_size}|{status.st_mtime_ns}"
 
 
 def digest(samples: Samples) -> str:
-    """Return 16 hexadecimal digits that change with any row of the table and with any of its files."""
+    """Return 16 hexadecimal digits that change with any row of the table and any of its files."""
     columns = [samples.table[name].astype(str) for name in samples.table.columns]
     text = "\n".join(map("|".join, zip(*columns, identities(samples.paths()), strict=True)))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -1,77 +1,73 @@
-"""Drawing a part of the training rows: at random, or with no source on two sides."""
+"""Drawing a validation or test part from the training rows: at random, or with no source in two parts."""
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bloodcell.runtime.errors import BloodcellError
 
+Positions = NDArray[np.int64]
+
 
 def draw(table: pd.DataFrame, split: str, fraction: float, method: str, seed: int) -> None:
-    """Move about a fraction of the training rows to a split.
+    """Move a fraction, 0 to 1, of each class of the training rows of one data set to another split, in place.
 
-    Args:
-        table: The samples of one set; changed in place.
-        split: The split.
-        fraction: Of each class, 0 to 1.
-        method: random or grouped.
-        seed: Of the drawing.
+    The method is random or grouped.
 
     Raises:
-        BloodcellError: There are too few sources.
+        BloodcellError: There are too few sources for a grouped split.
     """
-    train = table.index[table["split"] == "train"]
-    if train.empty:
+    rows = table[table["split"] == "train"]
+    if rows.empty:
         return
+    labels = rows["label"].to_numpy()
     if method == "grouped":
-        rows = table.loc[train]
         most = min(rows["source"].nunique(), rows["label"].value_counts().max())
         folds = _grouped_folds(rows, max(2, min(round(1 / fraction), most)), seed)
-        # a class with few sources may lie in some folds only: take the first with each class on both sides, if there is
-        # one, and leave each class something to train on before that
-        labels = rows["label"].to_numpy()
+        # a class with few sources may be in some folds only: choose the first fold that leaves most classes to train
+        # on and, among those, has most classes itself
         chosen = max(folds, key=lambda fold: (len(set(np.delete(labels, fold))), len(set(labels[fold]))))
     else:
-        chosen = _stratified(table.loc[train, "label"].to_numpy(), fraction, seed)
-    table.loc[train[chosen], "split"] = split
+        chosen = _stratified(labels, fraction, seed)
+    table.loc[rows.index[chosen], "split"] = split
 
 
-def _stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Return the positions of a fraction of each class; a class of two or more has one on each side at least."""
-    generator = np.random.default_rng(seed)
+def draw_fold(table: pd.DataFrame, folds: int, fold: int, method: str, seed: int) -> None:
+    """Make one of `folds` equal parts of the training rows the validation part; the arguments are those of `draw`."""
+    rows = table[table["split"] == "train"]
+    if rows.empty:
+        return
+    if method == "grouped":
+        chosen = _grouped_folds(rows, folds, seed)[fold]
+    else:
+        members = np.concatenate(_shuffled_classes(rows["label"].to_numpy(), seed))
+        # numbering goes on from class to class, so that small classes are not all in fold 0
+        chosen = np.sort(members[fold::folds])
+    table.loc[rows.index[chosen], "split"] = "val"
+
+
+def _stratified(labels: NDArray[Any], fraction: float, seed: int) -> Positions:
+    """Return the positions of a fraction of each class; a class of two or more images is in both parts."""
     chosen = []
-    for name in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == name))
+    for members in _shuffled_classes(labels, seed):
         count = int(np.clip(round(fraction * len(members)), min(1, len(members) - 1), max(len(members) - 1, 0)))
         chosen.append(members[:count])
     return np.sort(np.concatenate(chosen))
 
 
-def draw_fold(table: pd.DataFrame, folds: int, fold: int, method: str, seed: int) -> None:
-    """Make one of `folds` equal parts of the training rows the validation part; see `draw`."""
-    train = table.index[table["split"] == "train"]
-    if train.empty:
-        return
-    if method == "grouped":
-        chosen = _grouped_folds(table.loc[train], folds, seed)[fold]
-    else:
-        labels = table.loc[train, "label"].to_numpy()
-        generator = np.random.default_rng(seed)
-        number = np.empty(len(labels), dtype=int)
-        start = 0  # classes go on counting where the last one stopped, so that small ones do not all land in fold 0
-        for name in np.unique(labels):
-            members = generator.permutation(np.flatnonzero(labels == name))
-            number[members] = (start + np.arange(len(members))) % folds
-            start += len(members)
-        chosen = np.flatnonzero(number == fold)
-    table.loc[train[chosen], "split"] = "val"
+def _shuffled_classes(labels: NDArray[Any], seed: int) -> list[Positions]:
+    """Return the shuffled positions of each class."""
+    generator = np.random.default_rng(seed)
+    return [generator.permutation(np.flatnonzero(labels == name)) for name in np.unique(labels)]
 
 
-def _grouped_folds(rows: pd.DataFrame, folds: int, seed: int) -> list[np.ndarray]:
-    """Return the positions of each fold, stratified by class, no source in two folds."""
-    import warnings
-
+def _grouped_folds(rows: pd.DataFrame, folds: int, seed: int) -> list[Positions]:
+    """Return the positions of each fold, stratified by class, with no source in two folds."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     sources = rows["source"].nunique()
@@ -83,5 +79,5 @@ def _grouped_folds(rows: pd.DataFrame, folds: int, seed: int) -> list[np.ndarray
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with few sources: `require_classes` has the last word
+        warnings.simplefilter("ignore", UserWarning)  # about classes with few sources: `require_classes` checks them
         return [val for _, val in splitter.split(rows["path"], rows["label"], rows["source"])]

@@ -9,9 +9,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bloodcell.audit.overlap import overlap_warning, trained_sources, training_samples
-from bloodcell.data.classes import spelt_as
-from bloodcell.data.image_check import check_images, without_bad
-from bloodcell.data.known_sources import with_kept_sources
+from bloodcell.data.classes import with_spelling_of
+from bloodcell.data.image_check import check_images, without_bad_images
+from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, read_samples
 from bloodcell.evaluation.external import evaluate_files
@@ -117,12 +117,12 @@ def _checked(config: EvaluateConfig, first: Engine, cache: Path, folder: Path) -
     """Make the folder and return all samples, those to evaluate that can be read, and the names of their parts."""
     whole = _samples(config, file_of(first), cache)
     splits = chosen_splits(whole, config.splits)
-    samples = spelt_as(whole.of_split(*splits), first.classes)
+    samples = with_spelling_of(whole.of_split(*splits), first.classes)
     run_folder.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with progress("checking images") as advance:
         bad = check_images(samples, cache, advance)
-    return whole, without_bad(samples, bad, config.data.on_bad_image, folder / "bad_images.csv"), splits
+    return whole, without_bad_images(samples, bad, config.data.on_bad_image, folder / "bad_images.csv"), splits
 
 
 def _origin(config: EvaluateConfig, engines: list[Engine]) -> Origin:
@@ -156,7 +156,7 @@ def warn_of_overlap(samples: Samples, training: dict[Path, Samples | None], move
 def _samples(config: EvaluateConfig, checkpoint: Path, cache: Path) -> Samples:
     """Return the run's own samples, or those of another data set, whose images without a split are test images."""
     if config.data.kind != "as_trained":
-        samples = with_kept_sources(load_samples(config.data), cache)
+        samples = with_saved_sources(load_samples(config.data), cache)
         table = samples.table.assign(split=samples.table["split"].replace("", "test"))
         return Samples(table, samples.root)
     run = run_folder.run_of(checkpoint)

@@ -97,7 +97,7 @@ def _panels(root: Path, path: str, prediction: str, classifier: Classifier | Non
     except NoMapError as error:
         explained = _text_panel(str(error))
     panels = [("image", fitted(image)), (f"evidence: {prediction}", explained)]
-    if preprocessing.localises:
+    if preprocessing.crops_cell:
         located = ("located cell", _outlined(image, *square)) if square else ("no cell located", fitted(image))
         panels.insert(1, located)
     return panels

@@ -10,7 +10,7 @@ import numpy as np
 
 from bloodcell.data.cell_finder import cut
 from bloodcell.data.images import ImageError
-from bloodcell.data.preprocessing import picture_of
+from bloodcell.data.preprocessing import as_array
 from bloodcell.data.samples import read_samples
 from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
 from bloodcell.export.formats import Probabilities
@@ -69,7 +69,7 @@ def check(run: Probabilities, checkpoint: Engine, pictures: Pictures, own: Engin
     Raises:
         BloodcellError: They differ by `TOLERANCE` or more.
     """
-    prepared = checkpoint.preprocessing.taken(pictures.each)
+    prepared = checkpoint.preprocessing.prepare(pictures.each)
     images = np.stack([pixels for pixels, _ in prepared])
     expected = checkpoint.predict(images).probabilities
     answers = [run(images), np.concatenate([run(one[None]) for one in images])]
@@ -101,7 +101,7 @@ def _read(files: list[str]) -> list[Array]:
     read = []
     for file in files:
         try:
-            read.append(picture_of(file))
+            read.append(as_array(file))
         except ImageError:
             continue
     return read

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from bloodcell.data.decoder import batches, overlapped
+from bloodcell.data.decoder import image_batches, read_and_compute
 from bloodcell.data.images import ImageError
-from bloodcell.data.preprocessing import picture_of
+from bloodcell.data.preprocessing import as_array
 from bloodcell.inference.engine import Engine, Pass, Prediction
 from bloodcell.inference.tta import symmetries
 from bloodcell.runtime.hardware import decoders
@@ -97,7 +97,7 @@ class Ensemble:
             return self._predicted(decoded, ways)
 
         streams = min(way.streams for way in ways)
-        yield from overlapped(self._decoded, compute, groups, decoders(threads), streams)
+        yield from read_and_compute(self._decoded, compute, groups, decoders(threads), streams)
 
     def passes(self, count: int) -> list[Pass]:
         """Return the fastest way of a number of images through each net; what has to be built is built here."""
@@ -111,7 +111,7 @@ class Ensemble:
         def readable() -> Iterator[Array]:
             for item in items:
                 try:
-                    picture = picture_of(item)
+                    picture = as_array(item)
                 except ImageError as error:
                     bad.append((item, str(error)))
                 else:
@@ -119,16 +119,16 @@ class Ensemble:
                     yield picture
                     del picture  # before the next one takes memory
 
-        for pictures in batches(readable()):
-            taken += zip(*(preprocessing.taken(pictures) for preprocessing in self.preprocessings), strict=True)
+        for pictures in image_batches(readable()):
+            taken += zip(*(preprocessing.prepare(pictures) for preprocessing in self.preprocessings), strict=True)
             del pictures[:]
         return Decoded(items, images, bad, taken)
 
     def _predicted(self, decoded: Decoded, ways: list[Pass]) -> Group:
         # all that look for the cell see the same
-        looking = next((i for i, one in enumerate(self.preprocessings) if one.localises), 0)
+        looking = next((i for i, one in enumerate(self.preprocessings) if one.crops_cell), 0)
         squares = [each[looking][1] for each in decoded.taken]
-        cells = [self.preprocessings[looking].word(square) for square in squares]
+        cells = [self.preprocessings[looking].cell_status(square) for square in squares]
         members = [self._member(engine, decoded, way) for engine, way in zip(self.engines, ways, strict=True)]
         mean = np.mean([one.probabilities for one in members], axis=0)
         read = decoded.given, decoded.images, decoded.bad

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from bloodcell.data.augment import Augment
-from bloodcell.data.cell_finder import FINDER
-from bloodcell.data.decoder import decode, overlapped
+from bloodcell.data.cell_finder import FINDER_VERSION
+from bloodcell.data.decoder import decode, read_and_compute
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import Samples, identities
 from bloodcell.inference.backends import Backbone, Forward
@@ -62,7 +62,7 @@ class Extractor:
         self, net: Net, preprocessing: Preprocessing, backbone: Backbone, root: Path | None, workers: int | None = None
     ) -> None:
         self.net, self.preprocessing, self.backbone, self.root = net, preprocessing, backbone, root
-        self.columns = net.width + preprocessing.localises
+        self.columns = net.width + preprocessing.crops_cell
         self.threads = decoders(workers)
 
     def described(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Extractor:
             "preprocessing": self.preprocessing.as_dict(),
             "backend": self.backbone.name,
             # the square follows from the algorithm that finds the cell, so its features do
-            **({"last column": "cell", "cell finder": FINDER} if self.preprocessing.localises else {}),
+            **({"last column": "cell", "cell finder": FINDER_VERSION} if self.preprocessing.crops_cell else {}),
         }
 
     def store(self) -> FeatureStore:
@@ -122,7 +122,7 @@ class Extractor:
             BloodcellError: An image cannot be read.
         """
         rows = self._rows(samples, views, progress)
-        if not self.preprocessing.localises:
+        if not self.preprocessing.crops_cell:
             return rows, [""] * len(samples.table)
         found = _columns(rows[0], slice(self.net.width, None))[:]
         cells = ["found" if one else "none" for one in found.flatten().tolist()]
@@ -210,7 +210,7 @@ class Extractor:
             return forward.all(decoded[0]), decoded[1]
 
         done = 0
-        for features, cells in overlapped(read, compute, groups, self.threads, forward.streams):
+        for features, cells in read_and_compute(read, compute, groups, self.threads, forward.streams):
             rows = np.empty((len(cells), len(views), self.columns), np.float32)
             rows[..., : self.net.width] = features.reshape(len(views), len(cells), -1).swapaxes(0, 1)
             rows[..., self.net.width :] = np.array([cell == "found" for cell in cells])[:, None, None]

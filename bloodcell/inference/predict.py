@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from bloodcell.data.image_paths import listed
+from bloodcell.data.image_paths import iter_image_paths
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import GROUP, Ensemble, Group
 from bloodcell.inference.loader import load_engines
@@ -61,7 +61,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
     with table.held() if distributed.here().rank == 0 else nullcontext():
 
         def names() -> Iterator[str]:
-            return (name for name in listed(given) if not table.is_own(name))
+            return (name for name in iter_image_paths(given) if not table.is_own(name))
 
         total = distributed.once(lambda: sum(1 for _ in names()))
         ensemble = Ensemble(engines_of(config), config.tta)

@@ -64,7 +64,7 @@ def _from_images(
         advance(len(cells), len(files))
     without = [""] * len(cells)
     return [
-        _tables(samples, ensemble.classes, member, cells if engine.preprocessing.localises else without, tta)
+        _tables(samples, ensemble.classes, member, cells if engine.preprocessing.crops_cell else without, tta)
         for engine, member in zip(engines, members, strict=True)
     ]
 

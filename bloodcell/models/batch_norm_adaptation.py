@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bloodcell.data.decoder import decode, in_order
+from bloodcell.data.decoder import decode, map_in_order
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.models.net import Net
 from bloodcell.runtime.errors import BloodcellError
@@ -68,7 +68,7 @@ def adapt_to_images(net: Net, images: Sequence[Any], preprocessing: Preprocessin
     """
     if len(images) < LEAST:
         raise BloodcellError(f"adapt=batch_norm needs {LEAST} images of the new laboratory; there are {len(images)}")
-    decoded = in_order(lambda group: decode(group, preprocessing)[0], mixed(images), threads)
+    decoded = map_in_order(lambda group: decode(group, preprocessing)[0], mixed(images), threads)
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return adapt_batch_norm(net, (torch.from_numpy(one).permute(0, 3, 1, 2).to(device) for one in decoded))
 

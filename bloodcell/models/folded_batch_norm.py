@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bloodcell.data.decoder import decode, in_order
+from bloodcell.data.decoder import decode, map_in_order
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.models.net import Net
 
@@ -39,7 +39,7 @@ def unfold_where_folded(net: Net, files: list[str], preprocessing: Preprocessing
         return 0
     chosen = np.random.default_rng(0).permutation(len(files))[:IMAGES]
     groups = [[files[i] for i in group] for group in np.array_split(chosen, -(-len(chosen) // BATCH))]
-    decoded = in_order(lambda group: decode(group, preprocessing)[0], groups, threads)
+    decoded = map_in_order(lambda group: decode(group, preprocessing)[0], groups, threads)
     return unfold(net, (torch.from_numpy(images).permute(0, 3, 1, 2) for images in decoded))
 
 

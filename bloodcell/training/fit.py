@@ -146,11 +146,9 @@ def build_data(
     from bloodcell.data.datamodule import BloodCellDataModule
 
     rows, views = training_rows(config, classifier, samples, extractor, kept)
-    data = config.data
     return BloodCellDataModule(
-        samples, classifier.classes, extractor.preprocessing, data.batch_size, data.workers, config.seed,
-        data.sampling, data.balance, data.epoch_size, rows, views,
-    )  # fmt: skip
+        samples, classifier.classes, extractor.preprocessing, config.data, config.seed, rows, views
+    )
 
 
 def training_rows(

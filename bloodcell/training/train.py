@@ -12,11 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from bloodcell.audit.advice import leak_advice
 from bloodcell.audit.leaks import check_leaks, say_leak, weights_leak
-from bloodcell.data.image_check import check_images, without_bad
-from bloodcell.data.known_sources import with_kept_sources
+from bloodcell.data.image_check import check_images, without_bad_images
+from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, write_samples
-from bloodcell.data.splits import assign_splits, require_classes, split_arguments
+from bloodcell.data.splits import assign_splits, require_classes
 from bloodcell.inference.predict_samples import predict_samples
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root, typed
@@ -176,8 +176,8 @@ def _train(
 
 def samples_of(config: TrainConfig) -> Samples:
     """Return the configured images, each with the source that an audit found and with its split."""
-    known = with_kept_sources(load_samples(config.data), cache_root(config.cache.root))
-    return assign_splits(known, **split_arguments(config.data))
+    known = with_saved_sources(load_samples(config.data), cache_root(config.cache.root))
+    return assign_splits(known, config.data)
 
 
 def _checked(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
@@ -200,7 +200,7 @@ def readable(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
     """
     with progress("checking images") as report:
         bad = check_images(samples, cache_root(config.cache.root), report)
-    samples = without_bad(samples, bad, config.data.on_bad_image, folder / "bad_images.csv")
+    samples = without_bad_images(samples, bad, config.data.on_bad_image, folder / "bad_images.csv")
     require_classes(samples.table)  # once more: leaving out bad images may have emptied a class
     return samples
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from bloodcell.audit.audit import originals_folder, run_audit
-from bloodcell.data.known_sources import with_kept_sources
+from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import load_samples
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
@@ -55,7 +55,7 @@ def test_later_commands_know_the_sources(audited):
     _, cache, data = audited
     samples = load_samples(data)
     assert not samples.sources_known()
-    assert with_kept_sources(samples, cache).sources_known()
+    assert with_saved_sources(samples, cache).sources_known()
 
 
 def test_originals_folder(tmp_path):

@@ -8,7 +8,7 @@ from bloodcell.audit.geometry import align, plausible
 from bloodcell.audit.keypoints import extract, mirror, mirrored_descriptors, root_sift
 from bloodcell.audit.nuclei import FIELD, NUCLEUS, OUTSIDE, Cells, compare_cells, field_map
 from bloodcell.audit.visual_words import Index, Vocabulary, strongest
-from bloodcell.data.synthetic.smears import paint_photograph
+from bloodcell.data.synthetic.painter import paint_photograph
 
 
 @pytest.fixture(scope="module")

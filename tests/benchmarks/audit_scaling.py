@@ -20,7 +20,8 @@ import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
 from bloodcell.audit.pipeline import audit
-from bloodcell.data.synthetic.smears import CLASSES, Smears, write_smears
+from bloodcell.data.synthetic.painter import CLASSES
+from bloodcell.data.synthetic.smears import Smears, write_smears
 
 COPIES = 5
 

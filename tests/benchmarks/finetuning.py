@@ -34,9 +34,11 @@ from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import COLUMNS, Samples
 from bloodcell.runtime.config import config_dir, plain, register_resolvers
 from bloodcell.runtime.hardware import has_bf16, keep_freed_memory
+from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.training.build import build_classifier, precision, quiet
 
 SIZE, BATCH, CLASSES = 128, 64, ["a", "b", "c", "d"]
+DATA = DataConfig(reader={"_target_": "bloodcell.data.readers.read_imagefolder"}, root=None, batch_size=BATCH)
 WARM = 2  # batches before the clock starts
 
 
@@ -137,7 +139,7 @@ class Clock(pl.Callback):
 def ours(images: torch.Tensor, augment: str) -> float:
     """Return images a second of one epoch of our classifier under Lightning."""
     config, samples = configured(augment), table_of(len(images))
-    data = BloodCellDataModule(samples, CLASSES, Preprocessing(SIZE), BATCH, rows=images)
+    data = BloodCellDataModule(samples, CLASSES, Preprocessing(SIZE), DATA, rows=images)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(

@@ -23,9 +23,11 @@ from bloodcell.data.datamodule import BloodCellDataModule
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import COLUMNS, Samples
 from bloodcell.runtime.config import config_dir, plain, register_resolvers
+from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.training.build import build_classifier, build_trainer, quiet
 
 CLASSES = ["a", "b", "c", "d"]
+DATA = DataConfig(reader={"_target_": "bloodcell.data.readers.read_imagefolder"}, root=None, batch_size=32)
 
 
 def main() -> None:
@@ -69,7 +71,7 @@ def fitted(samples: Samples, features: torch.Tensor, epochs: int) -> float:
     classifier = classifier_of(config, samples)
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(config, Path(folder), {"accelerator": "cpu", "devices": 1}, False, frozen=True)
-        data = BloodCellDataModule(samples, CLASSES, Preprocessing(224), 32, rows=features)
+        data = BloodCellDataModule(samples, CLASSES, Preprocessing(224), DATA, rows=features)
         start = time.perf_counter()
         trainer.fit(classifier, datamodule=data)
         return time.perf_counter() - start

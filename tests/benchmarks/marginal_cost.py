@@ -24,7 +24,7 @@ from PIL import Image
 
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import COLUMNS, Samples
-from bloodcell.data.synthetic.smears import CLASSES, paint_photograph
+from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
 from bloodcell.inference.features import Extractor
 from bloodcell.models.net import Net
 from bloodcell.runtime.schema.model import ModelConfig

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from bloodcell.data.image_paths import listed
+from bloodcell.data.image_paths import iter_image_paths
 
 PART = 500  # links in a folder
 
@@ -110,7 +110,7 @@ def resident(process: int) -> int:
 
 def linked(folder: Path, images: Path, files: int) -> Path:
     """Make a tree of links to the images of a folder, and return its root."""
-    given, tree, bad = list(listed([str(images.resolve())])), folder / "tree", folder / "none.jpg"
+    given, tree, bad = list(iter_image_paths([str(images.resolve())])), folder / "tree", folder / "none.jpg"
     bad.write_text("no image")
     for number in range(files):
         parent = tree / f"{number // PART // 20:03}" / f"{number // PART:05}"

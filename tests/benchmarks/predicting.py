@@ -23,7 +23,7 @@ from statistics import median
 import numpy as np
 from PIL import Image, ImageFilter
 
-from bloodcell.data.image_paths import listed
+from bloodcell.data.image_paths import iter_image_paths
 from bloodcell.inference.engine import Pass
 from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.loader import load_engines
@@ -105,7 +105,7 @@ def predict_rate(ensemble: Ensemble, files: list[str], output: Path) -> float:
 
 def chosen(folder: Path, count: int) -> list[str]:
     """Return so many files below a folder, evenly chosen; the same again where there are not so many."""
-    files = list(listed([str(folder)]))
+    files = list(iter_image_paths([str(folder)]))
     if len(files) < count:
         return [files[i % len(files)] for i in range(count)]
     return [files[i] for i in np.linspace(0, len(files) - 1, count).astype(int)]

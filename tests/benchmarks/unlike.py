@@ -75,9 +75,7 @@ def judged(classifier, items):
     preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
     forward = Backbone(classifier.net, preprocessing.image_size, "eager").forward()
     groups = [items[start : start + 32] for start in range(0, len(items), 32)]
-    features = np.concatenate(
-        [forward.run(np.stack([preprocessing.read(one)[0] for one in group])) for group in groups]
-    )
+    features = np.concatenate([forward.run(np.stack([preprocessing.pixels(one) for one in group])) for group in groups])
     return score(classifier.limits, features), -probabilities_of(classifier.net, torch.from_numpy(features)).max(axis=1)
 
 

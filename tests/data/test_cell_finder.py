@@ -1,13 +1,13 @@
-"""Where the white cell is, on painted photographs whose boxes are known, and on pictures that have none."""
+"""Finding the white cell: synthetic photographs with known boxes, and images without a cell."""
 
 import cv2
 import numpy as np
 import pytest
 
-from bloodcell.data import cell_finder as localise
+from bloodcell.data import cell_finder
 from bloodcell.data.cell_finder import Cell, cut, locate
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.data.synthetic.smears import CLASSES, paint_photograph
+from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
 
 
 @pytest.mark.parametrize("label", CLASSES)
@@ -36,7 +36,7 @@ def test_centre_and_diameter_are_those_of_the_nucleus():
 
 
 @pytest.mark.parametrize("factor", [0.5, 2, 3.7])
-def test_magnification_cancels(factor):
+def test_diameter_scales_with_magnification(factor):
     picture = nucleus(smear(), 200, 100, 30)
     larger = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     assert locate(larger).diameter == pytest.approx(factor * locate(picture).diameter, rel=0.05)
@@ -48,10 +48,10 @@ def test_lobes_are_one_nucleus_and_a_neighbour_is_another():
     assert (cell.x, cell.y) == pytest.approx((161, 124), abs=3)
     assert cell.diameter > 50
     beside = locate(nucleus(nucleus(smear(), 160, 120, 25), 290, 30, 25))
-    assert (beside.x, beside.y) == pytest.approx((160, 120), abs=1)  # of two alike the central one
+    assert (beside.x, beside.y) == pytest.approx((160, 120), abs=1)  # the central one of two equal nuclei
 
 
-def test_platelets_and_red_cells_are_no_nucleus():
+def test_platelets_and_red_cells_are_not_nuclei():
     picture = nucleus(nucleus(smear(), 50, 60, 4), 200, 100, 30)
     cv2.circle(picture, (100, 150), 40, (200, 130, 135), -1)
     assert locate(picture).x == pytest.approx(200, abs=1)
@@ -62,18 +62,18 @@ def test_platelets_and_red_cells_are_no_nucleus():
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (5, 5), (300, 40)])
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_pictures_without_a_cell(shape, value):
+def test_images_without_a_cell(shape, value):
     assert locate(np.full((*shape, 3), value, np.uint8)) is None
 
 
-def test_a_copy_with_black_corners_has_its_cell_where_it_was_turned_to():
+def test_the_cell_is_found_in_a_rotated_copy_with_black_corners():
     picture = nucleus(smear(), 200, 100, 30)
     turn = cv2.getRotationMatrix2D((160, 120), 20, 1)
     cell = locate(cv2.warpAffine(picture, turn, (320, 240)))
     assert (cell.x, cell.y) == pytest.approx(tuple(turn @ [200, 100, 1]), abs=2)
 
 
-def test_a_square_is_moved_into_the_picture_and_reflected_where_it_is_larger():
+def test_a_square_is_moved_into_the_image_and_a_larger_one_is_filled_by_reflection():
     picture = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
     assert np.array_equal(cut(picture, 2, 1, 3), picture[1:4, 2:5])
     assert np.array_equal(cut(picture, -2, 5, 3), picture[3:6, 0:3])
@@ -94,8 +94,8 @@ def test_the_crop_is_part_of_the_preprocessing():
     assert Preprocessing(**cell.as_dict()) == cell
 
 
-def plainly_joined(mask):
-    """Return what `_joined` does, each step on the whole picture and each nucleus by all of its pixels."""
+def simple_nuclei(mask):
+    """Return the result of `_nuclei`, with each step on the whole image and all pixels of each nucleus."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas, least = stats[1:, cv2.CC_STAT_AREA].astype(float), 0.0025 * mask.size
     if count == 1 or areas.max() < least:
@@ -113,7 +113,7 @@ def plainly_joined(mask):
     return [nucleus for nucleus in found if nucleus.diameter**2 * np.pi / 4 >= least]
 
 
-def test_nuclei_are_to_the_last_bit_those_of_the_plain_way():
+def test_nuclei_are_identical_to_those_of_the_simple_algorithm():
     generator, numbers = np.random.default_rng(0), []
     for number in range(300):
         mask = np.zeros(generator.integers(1, 160, 2), np.uint8)
@@ -122,14 +122,14 @@ def test_nuclei_are_to_the_last_bit_those_of_the_plain_way():
             cv2.ellipse(mask, middle, axes, float(generator.integers(180)), 0, 360, 1, -1)
         if number % 3 == 0:  # specks and holes
             mask ^= (generator.random(mask.shape) < 0.02).astype(np.uint8)
-        expected = plainly_joined(mask.astype(bool))
-        assert localise._joined(mask.astype(bool)) == expected
+        expected = simple_nuclei(mask.astype(bool))
+        assert cell_finder._nuclei(mask.astype(bool)) == expected
         numbers.append(len(expected))
     assert {0, 1, 2, 3} <= set(numbers)
 
 
 def test_the_version_belongs_to_these_squares():
-    """Kept features carry the version: whoever moves a square raises it and writes the new squares down here."""
+    """The version is stored with cached features: if a square moves, raise it and list the new squares here."""
     squares = {1: [(4, 38, 135), (165, 0, 152), (30, 15, 124), (68, 24, 136)]}
-    pictures = [paint_photograph(label, np.random.default_rng(seed))[0] for seed, label in enumerate(CLASSES)]
-    assert [Preprocessing(64, crop="cell").square(picture) for picture in pictures] == squares[localise.FINDER]
+    images = [paint_photograph(label, np.random.default_rng(seed))[0] for seed, label in enumerate(CLASSES)]
+    assert [Preprocessing(64, crop="cell").square(image) for image in images] == squares[cell_finder.FINDER_VERSION]

@@ -1,10 +1,10 @@
-"""Class names: mapped, left out, kept, and matched whatever their letter case."""
+"""Class names: mapped, left out, kept, and matched in any letter case."""
 
 from pathlib import Path
 
 import pytest
 
-from bloodcell.data.classes import spelt_as, with_classes
+from bloodcell.data.classes import select_classes, with_spelling_of
 from bloodcell.data.samples import Samples, samples_table
 from bloodcell.runtime.errors import BloodcellError
 
@@ -20,33 +20,33 @@ def labels(samples):
 
 def test_names_are_mapped_and_left_out_in_any_letter_case():
     samples = made("IG", "Seg_Neutrophil", "eosinophil")
-    found = with_classes(samples, {"ig": None, "SEG_NEUTROPHIL": "neutrophil"}, None)
+    found = select_classes(samples, {"ig": None, "SEG_NEUTROPHIL": "neutrophil"}, None)
     assert labels(found) == ["neutrophil", "eosinophil"]
     assert found.table["path"].tolist() == ["01.png", "02.png"]
     assert found.table.index.tolist() == [0, 1]
     assert labels(samples) == ["IG", "Seg_Neutrophil", "eosinophil"]
 
 
-def test_a_mapping_does_not_go_on_from_its_own_names():
-    assert labels(with_classes(made("a", "b"), {"a": "b", "b": "c"}, None)) == ["b", "c"]
+def test_a_new_name_is_not_mapped_again():
+    assert labels(select_classes(made("a", "b"), {"a": "b", "b": "c"}, None)) == ["b", "c"]
 
 
-def test_a_mapped_name_is_the_class_that_is_there_in_other_letter_case():
-    assert labels(with_classes(made("NEUTROPHIL", "band"), {"band": "neutrophil"}, None)) == ["NEUTROPHIL"] * 2
+def test_a_new_name_joins_an_existing_class_in_other_letter_case():
+    assert labels(select_classes(made("NEUTROPHIL", "band"), {"band": "neutrophil"}, None)) == ["NEUTROPHIL"] * 2
 
 
-def test_sets_that_were_joined_share_names_in_the_first_ones_spelling():
-    assert labels(with_classes(made("EOS", "eos", "Mon", sets=["x", "y", "y"]), None, None)) == ["EOS", "EOS", "Mon"]
-    assert labels(with_classes(made("EOS", "eos"), None, None)) == ["EOS", "eos"]  # one set's names are its own
+def test_joined_sets_share_class_names_with_the_first_spelling():
+    assert labels(select_classes(made("EOS", "eos", "Mon", sets=["x", "y", "y"]), None, None)) == ["EOS", "EOS", "Mon"]
+    assert labels(select_classes(made("EOS", "eos"), None, None)) == ["EOS", "eos"]  # a single set keeps its names
 
 
-def test_the_classes_that_are_wanted_stay_after_the_mapping():
-    found = with_classes(made("A", "b", "c"), {"c": "d"}, ["a", "D"])
+def test_selected_classes_are_kept_after_the_mapping():
+    found = select_classes(made("A", "b", "c"), {"c": "d"}, ["a", "D"])
     assert labels(found) == ["A", "d"]
 
 
-def test_folders_that_are_numbers_can_be_mapped():
-    assert labels(with_classes(made("1", "2"), {1: "one", "2": 2}, None)) == ["one", "2"]
+def test_numeric_folder_names_can_be_mapped():
+    assert labels(select_classes(made("1", "2"), {1: "one", "2": 2}, None)) == ["one", "2"]
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_folders_that_are_numbers_can_be_mapped():
         (None, "b", r"data\.classes=b; give a list"),
     ],
 )
-def test_entries_that_make_no_sense(class_map, classes, message):
+def test_wrong_entries_are_refused(class_map, classes, message):
     with pytest.raises(BloodcellError, match=message):
-        with_classes(made("NEUTROPHIL", "b"), class_map, classes)
+        select_classes(made("NEUTROPHIL", "b"), class_map, classes)
 
 
 def test_labels_take_the_checkpoints_spelling():
-    assert labels(spelt_as(made("eos", "MON", "Mon"), ["EOS", "Mon", "b"])) == ["EOS", "Mon", "Mon"]
-    assert labels(spelt_as(made("a", "A"), ["a", "A"])) == ["a", "A"]
+    assert labels(with_spelling_of(made("eos", "MON", "Mon"), ["EOS", "Mon", "b"])) == ["EOS", "Mon", "Mon"]
+    assert labels(with_spelling_of(made("a", "A"), ["a", "A"])) == ["a", "A"]
 
 
-def test_a_class_that_the_checkpoint_does_not_know_is_named_with_what_to_do():
+def test_a_class_unknown_to_the_checkpoint_is_refused_with_advice():
     with pytest.raises(BloodcellError) as raised:
-        spelt_as(made("eos", "IG"), ["EOS", "MON"])
+        with_spelling_of(made("eos", "IG"), ["EOS", "MON"])
     assert str(raised.value).splitlines() == [
         "class IG was not in training; the checkpoint knows EOS, MON",
-        "keep those alone with data.classes=[eos], or rename with data.class_map",
+        "keep only known classes with data.classes=[eos], or rename with data.class_map",
     ]

@@ -1,4 +1,4 @@
-"""The LightningDataModule: labels by name, parts by split, features in place of images."""
+"""The LightningDataModule: labels by name, parts by split, features instead of images."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from bloodcell.data.datamodule import BloodCellDataModule
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.runtime.errors import BloodcellError
+from tests.conftest import data_config
 
 
 @pytest.fixture
@@ -16,20 +17,22 @@ def samples(class_folders):
 
 
 def module(samples, **options):
-    return BloodCellDataModule(samples, ["a", "b", "c"], Preprocessing(16), **({"workers": 0} | options))
+    rows, seed = options.pop("rows", None), options.pop("seed", 0)
+    data = data_config(workers=0, **options)
+    return BloodCellDataModule(samples, ["a", "b", "c"], Preprocessing(16), data, seed, rows)
 
 
 def test_labels_are_positions_of_names_in_every_split(samples):
     data = module(samples)
     assert data.labels(samples.of_split("train")).tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2]
     assert data.labels(samples.of_split("val")).tolist() == [1, 1, 2]
-    assert data.labels(samples.of_split("test")).dtype == torch.int64  # of no image at all, too
-    other = BloodCellDataModule(samples, ["c", "b", "a"], Preprocessing(16))
+    assert data.labels(samples.of_split("test")).dtype == torch.int64  # also without images
+    other = BloodCellDataModule(samples, ["c", "b", "a"], Preprocessing(16), data_config())
     assert other.labels(samples.of_split("val")).tolist() == [1, 1, 0]
 
 
-def test_a_class_that_the_classifier_does_not_know(samples):
-    data = BloodCellDataModule(samples, ["a", "b"], Preprocessing(16), workers=0)
+def test_an_unknown_class_is_refused(samples):
+    data = BloodCellDataModule(samples, ["a", "b"], Preprocessing(16), data_config(workers=0))
     with pytest.raises(BloodcellError, match="class c is unknown; the classifier knows a, b"):
         data.train_dataloader()
 

@@ -1,11 +1,11 @@
-"""Folders: what is a class, an image and a split, and what is not."""
+"""Folders: which are classes, images and splits."""
 
 import os
 import sys
 
 import pytest
 
-from bloodcell.data.folders import ClassFolders, image_files, is_hidden, split_folders, visible_folders
+from bloodcell.data.folders import class_folder_rows, image_files, is_hidden, split_folders, visible_folders
 from bloodcell.runtime.errors import BloodcellError
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipes of POSIX")
@@ -18,20 +18,18 @@ def names(folder):
 @pytest.mark.parametrize(
     "name", [".ipynb_checkpoints", ".DS_169665.jpg", "._x.jpg", "Thumbs.db", "desktop.ini", "__MACOSX", ".git"]
 )
-def test_names_that_are_not_the_users(name):
+def test_system_files_and_folders_are_hidden(name):
     assert is_hidden(name)
 
 
-def test_hidden_folders_are_no_classes_and_hidden_files_no_images(class_folders, write_image):
+def test_hidden_folders_are_not_classes_and_hidden_files_are_not_images(class_folders, write_image):
     root = class_folders({"b": 2, "a": 1, ".ipynb_checkpoints": 3, "__MACOSX": 1, "a/.ipynb_checkpoints": 2})
     for name in (".DS_169665.jpg", "._x.jpg"):
         write_image(root / "a" / name)
     (root / "a" / "Thumbs.db").write_bytes(b"x")
     (root / "a" / "notes.txt").write_text("x")
     write_image(root / "stray.png")
-    folders = ClassFolders(root)
-    assert folders.classes == ["a", "b"]
-    assert [(file.relative_to(root).as_posix(), *rest) for file, *rest in folders.rows("val")] == [
+    assert [(file.relative_to(root).as_posix(), *rest) for file, *rest in class_folder_rows(root, "val")] == [
         ("a/0.png", "a", "val", ""),
         ("b/0.png", "b", "val", ""),
         ("b/1.png", "b", "val", ""),
@@ -52,13 +50,13 @@ def test_a_folder_named_as_an_image_is_a_folder(tmp_path, write_image):
 
 @posix
 @pytest.mark.timeout(10)
-def test_pipes_and_dangling_links_are_named_as_they_are_bad_images(tmp_path):
+def test_pipes_and_dangling_links_are_listed_as_images(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "dangling.jpg").symlink_to(tmp_path / "gone.jpg")
     assert names(tmp_path) == ["dangling.jpg", "pipe.jpg"]
 
 
-def test_a_folder_that_cannot_be_read_is_refused_and_not_left_out(tmp_path, write_image, monkeypatch):
+def test_an_unreadable_folder_raises_an_error(tmp_path, write_image, monkeypatch):
     write_image(tmp_path / "a" / "0.png")
     (tmp_path / "b").mkdir()
     look = os.scandir
@@ -88,7 +86,7 @@ def test_a_class_may_be_a_link(tmp_path, write_image):
     write_image(tmp_path / "store" / "0.png")
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "a").symlink_to(tmp_path / "store")
-    assert [row[1] for row in ClassFolders(tmp_path / "root").rows("")] == ["a"]
+    assert [row[1] for row in class_folder_rows(tmp_path / "root", "")] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -106,18 +104,18 @@ def test_two_folders_of_one_split_are_refused(class_folders):
         split_folders(class_folders({"train/a": 1, "val/a": 1, "valid/a": 1}))
 
 
-def test_a_class_named_test_is_no_split(class_folders):
+def test_a_class_named_test_is_not_a_split(class_folders):
     assert split_folders(class_folders({"test": 1, "control": 1})) == {}
 
 
 def test_a_missing_folder_and_one_without_classes(tmp_path, write_image):
     with pytest.raises(BloodcellError, match=f"no such folder: {tmp_path / 'gone'}".replace("\\", "\\\\")):
-        ClassFolders(tmp_path / "gone")
+        class_folder_rows(tmp_path / "gone", "")
     write_image(tmp_path / "flat.png")
-    with pytest.raises(BloodcellError, match=r"no class folders in .*one folder of images a class"):
-        ClassFolders(tmp_path)
+    with pytest.raises(BloodcellError, match=r"no class folders in .*one folder of images per class"):
+        class_folder_rows(tmp_path, "")
 
 
-def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+def test_an_unreadable_folder_is_named(tmp_path):
     with pytest.raises(BloodcellError, match=r"cannot read the folder .*gone"):
         visible_folders(tmp_path / "gone")

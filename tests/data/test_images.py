@@ -1,4 +1,4 @@
-"""Reading: every mode becomes the RGB picture that a viewer shows, and every bad file has its reason."""
+"""Reading images: every mode becomes RGB as a viewer shows it, and every bad file has a reason."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 @pytest.fixture
 def quarters():
-    """Four colours in four quarters, 8 x 6, so that every turn and mirror image shows."""
+    """Four colours in four quarters, 8 x 6, so that every rotation and mirror image differs."""
     pixels = np.zeros((6, 8, 3), np.uint8)
     pixels[:3, :4], pixels[:3, 4:], pixels[3:, :4], pixels[3:, 4:] = RED, GREEN, BLUE, WHITE
     return pixels
@@ -55,7 +55,7 @@ def test_exif_orientation_is_applied(tmp_path, quarters, orientation, upright):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), upright(quarters))
 
 
-def test_damaged_exif_does_not_spoil_the_picture(tmp_path, quarters):
+def test_damaged_exif_is_ignored(tmp_path, quarters):
     Image.fromarray(quarters).save(tmp_path / "a.jpg", exif=b"Exif\0\0nothing of the kind")
     assert read_image(tmp_path / "a.jpg").shape == (6, 8, 3)
 
@@ -71,13 +71,13 @@ def test_one_bit_is_black_and_white(tmp_path):
 
 
 @pytest.mark.parametrize(("mode", "pixel"), [("RGBA", (255, 0, 0, 51)), ("LA", (0, 51))])
-def test_alpha_is_laid_on_white(tmp_path, mode, pixel):
+def test_transparent_pixels_are_put_on_white(tmp_path, mode, pixel):
     Image.new(mode, (2, 2), pixel).save(tmp_path / "a.png")
     expected = [255, 204, 204] if mode == "RGBA" else [204, 204, 204]  # a fifth of the colour, four fifths of white
     np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0, 0], expected)
 
 
-def test_palette_with_a_transparent_entry_is_laid_on_white(tmp_path):
+def test_a_transparent_palette_entry_is_put_on_white(tmp_path):
     image = Image.new("P", (2, 1))
     image.putpalette([0, 0, 255, 255, 0, 0])
     image.putpixel((1, 0), 1)
@@ -87,7 +87,7 @@ def test_palette_with_a_transparent_entry_is_laid_on_white(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "clear.png"), [[WHITE, RED]])
 
 
-def test_a_transparent_colour_of_an_rgb_file_is_laid_on_white(tmp_path, quarters):
+def test_a_transparent_colour_of_an_rgb_file_is_put_on_white(tmp_path, quarters):
     Image.fromarray(quarters).save(tmp_path / "a.png", transparency=BLUE)
     pixels = read_image(tmp_path / "a.png")
     assert tuple(pixels[5, 0]) == WHITE
@@ -125,7 +125,7 @@ def test_floating_point_that_is_not_finite_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["gif", "tif"])
-def test_the_first_of_several_frames_counts_whatever_the_name(tmp_path, ending):
+def test_the_first_of_several_frames_is_read_despite_a_wrong_ending(tmp_path, ending):
     first, second = (Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE))
     first.save(tmp_path / f"a.{ending}", save_all=True, append_images=[second])
     (tmp_path / f"a.{ending}").rename(tmp_path / "a.jpg")
@@ -147,7 +147,7 @@ def test_other_formats(tmp_path, quarters, ending):
         (b"\xff\xd8\xff\xe0", "not an image|cannot be decoded"),
     ],
 )
-def test_a_file_that_is_no_image(tmp_path, content, reason):
+def test_a_file_that_is_not_an_image(tmp_path, content, reason):
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(ImageError, match=reason):
         read_image(tmp_path / "a.jpg")
@@ -168,13 +168,13 @@ def test_a_header_beyond_the_limit_is_refused_undecoded(tmp_path, write_image, m
         read_image(write_image(tmp_path / "a.png"))
 
 
-def test_pillows_own_limit_is_told_likewise(tmp_path, write_image, monkeypatch):
+def test_pillows_own_limit_is_reported(tmp_path, write_image, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ImageError, match="more than 100,000,000 pixels"):
         read_image(write_image(tmp_path / "a.png"))
 
 
-def test_memory_that_does_not_suffice_is_told(tmp_path, write_image, monkeypatch):
+def test_too_little_memory_is_reported(tmp_path, write_image, monkeypatch):
     def fail(_):
         raise MemoryError
 
@@ -183,7 +183,7 @@ def test_memory_that_does_not_suffice_is_told(tmp_path, write_image, monkeypatch
         read_image(write_image(tmp_path / "a.png"))
 
 
-def test_what_is_missing_or_no_file(tmp_path):
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     (tmp_path / "x.jpg").mkdir()
     with pytest.raises(ImageError, match="no such file"):
         read_image(tmp_path / "y.jpg")
@@ -209,7 +209,7 @@ def jpeg(size=(37, 53), seed=0, smooth=2, **options):
 
 
 def by_both(content):
-    """Return what `read_image` and Pillow alone make of some bytes: shape and pixels, or the reason of the refusal."""
+    """Return the results of `read_image` and of Pillow alone: shape and pixels, or the error message."""
 
     def made(decoder):
         try:
@@ -224,23 +224,23 @@ def by_both(content):
 
 @pytest.fixture
 def fast(monkeypatch):
-    """Count what the fast decoder takes."""
-    taken, decode = [], images.simplejpeg.decode_jpeg
-    monkeypatch.setattr(images.simplejpeg, "decode_jpeg", lambda *given: (decode(*given), taken.append(1))[0])
-    return taken  # what it refuses is not in it
+    """Return a list with an entry for each image that the fast decoder accepts."""
+    accepted, decode = [], images.simplejpeg.decode_jpeg
+    monkeypatch.setattr(images.simplejpeg, "decode_jpeg", lambda *given: (decode(*given), accepted.append(1))[0])
+    return accepted
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 7), (9, 17), (64, 48), (65, 31)])
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}, {"quality": 100}])
-def test_plain_jpegs_are_decoded_fast_to_the_very_pixels_of_pillow(fast, size, subsampling, options):
+def test_plain_jpegs_are_decoded_by_the_fast_decoder_to_pillows_pixels(fast, size, subsampling, options):
     for smooth in (0.1, 3):  # noise, where rounding shows, and something like a photograph
         found, expected = by_both(jpeg(size, smooth=smooth, subsampling=subsampling, **options))
         assert found == expected
     assert len(fast) == 2
 
 
-def test_what_is_no_plain_jpeg_is_left_to_pillow(fast, tmp_path, quarters):
+def test_other_files_are_decoded_by_pillow(fast, tmp_path, quarters):
     turned = Image.Exif()
     turned[0x0112] = 6
     whole = Image.fromarray(quarters)
@@ -254,7 +254,7 @@ def test_what_is_no_plain_jpeg_is_left_to_pillow(fast, tmp_path, quarters):
     assert not fast
 
 
-def test_a_jpeg_too_large_to_be_read_at_once_is_left_to_pillow(fast, monkeypatch, tmp_path):
+def test_a_very_large_jpeg_file_is_decoded_by_pillow(fast, monkeypatch, tmp_path):
     file = tmp_path / "a.jpg"
     file.write_bytes(jpeg())
     expected = read_image(file)
@@ -265,11 +265,11 @@ def test_a_jpeg_too_large_to_be_read_at_once_is_left_to_pillow(fast, monkeypatch
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2, "subsampling": "4:4:4"}])
-def test_a_jpeg_cut_anywhere_has_the_verdict_of_pillow(fast, options, capfd):
+def test_a_truncated_jpeg_gives_pillows_result(fast, options, capfd):
     whole = jpeg((24, 31), quality=60, **options)
-    verdicts = [by_both(whole[:length]) for length in range(len(whole))]
-    assert all(found == expected for found, expected in verdicts)
-    assert sum(isinstance(found, str) for found, _ in verdicts) >= len(whole) - 2
+    results = [by_both(whole[:length]) for length in range(len(whole))]
+    assert all(found == expected for found, expected in results)
+    assert sum(isinstance(found, str) for found, _ in results) >= len(whole) - 2
     assert not fast
     found, expected = by_both(whole + b"whatever follows")
     assert found == expected
@@ -277,7 +277,7 @@ def test_a_jpeg_cut_anywhere_has_the_verdict_of_pillow(fast, options, capfd):
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2, "subsampling": "4:4:4"}])
-def test_a_jpeg_damaged_anywhere_has_the_verdict_and_the_pixels_of_pillow(fast, options, capfd):
+def test_a_damaged_jpeg_gives_pillows_result(fast, options, capfd):
     whole, generator = jpeg((24, 31), quality=90, **options), np.random.default_rng(0)
     for _ in range(200):
         damaged = bytearray(whole)
@@ -285,11 +285,11 @@ def test_a_jpeg_damaged_anywhere_has_the_verdict_and_the_pixels_of_pillow(fast, 
             damaged[place] = generator.choice([0, 0xD0, 0xD9, 0xFF, generator.integers(256)])
         found, expected = by_both(bytes(damaged))
         assert found == expected
-    assert 20 < len(fast) < 180  # bits may turn without a trace, and then both see the same
+    assert 20 < len(fast) < 180  # some changes are no error, and both give the same pixels
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_a_file_holds_is_read_as_the_file_is(tmp_path, write_image):
+def test_the_content_of_a_file_is_read_like_the_file(tmp_path, write_image):
     file = write_image(tmp_path / "a.jpg", size=(40, 30))
     np.testing.assert_array_equal(read_image(file.read_bytes()), read_image(file))
     with pytest.raises(ImageError, match=r"^40 x 30 pixels; the limit is 1,199$"):
@@ -299,7 +299,7 @@ def test_what_a_file_holds_is_read_as_the_file_is(tmp_path, write_image):
             read_image(content)
 
 
-def test_nothing_that_wants_an_interpreter_is_opened(tmp_path):
+def test_eps_files_are_not_opened(tmp_path):
     file = tmp_path / "a.jpg"
     Image.new("RGB", (8, 8)).save(file, "EPS")
     with pytest.raises(ImageError, match="^not an image$"):
@@ -307,7 +307,7 @@ def test_nothing_that_wants_an_interpreter_is_opened(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="other errors there")
-def test_what_the_system_refuses_is_said_in_its_words(tmp_path, write_image, monkeypatch):
+def test_errors_of_the_system_are_reported_in_its_words(tmp_path, write_image, monkeypatch):
     with pytest.raises(ImageError, match="cannot be read: File name too long"):
         read_image(tmp_path / ("x" * 300))
     with pytest.raises(ImageError, match="no such file"):

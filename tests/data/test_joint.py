@@ -1,13 +1,13 @@
-"""Several sets as one table: their order, their sources, and each split as it would be alone."""
+"""Several data sets in one table: order, sources, and splits as for each set alone."""
 
 import pytest
 
 from bloodcell.audit.advice import leak_advice, unaudited_sets
 from bloodcell.data.joint import read_joint
 from bloodcell.data.kaggle import CLASSES
-from bloodcell.data.known_sources import keep
+from bloodcell.data.known_sources import save_sources
 from bloodcell.data.readers import load_samples, read_imagefolder
-from bloodcell.data.splits import assign_splits, split_arguments
+from bloodcell.data.splits import assign_splits
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.verbs import TrainConfig
@@ -25,7 +25,7 @@ def sets(class_folders, tmp_path):
 
 @pytest.fixture
 def load(compose, cache):
-    """Read what data=joint names: load({"a": DIR, "b": DIR}, "data.leave_out=a") -> (samples, plain data node)."""
+    """Read data=joint: load({"a": DIR, "b": DIR}, "data.leave_out=a") -> (samples, data group)."""
 
     def read(sets, *overrides):
         named = ",".join(f"{name}: {place}" for name, place in sets.items())
@@ -40,13 +40,13 @@ def pick(sets, *names):
 
 
 def audited(place, cache, per_source=2):
-    """Keep what an audit of class folders might find: every two images of a class share a source."""
+    """Save the sources of an imagined audit of class folders: every two images of a class share a source."""
     samples = read_imagefolder(place)
     found = [f"{row.label}{int(row.path.split('/')[-1][0]) // per_source}" for row in samples.table.itertuples()]
-    keep(samples, samples.table[["path"]].assign(source=found), cache)
+    save_sources(samples, samples.table[["path"]].assign(source=found), cache)
 
 
-def test_sets_follow_each_other_with_paths_below_their_common_folder(load, sets):
+def test_paths_of_joined_sets_are_relative_to_their_common_folder(load, sets):
     samples, _ = load(pick(sets, "kaggle", "mine"))
     assert samples.sets() == ["kaggle", "mine"]
     assert samples.table["set"].value_counts().to_dict() == {"kaggle": 32, "mine": 20}
@@ -65,7 +65,7 @@ def test_a_list_is_named_after_its_folders_and_a_table_is_read_with_its_groups(s
     assert not samples.of_set("mine").sources_known()
 
 
-def test_each_sets_audit_is_known_under_the_sets_name(load, sets, cache):
+def test_sources_of_an_audit_have_the_sets_name(load, sets, cache):
     audited(sets["mine"], cache)
     samples, data = load(pick(sets, "kaggle", "mine"))
     assert set(samples.of_set("kaggle").table["source"]) == {""}
@@ -90,7 +90,7 @@ def test_a_set_is_split_as_it_would_be_alone(load, sets, compose, cache, fold):
     audited(sets["mine"], cache)
     overrides = [f"data.fold={'null' if fold is None else fold}", "data.folds=3", "seed=4"]
     joint, data = load(pick(sets, "kaggle", "mine"), *overrides)
-    split = assign_splits(joint, **split_arguments(data))
+    split = assign_splits(joint, data)
     assert split.table["path"].tolist() == joint.table["path"].tolist()
     for name, part in (("kaggle", "kaggle"), ("mine", "imagefolder")):
         options = [f"data={part}", f"data.root={sets[name]}", "data.val_fraction=0.15"]
@@ -98,21 +98,21 @@ def test_a_set_is_split_as_it_would_be_alone(load, sets, compose, cache, fold):
         samples = load_samples(alone)
         if name == "mine":
             samples = type(samples)(samples.table.assign(source=joint.of_set("mine").table["source"]), samples.root)
-        expected = assign_splits(samples, **split_arguments(alone)).table
+        expected = assign_splits(samples, alone).table
         assert split.of_set(name).table["split"].tolist() == expected["split"].tolist()
         assert [f"{name}/{path}" for path in expected["path"]] == split.of_set(name).table["path"].tolist()
 
 
 def test_a_set_that_only_trains(load, sets):
     samples, data = load(pick(sets, "kaggle", "mine"), "data.train_only=[kaggle]", "data.fold=1", "data.folds=3")
-    table = assign_splits(samples, **split_arguments(data)).table
+    table = assign_splits(samples, data).table
     assert set(table[table["set"] == "kaggle"]["split"]) == {"train"}
     assert set(table[table["set"] == "mine"]["split"]) == {"train", "val", "test"}
 
 
 def test_a_set_that_is_left_out_is_the_test_part(load, sets):
     samples, data = load(pick(sets, "kaggle", "mine"), "data.leave_out=mine", "data.class_map={ig: null}")
-    table = assign_splits(samples, **split_arguments(data)).table
+    table = assign_splits(samples, data).table
     assert table.groupby("set")["split"].unique().map(set).to_dict() == {"kaggle": {"train", "val"}, "mine": {"test"}}
     assert len(table) == 24 + 17  # Kaggle's own test part is gone
     with pytest.raises(BloodcellError, match=r"class ig is in the test part .*'data\.class_map=\{ig: null\}'"):
@@ -121,7 +121,7 @@ def test_a_set_that_is_left_out_is_the_test_part(load, sets):
 
 def load_and_split(load, sets, *overrides):
     samples, data = load(sets, *overrides)
-    return assign_splits(samples, **split_arguments(data))
+    return assign_splits(samples, data)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def load_and_split(load, sets, *overrides):
         (["data.leave_out=kagle"], r"data\.leave_out: no data set 'kagle'; did you mean 'kaggle'"),
         (["data.train_only=[other]"], r"data\.train_only: no data set 'other'; choose from: kaggle, mine"),
         (["data.train_only=[mine]", "data.leave_out=mine"], "cannot train and test"),
-        (["data.train_only=[mine]", "data.leave_out=kaggle"], "one at least must be left to validate"),
-        (["data.train_only=[mine,kaggle]"], "one at least must be left to validate"),
+        (["data.train_only=[mine]", "data.leave_out=kaggle"], "at least one must be left to validate"),
+        (["data.train_only=[mine,kaggle]"], "at least one must be left to validate"),
         (["data.split=grouped"], "data set kaggle: data.split=grouped needs the source of every image; 32 of 32"),
         (
             ["data.class_map={eosinophil: null, neutrophil: null}"],
@@ -164,7 +164,7 @@ def test_sets_that_cannot_be_joined(sets, tmp_path):
             read_joint(wrong, None)
 
 
-def test_two_folders_of_one_name_want_names(class_folders, tmp_path):
+def test_two_folders_of_one_name_are_refused(class_folders, tmp_path):
     folders = [str(class_folders({"a": 1}, tmp_path / side / "images")) for side in ("left", "right")]
     with pytest.raises(BloodcellError, match="two sets are called images"):
         read_joint(folders, None)

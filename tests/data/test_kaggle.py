@@ -1,4 +1,4 @@
-"""The Kaggle set: found from every folder above, fetched by kagglehub, counted."""
+"""The Kaggle set: found from every parent folder, downloaded by kagglehub, and counted."""
 
 import os
 import sys
@@ -47,7 +47,7 @@ def kagglehub(monkeypatch):
     return install
 
 
-def test_the_set_is_found_from_every_folder_above(tmp_path, write_image):
+def test_the_set_is_found_from_every_parent_folder(tmp_path, write_image):
     write_set(tmp_path / "mine/kaggle" / INSIDE, write_image)
     write_image(tmp_path / "mine/kaggle/dataset-master/dataset-master/JPEGImages/BloodImage_00000.jpg")
     folder = tmp_path / "mine/kaggle" / INSIDE
@@ -78,7 +78,7 @@ def test_folders_of_other_classes_are_not_the_set(tmp_path, class_folders):
         read_kaggle(str(tmp_path / "gone"), False, None)
 
 
-def test_a_download_goes_below_the_cache_and_is_found_again(tmp_path, write_image, kagglehub):
+def test_a_download_is_stored_in_the_cache_and_found_again(tmp_path, write_image, kagglehub):
     hub = kagglehub(lambda folder: write_set(folder / INSIDE, write_image))
     samples = read_kaggle(None, True, str(tmp_path))
     assert samples.root == tmp_path / "kaggle"
@@ -87,10 +87,10 @@ def test_a_download_goes_below_the_cache_and_is_found_again(tmp_path, write_imag
     assert "KAGGLEHUB_CACHE" not in os.environ
     for download in (True, False):
         assert read_kaggle(None, download, str(tmp_path)).table.equals(samples.table)
-    assert len(hub.calls) == 1  # what is there is not fetched again
+    assert len(hub.calls) == 1  # nothing is downloaded twice
 
 
-def test_the_users_own_cache_setting_is_left_alone(tmp_path, write_image, kagglehub, monkeypatch):
+def test_the_users_own_cache_setting_is_restored(tmp_path, write_image, kagglehub, monkeypatch):
     kagglehub(lambda folder: write_set(folder / INSIDE, write_image))
     monkeypatch.setenv("KAGGLEHUB_CACHE", "/elsewhere")
     read_kaggle(str(tmp_path / "new"), True, None)
@@ -105,13 +105,13 @@ def test_an_interrupted_download_is_continued_and_not_trained_on(tmp_path, write
     kagglehub(interrupted)
     with pytest.raises(BloodcellError, match=r"could not download .*connection reset\nthe same command continues"):
         read_kaggle(None, True, str(tmp_path))
-    with pytest.raises(BloodcellError, match=r"not whole: it has \{'train': 7, 'test': 3, 'test_simple': 4\}"):
+    with pytest.raises(BloodcellError, match=r"incomplete: it has \{'train': 7, 'test': 3, 'test_simple': 4\}"):
         read_kaggle(None, False, str(tmp_path))
     kagglehub(lambda folder: write_set(folder / INSIDE, write_image))
     assert len(read_kaggle(None, True, str(tmp_path)).table) == 16
 
 
-def test_offline_there_is_one_clear_message(tmp_path, kagglehub):
+def test_without_a_connection_there_is_one_clear_message(tmp_path, kagglehub):
     def offline(_):
         raise ConnectionError("Failed to resolve\n'api.kaggle.com'")
 
@@ -126,13 +126,13 @@ def test_offline_there_is_one_clear_message(tmp_path, kagglehub):
 
 def test_a_download_that_lacks_images_is_refused(tmp_path, write_image, kagglehub):
     kagglehub(lambda folder: write_set(folder / INSIDE, write_image, left_out={"TEST/NEUTROPHIL/0"}))
-    with pytest.raises(BloodcellError, match=r"not whole: .*'test': 3.*the set has .*'test': 4.*delete it"):
+    with pytest.raises(BloodcellError, match=r"incomplete: .*'test': 3.*the set has .*'test': 4.*delete it"):
         read_kaggle(None, True, str(tmp_path))
 
 
 def test_a_download_of_something_else_is_refused(tmp_path, kagglehub):
     kagglehub(lambda folder: folder.mkdir(parents=True))
-    with pytest.raises(BloodcellError, match=r"not whole: it has \{'train': 0"):
+    with pytest.raises(BloodcellError, match=r"incomplete: it has \{'train': 0"):
         read_kaggle(None, True, str(tmp_path))
 
 

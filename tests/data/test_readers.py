@@ -1,4 +1,4 @@
-"""Readers: folders and tables become the same samples table."""
+"""Readers: class folders and CSV files give the same samples table."""
 
 import pytest
 
@@ -65,13 +65,13 @@ def test_a_test_folder_beside_a_root(class_folders):
     assert all(file.is_file() for file in samples.files())
 
 
-def test_a_named_folder_goes_over_the_roots(class_folders):
+def test_a_given_test_folder_replaces_the_one_in_the_root(class_folders):
     root = class_folders({"set/train/a": 1, "set/test/a": 1, "other/a": 3})
     samples = read_imagefolder(str(root / "set"), test_dir=str(root / "other"))
     assert samples.table["split"].tolist() == ["train", "test", "test", "test"]
 
 
-def test_what_is_not_set_missing_or_empty(tmp_path, class_folders):
+def test_missing_settings_and_folders_are_reported(tmp_path, class_folders):
     with pytest.raises(BloodcellError, match=r"data\.root is not set; .*data\.root=DIR"):
         read_imagefolder(None)
     with pytest.raises(BloodcellError, match=r"data\.train_dir is not set"):
@@ -84,7 +84,7 @@ def test_what_is_not_set_missing_or_empty(tmp_path, class_folders):
         read_imagefolder(str(class_folders({"a": 0, "b": 0})))
 
 
-def test_a_home_folder_is_meant_by_a_tilde(class_folders, monkeypatch):
+def test_a_tilde_means_the_home_folder(class_folders, monkeypatch):
     root = class_folders({"a": 1})
     monkeypatch.setenv("HOME", str(root.parent))
     monkeypatch.setenv("USERPROFILE", str(root.parent))
@@ -134,12 +134,12 @@ def test_paths_of_a_table_are_relative_to_the_root_or_absolute(table, tmp_path):
         ("path,label\n1.png,a\n1.png,b\n", r"1\.png is there twice in"),
     ],
 )
-def test_what_is_wrong_in_a_table_is_said(table, text, message):
+def test_errors_in_a_table_are_reported(table, text, message):
     with pytest.raises(BloodcellError, match=message):
         table(text)
 
 
-def test_a_table_that_is_missing_or_no_text(table, tmp_path):
+def test_a_missing_table_and_one_that_is_not_text(table, tmp_path):
     with pytest.raises(BloodcellError, match=r"cannot read data\.table=.*gone\.csv: No such file"):
         read_table(str(tmp_path / "gone.csv"), None, **COLUMNS)
     with pytest.raises(BloodcellError, match="is no CSV file"):
@@ -158,7 +158,7 @@ def test_groups_are_read_from_paths(class_folders):
     [
         ("(", "is no regular expression"),
         (r"(p1)_", r"finds no group in 1 of 3 paths, e\.g\. b/p2_y/0\.png"),
-        (r"a/(p\d)|b", "finds no group in 1 of 3 paths"),  # matches, but its group does not take part
+        (r"a/(p\d)|b", "finds no group in 1 of 3 paths"),  # matches, but its group is not used
         (r"x*", "finds no group in 2 of 3 paths|finds no group in 3 of 3"),  # matches the empty text
     ],
 )
@@ -168,7 +168,7 @@ def test_an_expression_that_leaves_a_group_unknown_is_refused(class_folders, exp
         with_groups(samples, expression)
 
 
-def test_load_samples_reads_what_the_configuration_names(class_folders, compose):
+def test_load_samples_follows_the_configuration(class_folders, compose):
     root = class_folders({"a/p1": 2, "b/p2": 2})
     cfg = compose("data=imagefolder", f"data.root={root.as_posix()}", r"data.group_regex='p\d'")
     samples = load_samples(typed(cfg, TrainConfig).data)
@@ -176,6 +176,6 @@ def test_load_samples_reads_what_the_configuration_names(class_folders, compose)
     assert samples.sources_known()
 
 
-def test_an_unknown_setting_of_the_smears_is_said():
+def test_an_unknown_setting_of_the_smears_is_reported():
     with pytest.raises(BloodcellError, match=r"data\.reader: .*stregth"):
         read_synthetic(None, None, stregth="kaggle")

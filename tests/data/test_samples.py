@@ -44,12 +44,12 @@ def test_no_row_and_a_row_twice_are_refused():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a file name is text")
-def test_a_file_name_that_is_no_text_is_refused_by_name():
+def test_a_file_name_that_is_not_text_is_refused():
     with pytest.raises(BloodcellError, match=r"the file name a/\\udcff\.png in .* is not valid UTF-8; rename"):
         samples_table([(Path("/r", "a", os.fsdecode(b"\xff.png")), "a", "", "")], Path("/r"))
 
 
-def test_parts_and_what_is_known(samples):
+def test_splits_and_known_sources(samples):
     assert samples.splits() == ["train", "test", "test_simple"]
     part = samples.of_split("test", "test_simple")
     assert part.table["path"].tolist() == ["test/b/0.png", "test_simple/a/0.png"]
@@ -84,7 +84,7 @@ def test_a_file_without_the_column_set_is_of_one_data_set(samples, tmp_path):
     assert read.sets() == []
 
 
-def test_what_is_from_which_set(samples):
+def test_rows_and_sources_of_joined_sets(samples):
     sources = ["b/x", "", "a/x", "", "b/y"]
     joined = replace(samples, table=samples.table.assign(set=["b", "b", "a", "a", "b"], source=sources))
     assert joined.sets() == ["b", "a"]
@@ -93,7 +93,7 @@ def test_what_is_from_which_set(samples):
     assert samples.source_names() == {""}
 
 
-def test_an_identity_is_of_path_size_and_time(tmp_path, write_image):
+def test_an_identity_contains_path_size_and_time(tmp_path, write_image):
     file = write_image(tmp_path / "a.png")
     (before,) = identities([file])
     assert before == f"{file}|{file.stat().st_size}|{file.stat().st_mtime_ns}"

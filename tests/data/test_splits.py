@@ -1,4 +1,4 @@
-"""Splits: the shares, the strata, and no source on two sides."""
+"""Splits: shares, strata, and no source in two parts."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 from bloodcell.data.samples import Samples, samples_table
 from bloodcell.data.splits import assign_splits
 from bloodcell.runtime.errors import BloodcellError
+from tests.conftest import data_config
 
 ROOT = Path("/r")
 
@@ -27,12 +28,16 @@ def joined(*parts):
     return Samples(pd.concat([part.table for part in parts], ignore_index=True), ROOT)
 
 
+def split_of(samples, split="auto", **values):
+    return assign_splits(samples, data_config(split=split, **values))
+
+
 def counts_of(samples, *columns):
     return samples.table.groupby(list(columns)).size().to_dict()
 
 
 def test_without_splits_it_is_70_15_15_of_each_class():
-    assert counts_of(assign_splits(made({"a": 100, "b": 40}), "random"), "split", "label") == {
+    assert counts_of(split_of(made({"a": 100, "b": 40}), "random"), "split", "label") == {
         ("train", "a"): 70, ("val", "a"): 15, ("test", "a"): 15,
         ("train", "b"): 28, ("val", "b"): 6, ("test", "b"): 6,
     }  # fmt: skip
@@ -40,7 +45,7 @@ def test_without_splits_it_is_70_15_15_of_each_class():
 
 def test_the_notebooks_split_is_80_20_of_train_and_leaves_the_test_part():
     samples = joined(made({"a": 100, "b": 50}, split="train"), made({"a": 7, "b": 5}, split="test"))
-    split = assign_splits(samples, "random", val_fraction=0.2)
+    split = split_of(samples, "random", val_fraction=0.2)
     assert counts_of(split, "split", "label") == {
         ("train", "a"): 80, ("val", "a"): 20, ("train", "b"): 40, ("val", "b"): 10, ("test", "a"): 7, ("test", "b"): 5,
     }  # fmt: skip
@@ -49,28 +54,28 @@ def test_the_notebooks_split_is_80_20_of_train_and_leaves_the_test_part():
 
 def test_given_parts_stay():
     samples = joined(*(made({"a": 9, "b": 9}, split=split) for split in ("train", "val", "test", "test_simple")))
-    assert assign_splits(samples).table.equals(samples.table)
+    assert split_of(samples).table.equals(samples.table)
 
 
 def test_a_fraction_of_zero_draws_nothing():
-    assert set(assign_splits(made({"a": 9, "b": 9}), val_fraction=0, test_fraction=0).table["split"]) == {"train"}
+    assert set(split_of(made({"a": 9, "b": 9}), val_fraction=0, test_fraction=0).table["split"]) == {"train"}
 
 
 def test_the_seed_decides():
     samples = made({"a": 50, "b": 50})
-    first, again, other = (assign_splits(samples, seed=seed).table["split"].tolist() for seed in (0, 0, 1))
+    first, again, other = (split_of(samples, seed=seed).table["split"].tolist() for seed in (0, 0, 1))
     assert first == again
     assert first != other
-    assert set(samples.table["split"]) == {""}  # what went in is not changed
+    assert set(samples.table["split"]) == {""}  # the argument is unchanged
 
 
-def test_the_split_does_not_depend_on_the_rows_it_was_told_of_first():
+def test_splitting_keeps_the_order_of_rows():
     samples = made({"a": 10, "b": 10})
-    assert assign_splits(samples, seed=3).table["path"].tolist() == samples.table["path"].tolist()
+    assert split_of(samples, seed=3).table["path"].tolist() == samples.table["path"].tolist()
 
 
-def test_small_classes_have_one_image_on_each_side_and_one_image_trains():
-    split = assign_splits(made({"a": 100, "one": 1, "two": 2, "three": 3}), "random")
+def test_small_classes_have_an_image_in_each_part_and_a_single_image_trains():
+    split = split_of(made({"a": 100, "one": 1, "two": 2, "three": 3}), "random")
     counts = counts_of(split, "label", "split")
     assert {key: count for key, count in counts.items() if key[0] != "a"} == {
         ("one", "train"): 1,
@@ -84,37 +89,37 @@ def test_folds_partition_what_is_not_test(per_source):
     samples = made({"a": 60, "b": 33}, per_source)
     seen, test = [], None
     for fold in range(5):
-        table = assign_splits(samples, folds=5, fold=fold, seed=4).table
+        table = split_of(samples, folds=5, fold=fold, seed=4).table
         paths = {split: set(table.loc[table["split"] == split, "path"]) for split in ("train", "val", "test")}
         assert sum(map(len, paths.values())) == 93
-        assert test in (None, paths["test"])  # the same test part, whichever the fold
+        assert test in (None, paths["test"])  # the same test part for every fold
         test = paths["test"]
         seen += paths["val"]
     assert len(seen) == len(set(seen))
     assert set(seen) | test == set(samples.table["path"])
 
 
-def test_random_folds_are_of_equal_size_in_all_and_by_class():
+def test_random_folds_have_equal_sizes_in_total_and_by_class():
     samples = joined(made({"a": 12, "b": 7, "c": 6}), made({"a": 1, "b": 1}, split="test"))
     sizes, by_class = [], []
     for fold in range(5):
-        counts = counts_of(assign_splits(samples, "random", folds=5, fold=fold), "split", "label")
+        counts = counts_of(split_of(samples, "random", folds=5, fold=fold), "split", "label")
         by_class.append(tuple(counts.get(("val", name), 0) for name in "abc"))
         sizes.append(sum(by_class[-1]))
     assert sizes == [5] * 5
     assert all(2 <= a <= 3 and 1 <= b <= 2 and 1 <= c <= 2 for a, b, c in by_class)
 
 
-def test_folds_take_a_given_validation_part_in():
+def test_folds_include_a_given_validation_part():
     samples = joined(*(made({"a": 10, "b": 10}, split=split) for split in ("train", "val", "test")))
-    split = assign_splits(samples, folds=4, fold=0)
+    split = split_of(samples, folds=4, fold=0)
     assert counts_of(split, "split") == {"train": 30, "val": 10, "test": 20}
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_grouped_has_no_source_on_two_sides(seed):
+def test_grouped_has_no_source_in_two_parts(seed):
     samples = made({"a": 200, "b": 90, "c": 60}, per_source=10)
-    split = assign_splits(samples, seed=seed)
+    split = split_of(samples, seed=seed)
     assert (split.table.groupby("source")["split"].nunique() == 1).all()
     counts = counts_of(split, "split")
     assert counts["train"] >= 210
@@ -123,24 +128,24 @@ def test_grouped_has_no_source_on_two_sides(seed):
     assert all(set(part["label"]) == {"a", "b", "c"} for _, part in split.table.groupby("split"))
 
 
-def test_a_random_split_does_put_sources_on_both_sides():
-    split = assign_splits(made({"a": 100, "b": 100}, per_source=10), "random")
+def test_a_random_split_has_sources_in_two_parts():
+    split = split_of(made({"a": 100, "b": 100}, per_source=10), "random")
     assert (split.table.groupby("source")["split"].nunique() > 1).any()
 
 
-def test_auto_is_grouped_only_where_every_source_is_known():
+def test_auto_is_grouped_only_if_every_source_is_known():
     known = made({"a": 60, "b": 60}, per_source=6)
-    assert assign_splits(known).table.equals(assign_splits(known, "grouped").table)
+    assert split_of(known).table.equals(split_of(known, "grouped").table)
     partly = Samples(known.table.assign(source=["", *known.table["source"][1:]]), ROOT)
-    assert assign_splits(partly).table["split"].equals(assign_splits(known, "random").table["split"])
+    assert split_of(partly).table["split"].equals(split_of(known, "random").table["split"])
     with pytest.raises(BloodcellError, match=r"needs the source of every image; 1 of 120 are unknown\n.*group_regex"):
-        assign_splits(partly, "grouped")
+        split_of(partly, "grouped")
 
 
 def test_grouped_with_few_images_or_sources_still_splits():
-    split = assign_splits(made({"a": 5, "b": 5}, per_source=1), "grouped")  # fewer than the 7 parts of 15 %
+    split = split_of(made({"a": 5, "b": 5}, per_source=1), "grouped")  # fewer than the 7 parts of 15 %
     assert set(split.table["split"]) == {"train", "val", "test"}
-    split = assign_splits(made({"a": 40, "b": 40}, per_source=20), "grouped", test_fraction=0)  # four sources
+    split = split_of(made({"a": 40, "b": 40}, per_source=20), "grouped", test_fraction=0)  # four sources
     assert counts_of(split, "split") == {"train": 60, "val": 20} or counts_of(split, "split") == {
         "train": 40,
         "val": 40,
@@ -149,34 +154,34 @@ def test_grouped_with_few_images_or_sources_still_splits():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_class_of_one_source_stays_in_training(seed):
-    split = assign_splits(joined(made({"a": 60, "b": 60}, 6), made({"rare": 6}, 6)), "grouped", seed=seed)
+    split = split_of(joined(made({"a": 60, "b": 60}, 6), made({"rare": 6}, 6)), "grouped", seed=seed)
     assert counts_of(split, "label", "split")[("rare", "train")] == 6
 
 
-def test_too_few_sources_for_so_many_folds():
+def test_too_few_sources_for_the_folds():
     with pytest.raises(BloodcellError, match="into 6 parts needs as many sources; there are 4"):
-        assign_splits(made({"a": 8, "b": 8}, per_source=4), folds=6, test_fraction=0)
+        split_of(made({"a": 8, "b": 8}, per_source=4), folds=6, fold=0, test_fraction=0)
     with pytest.raises(BloodcellError, match="into 5 parts needs as many images of some class; the most is 3"):
-        assign_splits(made({"a": 3, "b": 3}, per_source=1), folds=5, test_fraction=0)
+        split_of(made({"a": 3, "b": 3}, per_source=1), folds=5, fold=0, test_fraction=0)
 
 
-def test_a_class_that_training_never_sees_is_named():
+def test_a_class_without_training_images_is_refused():
     samples = joined(made({"a": 9, "b": 9}, split="train"), made({"a": 1, "BASOPHIL": 2}, split="test"))
     with pytest.raises(BloodcellError, match="class BASOPHIL is in the test part but not in training"):
-        assign_splits(samples)
+        split_of(samples)
 
 
-def test_a_class_that_a_part_lacks_is_no_error():
+def test_a_class_may_be_missing_in_the_test_part():
     samples = joined(made({"a": 9, "b": 9}, split="train"), made({"a": 1}, split="test"))
-    assert counts_of(assign_splits(samples), "split", "label")[("test", "a")] == 1
+    assert counts_of(split_of(samples), "split", "label")[("test", "a")] == 1
 
 
 @pytest.mark.parametrize(("counts", "names"), [({"a": 9}, "a"), ({"only": 1}, "only")])
 def test_one_class_is_not_enough(counts, names):
-    with pytest.raises(BloodcellError, match=f"two classes at least; it has {names}"):
-        assign_splits(made(counts))
+    with pytest.raises(BloodcellError, match=f"at least two classes; it has {names}"):
+        split_of(made(counts))
 
 
 def test_a_test_part_alone_cannot_train():
-    with pytest.raises(BloodcellError, match="two classes at least; it has none"):
-        assign_splits(made({"a": 9, "b": 9}, split="test"))
+    with pytest.raises(BloodcellError, match="at least two classes; it has none"):
+        split_of(made({"a": 9, "b": 9}, split="test"))

@@ -1,3 +1,5 @@
+"""Synthetic smears: reproducible files, known sources and boxes, and safe writing."""
+
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from bloodcell.data.synthetic import smears
 from bloodcell.data.synthetic.copies import STRENGTHS, make_copy
-from bloodcell.data.synthetic.smears import CLASSES, Smears, paint_photograph, write_smears
+from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
+from bloodcell.data.synthetic.smears import Smears, write_smears
 from bloodcell.runtime.errors import BloodcellError
 
 SMALL = Smears(train_photographs=3, test_photographs=2, copies=3, seed=7)
@@ -37,7 +40,7 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_same_specification_gives_the_same_bytes(small, tmp_path):
+def test_the_same_settings_give_the_same_bytes(small, tmp_path):
     write_smears(tmp_path / "again", SMALL)
     assert contents(tmp_path / "again") == contents(small)
 
@@ -48,7 +51,7 @@ def test_another_seed_gives_other_photographs(small, tmp_path):
     assert contents(tmp_path / "other")[name] != contents(small)[name]
 
 
-def test_larger_set_keeps_the_photographs_of_the_smaller(small, tmp_path):
+def test_a_larger_set_contains_the_photographs_of_a_smaller_one(small, tmp_path):
     write_smears(tmp_path / "larger", replace(SMALL, train_photographs=4, copies=1))
     here, there = (
         {path.read_bytes() for path in (folder / "originals").iterdir()} for folder in (small, tmp_path / "larger")
@@ -72,18 +75,18 @@ def test_truth_lists_exactly_the_files(small):
     assert (truth.groupby("photograph").size() == SMALL.copies).all()
 
 
-def test_files_are_fields_of_320_by_240(small):
+def test_files_are_images_of_320_by_240(small):
     assert {read(path).shape for path in small.rglob("*.jp*g")} == {(240, 320, 3)}
 
 
-def test_no_source_stands_on_both_sides(small):
+def test_no_source_is_in_both_splits(small):
     truth = pd.read_csv(small / "truth.csv")
     assert (truth.groupby("source").split.nunique() == 1).all()
     assert (truth.groupby("source").photograph.nunique() == 1).all()
     assert truth.source.nunique() == len(CLASSES) * (3 + 2)
 
 
-def test_names_say_nothing_of_the_photograph(tmp_path):
+def test_names_do_not_identify_the_photograph(tmp_path):
     write_smears(tmp_path / "set", Smears(train_photographs=6, test_photographs=1, copies=8))
     truth = pd.read_csv(tmp_path / "set" / "truth.csv").query("split == 'TRAIN' and label == 'MONOCYTE'")
     for part in (1, 2):
@@ -107,7 +110,7 @@ def test_box_holds_a_purple_nucleus_and_little_purple_lies_outside(label):
         assert inside > 0.75 * purple.sum()
 
 
-def test_boxes_follow_the_copies(small):
+def test_boxes_match_the_copies(small):
     truth = pd.read_csv(small / "truth.csv")
     assert truth.x0.ge(0).all()
     assert truth.x1.le(320).all()
@@ -131,7 +134,7 @@ def test_box_is_that_of_the_copied_disc():
         assert np.abs(np.subtract(box, found)).max() <= 3
 
 
-def test_strengths_differ_as_they_say():
+def test_strengths_are_ordered():
     picture, box = paint_photograph("MONOCYTE", np.random.default_rng(0))
 
     def spread(strength, measure):
@@ -168,7 +171,7 @@ def test_rescans_are_two_photographs_of_one_cell(tmp_path):
 
 
 def registration(one, other):
-    """Shift (x, y) that lays one photograph on the other, and the correlation of what they share."""
+    """Return the shift (x, y) that aligns two photographs, and the correlation of their common part."""
     grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (one, other)]
     padded = cv2.copyMakeBorder(grey[0], 100, 100, 140, 140, cv2.BORDER_CONSTANT, value=0)
     mask = cv2.copyMakeBorder(np.full_like(grey[0], 255), 100, 100, 140, 140, cv2.BORDER_CONSTANT, value=0)
@@ -184,7 +187,7 @@ def registration(one, other):
     return np.array(best[1]), best[0]
 
 
-def test_uneven_photographs_make_even_files(tmp_path):
+def test_uneven_photographs_give_equal_numbers_of_files(tmp_path):
     smears = Smears(train_photographs=12, test_photographs=4, copies=2, uneven=True)
     write_smears(tmp_path / "set", smears)
     truth = pd.read_csv(tmp_path / "set" / "truth.csv")
@@ -193,13 +196,13 @@ def test_uneven_photographs_make_even_files(tmp_path):
     assert photographs.to_dict() == {"EOSINOPHIL": 6, "LYMPHOCYTE": 2, "MONOCYTE": 1, "NEUTROPHIL": 12}
 
 
-def test_complete_set_is_left_alone(small):
+def test_a_complete_set_is_left_unchanged(small):
     before = {path: path.stat().st_mtime_ns for path in small.rglob("*")}
     write_smears(small, SMALL)
     assert {path: path.stat().st_mtime_ns for path in small.rglob("*")} == before
 
 
-def test_another_specification_replaces_the_set(tmp_path):
+def test_other_settings_replace_the_set(tmp_path):
     tiny = Smears(train_photographs=1, test_photographs=1, copies=1)
     write_smears(tmp_path / "set", tiny)
     write_smears(tmp_path / "set", replace(tiny, copies=2))
@@ -208,7 +211,7 @@ def test_another_specification_replaces_the_set(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_writers_at_the_same_time_both_end_well(tmp_path):
+def test_several_writers_at_the_same_time_succeed(tmp_path):
     tiny = Smears(train_photographs=1, test_photographs=1, copies=1)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda _: write_smears(tmp_path / "set", tiny), range(3)))
@@ -245,12 +248,12 @@ def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
         ({"train_photographs": 0}, "train_photographs=0; give a whole number of at least 1"),
         ({"copies": 2.5}, "copies=2.5; give a whole number"),
         ({"seed": -1}, "seed=-1; give a whole number of at least 0"),
-        ({"strength": "weak"}, "strength='weak'; give mild or kaggle or strong"),
+        ({"strength": "weak"}, "strength=weak; choose mild, kaggle or strong"),
         ({"rescans": 4}, "rescans=4; the smallest class has 3"),
         ({"copies": 10**6}, "20,000,000 files; the limit is 1,000,000"),
     ],
 )
-def test_senseless_specification_is_refused(wrong, message, tmp_path):
+def test_wrong_settings_are_refused(wrong, message, tmp_path):
     with pytest.raises(BloodcellError, match=message):
         write_smears(tmp_path / "set", replace(SMALL, **wrong))
     assert not (tmp_path / "set").exists()
@@ -261,7 +264,7 @@ def histogram(picture):
     return cv2.calcHist([thumbnail], [0, 1, 2], None, [8] * 3, [0, 256] * 3).ravel()
 
 
-def test_colour_knows_the_photograph_and_not_the_class(tmp_path):
+def test_colours_identify_the_photograph_and_not_the_class(tmp_path):
     write_smears(tmp_path / "set", Smears(train_photographs=16, test_photographs=12, copies=5))
     truth = pd.read_csv(tmp_path / "set" / "truth.csv")
     pictures = [read(tmp_path / "set" / path) for path in truth.path]

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import bloodcell
-from bloodcell.data.preprocessing import picture_of
+from bloodcell.data.preprocessing import as_array
 from bloodcell.export.export import about_of, card_of, export
 from bloodcell.export.formats import FORMATS
 from bloodcell.export.model_card import card
@@ -86,7 +86,7 @@ def test_others_run_the_file_by_what_it_says(exported, learnt_run, smears):
     assert about["preprocessing"]["image_size"] == 32
     assert session.get_inputs()[0].shape == ["batch", "height", "width", 3]
     rows = pd.read_csv(learnt_run / "predictions.csv").query("split == 'test'").head(3)
-    pictures = np.stack([picture_of(smears.root / path) for path in rows["path"]])
+    pictures = np.stack([as_array(smears.root / path) for path in rows["path"]])
     (found,) = session.run(["probabilities"], {"images": pictures})
     expected = rows[[f"p_{name}" for name in about["classes"]]].to_numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

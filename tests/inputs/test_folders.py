@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bloodcell.data.image_paths import listed
+from bloodcell.data.image_paths import iter_image_paths
 from bloodcell.data.readers import read_imagefolder
 from tests.conftest import QUICK
 
@@ -20,17 +20,17 @@ pytestmark = [
 REFUSED = {
     "empty": ({}, "no class folders in"),
     "images without class folders": ({".": 4}, "no class folders in"),
-    "one class": ({"a": 5}, "two classes at least; it has a"),
-    "all classes but one empty": ({"a": 5, "b": 0, "c": 0}, "two classes at least; it has a"),
+    "one class": ({"a": 5}, "at least two classes; it has a"),
+    "all classes but one empty": ({"a": 5, "b": 0, "c": 0}, "at least two classes; it has a"),
     "all classes empty": ({"a": 0, "b": 0}, "no images found"),
     "hidden classes alone": ({".a": 3, "__b": 3}, "no class folders in"),
-    "a folder of folders of classes": ({"set/a": 3, "set/b": 3}, "two classes at least; it has set"),
+    "a folder of folders of classes": ({"set/a": 3, "set/b": 3}, "at least two classes; it has set"),
     "two folders of one split": ({"train/a": 2, "train/b": 2, "val/a": 1, "Validation/a": 1}, "both mean the val part"),
     "a class that training lacks": (
         {"train/a": 2, "train/b": 2, "test/c": 1},
         "class c is in the test part but not in",
     ),
-    "a test part alone": ({"test/a": 3, "test/b": 3}, "two classes at least; it has none"),
+    "a test part alone": ({"test/a": 3, "test/b": 3}, "at least two classes; it has none"),
     "one image a class": ({"a": 1, "b": 1}, "no validation images|val"),
 }
 RIGHT = {
@@ -111,7 +111,7 @@ def test_a_folder_that_may_not_be_read(class_folders, as_nobody, count):
 def test_a_pattern_that_leads_where_one_may_not_look(pattern, class_folders, as_nobody):
     root = class_folders({"a/sub": 1, "b/sub": 1})
     (root / "b").chmod(0)
-    said = as_nobody(lambda: [name.removeprefix(f"{root}/") for name in listed([str(root / pattern)])])
+    said = as_nobody(lambda: [name.removeprefix(f"{root}/") for name in iter_image_paths([str(root / pattern)])])
     (root / "b").chmod(0o755)
     assert "'b'" in said, said
 

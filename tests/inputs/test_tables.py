@@ -60,12 +60,12 @@ REFUSED = {
         "cannot be read, e.g. x+\\.\\.\\.",
     ),
     "a device as an image": (f"path,label\n{FOUR}/dev/zero,a\n".encode(), "e.g. /dev/zero: not a regular file"),
-    "one class": (b"path,label\na/0.png,a\na/1.png,a\n", "two classes at least; it has a"),
+    "one class": (b"path,label\na/0.png,a\na/1.png,a\n", "at least two classes; it has a"),
     "a class in the test part alone": (
         f"path,label,split\n{TRAIN}c/0.png,c,test\n".encode(),
         "class c is in the test part but not in training",
     ),
-    "a test part alone": (f"path,label,split\n{TEST}".encode(), "two classes at least; it has none"),
+    "a test part alone": (f"path,label,split\n{TEST}".encode(), "at least two classes; it has none"),
 }
 
 RIGHT = {

@@ -43,11 +43,11 @@ def predictions(root, samples, tta="none"):
 def test_the_preprocessing_says_what_it_saw():
     pre = Preprocessing(32, crop="cell")
     for word in ("found", "none"):
-        pixels, seen = pre.read(picture(word == "found"))
-        assert seen == word
+        ((pixels, square),) = pre.prepare([picture(word == "found")])
+        assert pre.cell_status(square) == word
         np.testing.assert_array_equal(pixels, pre.pixels(picture(word == "found")))
     np.testing.assert_array_equal(pre.pixels(picture(False)), Preprocessing(32).pixels(picture(False)))
-    assert Preprocessing(32).read(picture(True))[1] == ""
+    assert Preprocessing(32).cell_status(Preprocessing(32).square(picture(True))) == ""
 
 
 @pytest.mark.parametrize("tta", ["none", "flips"])
@@ -110,6 +110,6 @@ def test_what_was_kept_without_words_is_not_taken_for_it(tmp_path):
 def test_features_of_another_cell_finder_are_not_taken(samples, tmp_path, monkeypatch):
     before = of_cells(tmp_path).store().folder
     whole = of_cells(tmp_path, crop="none").store().folder
-    monkeypatch.setattr(features, "FINDER", features.FINDER + 1)
+    monkeypatch.setattr(features, "FINDER_VERSION", features.FINDER_VERSION + 1)
     assert of_cells(tmp_path).store().folder != before
     assert of_cells(tmp_path, crop="none").store().folder == whole  # a whole image depends on no finder

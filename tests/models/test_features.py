@@ -21,7 +21,7 @@ from bloodcell.inference.features import Extractor, View, in_memory, probabiliti
 from bloodcell.inference.tta import symmetries
 from bloodcell.models.net import Net
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema.model import ModelConfig
+from bloodcell.runtime.schema.model import AugmentConfig, ModelConfig
 
 NAMES = ["a|1|1", "b|2|2", 'ü, "c"|3|3']
 VALUES = torch.tensor([[1.5, -2.0, 3e-8], [0.1, 0.2, 0.3], [7.0, 8.0, 9.0]])
@@ -335,7 +335,7 @@ def test_rows_are_read_from_disk_where_memory_is_short(samples, tmp_path, monkey
 def test_rows_of_several_readings_are_joined_in_their_order(samples, tmp_path, monkeypatch):
     """Each reading of the store numbers its chunks in another order."""
     monkeypatch.setattr(features, "CHUNK", 2)
-    augment = Augment(rotation=180, brightness=0.2)
+    augment = Augment(AugmentConfig(rotation=180, brightness=0.2))
     extractor(make_net(), tmp_path).features(samples, None, View(augment, 2))  # its chunks stand among the later ones
     plain = extractor(make_net(), tmp_path).features(samples)
     views = [extractor(make_net(), tmp_path).features(samples, None, View(augment, number)) for number in range(3)]
@@ -345,7 +345,7 @@ def test_rows_of_several_readings_are_joined_in_their_order(samples, tmp_path, m
 
 
 def test_views_are_fixed_differ_and_are_kept(samples, tmp_path, monkeypatch):
-    augment = Augment(rotation=180, flip=True, brightness=0.2)
+    augment = Augment(AugmentConfig(rotation=180, flip=True, brightness=0.2))
     views = [extractor(make_net(), tmp_path).features(samples, None, View(augment, n))[:] for n in range(3)]
     assert not torch.allclose(views[0], views[1])
     assert not torch.allclose(views[1], views[2])

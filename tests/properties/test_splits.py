@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bloodcell.data.samples import samples_table
 from bloodcell.data.splits import assign_splits
+from tests.conftest import data_config
 from tests.properties.attempts import attempt
 
 ROOT = Path("/images")
@@ -30,7 +31,7 @@ fractions = st.sampled_from([0.0, 0.1, 0.15, 0.3, 0.49])
 
 def split_of(given, **arguments):
     """Return path -> (split, source, label); None where the split is refused in three lines at most."""
-    samples, refusal = attempt(assign_splits, samples_table(given, ROOT), **arguments)
+    samples, refusal = attempt(assign_splits, samples_table(given, ROOT), data_config(**arguments))
     if refusal:
         return None
     table = samples.table

@@ -5,7 +5,7 @@ import torch
 
 from bloodcell.data.loaders import EpochBatches, image_loader
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.data.samplers import EpochShuffle
+from bloodcell.data.samplers import ShuffleSampler
 from bloodcell.runtime import distributed, hardware, launcher
 from bloodcell.runtime.distributed import Place
 from bloodcell.runtime.errors import BloodcellError
@@ -86,7 +86,7 @@ def test_each_image_of_an_epoch_is_taken_by_one_process(as_place, count, size):
     batch, shares = 8, []
     for rank in range(size):
         as_place(rank, size)
-        sampler = EpochShuffle(count, seed=3)
+        sampler = ShuffleSampler(count, seed=3)
         sampler.set_epoch(4)
         batches = EpochBatches(sampler, count, batch)
         shares.append([part.tolist() for part in batches])
@@ -105,7 +105,7 @@ def test_each_file_is_read_by_one_process(as_place, tmp_path, write_image):
     seen = []
     for rank in range(2):
         as_place(rank, 2)
-        loader = image_loader(files, Preprocessing(16), 2, 0, torch.arange(7), EpochShuffle(7, seed=0))
+        loader = image_loader(files, Preprocessing(16), 2, 0, torch.arange(7), ShuffleSampler(7, seed=0))
         assert loader.batch_sampler.sampler.epoch == 0  # where Lightning sets it
         seen += [label for _, labels in loader for label in labels.tolist()]
     assert sorted(seen) == list(range(7))

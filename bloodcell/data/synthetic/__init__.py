@@ -1,1 +1,1 @@
-"""Painted smears: data whose truth is known."""
+"""Synthetic blood smears with known sources and cell boxes."""

@@ -1,4 +1,4 @@
-"""Augmented copies of one photograph, made as the Kaggle set was made, with the box carried along."""
+"""Augmented copies of a photograph, made like those of the Kaggle set, with the box of the cell."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from bloodcell.data.synthetic.painter import HEIGHT, WIDTH, Box, Pixels, clip_box
+from bloodcell.data.images import Pixels
+from bloodcell.data.synthetic.painter import HEIGHT, WIDTH, Box, clip_box
 
 
 @dataclass(frozen=True)
-class Copying:
-    """How strongly a copy may differ from its photograph: each value is the largest, either way."""
+class CopyStrength:
+    """How much a copy may differ from its photograph: the largest change in either direction."""
 
     rotation: float  # degrees
     shift: float  # share of width and of height
@@ -22,57 +24,51 @@ class Copying:
     light: float = 0.0  # share of brightness and of contrast
 
 
-#: "kaggle" is what the Kaggle set was made with; "mild" is well inside it, "strong" well outside.
+#: "kaggle" is the strength of the Kaggle set; "mild" is well below it, "strong" well above.
 STRENGTHS = {
-    "mild": Copying(rotation=8, shift=0.04, shear=0.05),
-    "kaggle": Copying(rotation=20, shift=0.10, shear=0.2),
-    "strong": Copying(rotation=35, shift=0.15, shear=0.3, zoom=0.2, light=0.2),
+    "mild": CopyStrength(rotation=8, shift=0.04, shear=0.05),
+    "kaggle": CopyStrength(rotation=20, shift=0.10, shear=0.2),
+    "strong": CopyStrength(rotation=35, shift=0.15, shear=0.3, zoom=0.2, light=0.2),
 }
 
 
-def make_copy(picture: Pixels, box: Box, copying: Copying, rng: np.random.Generator) -> tuple[Pixels, Box]:
-    """Make one augmented copy: turned, shifted, sheared, mirrored; black where the photograph ends.
-
-    Args:
-        picture: The photograph, uint8, (240, 320, 3).
-        box: The white cell's x0, y0, x1, y1 in it, pixels.
-        copying: How strongly the copy may differ.
-        rng: Source of the change.
+def make_copy(photograph: Pixels, box: Box, strength: CopyStrength, rng: np.random.Generator) -> tuple[Pixels, Box]:
+    """Rotate, shift, shear and mirror a photograph, uint8 (240, 320, 3); the fill is black.
 
     Returns:
-        The copy, of the same size, and the cell's box in it.
+        The copy, of the same size, and the white cell's box in it, x0, y0, x1, y1 in pixels.
     """
-    matrix = _transformation(copying, rng)
-    while not _shows(matrix, box):
-        matrix = _transformation(copying, rng)
-    copy = cv2.warpAffine(picture, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
-    contrast, brightness = 1 + rng.uniform(-copying.light, copying.light, size=2)
+    matrix = _affine(strength, rng)
+    while not _shows_cell(matrix, box):
+        matrix = _affine(strength, rng)
+    copy = cv2.warpAffine(photograph, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
+    contrast, brightness = 1 + rng.uniform(-strength.light, strength.light, size=2)
     table = 255 * brightness * np.linspace(0, 1, 256) ** contrast  # leaves the black fill black
     copy = cv2.LUT(copy, np.clip(table.round(), 0, 255).astype(np.uint8))
     return np.asarray(copy, np.uint8), _move_box(box, matrix)
 
 
-def _transformation(copying: Copying, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Draw an affine map of the photograph's pixels to the copy's, (2, 3), about the centre of the field."""
-    turn = np.deg2rad(rng.uniform(-copying.rotation, copying.rotation))
-    shear = rng.uniform(-copying.shear, copying.shear)
+def _affine(strength: CopyStrength, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw an affine map from the photograph's pixels to the copy's, (2, 3), about the image centre."""
+    turn = np.deg2rad(rng.uniform(-strength.rotation, strength.rotation))
+    shear = rng.uniform(-strength.shear, strength.shear)
     mirror = np.where(rng.uniform(size=2) < (0.5, 0.25), -1.0, 1.0)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     linear = rotation @ np.array([[1, -np.sin(shear)], [0, np.cos(shear)]]) @ np.diag(mirror)
-    linear *= 1 + rng.uniform(-copying.zoom, copying.zoom)
+    linear *= 1 + rng.uniform(-strength.zoom, strength.zoom)
     centre = np.array([WIDTH, HEIGHT]) / 2
-    shift = rng.uniform(-copying.shift, copying.shift, size=2) * 2 * centre
+    shift = rng.uniform(-strength.shift, strength.shift, size=2) * 2 * centre
     return np.column_stack([linear, centre + shift - linear @ centre])
 
 
-def _shows(matrix: np.ndarray[Any, Any], box: Box) -> bool:
-    """Say whether the cell's middle stays in the field: a copy without its cell teaches nothing."""
+def _shows_cell(matrix: NDArray[Any], box: Box) -> bool:
+    """Return whether the centre of the cell stays at least 30 pixels inside the copy."""
     x, y = matrix @ ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, 1)
     return bool(30 <= x <= WIDTH - 30 and 30 <= y <= HEIGHT - 30)
 
 
-def _move_box(box: Box, matrix: np.ndarray[Any, Any]) -> Box:
-    """Box of the ellipse inscribed in a box, after an affine map: cells are round, and have no corners."""
+def _move_box(box: Box, matrix: NDArray[Any]) -> Box:
+    """Return the bounding box of the ellipse inscribed in a box, after an affine map."""
     x0, y0, x1, y1 = box
     x, y = matrix @ ((x0 + x1) / 2, (y0 + y1) / 2, 1)
     half_x, half_y = np.hypot(*(matrix[:, :2] * ((x1 - x0) / 2, (y1 - y0) / 2)).T)

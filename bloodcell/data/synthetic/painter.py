@@ -1,10 +1,10 @@
-"""Painting one photograph of a stained blood smear around one white cell.
+"""A synthetic photograph of a stained blood smear around one white cell.
 
-All is painted as optical density: what lies in the light's path adds up, and the camera sees
-`light * exp(-density)` (Beer-Lambert). Romanowsky's stain has two dyes, azure (blue) and eosin (red to dull
-pink); together they make the purple of the nuclei. Shape tells the classes apart: lobes, how much of the cell
-the nucleus fills, granules, vacuoles. Stain, light, focus, scale and the crowd of red cells are drawn alike
-for each class, so that the colour of a field knows the photograph and not the class.
+The smear is painted as optical density: densities add up along the light's path, and the camera records
+`light * exp(-density)` (Beer-Lambert). Romanowsky stains have two dyes, azure (blue) and eosin (red to dull pink);
+together they give the purple of nuclei. The classes differ in shape only: lobes, size of the nucleus in the cell,
+granules, vacuoles. Stain, light, focus, scale and number of red cells are drawn in the same way for every class, so
+that the colours of a photograph identify the photograph but not its class.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-Field = np.ndarray[Any, np.dtype[np.float32]]
+from bloodcell.data.images import Pixels
+
+Floats = NDArray[np.float32]
 Box = tuple[int, int, int, int]
 
 CLASSES = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")
 
-#: Size of a photograph in pixels: that of the Kaggle set.
+#: Size of a photograph in the Kaggle set, pixels.
 HEIGHT, WIDTH = 240, 320
 
-#: The white cell's centre keeps this far from the border: a large cell is cut, its nucleus hardly.
+#: Least distance of the white cell's centre from the border: a large cell may be cut, its nucleus hardly.
 MARGIN = 70
 
-#: Half a smear, (y, x): reaches as far as any photograph of it, and PAD more for whole cells on the border.
+#: Half the size of a smear, (y, x): enough for any photograph of it, and PAD more for whole cells at the border.
 PAD = 56
 HALF = (HEIGHT - MARGIN + PAD, WIDTH - MARGIN + PAD)
 SIZE = (2 * HALF[0], 2 * HALF[1])
@@ -36,80 +38,72 @@ SIZE = (2 * HALF[0], 2 * HALF[1])
 
 @dataclass(frozen=True)
 class Stain:
-    """The dyes of one slide: optical density per channel (3,), RGB, at full strength."""
+    """The dyes of one slide: optical density in red, green and blue, (3,), at full strength."""
 
-    purple: Field  # chromatin: reddish to bluish purple
-    azure: Field  # cytoplasm rich in RNA: grey to blue
-    eosin: Field  # granules: orange-red to the dull pink of a poor stain
-    red: Field  # haemoglobin: brownish to pink
+    purple: Floats  # chromatin: reddish to bluish purple
+    azure: Floats  # cytoplasm rich in RNA: grey to blue
+    eosin: Floats  # granules: orange-red to the dull pink of a poor stain
+    red: Floats  # haemoglobin: brownish to pink
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a class looks like; ranges are lowest and highest value."""
+    """The appearance of a class; ranges are lowest and highest value."""
 
     radius: tuple[float, float]  # of the cell, pixels
-    nucleus: Callable[[Field, Field, np.random.Generator], Field]  # (u, v) -> depth inside it, in cell radii
+    nucleus: Callable[[Floats, Floats, np.random.Generator], Floats]  # (u, v) -> depth inside it, in cell radii
     cytoplasm: tuple[float, float]  # its share of azure and of eosin
-    granules: tuple[float, float]  # what a granule adds of azure and of eosin; below 0 it is a vacuole
+    granules: tuple[float, float]  # azure and eosin that a granule adds; a vacuole if below 0
     count: tuple[int, int]  # of granules
     size: tuple[float, float]  # radius of a granule, in cell radii
-    wobble: float  # how far the outline leaves the circle, in cell radii
-
-
-@dataclass(frozen=True)
-class Smear:
-    """A piece of slide with its white cell at the centre, larger than a photograph."""
-
-    density: Field  # optical density, (*SIZE, 3), RGB, 0 and more
-    box: Box  # of the white cell, relative to the centre, pixels
+    wobble: float  # deviation of the outline from a circle, in cell radii
 
 
 @dataclass(frozen=True)
 class View:
-    """How a smear is photographed."""
+    """The position, focus and light of a photograph."""
 
-    x: int  # where the centre of the white cell comes to lie, pixels from the left
-    y: int  # and from the top
+    x: int  # of the white cell's centre, pixels from the left
+    y: int  # pixels from the top
     blur: float  # defocus, standard deviation in pixels
-    halo: float  # strength of the bright rims that a lens slightly off focus draws around cells, 0 to 1
-    light: Field  # colour of the empty background, (3,), RGB, 0 to 255
-    vignette: float  # loss of light at one field's width from the lamp's centre, 0 to 1
-    lamp: tuple[float, float]  # where the light is brightest, (y, x), as a share of height and width
+    halo: float  # strength of the bright rims around cells slightly out of focus, 0 to 1
+    light: Floats  # colour of the empty background, (3,), RGB, 0 to 255
+    vignette: float  # loss of light at one image width from the lamp's centre, 0 to 1
+    lamp: tuple[float, float]  # the brightest point, (y, x), as a share of height and width
 
 
 def paint_photograph(label: str, rng: np.random.Generator) -> tuple[Pixels, Box]:
-    """Paint a photograph of a white cell among red cells and platelets.
-
-    Args:
-        label: One of `CLASSES`.
-        rng: Source of all that varies.
+    """Paint a photograph of a white cell of one of `CLASSES` among red cells and platelets.
 
     Returns:
-        The photograph, uint8, (240, 320, 3), RGB, and the white cell's box x0, y0, x1, y1 in pixels, clipped
-        to the photograph, x1 and y1 excluded.
+        The photograph, uint8 (240, 320, 3), RGB, and the white cell's box x0, y0, x1, y1 in pixels, clipped to the
+        photograph, x1 and y1 excluded.
     """
-    smear = paint_smear(label, rng)
-    return expose(smear, draw_view(rng), rng)
+    density, box = paint_smear(label, rng)
+    return expose(density, box, draw_view(rng), rng)
 
 
-def paint_smear(label: str, rng: np.random.Generator) -> Smear:
-    """Paint the optical density of a piece of slide; see `Smear`."""
+def paint_smear(label: str, rng: np.random.Generator) -> tuple[Floats, Box]:
+    """Paint a piece of a slide, larger than a photograph, with a white cell of a class at the centre.
+
+    Returns:
+        The optical density, (*SIZE, 3), RGB, 0 and more, and the cell's box relative to the centre, pixels.
+    """
     look, stain = LOOKS[label], _draw_stain(rng)
     scale = rng.uniform(0.85, 1.15)
     radius = scale * rng.uniform(*look.radius)
     density = _platelets(scale, rng)[..., None] * stain.purple
     density += _red_cells(scale, radius, rng)[..., None] * stain.red
     cell, cover = _white_cell(look, stain, radius, rng)
-    middle = _around(HALF, cell.shape[0] // 2)
-    density[middle] = density[middle] * (1 - cover[..., None]) + cell
+    centre = _around(HALF, cell.shape[0] // 2)
+    density[centre] = density[centre] * (1 - cover[..., None]) + cell
     inside = np.argwhere(cover > 0.5) - cell.shape[0] // 2
     (y0, x0), (y1, x1) = inside.min(axis=0), inside.max(axis=0) + 1
-    return Smear(density, (int(x0), int(y0), int(x1), int(y1)))
+    return density, (int(x0), int(y0), int(x1), int(y1))
 
 
 def draw_view(rng: np.random.Generator) -> View:
-    """Draw where the cell lies in a photograph, the light and the focus."""
+    """Draw the position of the cell in a photograph, the light and the focus."""
     brightness, warmth, magenta = rng.uniform(190, 238), rng.uniform(-0.06, 0.06), rng.uniform(-0.02, 0.05)
     return View(
         x=int(rng.integers(MARGIN, WIDTH - MARGIN + 1)),
@@ -122,15 +116,15 @@ def draw_view(rng: np.random.Generator) -> View:
     )
 
 
-def expose(smear: Smear, view: View, rng: np.random.Generator) -> tuple[Pixels, Box]:
-    """Take a photograph of a smear, with noise from `rng`; returns what `paint_photograph` does."""
+def expose(density: Floats, box: Box, view: View, rng: np.random.Generator) -> tuple[Pixels, Box]:
+    """Photograph a smear with sensor noise; the result is that of `paint_photograph`."""
     top, left = HALF[0] - view.y, HALF[1] - view.x
-    density = smear.density[top : top + HEIGHT, left : left + WIDTH]
+    density = density[top : top + HEIGHT, left : left + WIDTH]
     density = np.asarray(cv2.GaussianBlur(density, (0, 0), view.blur), np.float32)
     density += view.halo * (density - cv2.GaussianBlur(density, (0, 0), view.blur + 2))
     picture = view.light * _lamp(view)[..., None] * np.exp(-density)
-    picture += 2.5 * rng.standard_normal((HEIGHT, WIDTH, 1), dtype=np.float32)  # the sensor's noise
-    return np.clip(picture, 0, 255).astype(np.uint8), clip_box(*np.add(smear.box, 2 * (view.x, view.y)))
+    picture += 2.5 * rng.standard_normal((HEIGHT, WIDTH, 1), dtype=np.float32)
+    return np.clip(picture, 0, 255).astype(np.uint8), clip_box(*np.add(box, 2 * (view.x, view.y)))
 
 
 def clip_box(x0: float, y0: float, x1: float, y1: float) -> Box:
@@ -141,10 +135,10 @@ def clip_box(x0: float, y0: float, x1: float, y1: float) -> Box:
 
 
 def _draw_stain(rng: np.random.Generator) -> Stain:
-    """Draw the dyes of a slide; the ends of the ranges were read off real photographs."""
+    """Draw the dyes of a slide; the ranges were measured in real photographs."""
     strength = rng.uniform(0.8, 1.25)
 
-    def between(one: tuple[float, ...], other: tuple[float, ...]) -> Field:
+    def between(one: tuple[float, ...], other: tuple[float, ...]) -> Floats:
         share = rng.uniform()
         return (strength * (share * np.array(one) + (1 - share) * np.array(other))).astype(np.float32)
 
@@ -156,8 +150,8 @@ def _draw_stain(rng: np.random.Generator) -> Stain:
     )
 
 
-def _white_cell(look: Look, stain: Stain, radius: float, rng: np.random.Generator) -> tuple[Field, Field]:
-    """Paint a white cell: its density, (N, N, 3), and its cover of what lies below, (N, N), 0 to 1."""
+def _white_cell(look: Look, stain: Stain, radius: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return a white cell's density, (N, N, 3), and its coverage of the background, (N, N), 0 to 1."""
     u, v = _plane(radius, look.wobble, rng)
     cover = _inside(1 - np.hypot(u, v), radius)
     nucleus = _inside(look.nucleus(u, v, rng), radius) * cover
@@ -172,8 +166,8 @@ def _white_cell(look: Look, stain: Stain, radius: float, rng: np.random.Generato
     return (density * cover[..., None]).astype(np.float32), cover
 
 
-def _red_cells(scale: float, free: float, rng: np.random.Generator) -> Field:
-    """Paint the red cells, some of them overlapping: haemoglobin, SIZE, about 0 to 3."""
+def _red_cells(scale: float, free: float, rng: np.random.Generator) -> Floats:
+    """Return the haemoglobin of red cells, some of which overlap: SIZE, about 0 to 3."""
     canvas = np.zeros(SIZE, np.float32)
     typical, pallor = scale * rng.uniform(25, 32), rng.uniform(0.2, 0.8)
     crowd, overlap = int(rng.integers(20, 150)), rng.uniform(0.6, 1.05)
@@ -187,16 +181,16 @@ def _red_cells(scale: float, free: float, rng: np.random.Generator) -> Field:
     return canvas
 
 
-def _red_cell(radius: float, pallor: float, rng: np.random.Generator) -> Field:
-    """Paint a red cell: a disc, somewhat oval, paler at its centre."""
+def _red_cell(radius: float, pallor: float, rng: np.random.Generator) -> Floats:
+    """Return a slightly oval disc, paler at its centre."""
     u, v = _plane(radius, 0.06, rng)
     rho = np.hypot(u, v * rng.uniform(1.0, 1.3))
     hollow = pallor * rng.uniform(0.6, 1.1) * np.exp(-((rho / rng.uniform(0.4, 0.6)) ** 4))
     return np.asarray(_inside(1 - rho, radius) * (1 - hollow) * rng.uniform(0.85, 1.15), np.float32)
 
 
-def _platelets(scale: float, rng: np.random.Generator) -> Field:
-    """Paint a few platelets: purple, SIZE, 0 to 1."""
+def _platelets(scale: float, rng: np.random.Generator) -> Floats:
+    """Return the purple of a few platelets: SIZE, 0 to 1."""
     canvas = np.zeros(SIZE, np.float32)
     for centre in rng.uniform(PAD, 2 * np.array(HALF) - PAD, size=(int(rng.integers(0, 12)), 2)):
         radius = scale * rng.uniform(4, 8)
@@ -206,41 +200,41 @@ def _platelets(scale: float, rng: np.random.Generator) -> Field:
     return canvas
 
 
-def _segmented(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Three to five lobes on a bow, joined by thin bridges: the neutrophil's nucleus."""
+def _segmented(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
+    """The neutrophil's nucleus: three to five lobes on an arc, joined by thin bridges."""
     lobes = int(rng.integers(3, 6))
     turn = np.linspace(0, np.deg2rad(rng.uniform(55, 75) * (lobes - 1) + 30), lobes)
     turn += np.deg2rad(rng.uniform(-9, 9, size=lobes))
-    bow = rng.uniform(0.42, 0.56, size=lobes)
-    points = np.stack([bow * np.cos(turn), bow * np.sin(turn)], axis=1)
+    arc = rng.uniform(0.42, 0.56, size=lobes)
+    points = np.stack([arc * np.cos(turn), arc * np.sin(turn)], axis=1)
     radii = rng.uniform(0.25, 0.32, size=lobes) * (1.2 - 0.05 * lobes)
     return _chain(u, v, points, radii, bridge=0.08)
 
 
-def _bilobed(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Two plump lobes joined by a bridge, off the centre: the eosinophil's nucleus."""
+def _bilobed(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
+    """The eosinophil's nucleus: two large lobes joined by a bridge, off the centre."""
     apart, aside = rng.uniform(0.38, 0.46), rng.uniform(0.1, 0.3)
     points = np.array([[-apart, -aside], [apart, -aside]])
     return _chain(u, v, points, rng.uniform(0.30, 0.38, size=2), bridge=0.09)
 
 
-def _kidney(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """A thick bow, from a kidney to a horseshoe: the monocyte's nucleus."""
+def _kidney(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
+    """The monocyte's nucleus: a thick arc, from a kidney to a horseshoe."""
     turn = np.linspace(0, np.deg2rad(rng.uniform(160, 250)), 9)
-    bow = rng.uniform(0.42, 0.48)
-    points = bow * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    arc = rng.uniform(0.42, 0.48)
+    points = arc * np.stack([np.cos(turn), np.sin(turn)], axis=1)
     thick = rng.uniform(0.27, 0.33)
     return _chain(u, v, points - 0.4 * points.mean(axis=0), np.full(9, thick), bridge=thick)
 
 
-def _round(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """A disc that nearly fills the cell: the lymphocyte's nucleus."""
+def _round(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
+    """The lymphocyte's nucleus: a disc that nearly fills the cell."""
     aside = rng.uniform(-0.06, 0.06, size=(1, 2))
     return _chain(u, v, aside, rng.uniform(0.80, 0.90, size=1), bridge=0.0)
 
 
-def _chain(u: Field, v: Field, points: Any, radii: Any, bridge: float) -> Field:
-    """Discs around points, each joined to the next by a bar of half-width `bridge`: depth in cell radii."""
+def _chain(u: Floats, v: Floats, points: Any, radii: Any, bridge: float) -> Floats:
+    """Return the depth in cell radii inside discs, each joined to the next by a bar of half-width `bridge`."""
     depth = np.max([r - np.hypot(u - x, v - y) for (x, y), r in zip(points, radii, strict=True)], axis=0)
     for (x, y), (dx, dy) in zip(points[:-1], np.diff(points, axis=0), strict=True):
         along = np.clip(((u - x) * dx + (v - y) * dy) / (dx * dx + dy * dy), 0, 1)
@@ -248,8 +242,8 @@ def _chain(u: Field, v: Field, points: Any, radii: Any, bridge: float) -> Field:
     return np.asarray(depth)
 
 
-def _dots(side: int, radius: float, look: Look, rng: np.random.Generator) -> Field:
-    """Scatter granules or vacuoles over a cell: (side, side), 0 where there is none, to 1."""
+def _dots(side: int, radius: float, look: Look, rng: np.random.Generator) -> Floats:
+    """Return granules or vacuoles spread over a cell: (side, side), 0 to 1."""
     canvas = np.zeros((side, side), np.uint8)
     count = int(rng.integers(look.count[0], look.count[1] + 1))
     distance, angle = np.sqrt(rng.uniform(0, 0.96, count)), rng.uniform(0, 2 * np.pi, count)
@@ -260,8 +254,8 @@ def _dots(side: int, radius: float, look: Look, rng: np.random.Generator) -> Fie
     return cv2.GaussianBlur(canvas, (0, 0), 0.7).astype(np.float32) / np.float32(255)
 
 
-def _plane(radius: float, wobble: float, rng: np.random.Generator) -> tuple[Field, Field]:
-    """Coordinates u, v around a cell, in its radii, turned and gently bent at random; (N, N) each, N odd."""
+def _plane(radius: float, wobble: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return coordinates u, v around a cell in its radii, randomly rotated and bent; (N, N) each, N odd."""
     half = int(np.ceil(1.35 * radius))
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32) / np.float32(radius)
@@ -270,33 +264,33 @@ def _plane(radius: float, wobble: float, rng: np.random.Generator) -> tuple[Fiel
     return u.astype(np.float32), v.astype(np.float32)
 
 
-def _clouds(side: int, grain: float, rng: np.random.Generator) -> Field:
-    """Smooth noise of mean 0 and a deviation of some 0.7: (side, side), with blots of `grain` pixels."""
+def _clouds(side: int, grain: float, rng: np.random.Generator) -> Floats:
+    """Return smooth noise, (side, side), with mean 0, standard deviation about 0.7 and blobs of `grain` pixels."""
     few = int(np.ceil(side / grain)) + 1
     coarse = rng.standard_normal((few, few), dtype=np.float32)
     return np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-def _inside(depth: Field, radius: float) -> Field:
-    """Turn depth inside a shape, in cell radii, into cover, 0 to 1, with an edge of some two pixels."""
+def _inside(depth: Floats, radius: float) -> Floats:
+    """Return the coverage, 0 to 1, for a depth in cell radii; the edge is about two pixels wide."""
     return np.asarray(np.clip(0.5 + 0.5 * radius * depth, 0, 1), np.float32)
 
 
 def _around(centre: Any, half: int) -> tuple[slice, slice]:
-    """Slices of the square of side 2 half + 1 around a (y, x)."""
+    """Return the slices of the square with side 2 half + 1 around a point (y, x)."""
     y, x = map(int, centre)
     return slice(y - half, y + half + 1), slice(x - half, x + half + 1)
 
 
-def _lamp(view: View) -> Field:
-    """Brightness over the photograph, (240, 320), 1 under the lamp."""
+def _lamp(view: View) -> Floats:
+    """Return the brightness over the photograph, (240, 320), 1 under the lamp."""
     y = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None] - np.float32(view.lamp[0])
     x = np.linspace(0, 1, WIDTH, dtype=np.float32)[None] - np.float32(view.lamp[1])
     return np.asarray(1 - view.vignette * (x * x + y * y), np.float32)
 
 
-#: Radii at 320 x 240, where the boxes annotated in BCCD have a median side of 114 pixels. They overlap, so
-#: that size alone does not tell the class.
+#: Radii at 320 x 240 pixels, at which the boxes annotated in BCCD have a median side of 114 pixels. The ranges overlap,
+#: so that size alone does not give the class.
 LOOKS = {
     "EOSINOPHIL": Look((48, 62), _bilobed, (0.05, 0.40), (0.0, 0.75), (160, 260), (0.045, 0.075), 0.07),
     "LYMPHOCYTE": Look((34, 50), _round, (0.60, 0.05), (0.0, 0.0), (0, 0), (0.05, 0.05), 0.05),

@@ -54,19 +54,24 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """The `augment` group; see `bloodcell.data.augment.Augment` for the values."""
+    """The `augment` group: the largest random change of each kind; 0 changes nothing."""
 
-    name: str
-    rotation: float = 0.0
-    flip: bool = False
-    scale: float = 0.0
-    shift: float = 0.0
-    stain: float = 0.0
-    white_balance: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    gamma: float = 0.0
-    blur: float = 0.0
+    name: str = ""  # none: no augmentation
+    rotation: float = 0.0  # degrees, in either direction
+    flip: bool = False  # mirror half of the images
+    scale: float = 0.0  # zoom by a factor of 1 plus or minus this
+    shift: float = 0.0  # share of the image's side, in either direction
+    stain: float = 0.0  # factor of each stain's optical density; a tenth of it is added to the whole image
+    white_balance: float = 0.0  # factor of red, green and blue
+    brightness: float = 0.0  # factor
+    contrast: float = 0.0  # factor, about the image's mean
+    gamma: float = 0.0  # factor of the exponent
+    blur: float = 0.0  # width of the Gaussian as a share of the image's side, from 0
+
+    def __post_init__(self) -> None:
+        factors = (self.scale, self.stain, self.white_balance, self.brightness, self.contrast, self.gamma)
+        if min(self.rotation, self.shift, *factors, self.blur) < 0 or max(factors) >= 1 or self.blur > 0.1:
+            raise BloodcellError("augment: values are 0 or more; the factors below 1, blur at most 0.1")
 
 
 @dataclass(frozen=True, kw_only=True)

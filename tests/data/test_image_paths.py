@@ -1,11 +1,11 @@
-"""Listing: folders, files and patterns, in an order that stays, whatever lies about."""
+"""Image paths from folders, files and patterns, in a stable order."""
 
 import os
 import sys
 
 import pytest
 
-from bloodcell.data.image_paths import listed
+from bloodcell.data.image_paths import iter_image_paths
 from bloodcell.runtime.errors import BloodcellError
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipes of POSIX")
@@ -13,7 +13,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipe
 
 @pytest.fixture
 def root(tmp_path, write_image):
-    """Return a folder of images at several depths, with what is no image and what is hidden."""
+    """Return a folder of images at several depths, with a text file and hidden files."""
     for name in ("b.png", "a.JPG", "deep/er/c.png", "deep/d.jpg", "deep/e.png", ".hidden/x.png", "deep/._y.png"):
         write_image(tmp_path / "root" / name, format="png")
     (tmp_path / "root" / "notes.txt").write_text("x")
@@ -21,14 +21,14 @@ def root(tmp_path, write_image):
 
 
 def names(root, *given):
-    return [os.path.relpath(name, root) for name in listed([str(root / one) for one in given])]
+    return [os.path.relpath(name, root) for name in iter_image_paths([str(root / one) for one in given])]
 
 
-def test_a_folder_is_its_images_at_any_depth_by_name_in_each_folder(root):
+def test_a_folder_gives_its_images_at_any_depth_sorted_in_each_folder(root):
     assert names(root, ".") == ["a.JPG", "b.png", "deep/d.jpg", "deep/e.png", "deep/er/c.png"]
 
 
-def test_a_file_is_itself_whatever_its_ending(root):
+def test_a_file_may_have_any_ending(root):
     assert names(root, "notes.txt", "b.png") == ["notes.txt", "b.png"]
 
 
@@ -49,14 +49,14 @@ def test_a_file_is_itself_whatever_its_ending(root):
         ("**/**/c.*", ["deep/er/c.png"]),
     ],
 )
-def test_a_pattern_is_what_it_matches(root, pattern, expected):
+def test_a_pattern_gives_its_matches(root, pattern, expected):
     assert names(root, pattern) == expected
 
 
 @pytest.mark.parametrize(
     "pattern", ["**/d?ep*.png", "**/er?c.png", "**/er[!x]c.png", "**/[.*].png", "b.png/**", "*/*/*/*"]
 )
-def test_no_part_of_a_pattern_goes_beyond_its_folder(root, pattern):
+def test_a_part_of_a_pattern_matches_one_path_part_only(root, pattern):
     with pytest.raises(BloodcellError, match="matches no file"):
         names(root, pattern)
 
@@ -72,7 +72,7 @@ def test_no_part_of_a_pattern_goes_beyond_its_folder(root, pattern):
         ("d*", ["deep"]),
     ],
 )
-def test_a_folder_that_cannot_be_read_is_named_whatever_the_pattern(root, monkeypatch, pattern, expected):
+def test_an_unreadable_folder_is_listed_for_every_pattern(root, monkeypatch, pattern, expected):
     look = os.scandir
 
     def denied(path):
@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_read_is_named_whatever_the_pattern(root, monkey
     assert names(root, pattern) == expected
 
 
-def test_a_name_that_is_there_is_no_pattern(root, write_image):
+def test_an_existing_name_is_not_a_pattern(root, write_image):
     write_image(root / "scan[1]*.png")
     assert names(root, "scan[1]*.png") == ["scan[1]*.png"]
 
@@ -92,7 +92,7 @@ def test_a_name_that_is_there_is_no_pattern(root, write_image):
 @posix
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("pattern", [".", "**/*.png"])
-def test_links_that_loop_end_and_pipes_are_named(root, pattern):
+def test_loops_of_links_end_and_pipes_are_listed(root, pattern):
     for number in range(3):
         (root / "deep" / f"loop{number}").symlink_to(root)
     os.mkfifo(root / "pipe.png")
@@ -101,7 +101,7 @@ def test_links_that_loop_end_and_pipes_are_named(root, pattern):
     assert "pipe.png" in found
 
 
-def test_what_is_not_there_is_one_clear_line(root):
+def test_missing_files_are_reported(root):
     with pytest.raises(BloodcellError, match="no such file or folder: images=.*absent"):
         names(root, "absent")
     for pattern in ("*.gif", "**/*.gif"):
@@ -109,9 +109,9 @@ def test_what_is_not_there_is_one_clear_line(root):
             names(root, pattern)
 
 
-def test_files_are_found_as_they_are_asked_for(root, monkeypatch):
+def test_files_are_found_one_by_one(root, monkeypatch):
     seen = []
     monkeypatch.setattr(os, "walk", lambda folder, **_: (seen.append(n) or (folder, [], [n]) for n in "ab"))
     monkeypatch.setattr("bloodcell.data.folders.EXTENSIONS", ("",))
-    assert next(iter(listed([str(root)]))).endswith("a")
+    assert next(iter(iter_image_paths([str(root)]))).endswith("a")
     assert seen == ["a"]

@@ -1,4 +1,4 @@
-"""Batches: their order follows from seed and epoch, and not from the number of processes."""
+"""Batches: their order depends on seed and epoch, and not on the number of workers."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from bloodcell.data.loaders import (
     worker_count,
 )
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.data.samplers import EpochShuffle
+from bloodcell.data.samplers import ShuffleSampler
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def files(tmp_path, write_image):
 
 
 def test_epochs_differ_and_each_repeats():
-    sampler = EpochShuffle(50, seed=3)
+    sampler = ShuffleSampler(50, seed=3)
     orders = []
     for epoch in (0, 1, 2):
         sampler.set_epoch(epoch)
@@ -30,27 +30,27 @@ def test_epochs_differ_and_each_repeats():
         assert list(sampler) == orders[-1]
     assert all(sorted(order) == list(range(50)) for order in orders)
     assert len({tuple(order) for order in orders}) == 3
-    again = EpochShuffle(50, seed=3)
+    again = ShuffleSampler(50, seed=3)
     again.set_epoch(2)
     assert list(again) == orders[2]
-    assert list(EpochShuffle(50, seed=4)) != orders[0]
+    assert list(ShuffleSampler(50, seed=4)) != orders[0]
     assert len(sampler) == 50
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
 def test_any_whole_number_is_a_seed(seed):
-    assert sorted(EpochShuffle(5, seed)) == [0, 1, 2, 3, 4]
+    assert sorted(ShuffleSampler(5, seed)) == [0, 1, 2, 3, 4]
 
 
-def test_the_order_leaves_the_global_generator_alone(files):
+def test_the_order_does_not_use_the_global_generator(files):
     before = torch.get_rng_state()
-    list(EpochShuffle(5, 0))
+    list(ShuffleSampler(5, 0))
     list(image_loader(files, Preprocessing(16), 4, workers=0))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_batches_are_slices_of_the_order():
-    sampler = EpochShuffle(10, seed=0)
+    sampler = ShuffleSampler(10, seed=0)
     batches = EpochBatches(sampler, 10, 4)
     batches.set_epoch(5)
     assert sampler.epoch == 5
@@ -60,9 +60,9 @@ def test_batches_are_slices_of_the_order():
     assert [batch.tolist() for batch in EpochBatches(None, 5, 3)] == [[0, 1, 2], [3, 4]]
 
 
-def test_tensors_in_memory_come_in_the_samplers_order():
+def test_rows_have_the_order_of_the_sampler():
     inputs, labels = torch.arange(20.0).view(10, 2), torch.arange(10)
-    sampler = EpochShuffle(10, seed=1)
+    sampler = ShuffleSampler(10, seed=1)
     where = torch.arange(10)[None]
     loader = rows_loader(RowsDataset(inputs, where, labels, sampler), 4)
     assert len(loader) == 3
@@ -74,10 +74,10 @@ def test_tensors_in_memory_come_in_the_samplers_order():
     assert torch.equal(plain[0][0], inputs)
 
 
-def test_each_epoch_takes_the_next_view():
-    """Rows: of 3 samples, the last for validation, then two views of the two that train."""
+def test_each_epoch_uses_the_next_view():
+    """Rows: of 3 samples, the last for validation, then two views of the two training samples."""
     rows, labels = torch.tensor([[0.0], [1], [2], [10], [11], [20], [21]]), torch.tensor([0, 1])
-    sampler = EpochShuffle(2, seed=0)
+    sampler = ShuffleSampler(2, seed=0)
     loader = rows_loader(RowsDataset(rows, torch.tensor([[3, 4], [5, 6]]), labels, sampler), 2)
     for epoch in range(4):
         loader.sampler.set_epoch(epoch)
@@ -85,7 +85,7 @@ def test_each_epoch_takes_the_next_view():
         assert (inputs[:, 0] - shown).unique().tolist() == [10 + 10 * (epoch % 2)]
 
 
-def test_images_in_memory_come_with_channels_first():
+def test_images_in_memory_are_channels_first():
     images = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).view(2, 4, 5, 3)
     inputs, _ = RowsDataset(images, torch.tensor([[0, 1]]), torch.tensor([0, 1]))[torch.tensor([1])]
     assert inputs.shape == (1, 3, 4, 5)
@@ -104,7 +104,7 @@ def test_a_dataset_gives_images_with_or_without_labels(files):
 def test_workers_change_nothing(files):
     epochs = {}
     for workers in (0, 2):
-        sampler = EpochShuffle(7, seed=1)
+        sampler = ShuffleSampler(7, seed=1)
         loader = image_loader(files, Preprocessing(16), 3, workers, torch.arange(7), sampler)
         for epoch in (0, 1):
             sampler.set_epoch(epoch)
@@ -117,14 +117,14 @@ def test_workers_change_nothing(files):
     assert order[0] != order[1]
 
 
-def test_without_a_sampler_images_come_as_they_stand(files):
+def test_without_a_sampler_images_have_the_order_of_the_files(files):
     batches = list(image_loader(files, Preprocessing(16), 3, workers=0))
     assert [len(batch) for batch in batches] == [3, 3, 1]
     assert torch.equal(torch.cat(batches), torch.stack([Preprocessing(16)(file) for file in files]))
     assert list(image_loader([], Preprocessing(16), 3, workers=0)) == []
 
 
-def test_workers_follow_from_machine_and_work(monkeypatch):
+def test_the_number_of_workers_depends_on_cores_and_images(monkeypatch):
     monkeypatch.setattr(loaders, "cpu_count", lambda: 4)
     assert worker_count(None, 999) == 0
     assert worker_count(None, 1000) == 4

@@ -1,4 +1,4 @@
-"""Preprocessing: the same tensor, wherever the image comes from."""
+"""Preprocessing: the same tensor for a file, an array and a Pillow image."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_file_array_and_pillow_image_give_the_same(tmp_path, write_image):
     assert all(torch.equal(from_file, other) for other in others)
 
 
-def test_a_turned_grey_and_transparent_pillow_image_is_treated_as_its_file(tmp_path):
+def test_a_rotated_transparent_grey_pillow_image_is_read_like_its_file(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 2), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -30,7 +30,7 @@ def test_a_turned_grey_and_transparent_pillow_image_is_treated_as_its_file(tmp_p
         assert torch.equal(Preprocessing(16)(image), Preprocessing(16)(tmp_path / "a.png"))
 
 
-def test_the_whole_field_is_squashed_and_not_cropped():
+def test_the_whole_image_is_resized_and_not_cropped():
     pixels = np.zeros((240, 320, 3), np.uint8)
     pixels[:, :160, 0], pixels[120:, :, 1] = 255, 255
     out = Preprocessing(224)(pixels)
@@ -49,20 +49,20 @@ def test_it_is_pillows_bilinear_filter_with_antialiasing():
     assert (out - expected).abs().max() <= 1
 
 
-def test_the_same_size_is_the_same_picture():
+def test_an_image_of_the_same_size_is_unchanged():
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     np.testing.assert_array_equal(Preprocessing(32)(pixels).permute(1, 2, 0).numpy(), pixels)
     np.testing.assert_array_equal(Preprocessing(32)(pixels[:, ::-1]).permute(1, 2, 0).numpy(), pixels[:, ::-1])
 
 
 @pytest.mark.parametrize("size", [16, 299, 4096])
-def test_it_travels_as_plain_values(size):
+def test_it_can_be_rebuilt_from_plain_values(size):
     assert Preprocessing(**Preprocessing(size).as_dict()) == Preprocessing(size)
     assert Preprocessing(size).as_dict() == {"image_size": size, "crop": "none", "crop_size": 2.0}
 
 
 @pytest.mark.parametrize("size", [15, 4097, 224.0, "224", None, True])
-def test_a_senseless_size(size):
+def test_a_wrong_size_is_refused(size):
     with pytest.raises(BloodcellError, match=f"image_size={size}; give whole pixels from 16 to 4096"):
         Preprocessing(size)
 
@@ -77,7 +77,7 @@ def test_a_senseless_size(size):
         np.zeros((1, 8, 8, 3), np.uint8),
     ],
 )
-def test_an_array_of_another_form_is_refused(array):
+def test_an_array_of_another_shape_or_type_is_refused(array):
     with pytest.raises(BloodcellError, match=r"uint8 \(H, W, 3\) RGB; this one is"):
         Preprocessing()(array)
 
@@ -88,6 +88,6 @@ def test_a_bad_file_is_an_image_error(tmp_path):
 
 
 @pytest.mark.parametrize("values", [{"crop": "nucleus"}, {"crop_size": 0.5}, {"crop_size": 11}, {"crop": None}])
-def test_a_senseless_crop(values):
+def test_a_wrong_crop_is_refused(values):
     with pytest.raises(BloodcellError, match="choose none or cell, and 1 to 10 diameters"):
         Preprocessing(32, **values)
