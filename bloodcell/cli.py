@@ -26,6 +26,9 @@ VERBS = {
     "export": ("bloodcell.export.export", "run", "export a checkpoint to an ONNX file, or torch.export's"),
 }
 
+#: Verbs that several processes do together.
+SHARED = ("train", "evaluate", "predict")
+
 USAGE = """usage: bloodcell VERB [group=option] [key=value] ...
 
 {verbs}
@@ -45,8 +48,8 @@ def main(verb: str | None = None) -> None:
             if verb is None:
                 verb, arguments = _verb_of(arguments)
             run_verb(verb, arguments)
-    except SystemExit as end:
-        distributed.leave(end.code if isinstance(end.code, int) else 1)
+    except BaseException as error:
+        distributed.leave(error)
         raise
 
 
@@ -62,12 +65,11 @@ def run_verb(verb: str, arguments: list[str]) -> None:
 
     module, function, _ = VERBS[verb]
     register_resolvers()
-    place = distributed.announced()
     if resumed := _resumed_run(verb, arguments):
         run, overrides = resumed
         from bloodcell.training.train import resume
 
-        distributed.start()
+        _join(verb)
         resume(run, overrides)
         distributed.stop()
         return
@@ -83,8 +85,10 @@ def run_verb(verb: str, arguments: list[str]) -> None:
         with one_clear_line():  # here too: Hydra would put a line of its own before an error that reaches it
             return getattr(import_module(module), function)(cfg)
 
-    if place and place.size > 1 and not _QUESTIONS & set(flags):
-        _join(verb, flags, overrides, place.rank)
+    if not _QUESTIONS & set(flags):
+        _join(verb)
+    if distributed.here().rank:
+        sys.argv.append("hydra.run.dir=.")  # the first one's folder is that of all
     decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)
     decorate(task)()
     distributed.stop()
@@ -94,25 +98,23 @@ def run_verb(verb: str, arguments: list[str]) -> None:
 _QUESTIONS = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
 
 
-def _join(verb: str, flags: list[str], overrides: list[str], rank: int) -> None:
-    """Meet the other processes of the job; the first one's folder is that of all, so that Hydra makes no other.
+def _join(verb: str) -> None:
+    """Meet the other processes of the job, if there are any.
 
     Raises:
-        BloodcellError: Several processes cannot do that together, or do not meet.
+        BloodcellError: Several processes cannot do this verb together, or do not meet.
     """
-    from hydra import compose, initialize_config_dir
-
-    from bloodcell.runtime.config import config_dir
-    from bloodcell.runtime.launcher import check_verb
-
-    check_verb(verb, bool({"-m", "--multirun"} & set(flags)))
-    if not flags:  # an experiment may be a multirun without a flag
-        with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
-            cfg = compose(config_name=verb, overrides=overrides, return_hydra_config=True)
-        check_verb(verb, str(cfg.hydra.mode) == "RunMode.MULTIRUN")
+    place = distributed.announced()
+    if place is None or place.size == 1:
+        return
+    if verb not in SHARED:
+        raise BloodcellError(f"{verb} works in one process, and {place.size} were started; start it without them")
     distributed.start()
-    if rank:
-        sys.argv.append("hydra.run.dir=.")
+    import torch
+
+    from bloodcell.runtime.hardware import cpu_count
+
+    torch.set_num_threads(cpu_count())  # torchrun allows each process one
 
 
 def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:

@@ -61,9 +61,10 @@ def compose():
 def smears(compose, cache):
     """Return the Samples of small synthetic smears."""
     from bloodcell.data.readers import load_samples
-    from bloodcell.runtime.config import plain
+    from bloodcell.runtime.config import typed
+    from bloodcell.runtime.schema.verbs import TrainConfig
 
-    return load_samples(plain(compose(*SMALL).data))
+    return load_samples(typed(compose(*SMALL), TrainConfig).data)
 
 
 @pytest.fixture(scope="session")

@@ -6,16 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import bloodcell
 from bloodcell.data.samples import Samples, read_samples
 from bloodcell.evaluation.evaluate import evaluate
-from bloodcell.inference.calibration import calibrate, calibrates, obstacle
+from bloodcell.inference.calibration import calibrate, keep_calibration, temperature_obstacle
 from bloodcell.metrics.predictions import matrix_of, predictions_table
 from bloodcell.metrics.reliability import fit_temperature, tempered
 from bloodcell.models.classifier import load_checkpoint, load_classifier
-from bloodcell.runtime.config import plain
+from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
 from tests.test_ensemble import shaken, shaken_and_reversed
@@ -43,20 +45,20 @@ def predicted(folder):
     return pd.read_csv(folder / "predictions.csv", keep_default_na=False)
 
 
-def test_folds_are_not_calibrated_unless_asked(compose):
-    assert calibrates(plain(compose()))
-    assert not calibrates(plain(compose("data.fold=1")))
-    assert calibrates(plain(compose("data.fold=1", "calibrate=true")))
-    assert not calibrates(plain(compose("calibrate=false")))
-    assert not calibrates({"data": {"fold": None}})  # the saved configuration of an older run
-    with pytest.raises(BloodcellError, match="calibrate=maybe; choose true, false or null"):
-        calibrates(plain(compose("calibrate=maybe")))
+@pytest.mark.parametrize(
+    ("overrides", "calibrates"),
+    [([], True), (["data.fold=1"], False), (["data.fold=1", "calibrate=true"], True), (["calibrate=false"], False)],
+)
+def test_folds_are_not_calibrated_unless_asked(compose, overrides, calibrates):
+    assert typed(compose(*overrides), TrainConfig).calibrates is calibrates
 
 
-def test_an_odd_choice_is_refused_before_training(compose, tmp_path):
-    with pytest.raises(BloodcellError, match="calibrate=maybe"):
-        train(compose(*RUN, "calibrate=maybe", f"outputs={tmp_path}"), tmp_path / "run")
-    assert not (tmp_path / "run" / "history.csv").exists()
+def test_the_saved_configuration_of_an_older_run_is_not_calibrated(compose):
+    saved = OmegaConf.to_container(compose(), resolve=True)
+    del saved["calibrate"], saved["limits"]
+    config = typed(OmegaConf.create(saved), TrainConfig)
+    assert not config.calibrates
+    assert not config.limits
 
 
 @pytest.fixture
@@ -83,23 +85,25 @@ def split(tmp_path):
 
 def test_validation_must_be_of_unseen_sources(split):
     names = np.array([f"s{i // 2}" for i in range(80)], dtype=object)
-    assert obstacle(*split()) is None
-    found = obstacle(*split(source=np.where(np.arange(80) == 60, "", names)))
+    assert temperature_obstacle(*split()) is None
+    found = temperature_obstacle(*split(source=np.where(np.arange(80) == 60, "", names)))
     assert found == "the sources of the val images, or of training images beside them, are unknown; an audit finds them"
-    assert obstacle(*split(source=np.where(np.arange(80) == 3, "", names))) == found
-    shared = obstacle(*split(source=np.where(np.arange(80) < 5, "s30", names)))
+    assert temperature_obstacle(*split(source=np.where(np.arange(80) == 3, "", names))) == found
+    shared = temperature_obstacle(*split(source=np.where(np.arange(80) < 5, "s30", names)))
     assert shared == "2 val images share a source with training; data.split=grouped keeps them apart"
     sets = np.where(np.arange(80) < 20, "other", "mine")  # one that trains alone need not be known
-    assert obstacle(*split(set=sets, source=np.where(np.arange(80) == 3, "", names))) is None
+    assert temperature_obstacle(*split(set=sets, source=np.where(np.arange(80) == 3, "", names))) is None
     samples, predictions = split()
     right = predictions.assign(prediction=predictions["label"])
-    assert obstacle(samples, right).startswith("all val images are right")
+    assert temperature_obstacle(samples, right).startswith("all val images are right")
 
 
 def test_the_temperature_is_kept_as_a_plain_number(split, quick_run, tmp_path):
     samples, predictions = split()
     before = load_checkpoint(quick_run / "checkpoints" / "best.ckpt")
-    temperature, line = calibrate(samples, predictions, before, tmp_path / "a.ckpt")
+    fitted = calibrate(samples, predictions, ["a", "b"], None, "none", limits=False)
+    keep_calibration(fitted, before, tmp_path / "a.ckpt")
+    temperature, (line,) = fitted.temperature, fitted.lines
     assert temperature == fit_temperature(predictions) == pytest.approx(np.log(99) / np.log(34 / 6), rel=1e-4)
     assert line.startswith(f"probabilities are calibrated by 20 val sources: temperature {temperature:.2f}; their cal")
     assert line.endswith("error is 0.000, 0.140 without it")
@@ -111,7 +115,9 @@ def test_the_temperature_is_kept_as_a_plain_number(split, quick_run, tmp_path):
     assert load_classifier(tmp_path / "a.ckpt").net.temperature == temperature
 
     unknown = Samples(samples.table.assign(source=""), samples.root)
-    assert calibrate(unknown, predictions, before, tmp_path / "b.ckpt")[0] == 1
+    fitted = calibrate(unknown, predictions, ["a", "b"], None, "none", limits=False)
+    keep_calibration(fitted, before, tmp_path / "b.ckpt")
+    assert fitted.temperature == 1
     assert not (tmp_path / "b.ckpt").exists()
 
 
@@ -175,8 +181,9 @@ def test_a_run_is_calibrated_and_predicts_the_same(compose, tmp_path, capsys):
     kept = [torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True) for folder in folders.values()]
     assert kept[0]["temperature"] == metrics["true"]["temperature"]
     assert "temperature" not in kept[1]
+    same = ["tta=flips", "device=cpu", "features.backend=eager", "figures=false"]  # as the run computed
     again = evaluate(
-        compose(f"checkpoint={folders['true']}", "tta=flips", "device=cpu", "figures=false", verb="evaluate"),
+        compose(f"checkpoint={folders['true']}", *same, verb="evaluate"),
         tmp_path / "again",
     )
     assert (tmp_path / "again" / "predictions.csv").read_bytes() == (folders["true"] / "predictions.csv").read_bytes()

@@ -5,19 +5,12 @@ import re
 
 import pytest
 import torch
-from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from bloodcell.cli import VERBS
-from bloodcell.runtime.config import (
-    cache_root,
-    check_types,
-    config_dir,
-    instantiate,
-    plain,
-    register_resolvers,
-)
+from bloodcell.runtime.config import cache_root, config_dir, instantiate, plain, typed
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.verbs import SCHEMAS
 
 GROUP_FILES = sorted(
     (file.parent.name, file.stem)
@@ -47,10 +40,11 @@ def test_every_verb_has_a_configuration(compose, verb):
     [("predict", "devices=auto"), ("evaluate", "devices=2"), ("evaluate", "devices=[0,1]"), ("train", "trainer.gpus=2")]
     + [("train", f"trainer.devices={devices}") for devices in ("2", "auto", "[0,1]", "-1")],
 )
-def test_devices_are_given_in_each_way_that_is_documented(verb, override):
-    register_resolvers()
-    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
-        check_types(verb, ["trainer=ddp", override] if verb == "train" else [override])
+def test_devices_are_given_in_each_way_that_is_documented(compose, verb, override):
+    key, _, value = override.partition("=")
+    config = typed(compose(*(["trainer=ddp"] if verb == "train" else []), override, verb=verb), SCHEMAS[verb])
+    found = config.trainer if verb == "train" else config
+    assert str(getattr(found, key.rpartition(".")[2])).replace(" ", "") == value
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -14,7 +14,7 @@ from bloodcell import cli
 from bloodcell.audit.overlap import overlap_warning, training_samples
 from bloodcell.data.samples import read_samples
 from bloodcell.evaluation.evaluate import evaluate
-from bloodcell.inference.loader import load_members
+from bloodcell.inference.loader import load_engines
 from bloodcell.metrics.predictions import averaged
 from bloodcell.models.classifier import Classifier
 from bloodcell.runtime.errors import BloodcellError
@@ -111,7 +111,7 @@ def test_other_classes_are_one_clear_line(quick_run, another):
         checkpoint["hyper_parameters"]["classes"] = ["BASOPHIL", *CLASSES[1:]]
 
     with pytest.raises(BloodcellError, match=r"of the same classes.*EOSINOPHIL.*; .*other.* knows BASOPHIL"):
-        load_members([quick_run, another("other", renamed)])
+        load_engines([quick_run, another("other", renamed)], "cpu")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_other_classes_are_one_clear_line(quick_run, another):
         (["checkpoint=[]"], ["names nothing"]),
         (["checkpoint=[{run},{run}/checkpoints/best.ckpt]"], ["named twice"]),
         (["checkpoint=[{run},/no/such]"], ["no such run or checkpoint: /no/such"]),
-        (["checkpoint={run}", "tta=rotate"], ["tta=rotate; choose none, flips, d4"]),
+        (["checkpoint={run}", "tta=rotate"], ["tta=rotate; choose none, flips or d4"]),
     ],
 )
 def test_the_command_line_refuses(quick_run, monkeypatch, capsys, tmp_path, arguments, words):

@@ -18,19 +18,6 @@ def test_rates_grow_by_one_factor():
     assert np.diff(np.log10(rates)) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((0, 1.0, 100), "min_lr above 0 and below max_lr"),
-        ((1.0, 0.1, 100), "min_lr above 0 and below max_lr"),
-        ((1e-6, 1.0, 9), r"finder\.steps=9; give 10 or more"),
-    ],
-)
-def test_what_is_no_range(arguments, message):
-    with pytest.raises(BloodcellError, match=message):
-        grown_rates(*arguments)
-
-
 def test_the_suggestion_is_the_steepest_descent_before_the_lowest_loss():
     lr = np.geomspace(1e-6, 1.0, 121)
     falls = 2 - 1 / (1 + np.exp(-4 * (np.log10(lr) + 3)))  # steepest at 1e-3

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from bloodcell.audit.overlap import training_samples
 from bloodcell.evaluation.verdict import accuracy_line
 from bloodcell.inference.engine import Engine
-from bloodcell.inference.ensemble import Jury
+from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.predict import threshold_of
+from bloodcell.metrics.summary import parts_in, read_metrics
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.html import count, percent
@@ -21,21 +21,21 @@ ERROR_RATE, USUAL = 0.05, 0.8
 PARTS = {"test_disjoint": "test images of sources not in training", "test": "test images", "val": "validation images"}
 
 
-def about(jury: Jury) -> dict[str, Any]:
-    """Return what the page says of a jury: `classes`, `localises`, `knows_limits`, and `lines` of plain words."""
-    several = len(jury.engines) > 1
-    lines = [_of_several(jury)] if several else _of_one(jury.engines[0])
+def about(ensemble: Ensemble) -> dict[str, Any]:
+    """Return what the page says of an ensemble: `classes`, `localises`, `knows_limits`, and `lines` of plain words."""
+    several = len(ensemble.engines) > 1
+    lines = [_of_several(ensemble)] if several else _of_one(ensemble.engines[0])
     return {
-        "classes": jury.classes,
-        "localises": any(one.localises for one in jury.preprocessings),
-        "knows_limits": all(engine.limits is not None for engine in jury.engines),
+        "classes": ensemble.classes,
+        "localises": any(one.localises for one in ensemble.preprocessings),
+        "knows_limits": all(engine.limits is not None for engine in ensemble.engines),
         "lines": lines,
     }
 
 
-def _of_several(jury: Jury) -> str:
+def _of_several(ensemble: Ensemble) -> str:
     return (
-        f"An answer is the mean of {len(jury.engines)} classifiers. How often that is right, "
+        f"An answer is the mean of {len(ensemble.engines)} classifiers. How often that is right, "
         "evaluate.py says of the same list of checkpoints."
     )
 
@@ -53,17 +53,10 @@ def _of_one(engine: Engine) -> list[str]:
 
 
 def figure_lines(folder: Path) -> list[str]:
-    """Say how often the classifier of a run is right, by its metrics.json; nothing where that cannot be read."""
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        there = {name: _figures_of(metrics, part) for part, name in PARTS.items() if f"{part}/accuracy" in metrics}
-        return [accuracy_line(figures, name, unseen=False) for name, figures in there.items()]
-    except (OSError, ValueError, TypeError, KeyError):
-        return []
-
-
-def _figures_of(metrics: dict[str, float], part: str) -> dict[str, float]:
-    return {key.partition("/")[2]: value for key, value in metrics.items() if key.startswith(f"{part}/")}
+    """Say how often the classifier of a run is right, by its metrics.json; nothing if that cannot be read."""
+    parts = parts_in(read_metrics(folder))
+    known = {part: name for part, name in PARTS.items() if "images" in parts.get(part, {})}
+    return [accuracy_line(parts[part], name, unseen=False) for part, name in known.items()]
 
 
 def sureness(abstain_below: Any, error_rate: Any, engines: list[Engine], tta: str) -> tuple[float, str]:

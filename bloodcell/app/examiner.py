@@ -10,7 +10,7 @@ import numpy as np
 from bloodcell.app.heatmaps import address_of, looked_at
 from bloodcell.data.images import read_image
 from bloodcell.evaluation.gallery import fitted
-from bloodcell.inference.ensemble import Group, Jury
+from bloodcell.inference.ensemble import Ensemble, Group
 from bloodcell.inference.predict import columns_of, rows_of
 from bloodcell.inference.resumable_csv import lines
 from bloodcell.models.gradcam import NoMapError
@@ -26,7 +26,7 @@ class Examiner:
     """Judges images as `bloodcell predict` does, and keeps none.
 
     Args:
-        jury: What judges.
+        ensemble: What predicts.
         threshold: An answer of less confidence is not sure.
         max_pixels: Of an image.
 
@@ -36,11 +36,11 @@ class Examiner:
         no_map: Why there is no Grad-CAM; '' where there is one.
     """
 
-    def __init__(self, jury: Jury, threshold: float, max_pixels: int) -> None:
-        self.jury, self.threshold, self.max_pixels = jury, threshold, max_pixels
-        self.classes = jury.classes
-        self.header = lines([columns_of(jury.classes)]).decode()
-        self.explaining = next((engine for engine in jury.engines if engine.classifier is not None), None)
+    def __init__(self, ensemble: Ensemble, threshold: float, max_pixels: int) -> None:
+        self.ensemble, self.threshold, self.max_pixels = ensemble, threshold, max_pixels
+        self.classes = ensemble.classes
+        self.header = lines([columns_of(ensemble.classes)]).decode()
+        self.explaining = next((engine for engine in ensemble.engines if engine.classifier is not None), None)
         self.no_map = "" if self.explaining else "its file holds what judging needs, and no net to look into"
         self._try()
 
@@ -54,7 +54,7 @@ class Examiner:
             self.no_map, self.explaining = str(error), None
 
     def examine(self, name: str, content: bytes) -> dict[str, Any]:
-        """Say what the jury makes of an image.
+        """Say what the ensemble predicts of an image.
 
         Args:
             name: What the table calls it; never a path that is opened.
@@ -86,7 +86,7 @@ class Examiner:
 
     def _judged(self, name: str, picture: Array) -> Group:
         """Return the verdict on one picture, uint8 (H, W, 3), under its name."""
-        (group,) = self.jury.judge([[picture]], count=1, threads=1)
+        (group,) = self.ensemble.predict([[picture]], count=1, threads=1)
         return dataclasses.replace(group, given=[name], images=[name])
 
     def _looked(self, picture: Array, shown: Array, group: Group) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bloodcell.data.localise import cut, placed
+from bloodcell.data.cell_finder import cut, placed
 from bloodcell.evaluation.gallery import map_of, overlaid
 from bloodcell.inference.engine import Engine
 from bloodcell.runtime.errors import BloodcellError

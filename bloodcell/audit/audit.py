@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -17,10 +16,12 @@ from bloodcell.data.readers import absolute, load_samples
 from bloodcell.data.samples import Samples, digest
 from bloodcell.data.splits import assign_splits, split_arguments
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.config import cache_root, job_folder, plain
+from bloodcell.runtime.config import cache_root, job_folder, typed
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_csv, write_json
+from bloodcell.runtime.schema.data import DataConfig
+from bloodcell.runtime.schema.verbs import AuditConfig
 
 #: Where original photographs lie in the sets that have them, relative to a folder at most three below the root.
 _ORIGINALS = ("JPEGImages", "originals")
@@ -28,7 +29,7 @@ _ORIGINALS = ("JPEGImages", "originals")
 
 def run(cfg: DictConfig) -> Audit:
     """Audit into the folder that Hydra chose."""
-    return run_audit(cfg, job_folder("audit"))
+    return run_audit(cfg, job_folder())
 
 
 def run_audit(cfg: DictConfig, folder: Path) -> Audit:
@@ -42,14 +43,14 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
-    config = plain(cfg)
-    cache = cache_root(config["cache"]["root"])
-    samples = load_samples(config["data"])
+    config = typed(cfg, AuditConfig)
+    cache = cache_root(config.cache.root)
+    samples = load_samples(config.data)
     if names := samples.sets():
-        commands = "; ".join(audit_of_set(config["data"], name) for name in names)
+        commands = "; ".join(audit_of_set(config.data, name) for name in names)
         raise BloodcellError(f"an audit is of one data set, and joint training knows its sources: {commands}")
-    originals = originals_folder(config["data"]["originals"], samples.root)
-    judged = _with_split(samples, config)
+    originals = originals_folder(config.data.originals, samples.root)
+    judged = _with_split(samples, config.data)
     run_folder.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
     say(f"{len(samples.table):,} images in {samples.root}; originals: {originals or 'none'}")
@@ -68,12 +69,12 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     return found
 
 
-def _with_split(samples: Samples, config: dict[str, Any]) -> Samples:
+def _with_split(samples: Samples, data: DataConfig) -> Samples:
     """Judge the split that is given, or the random one that training would draw without knowing sources.
 
     Where no split can be drawn (a class of one image, say), the given one is judged alone.
     """
-    asked = {**split_arguments(config["data"]), "split": "random"}
+    asked = {**split_arguments(data), "split": "random"}
     try:
         return assign_splits(samples, **asked)
     except BloodcellError:

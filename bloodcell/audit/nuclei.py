@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bloodcell.data.localise import stained
+from bloodcell.data.cell_finder import stained
 
 #: Pixels of the working size in one pixel of the map, along each side.
 MAP_SCALE = 4

@@ -11,27 +11,12 @@ from torch import Tensor
 
 from bloodcell.data.loaders import RowsDataset, image_loader, rows_loader
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.data.samplers import EpochSampler, build_sampler, check_sampling
+from bloodcell.data.samplers import EpochSampler, build_sampler
 from bloodcell.data.samples import Samples
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.hardware import decoders
 
 #: Rows of features that are evaluated at once; the result does not depend on it.
 EVALUATED = 2048
-
-
-def check_loading(
-    batch_size: Any, workers: Any, sampling: Any = "files", balance: Any = 1.0, epoch_size: Any = None
-) -> None:
-    """Check the arguments of `BloodCellDataModule` that a user chooses.
-
-    Raises:
-        BloodcellError: One is no such value.
-    """
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise BloodcellError(f"data.batch_size={batch_size}; give a whole number of 1 or more")
-    decoders(workers)
-    check_sampling(sampling, balance, epoch_size)
 
 
 class BloodCellDataModule(pl.LightningDataModule):
@@ -67,7 +52,6 @@ class BloodCellDataModule(pl.LightningDataModule):
         views: int = 0,
     ) -> None:
         super().__init__()
-        check_loading(batch_size, workers, sampling, balance, epoch_size)
         self.sampling: dict[str, Any] = {"sampling": sampling, "balance": balance, "epoch_size": epoch_size}
         self.samples, self.classes, self.preprocessing = samples, classes, preprocessing
         self.batch_size, self.workers, self.seed, self.rows, self.views = batch_size, workers, seed, rows, views

@@ -28,7 +28,7 @@ _HELD = 2**24
 
 
 def decode(files: Sequence[str | Path], preprocessing: Preprocessing) -> tuple[Array, list[str]]:
-    """Return the net's input of some files, uint8 (N, size, size, 3), and of each whether its cell was found.
+    """Return the net's input of some images, uint8 (N, size, size, 3), and for each whether its cell was found.
 
     The words are those of `Preprocessing.read`.
     """

@@ -79,8 +79,6 @@ def without_bad(samples: Samples, bad: pd.DataFrame, policy: str, listed: Path) 
     Raises:
         BloodcellError: There is a bad image and the policy is error, or nothing is left.
     """
-    if policy not in ("error", "skip"):
-        raise BloodcellError(f"data.on_bad_image={policy}; choose error or skip")
     if bad.empty:
         return samples
     write_csv(bad, listed)

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from bloodcell.data.cell_finder import cut, locate, placed
 from bloodcell.data.images import read_image, to_rgb
-from bloodcell.data.localise import cut, locate, placed
 from bloodcell.runtime.errors import BloodcellError
 
 

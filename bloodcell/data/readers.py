@@ -17,21 +17,19 @@ from bloodcell.runtime.config import cache_root as cache_folder
 from bloodcell.runtime.config import instantiate
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import read_cells
+from bloodcell.runtime.schema.data import DataConfig
 
 
-def load_samples(data: dict[str, Any]) -> Samples:
-    """Read the samples table that a `data` configuration describes: groups are sources, classes those that are wanted.
-
-    Args:
-        data: The plain `data` node: `reader` with its `_target_`, `group_regex`, `class_map` and `classes`.
+def load_samples(data: DataConfig) -> Samples:
+    """Read the samples table that the `data` group describes, with the groups as sources and the wanted classes alone.
 
     Raises:
         BloodcellError: The reader finds nothing, the expression is wrong, or a class is not there.
     """
-    samples: Samples = instantiate(data["reader"])
-    if data["group_regex"] is not None:
-        samples = with_groups(samples, data["group_regex"])
-    return with_classes(samples, data["class_map"], data["classes"])
+    samples: Samples = instantiate(data.reader)
+    if data.group_regex is not None:
+        samples = with_groups(samples, data.group_regex)
+    return with_classes(samples, data.class_map, data.classes)
 
 
 def with_groups(samples: Samples, expression: str) -> Samples:

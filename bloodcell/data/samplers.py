@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from bloodcell.runtime.errors import BloodcellError
-
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 #: The golden ratio: its multiples, modulo 1, fill the interval evenly however many are taken.
@@ -160,25 +158,7 @@ def build_sampler(
         sampling: `data.sampling`: files or balanced.
         balance: `data.balance`, 0 to 1.
         epoch_size: `data.epoch_size`, 1 or more; None: as many as there are rows.
-
-    Raises:
-        BloodcellError: A value makes no sense.
     """
-    check_sampling(sampling, balance, epoch_size)
     if sampling == "files":
         return EpochShuffle(len(table), seed, epoch_size)
     return BalancedDraw(table, seed, balance, epoch_size)
-
-
-def check_sampling(sampling: str, balance: float, epoch_size: int | None) -> None:
-    """Check the values of `build_sampler`.
-
-    Raises:
-        BloodcellError: It names the one that makes no sense.
-    """
-    if sampling not in ("files", "balanced"):
-        raise BloodcellError(f"data.sampling={sampling}; choose files or balanced")
-    if not isinstance(balance, int | float) or not 0 <= balance <= 1:
-        raise BloodcellError(f"data.balance={balance}; give a number from 0 to 1")
-    if epoch_size is not None and (not isinstance(epoch_size, int) or isinstance(epoch_size, bool) or epoch_size < 1):
-        raise BloodcellError(f"data.epoch_size={epoch_size}; give a whole number of 1 or more, or null")

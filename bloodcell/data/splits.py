@@ -9,13 +9,14 @@ import pandas as pd
 from bloodcell.data.samples import Samples
 from bloodcell.data.split_draws import draw, draw_fold
 from bloodcell.runtime.errors import BloodcellError, nearest
+from bloodcell.runtime.schema.data import DataConfig
 
 
-def split_arguments(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `assign_splits` that a `data` configuration gives; without a fold there are no folds."""
-    always = ("split", "val_fraction", "test_fraction", "seed")
-    arguments = {key: data[key] for key in (*always, "train_only", "leave_out") if key in always or key in data}
-    return arguments if data["fold"] is None else {**arguments, "folds": data["folds"], "fold": data["fold"]}
+def split_arguments(data: DataConfig) -> dict[str, Any]:
+    """Return the arguments of `assign_splits` that the `data` group gives."""
+    names = ("split", "val_fraction", "test_fraction", "seed", "train_only", "leave_out")
+    folds = {} if data.fold is None else {"folds": data.folds, "fold": data.fold}
+    return {name: getattr(data, name) for name in names} | folds
 
 
 def assign_splits(
@@ -54,7 +55,6 @@ def assign_splits(
     Raises:
         BloodcellError: The values make no sense, or a grouped split is asked for where sources are unknown.
     """
-    _check(split, val_fraction, test_fraction, folds, fold, seed)
     train_only = [str(name) for name in (train_only if isinstance(train_only, list | tuple) else [train_only])]
     leave_out = None if leave_out is None else str(leave_out)  # a number names a set as well
     if samples.sets() or train_only or leave_out is not None:
@@ -148,22 +148,6 @@ def _check_sets(samples: Samples, train_only: list[str], leave_out: str | None) 
                 f"data set {name} ({', '.join(sorted(classes[name]))}) has no class in common with the others "
                 f"({', '.join(sorted(others))}); rename classes with data.class_map"
             )
-
-
-def _check(split: str, val_fraction: float, test_fraction: float, folds: int | None, fold: int, seed: int) -> None:
-    if split not in ("auto", "random", "grouped"):
-        raise BloodcellError(f"data.split={split}; choose random, grouped or auto")
-    for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not isinstance(value, int | float) or not 0 <= value < 1:
-            raise BloodcellError(f"data.{name}={value}; give a number from 0 to below 1")
-    if val_fraction + test_fraction >= 1:
-        raise BloodcellError("data.val_fraction and data.test_fraction leave nothing to train on; lower them")
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise BloodcellError(f"data.seed={seed}; give a whole number from 0 to {2**32 - 1}")
-    if folds is not None and (not isinstance(folds, int) or folds < 2):
-        raise BloodcellError(f"data.folds={folds}; give 2 or more, or null")
-    if folds is not None and (not isinstance(fold, int) or not 0 <= fold < folds):
-        raise BloodcellError(f"data.fold={fold}; with data.folds={folds} choose 0 to {folds - 1}")
 
 
 def require_classes(table: pd.DataFrame) -> None:

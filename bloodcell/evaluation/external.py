@@ -1,4 +1,4 @@
-"""Judging predictions that any system may have made: a file of them is evaluated as a checkpoint's are."""
+"""Evaluation of predictions that any system may have made: files of them in place of checkpoints."""
 
 from __future__ import annotations
 
@@ -8,75 +8,51 @@ from typing import Any
 
 from bloodcell.data.readers import absolute, existing_folder
 from bloodcell.data.samples import COLUMNS, Samples
-from bloodcell.evaluation.comparison import compare, compares
 from bloodcell.evaluation.report import Origin
-from bloodcell.evaluation.results import chosen_splits, conclude, record_test_reads
+from bloodcell.evaluation.results import chosen_splits, record_test_reads, write_evaluation
 from bloodcell.metrics.predictions_csv import read_predictions
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import cache_root, listed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import write_json
+from bloodcell.runtime.schema.verbs import EvaluateConfig
 
 
-def judges(config: dict[str, Any]) -> bool:
-    """Say whether a file of predictions is to be judged, in place of a checkpoint.
-
-    Raises:
-        BloodcellError: Both are given, or neither, or a choice for what the file holds already.
-    """
-    if (config["predictions"] is None) == (config["checkpoint"] is None):
-        given = "neither is" if config["predictions"] is None else "both are"
-        raise BloodcellError(f"{given} given: choose checkpoint=RUN, or predictions=FILE.csv of any system")
-    made = {"tta": config["tta"] != "none", "adapt": config["adapt"] != "none", "data": "reader" in config["data"]}
-    if config["predictions"] is not None and any(made.values()):
-        extra = ", ".join(f"{name}=..." for name, chosen in made.items() if chosen)
-        raise BloodcellError(f"predictions={config['predictions']} are made and labelled already; leave out {extra}")
-    return config["predictions"] is not None
-
-
-def judge(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+def evaluate_files(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     """Evaluate a file of predictions, or compare several.
 
     Args:
-        config: The plain configuration of `conf/evaluate.yaml`. `data.root` says where the images are, of which the
-            worst failures are shown; else they are sought beside the file.
-        folder: Where it goes; a new one.
+        config: The verb's configuration. The images, of which the worst failures are shown, are
+            in `data.root`, else beside the first file.
+        folder: Where the results go; a new one.
 
     Returns:
-        The content of metrics.json; of a comparison, the figures by file.
+        The content of metrics.json.
 
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
-    beside = compares(config)
-    files = [absolute(str(one)) for one in listed(config["predictions"])]
+    files = [absolute(str(one)) for one in listed(config.predictions)]
     if len(set(files)) < len(files):
         raise BloodcellError(f"predictions: one is named twice in {', '.join(map(str, files))}; name each once")
-    file = files[0]
-    root = existing_folder(config["data"]["root"]) if config["data"]["root"] else file.parent
-    tables = {one: read_predictions(one) for one in files}
-    samples = Samples(tables[file].reindex(columns=COLUMNS, fill_value=""), root)
-    splits = chosen_splits(samples, config["splits"])
+    root = existing_folder(config.data.root) if config.data.root else files[0].parent
+    tables = {file: read_predictions(file) for file in files}
+    samples = Samples(tables[files[0]].reindex(columns=COLUMNS, fill_value=""), root)
+    splits = chosen_splits(samples, config.splits)
     samples = samples.of_split(*splits)
     run_folder.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = {one: table[table["split"].isin(splits)].reset_index(drop=True) for one, table in tables.items()}
-    for one in files:
-        record_test_reads(cache_root(config["cache"]["root"]), samples, splits, one)
-    if beside:
-        metrics = compare(chosen, folder, frozenset())
-    else:
-        found, origin = _found(samples, config["figures"]), Origin(str(file)) if config["report"] else None
-        metrics = conclude({file: [chosen[file]]}, folder, config["figures"], frozenset(), found, origin)
-    given = [str(one) for one in files] if beside else str(file)
-    write_json({"predictions": given, "compare": beside, "command": run_folder.command()}, folder / "evaluation.json")
-    say(f"results in {folder}")
-    return metrics
+    predicted = {file: [table[table["split"].isin(splits)].reset_index(drop=True)] for file, table in tables.items()}
+    record_test_reads(cache_root(config.cache.root), samples, splits, files)
+    given = [str(file) for file in files] if config.compare else str(files[0])
+    found = None if config.compare else _image_folder(samples, config.figures)
+    return write_evaluation(
+        config, folder, predicted, {"predictions": given}, trained_on=frozenset(), root=found, origin=Origin(str(given))
+    )
 
 
-def _found(samples: Samples, figures: bool) -> Path | None:
-    """Return the folder of the images; None, which is said, where one is not in it."""
+def _image_folder(samples: Samples, figures: bool) -> Path | None:
+    """Return the folder of the images; None, with a message, if one is not in it."""
     missing = sum(not os.path.isfile(path) for path in samples.paths())  # noqa: PTH113 - odd names are no error
     if missing and figures:
         count = f"{missing:,} of {len(samples.table):,} images are"

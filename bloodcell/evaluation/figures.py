@@ -1,4 +1,4 @@
-"""Figures of a run, drawn without a window or global state."""
+"""Plots of a run, drawn without a window or global state."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from bloodcell.data.images import ImageError, read_image
 from bloodcell.evaluation.fonts import as_written
+from bloodcell.runtime.errors import BloodcellError
 
 #: Okabe and Ito's colours, which colour-blind people can tell apart (https://jfly.uni-koeln.de/color/).
 BLUE, ORANGE = "#0072B2", "#D55E00"
+#: Most failures in a figure, and in a row of it.
+MOST, ACROSS = 24, 6
 
 
 def curves_figure(history: pd.DataFrame, chosen: int) -> Figure:
@@ -21,7 +25,7 @@ def curves_figure(history: pd.DataFrame, chosen: int) -> Figure:
 
     Args:
         history: Columns epoch, train/loss, val/loss, train/accuracy, val/accuracy; validation may be missing.
-        chosen: The epoch, from 1, whose weights the run took; it is marked.
+        chosen: The epoch, from 1, whose weights the run took; a line marks it.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -47,8 +51,8 @@ def confusion_figure(matrix: np.ndarray[Any, Any], classes: list[str], title: st
     Args:
         matrix: Counts (classes, classes), rows are true classes.
         classes: Their names.
-        title: Of the figure.
-        normalise: Write each row's shares in percent in place of counts.
+        title: Title of the figure.
+        normalise: Show each row's shares in percent instead of counts.
     """
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = max(4.2, 0.62 * len(classes) + 2.2)
@@ -60,11 +64,41 @@ def confusion_figure(matrix: np.ndarray[Any, Any], classes: list[str], title: st
         colour = "white" if shares[row, column] > 0.55 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     ticks = range(len(classes))
-    lettering = as_written([*classes, title])
-    axes.set_xticks(ticks, classes, rotation=35, ha="right", rotation_mode="anchor", **lettering)
-    axes.set_yticks(ticks, classes, **lettering)
-    axes.set_title(title, **lettering)
+    font = as_written([*classes, title])
+    axes.set_xticks(ticks, classes, rotation=35, ha="right", rotation_mode="anchor", **font)
+    axes.set_yticks(ticks, classes, **font)
+    axes.set_title(title, **font)
     axes.set(xlabel="predicted class", ylabel="true class")
+    return figure
+
+
+def failures_figure(failures: pd.DataFrame, root: Path, split: str) -> Figure:
+    """Draw the worst image of each failure, with its label, what it was taken for, and how often.
+
+    Args:
+        failures: Rows of `failures_of` of one split.
+        root: The folder of the images.
+        split: The name of the split.
+
+    Raises:
+        BloodcellError: An image cannot be read.
+    """
+    rows = failures[:MOST]
+    down = -(-len(rows) // ACROSS)
+    figure = Figure(figsize=(2.1 * ACROSS, 1.95 * down + 0.4), layout="constrained")
+    worst = f", the worst {MOST}" if len(failures) > MOST else ""
+    figure.suptitle(f"{split}: {len(failures):,} cells with a wrong image{worst}", fontsize=11)
+    grid = figure.subplots(down, ACROSS, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    font = as_written([*rows["label"], *rows["mistaken_for"]])
+    for axes, row in zip(grid, rows.itertuples(), strict=False):
+        try:
+            axes.imshow(read_image(root / str(row.path)))
+        except ImageError as error:
+            raise BloodcellError(f"{root / str(row.path)}: {error}") from error
+        wrong = round(row.images * (1 - row.right))
+        axes.set_title(f"{row.label}\nas {row.mistaken_for}, {wrong} of {row.images}", fontsize=7, **font)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Single images of a predictions table, each with what the classifier saw and where it looked."""
+"""Pictures of rows of a predictions table: the image, the crop that the net takes, and its Grad-CAM."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ import pandas as pd
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from bloodcell.data.cell_finder import cut
 from bloodcell.data.images import ImageError, read_image
-from bloodcell.data.localise import cut
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.evaluation.failures import errors_of, known_sources
 from bloodcell.metrics.predictions import probability_of
 from bloodcell.models.gradcam import NoMapError, grad_cam
 from bloodcell.runtime.errors import BloodcellError
 
-if TYPE_CHECKING:  # Lightning comes with it, which evaluating an exported file does without
+if TYPE_CHECKING:  # it imports Lightning, which the evaluation of an exported file does not need
     from bloodcell.models.classifier import Classifier
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -31,75 +30,61 @@ Panel = tuple[str, Array]  # caption, and uint8 (h, w, 3), RGB
 
 #: Longer side of a picture on a panel; gap between panels; height of a caption; pixels.
 SIDE, GAP, CAPTION = 200, 6, 30
-#: Bytes of a picture at most: 24 of them stay below 1.5 MB, even as text in a page (base64).
+#: Most bytes of a picture: 24 of them stay below 1.5 MB, even as text in a page (base64).
 MOST_BYTES = 46_000
-_QUALITIES = (85, 70, 50, 30, 15, 5)  # of JPEG, the first that keeps to it
-#: Its lightness rises evenly, so that it is read without seeing hues.
+_QUALITIES = (85, 70, 50, 30, 15, 5)  # of JPEG; the first that is small enough is taken
+#: Its lightness rises evenly, so it can be read without seeing hues.
 _COLOURS = (matplotlib.colormaps["viridis"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """One image of a predictions table.
+class Picture:
+    """One row of a predictions table with its picture.
 
     Attributes:
+        source: As in the table; '' if it is unknown.
         path: As in the table.
-        source: As in the table.
         label: The true class.
-        prediction: The class that was predicted.
+        prediction: The predicted class.
         confidence: The probability of the predicted class.
-        picture: A JPEG: the image, the located cell and the Grad-CAM side by side, as far as there are any.
+        jpeg: The image, the crop of the cell and the Grad-CAM side by side, as far as there are any.
     """
 
-    path: str
     source: str
+    path: str
     label: str
     prediction: str
     confidence: float
-    picture: bytes
+    jpeg: bytes
 
 
-def worst_errors(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return the rows of the most confident errors, the worst first, at most one of a source.
+def pictures_of(rows: pd.DataFrame, root: Path, classifier: Classifier | None) -> list[Picture]:
+    """Return the picture of each row of a predictions table.
 
-    Args:
-        predictions: The predictions table.
-        count: Rows at most.
-    """
-    errors = errors_of(predictions)
-    return errors[~known_sources(errors).duplicated()].head(count)
-
-
-def exhibits(rows: pd.DataFrame, root: Path, classifier: Classifier | None) -> list[Exhibit]:
-    """Show some rows of a predictions table.
-
-    An image that cannot be read is named in its picture, with the reason.
+    The picture of an image that cannot be read shows its name and the reason.
 
     Args:
         rows: The rows.
-        root: What their paths are relative to.
-        classifier: Whose eyes to look through: its square around the cell where it takes one (`data.crop=cell`), and
-            the Grad-CAM of the predicted class on what it takes. None: the images alone.
+        root: The folder of the images.
+        classifier: The net whose crop (with `data.crop=cell`) and Grad-CAM of the predicted class are shown; None: the
+            images alone.
 
     Raises:
-        BloodcellError: The classifier does not know a class that was predicted.
+        BloodcellError: The classifier does not know a predicted class.
     """
-    confidence = probability_of(rows, "prediction")
-    shown = []
-    for row, sure in zip(
-        rows[["path", "source", "label", "prediction"]].fillna("").itertuples(), confidence, strict=True
-    ):
-        picture = _jpeg(_strip(_panels(root, row.path, row.prediction, classifier)))
-        shown.append(Exhibit(row.path, row.source, row.label, row.prediction, float(sure), picture))
-    return shown
+    pictures = []
+    for row, confidence in zip(rows.itertuples(), probability_of(rows, "prediction"), strict=True):
+        source, path = (str(text) if pd.notna(text) else "" for text in (row.source, row.path))
+        jpeg = _jpeg(_strip(_panels(root, path, row.prediction, classifier)))
+        pictures.append(Picture(source, path, row.label, row.prediction, float(confidence), jpeg))
+    return pictures
 
 
 def _panels(root: Path, path: str, prediction: str, classifier: Classifier | None) -> list[Panel]:
-    """Return what an image's picture consists of."""
     try:
         image = read_image(root / path)
     except ImageError as error:
-        return [("no image", _words(f"{path}: {error}" if path else "the table names no file"))]
+        return [("no image", _text_panel(f"{path}: {error}" if path else "the table names no file"))]
     if classifier is None:
         return [("image", fitted(image))]
     if prediction not in classifier.classes:
@@ -108,12 +93,12 @@ def _panels(root: Path, path: str, prediction: str, classifier: Classifier | Non
     square = preprocessing.square(image)
     taken = fitted(cut(image, *square) if square else image)
     try:
-        looked = overlaid(taken, map_of(classifier, preprocessing(image), prediction))
+        explained = overlaid(taken, map_of(classifier, preprocessing(image), prediction))
     except NoMapError as error:
-        looked = _words(str(error))
-    panels = [("image", fitted(image)), (f"speaks for {prediction}", looked)]
+        explained = _text_panel(str(error))
+    panels = [("image", fitted(image)), (f"evidence: {prediction}", explained)]
     if preprocessing.localises:
-        located = ("located cell", _drawn(image, *square)) if square else ("no cell located", fitted(image))
+        located = ("located cell", _outlined(image, *square)) if square else ("no cell located", fitted(image))
         panels.insert(1, located)
     return panels
 
@@ -126,15 +111,15 @@ def map_of(classifier: Classifier, inputs: torch.Tensor, prediction: str) -> Arr
 
 
 def fitted(image: Array, side: int = SIDE) -> Array:
-    """Scale a picture, uint8 (H, W, 3), until its longer side is so many pixels."""
+    """Scale a picture, uint8 (H, W, 3), so that its longer side is `side` pixels."""
     height, width = image.shape[:2]
     scale = side / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
 
 
-def _drawn(image: Array, left: int, top: int, side: int) -> Array:
-    """Return a picture, fitted, with the outline of a square: white within black, which stands out on any colour."""
+def _outlined(image: Array, left: int, top: int, side: int) -> Array:
+    """Return a picture, fitted, with the outline of a square: white within black, to be seen on any colour."""
     picture = fitted(image).copy()
     scale = np.array([picture.shape[1] / image.shape[1], picture.shape[0] / image.shape[0]])
     first, last = (np.array([left, top]) * scale).round(), (np.array([left + side, top + side]) * scale).round() - 1
@@ -144,36 +129,34 @@ def _drawn(image: Array, left: int, top: int, side: int) -> Array:
     return picture
 
 
-def overlaid(picture: Array, seen: Array) -> Array:
-    """Lay a map, float32 (h, w) of 0 to 1, in colours over the grey of a picture, uint8 (H, W, 3)."""
+def overlaid(picture: Array, heatmap: Array) -> Array:
+    """Lay a heatmap, float32 (h, w) of 0 to 1, in colours over the grey of a picture, uint8 (H, W, 3)."""
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
-    large = cv2.resize(seen, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+    large = cv2.resize(heatmap, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
     coloured = _COLOURS[(255 * large.clip(0, 1)).round().astype(np.uint8)]
     return np.asarray((0.45 * grey + 0.55 * coloured).round().astype(np.uint8))
 
 
-def _words(text: str) -> Array:
-    """Return a panel that holds words in place of a picture."""
+def _text_panel(text: str) -> Array:
     panel = Image.new("RGB", (SIDE, SIDE), "gainsboro")
     ImageDraw.Draw(panel).text((8, 8), textwrap.fill(text, 30), "black", ImageFont.load_default(12))
     return np.asarray(panel)
 
 
 def _strip(panels: list[Panel]) -> Image.Image:
-    """Put panels side by side on white, each in the middle of a square, with its caption below."""
+    """Put panels side by side on white, each centred in a square, with its caption below."""
     strip = Image.new("RGB", (len(panels) * (SIDE + GAP) - GAP, SIDE + CAPTION), "white")
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(17)
     for number, (caption, picture) in enumerate(panels):
         height, width = picture.shape[:2]
         left = number * (SIDE + GAP)
         strip.paste(Image.fromarray(picture), (left + (SIDE - width) // 2, (SIDE - height) // 2))
-        words = textwrap.shorten(caption, 22, placeholder="…")
-        draw.text((left + SIDE // 2, SIDE + CAPTION // 2), words, "black", font, anchor="mm")
+        short = textwrap.shorten(caption, 22, placeholder="…")
+        draw.text((left + SIDE // 2, SIDE + CAPTION // 2), short, "black", font, anchor="mm")
     return strip
 
 
 def _jpeg(picture: Image.Image) -> bytes:
-    """Return a picture as JPEG of `MOST_BYTES` at most, as good as that allows."""
     for quality in _QUALITIES:
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=quality)

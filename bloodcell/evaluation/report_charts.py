@@ -1,4 +1,4 @@
-"""The charts of the evaluation's page."""
+"""The charts of report.html."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ import pandas as pd
 from markupsafe import Markup
 
 from bloodcell.evaluation.svg import PERCENT, Axis, Series, chart, ticks_up_to
-from bloodcell.metrics.cross_fit import Kept
+from bloodcell.metrics.abstention import Promise
 from bloodcell.metrics.reliability import Reliability
 from bloodcell.metrics.roc import Ranking
 from bloodcell.runtime.html import percent
 
-#: Of the charts of single classes.
+#: Size and ticks of the charts of single classes.
 SMALL, HALVES = (210, 200), (0.0, 0.5, 1.0)
 
 
 def ranking_charts(ranking: Ranking) -> dict[str, Markup]:
     """Draw the ROC curve and the precision-recall curve of one class."""
-    x, y = Axis("false alarms", HALVES), Axis("found", HALVES)
+    x, y = Axis("false alarms", HALVES), Axis("recall", HALVES)
     roc = [Series((0, 1), (0, 1), "guide"), Series(*ranking.roc.T)]
-    words = f"ROC curve of {ranking.name}: area {ranking.auc:.3f}"
-    found, right = Axis("found", HALVES), Axis("right where called so", HALVES)
+    label = f"ROC curve of {ranking.name}: area {ranking.auc:.3f}"
+    recall, precision = Axis("recall", HALVES), Axis("precision", HALVES)
     curve = [Series((0, 1), (ranking.share, ranking.share), "guide"), Series(*ranking.precision_recall.T)]
     named = f"Precision-recall curve of {ranking.name}: average precision {ranking.average_precision:.3f}"
-    return {"roc": chart(words, x, y, roc, SMALL), "precision_recall": chart(named, found, right, curve, SMALL)}
+    return {"roc": chart(label, x, y, roc, SMALL), "precision_recall": chart(named, recall, precision, curve, SMALL)}
 
 
 def reliability_chart(found: Reliability) -> Markup:
-    """Draw how often the classifier is right where it is so sure, and how many images that is."""
+    """Draw accuracy by confidence, and the share of the images at each."""
     dots = [Series((0, 1), (0, 1), "guide"), Series(found.confidence, found.accuracy, shape="both")]
     known = not np.isnan(found.low).any()
     ranges = [Series(found.confidence, found.low, shape="ranges", top=found.high)] if known else []
-    words = f"Reliability diagram: expected calibration error {percent(found.ece)}"
-    x, y = Axis("certainty of the classifier", PERCENT), Axis("right", PERCENT)
-    return chart(words, x, y, [Series(found.confidence, found.share, "guide", "bars"), *ranges, *dots])
+    label = f"Reliability diagram: expected calibration error {percent(found.ece)}"
+    bars = Series(found.confidence, found.share, "guide", "bars")
+    return chart(label, Axis("confidence", PERCENT), Axis("accuracy", PERCENT), [bars, *ranges, *dots])
 
 
-def risk_chart(curve: pd.DataFrame, kept: list[Kept]) -> Markup:
-    """Draw the share of errors among the images that are answered, by how many are, and where promises end up."""
-    possible = [one for one in kept if one.risk is not None]
+def risk_chart(curve: pd.DataFrame, promises: list[Promise]) -> Markup:
+    """Draw the share of errors among the answered images by their share, and the result of each promise."""
+    possible = [one for one in promises if one.attained]
     highest = float(curve.loc[curve["coverage"] >= 0.05, "risk"].max())
     series = [Series(curve["coverage"], curve["risk"])]
-    series += [Series([one.coverage for one in possible], [one.risk or 0.0 for one in possible], "two", "dots")]
-    words = f"Risk-coverage curve: {percent(float(curve['risk'].iloc[-1]))} errors where all images are answered"
+    series += [Series([one.coverage for one in possible], [one.risk for one in possible], "two", "dots")]
+    label = f"Risk-coverage curve: {percent(float(curve['risk'].iloc[-1]))} errors if all images are answered"
     form = "{:.0%}" if highest > 0.05 else "{:.1%}"
-    return chart(words, Axis("answered", PERCENT), Axis("errors among them", ticks_up_to(highest), form), series)
+    return chart(label, Axis("answered", PERCENT), Axis("errors among them", ticks_up_to(highest), form), series)
 
 
 def history_charts(history: pd.DataFrame) -> list[dict[str, Any]]:
@@ -60,6 +60,6 @@ def history_charts(history: pd.DataFrame) -> list[dict[str, Any]]:
         known = [(part, kind) for part, kind in (("train", "one"), ("val", "two")) if f"{part}/{metric}" in history]
         series = [Series(history["epoch"], history[f"{part}/{metric}"], kind, "both") for part, kind in known]
         ticks = PERCENT if metric == "accuracy" else ticks_up_to(max(float(np.nanmax(one.y)) for one in series))
-        words = f"{metric.capitalize()} of training and validation over {last} epochs"
-        drawn.append({"name": metric, "chart": chart(words, epochs, Axis(metric, ticks, form), series)})
+        label = f"{metric.capitalize()} of training and validation over {last} epochs"
+        drawn.append({"name": metric, "chart": chart(label, epochs, Axis(metric, ticks, form), series)})
     return drawn

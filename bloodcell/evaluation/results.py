@@ -1,32 +1,34 @@
-"""From predictions to what is said of them: which parts are judged, what is written, and who looked at a test part."""
+"""What an evaluation leaves in its folder: predictions, metrics, reports, figures and failures."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from bloodcell.data.samples import Samples, digest
-from bloodcell.evaluation.comparison import write_gain
-from bloodcell.evaluation.failures import write_failures
-from bloodcell.evaluation.outputs import write_evaluation, write_members
-from bloodcell.evaluation.report import Origin, report
-from bloodcell.metrics.by_source import lines
-from bloodcell.metrics.predictions import averaged
+from bloodcell.evaluation.comparison import write_comparison, write_gain
+from bloodcell.evaluation.failures import failures_of
+from bloodcell.evaluation.report import Origin, write_report
+from bloodcell.metrics.predictions import averaged, classes_of, confusion_of, report_of, splits_of
+from bloodcell.metrics.summary import lines, metrics_of
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import write_atomically, write_json
+from bloodcell.runtime.io import write_atomically, write_csv, write_json
 from bloodcell.runtime.locks import locked
+from bloodcell.runtime.schema.verbs import EvaluateConfig
 
 
 def chosen_splits(samples: Samples, asked: list[str] | None) -> list[str]:
-    """Return the splits to evaluate: those asked for, else all but train.
+    """Return the splits to evaluate: those that are asked for, else all but train.
 
     Raises:
-        BloodcellError: One is not there, or none is left.
+        BloodcellError: One is not in the data, or only train is.
     """
     present = samples.splits()
     splits = listed(asked) if asked else [split for split in present if split != "train"]
@@ -37,70 +39,143 @@ def chosen_splits(samples: Samples, asked: list[str] | None) -> list[str]:
     return splits
 
 
-def conclude(
-    predicted: dict[Path, list[pd.DataFrame]],
+def write_results(
     folder: Path,
-    figures: bool,
-    trained_on: frozenset[str],
-    root: Path | None,
-    origin: Origin | None,
-) -> dict[str, float]:
-    """Average the members' predictions, write what they come to and what the averages gain, and say it.
+    predictions: pd.DataFrame,
+    *,
+    trained_on: frozenset[str] = frozenset(),
+    root: Path | None = None,
+    figures: bool = True,
+    origin: Origin | None = None,
+    others: dict[str, pd.DataFrame] | None = None,
+    members: dict[str, pd.DataFrame] | None = None,
+    more: dict[str, float] | None = None,
+) -> tuple[dict[str, float], list[str]]:
+    """Write all results of one system, and return its metrics and the lines to print.
 
     Args:
-        predicted: Checkpoint -> what `predict_splits` returns.
-        folder: Where it goes.
+        folder: An existing folder.
+        predictions: The predictions table.
+        trained_on: Sources of the training images, for the metrics on unseen sources.
+        root: The folder of the images; None: they are not there, and no picture of one is shown.
         figures: Draw confusion matrices, and pictures of the failures.
-        trained_on: Sources of the training images of all members.
-        root: What the images' paths are relative to; None: they are not there, so failures have no pictures.
-        origin: How the predictions came about, for report.html; None: it is not wanted.
+        origin: What report.html says of the predictions; None: there is no report.
+        others: Name -> predictions table of each system that it is compared with in gain.json.
+        members: Checkpoint -> predictions table of each member of an ensemble, for members.csv.
+        more: Further content of metrics.json.
     """
-    predictions = averaged([tables[0] for tables in predicted.values()])
-    others = {}
-    if any(len(tables) > 1 for tables in predicted.values()):
-        others["tta=none"] = averaged([tables[-1] for tables in predicted.values()])
-    if len(predicted) > 1:
-        members = {str(checkpoint): tables[0] for checkpoint, tables in predicted.items()}
-        write_members(members, folder / "members.csv", trained_on)
-        others |= members
-    metrics = write_evaluation(predictions, folder, figures, trained_on)
-    write_failures(predictions, root, folder, figures)
+    metrics = metrics_of(predictions, trained_on) | (more or {})
+    failures = failures_of(predictions)
+    write_csv(predictions, folder / "predictions.csv")
+    write_csv(failures, folder / "failures.csv")
+    _write_class_reports(predictions, folder)
+    if figures:
+        _draw(predictions, failures, root, folder / "figures")
+    if members:
+        rows = [{"checkpoint": name, **metrics_of(table, trained_on)} for name, table in members.items()]
+        write_csv(pd.DataFrame(rows), folder / "members.csv")
+    gains = write_gain(predictions, others or {}, folder, trained_on)
     write_json(metrics, folder / "metrics.json")
     if origin:
-        report(predictions, folder / "report.html", origin, trained_on, root)
-    for line in [*lines(metrics), *write_gain(predictions, others, folder, trained_on)]:
+        write_report(predictions, folder / "report.html", origin, trained_on, root)
+    return metrics, [*lines(metrics), *gains]
+
+
+def _write_class_reports(predictions: pd.DataFrame, folder: Path) -> None:
+    classes, splits = classes_of(predictions), splits_of(predictions)
+    text = "\n".join(f"{split}\n{report_of(rows, classes)}" for split, rows in splits.items())
+    (folder / "classification_report.txt").write_text(text, encoding="utf-8")
+    reports = {split: report_of(rows, classes, as_dict=True) for split, rows in splits.items()}
+    write_json(reports, folder / "classification_report.json")
+
+
+def _draw(predictions: pd.DataFrame, failures: pd.DataFrame, root: Path | None, folder: Path) -> None:
+    """Draw the confusion matrices of each split, as counts and as shares of each true class, and its failures."""
+    from bloodcell.evaluation.figures import confusion_figure, failures_figure, save
+
+    folder.mkdir(exist_ok=True)
+    classes = classes_of(predictions)
+    for split, rows in splits_of(predictions).items():
+        title = f"{split}: {len(rows):,} images, {100 * (rows['label'] == rows['prediction']).mean():.1f} % right"
+        for name, normalise in (("counts", False), ("shares", True)):
+            figure = confusion_figure(confusion_of(rows, classes), classes, title, normalise)
+            save(figure, folder / f"confusion_{split}_{name}.png")
+    if root is not None:
+        for split, rows in failures.groupby("split", sort=False):
+            save(failures_figure(rows, root, str(split)), folder / f"failures_{split}.png")
+
+
+def write_evaluation(
+    config: EvaluateConfig,
+    folder: Path,
+    predicted: dict[Path, list[pd.DataFrame]],
+    record: dict[str, Any],
+    *,
+    trained_on: frozenset[str],
+    root: Path | None,
+    origin: Origin,
+) -> dict[str, Any]:
+    """Write and print what the verb `evaluate` found: of the mean of several systems, or with `compare` of each.
+
+    Args:
+        config: The verb's configuration.
+        folder: An existing folder.
+        predicted: Checkpoint or file -> predictions table, and that without test-time augmentation, if there was any.
+        record: What evaluation.json says of the input.
+        trained_on: Sources of the training images of all systems.
+        root: As in `write_results`.
+        origin: As in `write_results`.
+
+    Returns:
+        The content of metrics.json.
+    """
+    tables = {str(path): table for path, (table, *_) in predicted.items()}
+    metrics: dict[str, Any]
+    if config.compare:
+        metrics, printed = write_comparison(tables, folder, trained_on)
+    else:
+        members = tables if len(tables) > 1 else {}
+        others = dict(members)
+        if any(len(both) > 1 for both in predicted.values()):
+            others = {"tta=none": averaged([both[-1] for both in predicted.values()]), **members}
+        metrics, printed = write_results(
+            folder, averaged(list(tables.values())), trained_on=trained_on, root=root, figures=config.figures,
+            origin=origin if config.report else None, others=others, members=members,
+        )  # fmt: skip
+    record = {**record, "compare": config.compare, "command": run_folder.command()}
+    write_json(record, folder / "evaluation.json")
+    for line in [*printed, f"results in {folder}"]:
         say(line)
     return metrics
 
 
-def record_test_reads(cache: Path, samples: Samples, splits: list[str], by: Path) -> None:
+def record_test_reads(cache: Path, samples: Samples, splits: list[str], readers: Iterable[Path]) -> None:
     """Append each reading of a test part to test_reads.csv, so that a user sees how often it was looked at.
 
     Args:
         cache: The cache root.
         samples: The samples.
-        splits: Which parts were read.
-        by: The run folder or checkpoint that read them.
+        splits: The parts that were read.
+        readers: The run folders, checkpoints or files that they were read for.
     """
-    rows = []
-    for split in splits:
-        if split.startswith("test"):
-            part = samples.of_split(split)
-            rows.append(
-                {
-                    "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                    "split": split,
-                    "images": len(part.table),
-                    "digest": digest(part),
-                    "root": str(part.root.absolute()),
-                    "by": str(by.absolute()),
-                    "command": run_folder.command(),
-                }
-            )
+    parts = {split: samples.of_split(split) for split in splits if split.startswith("test")}
+    rows = [
+        {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "split": split,
+            "images": len(part.table),
+            "digest": digest(part),
+            "root": str(part.root.absolute()),
+            "by": str(by.absolute()),
+            "command": run_folder.command(),
+        }
+        for by in readers
+        for split, part in parts.items()
+    ]
     if not rows:
         return
     file = cache / "test_reads.csv"
     with locked(cache / ".test_reads.lock"):
         before = file.read_bytes() if file.exists() else b""
-        lines = pd.DataFrame(rows).to_csv(index=False, header=not before, lineterminator="\n").encode()
-        write_atomically(file, lambda temporary: temporary.write_bytes(before + lines))
+        added = pd.DataFrame(rows).to_csv(index=False, header=not before, lineterminator="\n").encode()
+        write_atomically(file, lambda temporary: temporary.write_bytes(before + added))

@@ -1,26 +1,26 @@
-"""Charts as inline SVG: coloured by the page's style, told apart by dashes too, thinned to what the eye sees."""
+"""Charts as inline SVG, coloured by the page's style sheet; lines are told apart by dashes too."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 from numpy.typing import ArrayLike, NDArray
 
-#: Room beside the drawing for the ticks' texts and the axes' titles: left, right, above, below, in pixels.
+#: Margins for the ticks' texts and the axes' titles: left, right, above, below, in pixels.
 LEFT, RIGHT, ABOVE, BELOW = 56, 20, 10, 42
-#: Columns of a pixel that are told apart: a line keeps at most four points in each.
+#: Columns in a pixel: a line keeps at most four points in each.
 FINE = 2
+PERCENT = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A horizontal or vertical axis, from the first of its ticks to the last; `form` writes a tick."""
+    """A horizontal or vertical axis, from the first of its ticks to the last; `form` formats a tick."""
 
     title: str
     ticks: Sequence[float]
@@ -34,12 +34,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """What a chart shows.
+    """Values that a chart shows.
 
     Attributes:
         x: (N,).
         y: (N,).
-        kind: Class of the style: one and two are data, guide is what they are compared with.
+        kind: Class in the style sheet: one and two are data, guide is what they are compared with.
         shape: line; dots; both; bars, from the horizontal axis up; or ranges, from y to `top`.
         top: Upper ends of ranges, (N,).
     """
@@ -51,55 +51,36 @@ class Series:
     top: ArrayLike = ()
 
 
-PERCENT = (0.0, 0.25, 0.5, 0.75, 1.0)
-
-
-def chart(words: str, x: Axis, y: Axis, series: Sequence[Series], size: tuple[int, int] = (340, 260)) -> Markup:
+def chart(label: str, x: Axis, y: Axis, series: Sequence[Series], size: tuple[int, int] = (340, 260)) -> Markup:
     """Draw a chart.
 
     Args:
-        words: What it shows, for those who do not see it.
+        label: What it shows, for screen readers.
         x: The horizontal axis.
         y: The vertical axis.
         series: Drawn in this order.
         size: Width and height in pixels.
     """
-    frame = _Frame(x, y, *size)
-    drawn = [_draw(frame, one) for one in series]
+    right, bottom = size[0] - RIGHT, size[1] - BELOW
+
+    def across(values: ArrayLike) -> NDArray[np.float64]:
+        return np.asarray(LEFT + x.part(values) * (right - LEFT))
+
+    def down(values: ArrayLike) -> NDArray[np.float64]:
+        return np.asarray(ABOVE + (1 - y.part(values)) * (bottom - ABOVE))
+
+    grid = "".join(f"M{LEFT} {place:.1f}H{right}" for place in down(y.ticks))
+    drawn = [
+        Markup('<path class="grid" d="{}"/>').format(grid),
+        *(_text(LEFT - 6, at + 4, y.form.format(tick), "end") for tick, at in zip(y.ticks, down(y.ticks), strict=True)),
+        *(_text(at, bottom + 16, x.form.format(tick)) for tick, at in zip(x.ticks, across(x.ticks), strict=True)),
+        _text((LEFT + right) / 2, size[1] - 6, x.title),
+        _text(-(ABOVE + bottom) / 2, 11, y.title, turned=True),
+        *(_drawn(one, across(one.x), down(one.y), down(one.top), bottom) for one in series),
+    ]
     return Markup('<svg role="img" aria-label="{}" viewBox="0 0 {} {}" style="max-width:{}px">{}</svg>').format(
-        words, *size, size[0], Markup("").join([frame.axes(), *drawn])
+        label, *size, size[0], Markup("").join(drawn)
     )
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """Where on the drawing a value lies."""
-
-    x: Axis
-    y: Axis
-    width: int
-    height: int
-
-    def across(self, values: ArrayLike) -> NDArray[np.float64]:
-        return np.asarray(LEFT + self.x.part(values) * (self.width - LEFT - RIGHT))
-
-    def down(self, values: ArrayLike) -> NDArray[np.float64]:
-        return np.asarray(ABOVE + (1 - self.y.part(values)) * (self.height - ABOVE - BELOW))
-
-    def axes(self) -> Markup:
-        """Return grid lines, the ticks' texts and the titles."""
-        left, right, bottom = LEFT, self.width - RIGHT, self.height - BELOW
-        lines = [f"M{left} {place:.1f}H{right}" for place in self.down(self.y.ticks)]
-        texts = [
-            *(_text(left - 6, place + 4, self.y.form.format(tick), "end") for tick, place in self._ticks(self.y)),
-            *(_text(place, bottom + 16, self.x.form.format(tick)) for tick, place in self._ticks(self.x)),
-            _text((left + right) / 2, self.height - 6, self.x.title),
-            _text(-(ABOVE + bottom) / 2, 11, self.y.title, turned=True),
-        ]
-        return Markup('<path class="grid" d="{}"/>').format("".join(lines)) + Markup("").join(texts)
-
-    def _ticks(self, axis: Axis) -> zip[tuple[float, Any]]:
-        return zip(axis.ticks, self.across(axis.ticks) if axis is self.x else self.down(axis.ticks), strict=True)
 
 
 def _text(x: float, y: float, text: str, anchor: str = "middle", turned: bool = False) -> Markup:
@@ -107,26 +88,25 @@ def _text(x: float, y: float, text: str, anchor: str = "middle", turned: bool = 
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}"{}>{}</text>').format(x, y, anchor, turn, escape(text))
 
 
-def _draw(frame: _Frame, series: Series) -> Markup:
-    """Draw one series; each of its shapes is one SVG path, the dots circles."""
-    x, y = frame.across(series.x), frame.down(series.y)
+def _drawn(
+    series: Series, x: NDArray[np.float64], y: NDArray[np.float64], top: NDArray[np.float64], bottom: int
+) -> Markup:
     path, dots = "", Markup("")
     if series.shape in ("line", "both"):
         path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in thinned(x, y))
     if series.shape == "bars":
-        path = "".join(f"M{a:.1f} {frame.height - BELOW}V{b:.1f}" for a, b in zip(x, y, strict=True))
+        path = "".join(f"M{a:.1f} {bottom}V{b:.1f}" for a, b in zip(x, y, strict=True))
     if series.shape == "ranges":
-        path = "".join(f"M{a:.1f} {b:.1f}V{c:.1f}" for a, b, c in zip(x, y, frame.down(series.top), strict=True))
+        path = "".join(f"M{a:.1f} {b:.1f}V{c:.1f}" for a, b, c in zip(x, y, top, strict=True))
     if series.shape in ("dots", "both"):
-        dots = Markup("").join(
-            Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3.5"/>').format(a, b) for a, b in zip(x, y, strict=True)
-        )
+        circle = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3.5"/>')
+        dots = Markup("").join(circle.format(a, b) for a, b in zip(x, y, strict=True))
     line = Markup('<path d="{}"/>').format(path) if path else ""
     return Markup('<g class="{} {}">{}{}</g>').format(series.kind, series.shape, line, dots)
 
 
 def thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the points of a line that can be seen: of each pixel column the first, lowest, highest and last.
+    """Return the visible points of a line: in each pixel column the first, lowest, highest and last.
 
     Jugel et al. 2014, M4: A Visualization-Oriented Time Series Data Aggregation, doi:10.14778/2732951.2732953.
 
@@ -138,8 +118,7 @@ def thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float6
         (M, 2), in their order.
     """
     columns = pd.Series(y).groupby(np.floor(x * FINE))
-    places = np.arange(len(y))
-    ends = pd.Series(places).groupby(np.floor(x * FINE)).agg(["first", "last"]).to_numpy().ravel()
+    ends = pd.Series(np.arange(len(y))).groupby(np.floor(x * FINE)).agg(["first", "last"]).to_numpy().ravel()
     kept = np.unique(np.concatenate([ends, columns.idxmin().to_numpy(), columns.idxmax().to_numpy()]))
     return np.stack([x[kept], y[kept]], axis=1)
 

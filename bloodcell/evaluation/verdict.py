@@ -1,4 +1,4 @@
-"""What a classifier can be trusted with, in plain words, and what speaks against its figures."""
+"""The sentences of report.html: what a classifier can be trusted with, and warnings about its metrics."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bloodcell.metrics.by_class import ClassScores, Score
-from bloodcell.metrics.cross_fit import Kept
+from bloodcell.metrics.abstention import Promise
+from bloodcell.metrics.by_class import ClassScores
+from bloodcell.metrics.summary import interval_words
 from bloodcell.runtime.html import count, percent
 
-#: From here on a class counts as reliable, if the whole interval of its recall and precision lies above.
+#: A class is reliable if the whole intervals of its recall and precision lie above.
 RELIABLE = 0.90
-#: Fewer sources of a class, and an accuracy whose interval is wider, call for a warning.
+#: A warning follows if a class has fewer sources, or if the interval of the accuracy is wider.
 FEW, WIDE = 10, 0.15
-#: Expected calibration errors up to here go unnoticed, and from here on mislead.
+#: Below the first, an expected calibration error is small; above the second, it misleads.
 CALIBRATED, MISLEADING = 0.03, 0.08
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Classes by what the intervals of their recall and precision say of `RELIABLE`."""
+    """Names of the classes, by the intervals of their recall and precision: above `RELIABLE`, neither, one below."""
 
     reliable: list[str]
     undecided: list[str]
@@ -28,46 +29,38 @@ class Trust:
 
 
 def trust_of(scores: list[ClassScores]) -> Trust:
-    """Sort the classes that are in the images; where sources are unknown, none is reliable or unreliable."""
-    there = [score for score in scores if score.images]
-    reliable = [score.name for score in there if all(_from(one) >= RELIABLE for one in (score.recall, score.precision))]
-    poor = [score.name for score in there if any(_to(one) < RELIABLE for one in (score.recall, score.precision))]
-    return Trust(reliable, [score.name for score in there if score.name not in {*reliable, *poor}], poor)
+    """Sort the classes that have an image; if sources are unknown, all are undecided."""
+    limits = {one.name: (one.recall.limits, one.precision.limits) for one in scores if one.images}
+    reliable = [name for name, both in limits.items() if all(low >= RELIABLE for low, _ in both)]
+    unreliable = [name for name, both in limits.items() if any(high < RELIABLE for _, high in both)]
+    return Trust(reliable, [name for name in limits if name not in {*reliable, *unreliable}], unreliable)
 
 
-def _from(score: Score) -> float:
-    return score.interval.low if score.interval else 0.0
-
-
-def _to(score: Score) -> float:
-    return score.interval.high if score.interval else 1.0
-
-
-def accuracy_line(figures: dict[str, float], name: str, unseen: bool) -> str:
-    """Say how often the classifier is right, and on how much that rests.
+def accuracy_line(metrics: dict[str, float], name: str, unseen: bool) -> str:
+    """Say how often the classifier is right, and how sure that is.
 
     Args:
-        figures: Of the images alone.
-        name: Of the images.
-        unseen: None of their sources is in training, which is known.
+        metrics: The metrics of one part, by their own names.
+        name: What its images are called.
+        unseen: It is known that none of their sources is in training.
     """
-    text = f"Right on {percent(figures['accuracy'])} of {count(figures['images'])} {name}"
-    if "sources" not in figures:
-        return f"{text}. Their sources are unknown, so nobody can say how far that figure can be trusted."
-    low, high = f"{100 * figures['accuracy_low']:.0f}", percent(figures["accuracy_high"], 0)
+    text = f"Right on {percent(metrics['accuracy'])} of {count(metrics['images'])} {name}"
+    if "sources" not in metrics:
+        return f"{text}. Their sources are unknown, so it is unknown how far this can be trusted."
+    interval = f"95\N{NO-BREAK SPACE}% interval {interval_words(metrics, 'accuracy')}\N{NO-BREAK SPACE}%"
     known = ", none of them in training" if unseen else ""
-    return f"{text} (95\N{NO-BREAK SPACE}% interval {low} to {high}; {count(figures['sources'])} sources{known})."
+    return f"{text} ({interval}; {count(metrics['sources'])} sources{known})."
 
 
 def baseline_line(rows: pd.DataFrame) -> str:
-    """Say what always naming the most frequent class would come to."""
+    """Say how often the most frequent class would be right."""
     frequent = rows["label"].value_counts()
     share = percent(frequent.iloc[0] / len(rows))
-    return f"For comparison: who always answers {frequent.index[0]} is right on {share} of them."
+    return f"For comparison: always answering {frequent.index[0]} would be right on {share} of them."
 
 
-def certainty_line(confidence: float, accuracy: float, ece: float) -> str:
-    """Say whether the classifier's own certainty can be believed.
+def confidence_line(confidence: float, accuracy: float, ece: float) -> str:
+    """Say whether the classifier's confidence is right.
 
     Args:
         confidence: Mean probability of the predicted class.
@@ -76,80 +69,77 @@ def certainty_line(confidence: float, accuracy: float, ece: float) -> str:
     """
     claims = f"on average it claims {percent(confidence)} and is right on {percent(accuracy)}"
     if ece <= CALIBRATED:
-        return f"Its certainty can be taken at its word: {claims}."
+        return f"Its confidence is well calibrated: {claims}."
     much = "much " if ece >= MISLEADING else ""
     if abs(confidence - accuracy) < ece / 2:
-        return f"Its certainty is off by {100 * ece:.1f} points, here upwards and there downwards: {claims}."
-    way = "too sure of itself" if confidence > accuracy else "less sure than it could be"
-    return f"It is {much}{way}: {claims}."
+        return f"Its confidence is off by {100 * ece:.1f} points, sometimes too high and sometimes too low: {claims}."
+    direction = "too high" if confidence > accuracy else "too low"
+    return f"Its confidence is {much}{direction}: {claims}."
 
 
-def abstention_line(kept: list[Kept] | None, known: bool) -> str:
-    """Say what it can answer alone: at the lowest error rate at which that is most images, else at the highest.
+def abstention_line(promises: list[Promise] | None, known: bool) -> str:
+    """Say what it can answer alone: at the lowest error rate with which it answers most images, else at the highest.
 
     Args:
-        kept: What became of each promise; None where there is a single source.
-        known: The sources are; else a promise rests on images that may be copies of one another.
+        promises: The result of each promised error rate; None if there is a single source.
+        known: Sources are known; else a promise rests on images that may be copies of one another.
     """
-    line = _abstention(kept)
-    return line if known else f"If no image were a copy of another, which nobody knows: {line[0].lower()}{line[1:]}"
+    line = _abstention(promises)
+    return line if known else f"If no image is a copy of another, which is unknown: {line[0].lower()}{line[1:]}"
 
 
-def _abstention(kept: list[Kept] | None) -> str:
-    if kept is None:
-        return "With a single source, nothing can be said of leaving doubtful images to a human."
-    possible = [one for one in kept if one.risk is not None]
+def _abstention(promises: list[Promise] | None) -> str:
+    if promises is None:
+        return "There is a single source, so no error rate can be promised."
+    possible = [one for one in promises if one.attained]
     if not possible:
-        rate = percent(kept[-1].error_rate, 0)
+        rate = percent(promises[-1].error_rate, 0)
         return (
-            f"It cannot be left alone with any share of the images: not even {rate} errors can be promised, as it errs "
-            "too much or as there are too few sources."
+            f"It can answer no share of the images alone: not even {rate} errors can be promised, because it errs too "
+            "often or there are too few sources."
         )
     best = next((one for one in possible if one.coverage >= 0.5), possible[-1])
     if best.coverage == 1:
         return f"It can answer all images alone: at most {percent(best.error_rate, 0)} errors are promised."
     return (
-        f"Left alone with the images that it is sure of, it answers {percent(best.coverage, 0)} with at most "
-        f"{percent(best.error_rate, 0)} errors promised ({percent(best.risk or 0)} found); the others go to a human."
+        f"If it answers only the images that it is sure of, it answers {percent(best.coverage, 0)} with at most "
+        f"{percent(best.error_rate, 0)} errors promised ({percent(best.risk)} found); the others go to a human."
     )
 
 
-def doubts(images: dict[str, pd.DataFrame], trained_on: frozenset[str]) -> list[str]:
-    """Say which images are of sources in training, and of which the source is unknown.
+def source_warnings(images: dict[str, pd.DataFrame], trained_on: frozenset[str]) -> list[str]:
+    """Warn of images whose source is in training, and of images whose source is unknown.
 
     Args:
         images: Their name -> rows of the predictions table.
         trained_on: Sources of the training images.
     """
-    return [line for name, rows in images.items() for line in _doubts(name.capitalize(), rows, trained_on - {""})]
-
-
-def _doubts(name: str, rows: pd.DataFrame, trained_on: frozenset[str]) -> list[str]:
-    found, unknown = [], int((rows["source"].fillna("") == "").sum())
-    seen = rows.loc[rows["source"].isin(trained_on), "source"]
-    if len(seen):
-        found.append(
-            f"{name}: {count(len(seen))} of {count(len(rows))} are of {count(seen.nunique())} sources that are in "
-            "training, too. On them memory is measured, not skill."
-        )
-    if unknown:
-        found.append(
-            f"{name}: the source of {count(unknown)} of {count(len(rows))} is unknown. Copies of one cell may count as "
-            "many, and no interval can be given; bloodcell audit finds the sources."
-        )
+    found = []
+    for name, rows in images.items():
+        seen = rows.loc[rows["source"].isin(trained_on - {""}), "source"]
+        if len(seen):
+            found.append(
+                f"{name.capitalize()}: {count(len(seen))} of {count(len(rows))} are of {count(seen.nunique())} sources "
+                "that are in training, too. On them memory is measured, not skill."
+            )
+        if unknown := int((rows["source"].fillna("") == "").sum()):
+            found.append(
+                f"{name.capitalize()}: the source of {count(unknown)} of {count(len(rows))} is unknown. Copies of one "
+                "cell may count as many, and no interval can be given; bloodcell audit finds the sources."
+            )
     return found
 
 
-def few(figures: dict[str, float], scores: list[ClassScores]) -> list[str]:
-    """Say where the verdict, or what it says of a class, rests on few sources or none."""
+def few_warnings(metrics: dict[str, float], scores: list[ClassScores]) -> list[str]:
+    """Warn of classes without images, of few sources, and of images without a cell."""
     found = []
     if missing := [score.name for score in scores if not score.images]:
-        found.append(f"No image of {', '.join(missing)} is there, so nothing is known of it.")
-    if "sources" in figures and (wide := figures["accuracy_high"] - figures["accuracy_low"]) > WIDE:
-        sources = count(figures["sources"])
+        found.append(f"There is no image of {', '.join(missing)}, so nothing is known about it.")
+    if "sources" in metrics and (wide := metrics["accuracy_high"] - metrics["accuracy_low"]) > WIDE:
+        sources = count(metrics["sources"])
         found.append(f"Few sources: {sources} tell the accuracy only to within {100 * wide:.0f} percentage points.")
     if rare := [f"{one.name} ({one.sources})" for one in scores if one.sources is not None and 0 < one.sources < FEW]:
-        found.append(f"Few sources of {', '.join(rare)}: a few others might change the figures of these classes much.")
-    if lost := figures.get("without_cell"):
+        found.append(f"Few sources of {', '.join(rare)}: with a few others, their scores might be very different.")
+    if lost := metrics.get("without_cell"):
         found.append(f"No cell was found in {count(lost)} images, which were taken whole.")
     return found

@@ -16,17 +16,15 @@ from bloodcell.inference.engine import engine_of
 from bloodcell.inference.exported.metadata import About
 from bloodcell.inference.exported.onnx_engine import is_exported, load_exported
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.config import check_types, listed, plain
+from bloodcell.runtime.config import listed, typed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import file_digest, write_atomically
+from bloodcell.runtime.schema.verbs import ExportConfig
 
 
 def run(cfg: DictConfig) -> None:
     """Export as the command line says."""
-    from hydra.core.hydra_config import HydraConfig
-
-    check_types("export", list(HydraConfig.get().overrides.task))
     export(cfg)
 
 
@@ -44,10 +42,10 @@ def export(cfg: DictConfig) -> Path:
     """
     from bloodcell.models.classifier import load_classifier
 
-    config = plain(cfg)
-    form = _format(config["format"])
-    checkpoint = _checkpoint(config["checkpoint"])
-    file = output_file(config["output"], checkpoint, form.ending, config["overwrite"])
+    config = typed(cfg, ExportConfig)
+    form = _format(config.format)
+    checkpoint = _checkpoint(config.checkpoint)
+    file = output_file(config.output, checkpoint, form.ending, config.overwrite)
     classifier = load_classifier(checkpoint)
     about = about_of(classifier, checkpoint)
     pictures = pictures_of(checkpoint)

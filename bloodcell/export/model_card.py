@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from bloodcell.data.samples import read_samples
 from bloodcell.evaluation.report import name_of
 from bloodcell.inference.exported.metadata import KEY, About
 from bloodcell.metrics.abstention import CONFIDENCE
+from bloodcell.metrics.registry import Metric, Place, shown_in
+from bloodcell.metrics.summary import interval_words, parts_in, read_metrics
 from bloodcell.models.ood import FLAGGED
 from bloodcell.runtime import run_folder
 
@@ -53,7 +54,8 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
         confidence=CONFIDENCE,
         promises=_promises(about),
         data=_data(run) if run else None,
-        figures=_figures(run) if run else [],
+        columns=[metric.title for metric in shown_in(Place.CARD)],
+        metrics=_metrics(run) if run else [],
         tta=_config(run).get("evaluate", {}).get("tta", "none") if run else "none",
         record=run_folder.read_run(run) if run else {},
     )
@@ -109,29 +111,24 @@ def _config(run: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}  # type: ignore[return-value]
 
 
-def _figures(run: Path) -> list[dict[str, Any]]:
-    """Return the figures of each split that the run measured, with intervals if the sources are known."""
-    file = run / "metrics.json"
-    metrics = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    parts = dict.fromkeys(key.partition("/")[0] for key in metrics if key.endswith("/accuracy"))
+def _metrics(run: Path) -> list[dict[str, Any]]:
+    """Return name, images, sources and the metrics as text of each part that the run measured."""
     return [
         {
             "name": name_of(part),
-            "images": int(metrics[f"{part}/images"]) if f"{part}/images" in metrics else None,
-            "sources": int(metrics[f"{part}/sources"]) if f"{part}/sources" in metrics else None,
-            "accuracy": _estimate(metrics, f"{part}/accuracy"),
-            "recall": _estimate(metrics, f"{part}/macro_recall_by_source"),
-            "f1": metrics.get(f"{part}/macro_f1"),
-            "ece": metrics.get(f"{part}/ece"),
+            "images": int(values["images"]) if "images" in values else None,
+            "sources": int(values["sources"]) if "sources" in values else "unknown",
+            "cells": [_cell(metric, values) for metric in shown_in(Place.CARD)],
         }
-        for part in parts
+        for part, values in parts_in(read_metrics(run)).items()
     ]
 
 
-def _estimate(metrics: dict[str, float], key: str) -> str:
-    """Return a percentage and its interval as text."""
-    if key not in metrics:
-        return "unknown"
-    value, low, high = (metrics.get(f"{key}{end}") for end in ("", "_low", "_high"))
-    interval = f" ({100 * low:.0f} to {100 * high:.0f})" if low is not None and high is not None else ""
-    return f"{100 * metrics[key]:.1f} %{interval}" if value is not None else "unknown"
+def _cell(metric: Metric, values: dict[str, float]) -> str:
+    """Return a metric as text: a share with its interval in percent, else a number."""
+    if metric.name not in values:
+        return "unknown" if metric.has_interval else ""
+    if not metric.has_interval:
+        return f"{values[metric.name]:.3f}"
+    interval = f" ({interval_words(values, metric.name)})" if f"{metric.name}_low" in values else ""
+    return f"{100 * values[metric.name]:.1f} %{interval}"

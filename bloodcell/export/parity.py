@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from bloodcell.data.cell_finder import cut
 from bloodcell.data.images import ImageError
-from bloodcell.data.localise import cut
 from bloodcell.data.preprocessing import picture_of
 from bloodcell.data.samples import read_samples
 from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
@@ -71,11 +71,11 @@ def check(run: Probabilities, checkpoint: Engine, pictures: Pictures, own: Engin
     """
     prepared = checkpoint.preprocessing.taken(pictures.each)
     images = np.stack([pixels for pixels, _ in prepared])
-    expected = checkpoint.judge(images).probabilities
+    expected = checkpoint.predict(images).probabilities
     answers = [run(images), np.concatenate([run(one[None]) for one in images])]
     if own is not None:
-        answers += [own.judge(images).probabilities]
-        answers += [np.concatenate([own.judge(one[None]).probabilities for one in images])]
+        answers += [own.predict(images).probabilities]
+        answers += [np.concatenate([own.predict(one[None]).probabilities for one in images])]
     squares = [
         cut(picture, *square) if square else picture
         for picture, (_, square) in zip(pictures.each, prepared, strict=True)

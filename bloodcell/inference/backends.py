@@ -1,4 +1,4 @@
-"""The forward pass of a backbone that does not learn, by the fastest backend that the machine has."""
+"""The forward pass of a backbone in evaluation mode, by the fastest backend that the machine has."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ from bloodcell.runtime.hardware import cpu_count
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-BACKENDS = ("auto", "onnx", "compile", "eager")
-PRECISIONS = ("float32", "bf16")
-
-#: From so many images on, the seconds that it takes to build the fastest backend are won back.
+#: From this many images on, building the fastest backend, which takes seconds, pays.
 WORTH_BUILDING = 500
 #: Images at once. Larger batches leave the processor's cache.
 BATCH = {"onnx": 8, "compile": 32, "eager": 32}
@@ -55,7 +52,7 @@ class Forward:
         return np.concatenate([self.run(images[start : start + self.batch]) for start in starts])
 
 
-class Engine:
+class Backbone:
     """Chooses the backend and builds the forward pass when it is first needed.
 
     Args:
@@ -67,17 +64,12 @@ class Engine:
         device: Where to compute.
 
     Raises:
-        BloodcellError: An unknown backend or precision, or one that the other choices exclude.
+        BloodcellError: ONNX Runtime is asked for with another precision or device than it takes here.
     """
 
     def __init__(
         self, net: Net, size: int, backend: str = "auto", precision: str = "float32", device: str = "cpu"
     ) -> None:
-        if backend not in BACKENDS or precision not in PRECISIONS:
-            raise BloodcellError(
-                f"features.backend={backend}, features.precision={precision}; "
-                f"choose {', '.join(BACKENDS)}, and {' or '.join(PRECISIONS)}"
-            )
         if backend == "onnx" and (precision != "float32" or device != "cpu"):
             raise BloodcellError(
                 "features.backend=onnx is for features.precision=float32 on the CPU; use features.backend=auto"
@@ -101,8 +93,8 @@ class Engine:
         """Return the forward pass. What cannot be built falls back on eager PyTorch and says so in one line.
 
         Args:
-            images: How many are to pass: where the backend is auto, a few take eager PyTorch, which needs not to be
-                built. None: so many that the fastest is worth it, and those of all times are to have the same backend.
+            images: How many will pass. If the backend is auto, a few images take eager PyTorch, which is not built.
+                None: enough for the fastest backend; what is kept on disk always takes that one.
         """
         if self.asked == "auto" and images is not None and images < WORTH_BUILDING:
             self.at_once = self.at_once or Forward(self._name("eager"), 1, BATCH["eager"], self._eager())
@@ -164,7 +156,7 @@ class Engine:
         module: Any = self._module()
         module = torch.compile(module, options={"freezing": True}) if self.device == "cpu" else torch.compile(module)
         run = _padded(self._torch(module), BATCH["compile"])
-        run(np.zeros((1, self.size, self.size, 3), np.uint8))  # compiles here, where a failure falls back
+        run(np.zeros((1, self.size, self.size, 3), np.uint8))  # compiles here, so that a failure falls back
         return run
 
     def _eager(self) -> Callable[[Array], Array]:
@@ -232,7 +224,7 @@ def quiet() -> Iterator[None]:
 
 
 def _without_onnx() -> str | None:
-    """Say what is missing for ONNX Runtime; None where it can be used."""
+    """Return what is missing for ONNX Runtime; None if nothing is."""
     for package in ("onnxruntime", "onnxscript"):
         try:
             version(package)
@@ -242,7 +234,7 @@ def _without_onnx() -> str | None:
 
 
 def _without_compiler() -> str | None:
-    """Say what is missing for compiled code; None where it can be used."""
+    """Return what is missing for compiled code; None if nothing is."""
     if any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl")):
         return None
     return "there is no C++ compiler"

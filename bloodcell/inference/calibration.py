@@ -1,58 +1,95 @@
-"""The end of a training: the temperature that makes its probabilities mean what they say, by the validation part."""
+"""The end of a training: temperature and limits, fitted to the validation part and kept in the checkpoint."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bloodcell.data.samples import Samples
+from bloodcell.inference.features import Extractor
+from bloodcell.metrics.by_source import sources_of
 from bloodcell.metrics.reliability import fit_temperature, reliability, tempered_table
+from bloodcell.models.ood import Limits, fit_limits, least_sources, to_plain
 from bloodcell.models.weights import write_checkpoint
-from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.console import progress
+
+#: Training images whose features are read for the limits: enough for a covariance in the widest directions of the
+#: features, and some seconds' work however large the training part is.
+MOST = 4096
+SEED = 0
 
 
-def calibrates(config: dict[str, Any]) -> bool:
-    """Say whether a run fits a temperature.
+@dataclass(frozen=True)
+class Calibration:
+    """What the validation part says of how sure to be.
 
-    Unless told, a fold does not: its validation predictions are out-of-fold ones, which owe nothing to their labels.
-
-    Raises:
-        BloodcellError: `calibrate` is neither true, false nor null.
+    Attributes:
+        temperature: By which probabilities are calibrated; 1: none was fitted.
+        limits: What is out-of-distribution and which error rates are promised; None: none were fitted.
+        lines: What to tell the user.
     """
-    asked = config.get("calibrate", False)  # the saved configuration of an older run has no such key
-    if asked not in (True, False, None):
-        raise BloodcellError(f"calibrate={asked}; choose true, false or null")
-    return bool(asked) if asked is not None else config["data"]["fold"] is None
+
+    temperature: float
+    limits: Limits | None
+    lines: list[str]
 
 
-def calibrate(samples: Samples, predictions: pd.DataFrame, checkpoint: dict[str, Any], file: Path) -> tuple[float, str]:
-    """Fit the temperature by the validation part, and keep it in the checkpoint.
+def calibrate(
+    samples: Samples,
+    predictions: pd.DataFrame,
+    classes: list[str],
+    extractor: Extractor,
+    tta: str,
+    temperature: bool = True,
+    limits: bool = True,
+) -> Calibration:
+    """Fit temperature and limits to the validation part, as far as it can tell.
 
     Args:
         samples: The run's samples.
         predictions: Its predictions table at temperature 1.
-        checkpoint: The content of the file.
-        file: The checkpoint that predicted.
-
-    Returns:
-        The temperature, and a line that says what it does; 1 and why, where none can be fitted.
+        classes: The classifier's classes.
+        extractor: Of the net that predicted.
+        tta: The symmetries over which the predictions are averaged.
+        temperature: Whether to fit one.
+        limits: Whether to fit them.
     """
     rows = predictions[predictions["split"] == "val"]
-    if reason := obstacle(samples, rows):
-        return 1.0, f"probabilities are not calibrated: {reason}"
-    temperature = fit_temperature(rows)
-    content = {**checkpoint, "temperature": temperature}
-    write_checkpoint(content, file)
-    before, after = (reliability(tempered_table(rows, one)).ece for one in (1.0, temperature))
-    sources = f"{rows['source'].nunique():,} val sources"
-    change = f"their calibration error is {after:.3f}, {before:.3f} without it"
-    return temperature, f"probabilities are calibrated by {sources}: temperature {temperature:.2f}; {change}"
+    fitted, found, lines = 1.0, None, []
+    if temperature:
+        reason = temperature_obstacle(samples, rows)
+        fitted = 1.0 if reason else fit_temperature(rows)
+        lines.append(f"probabilities are not calibrated: {reason}" if reason else _temperature_line(rows, fitted))
+    if limits:
+        reason = limits_obstacle(samples, rows)
+        found = None if reason else _limits(samples, tempered_table(rows, fitted), classes, extractor, tta)
+        lines.append(_limits_line(found, rows) if found else f"out-of-distribution images are not flagged: {reason}")
+    return Calibration(fitted, found, lines)
 
 
-def obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
-    """Say why the validation part cannot tell how sure to be of unseen cells; None where it can.
+def keep_calibration(calibration: Calibration, checkpoint: dict[str, Any], file: Path) -> None:
+    """Write a checkpoint with its temperature and limits.
+
+    Args:
+        calibration: What was fitted.
+        checkpoint: The content of the file.
+        file: The checkpoint.
+    """
+    kept: dict[str, Any] = {}
+    if calibration.temperature != 1:
+        kept["temperature"] = calibration.temperature
+    if calibration.limits is not None:
+        kept["limits"] = to_plain(calibration.limits)
+    if kept:
+        write_checkpoint({**checkpoint, **kept}, file)
+
+
+def temperature_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
+    """Return why the validation part cannot tell how sure to be of unseen cells; None if it can.
 
     Args:
         samples: The run's samples.
@@ -65,8 +102,17 @@ def obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
     return None
 
 
+def limits_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
+    """Return why the validation part cannot tell what unseen cells look like; None if it can. See above."""
+    if reason := seen_obstacle(samples):
+        return reason
+    if (sources := rows["source"].nunique()) < least_sources():
+        return f"that takes {least_sources()} val sources, and there are {sources}; set data.val_fraction higher"
+    return None
+
+
 def seen_obstacle(samples: Samples) -> str | None:
-    """Say why the validation images may be no news to the net: copies of what it learnt; None where they are news."""
+    """Return why validation images may be copies of what the net learnt from; None if they are not."""
     train, val = samples.of_split("train").table, samples.of_split("val").table
     beside = pd.concat([train[train["set"].isin(val["set"])], val])
     if (beside["source"] == "").any():
@@ -74,3 +120,35 @@ def seen_obstacle(samples: Samples) -> str | None:
     if shared := val["source"].isin(train["source"]).sum():
         return f"{shared:,} val images share a source with training; data.split=grouped keeps them apart"
     return None
+
+
+def spread(train: Samples) -> Samples:
+    """Return at most `MOST` training images, drawn so that no source has many while another lacks one."""
+    mixed = train.table.sample(frac=1, random_state=SEED)
+    turn = mixed.groupby(sources_of(mixed)).cumcount()
+    turn[~mixed["label"].duplicated()] = -1  # each class needs a mean, however rare it is
+    chosen = turn.sort_values(kind="stable").index[:MOST]
+    return Samples(train.table.loc[sorted(chosen)].reset_index(drop=True), train.root)
+
+
+def _limits(samples: Samples, rows: pd.DataFrame, classes: list[str], extractor: Extractor, tta: str) -> Limits:
+    train = spread(samples.of_split("train"))
+    with progress("limits") as report:
+        learnt = np.asarray(extractor.features(train, report)[:])
+        unseen = np.asarray(extractor.features(samples.of_split("val"), report)[:])
+    labels = pd.Index(classes).get_indexer(train.table["label"])
+    return fit_limits(learnt, labels, unseen, rows, tta)
+
+
+def _temperature_line(rows: pd.DataFrame, temperature: float) -> str:
+    before, after = (reliability(tempered_table(rows, one)).ece for one in (1.0, temperature))
+    sources = f"{rows['source'].nunique():,} val sources"
+    change = f"their calibration error is {after:.3f}, {before:.3f} without it"
+    return f"probabilities are calibrated by {sources}: temperature {temperature:.2f}; {change}"
+
+
+def _limits_line(limits: Limits, rows: pd.DataFrame) -> str:
+    promised = [f"{100 * float(rate):g} % from {one:.2f}" for rate, one in limits.abstention.items() if one is not None]
+    answers = f"errors among answers, by confidence: at most {', '.join(promised)}" if promised else "no rate of errors"
+    sources = rows["source"].nunique()
+    return f"limits by {sources:,} val sources: out-of-distribution images are flagged; promised: {answers}"

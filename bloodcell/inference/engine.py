@@ -1,4 +1,4 @@
-"""One way to compute: a trained classifier as a function from pixels to probabilities, whatever file it came from."""
+"""A trained classifier as a function from images to probabilities, whatever file it came from."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.inference.backends import Engine as Backbone
-from bloodcell.inference.features import probabilities_of
-from bloodcell.inference.tta import IDENTITY, Symmetry, judgement
+from bloodcell.inference.backends import Backbone
+from bloodcell.inference.features import Extractor, Rows, probabilities_of
+from bloodcell.inference.tta import IDENTITY, Symmetry
+from bloodcell.metrics.reliability import tempered
 from bloodcell.models.ood import Limits, score
 from bloodcell.runtime.errors import BloodcellError
 
@@ -40,32 +41,33 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a classifier makes of N images.
+class Prediction:
+    """What a classifier predicts of N images.
 
     Attributes:
-        probabilities: float64 (N, C), calibrated.
-        features: float32 (N, F), of the images as they are.
-        unlike: bool (N,): the image is unlike the training data; None where the classifier has no limits.
+        probabilities: Calibrated, averaged over the symmetries, float64 (N, C).
+        plain: The same of the images as they are, without test-time augmentation.
+        unlike: bool (N,): the image is out-of-distribution; None: the classifier has no limits to tell it by.
     """
 
     probabilities: Array
-    features: Array
+    plain: Array
     unlike: Array | None
 
 
 @dataclass
 class Engine:
-    """A trained classifier, ready to judge.
+    """A trained classifier, ready to predict.
 
     Attributes:
         classes: In the order of the probabilities.
-        preprocessing: What makes its images of pictures.
+        preprocessing: What makes the net's input of pictures.
         temperature: By which probabilities are calibrated.
-        limits: What it knows of where it can be trusted; None where it does not.
-        passes: Returns the way that is the fastest for so many images.
-        classifier: As it was trained; None where the file holds but what judging needs.
+        limits: Where it can be trusted; None: not known.
+        passes: Returns the fastest way for a number of images.
+        classifier: As it was trained; None: the file holds no net that can be looked into.
         file: Where it came from; None: from memory.
+        extractor: Passes image files through its backbone, and may keep the features; None likewise.
     """
 
     classes: list[str]
@@ -75,19 +77,42 @@ class Engine:
     passes: Callable[[int], Pass]
     classifier: Classifier | None = None
     file: Path | None = None
+    extractor: Extractor | None = None
 
-    def judge(self, images: Array, through: Pass | None = None, symmetries: Sequence[Symmetry] = (IDENTITY,)) -> Judged:
-        """Judge images, uint8 (N, size, size, 3), one or more.
+    def predict(
+        self, images: Array, through: Pass | None = None, symmetries: Sequence[Symmetry] = (IDENTITY,)
+    ) -> Prediction:
+        """Predict images, uint8 (N, size, size, 3), one or more.
 
         Args:
             images: As the preprocessing makes them.
-            through: The way, where it is chosen already; several threads may take the same.
+            through: The way, if it is chosen already; several threads may take the same.
             symmetries: Over which the probabilities are averaged, the identity first.
         """
         run = (through or self.passes(len(images))).run
         seen = [run(symmetry(images, [])) for symmetry in symmetries]
-        probabilities = judgement(np.stack([one for one, _ in seen]), self.temperature)
-        return Judged(probabilities, seen[0][1], self._unlike(seen[0][1]))
+        return self._prediction(np.stack([one for one, _ in seen]), seen[0][1])
+
+    def predict_features(self, rows: Sequence[Rows]) -> Prediction:
+        """Predict images from their pooled features (N, F) under each symmetry, the identity first."""
+        classifier = self.trained()
+        probabilities = np.stack([probabilities_of(classifier.net, one) for one in rows])
+        return self._prediction(probabilities, np.asarray(rows[0][:]) if self.limits else None)
+
+    def _prediction(self, probabilities: Array, features: Array | None) -> Prediction:
+        """Return the prediction of probabilities at temperature 1 (symmetries, N, C).
+
+        The temperature comes after the mean over the symmetries, so it changes no predicted class.
+        """
+        calibrated, plain = (tempered(one, self.temperature) for one in (probabilities.mean(axis=0), probabilities[0]))
+        if self.limits is None or features is None:
+            return Prediction(calibrated, plain, None)
+        return Prediction(calibrated, plain, np.asarray(score(self.limits, features) > self.limits.threshold))
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether the features of its backbone are kept on disk."""
+        return self.extractor is not None and self.extractor.root is not None
 
     def trained(self) -> Classifier:
         """Return the classifier as it was trained.
@@ -99,24 +124,26 @@ class Engine:
             raise BloodcellError(f"{self.file} holds a net that cannot be changed any more; adapt the run it is of")
         return self.classifier
 
-    def _unlike(self, features: Array) -> Array | None:
-        """Return which images are unlike the training data, bool (N,), by their features; None: it is not known."""
-        if self.limits is None:
-            return None
-        return np.asarray(score(self.limits, features) > self.limits.threshold)
-
 
 def engine_of(
-    classifier: Classifier, device: str, backend: str = "auto", precision: str = "float32", file: Path | None = None
+    classifier: Classifier,
+    device: str,
+    backend: str = "auto",
+    precision: str = "float32",
+    file: Path | None = None,
+    root: Path | None = None,
+    workers: int | None = None,
 ) -> Engine:
     """Make an engine of a trained classifier.
 
     Args:
-        classifier: The classifier; its net is not to change any more.
+        classifier: The classifier; its net must not change any more.
         device: Where to compute.
-        backend: Of the backbone, as in `bloodcell.inference.backends.Engine`.
+        backend: See `bloodcell.inference.backends.Backbone`.
         precision: float32 or bf16.
         file: Its checkpoint.
+        root: Where features are kept; None: nowhere.
+        workers: Threads that decode; None: one a core.
     """
     net, preprocessing = classifier.net, Preprocessing(**classifier.hparams["preprocessing"])
     backbone = Backbone(net, preprocessing.image_size, backend, precision, device)
@@ -130,4 +157,6 @@ def engine_of(
 
         return Pass(forward.name, forward.streams, run)
 
-    return Engine(list(classifier.classes), preprocessing, net.temperature, classifier.limits, passes, classifier, file)
+    extractor = Extractor(net, preprocessing, backbone, root, workers)
+    known = list(classifier.classes), preprocessing, net.temperature, classifier.limits
+    return Engine(*known, passes, classifier, file, extractor)

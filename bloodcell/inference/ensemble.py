@@ -1,4 +1,4 @@
-"""Several classifiers as one: the mean of their probabilities, over as many images as there are."""
+"""One classifier or several as one: the mean of their probabilities, over a stream of images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from bloodcell.data.decoder import batches, overlapped
 from bloodcell.data.images import ImageError
 from bloodcell.data.preprocessing import picture_of
-from bloodcell.inference.engine import Engine, Judged, Pass
+from bloodcell.inference.engine import Engine, Pass, Prediction
 from bloodcell.inference.tta import symmetries
 from bloodcell.runtime.hardware import decoders
 
@@ -20,7 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 ImageLike = Any
 Square = tuple[int, int, int]
 
-#: Images that a thread decodes before they pass the nets in turn.
+#: Images that a thread decodes before they pass the nets.
 GROUP = 64
 
 
@@ -44,32 +44,34 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Group:
-    """What is made of some images.
+    """What is predicted of some images.
 
     Attributes:
         given: All that were to be read.
         images: Those that can be, N.
         bad: The others, each with the reason.
-        probabilities: float64 (N, C).
-        cells: Of each image whether its cell was found: found, none, or '' where no classifier looks for it.
+        probabilities: The mean over the members, float64 (N, C).
+        members: The prediction of each member, its classes in the order of the ensemble's.
+        cells: For each image whether its cell was found: found, none, or '' if no member looks for it.
         squares: Left, top and side, in pixels of the upright image, of the square around the cell; None: there is none.
-        unlike: bool (N,): most classifiers find the image unlike their training data; None where one cannot tell.
+        unlike: bool (N,): most members call the image out-of-distribution; None: one of them cannot tell.
     """
 
     given: list[ImageLike]
     images: list[ImageLike]
     bad: list[tuple[ImageLike, str]]
     probabilities: Array
+    members: list[Prediction]
     cells: list[str]
     squares: list[Square | None]
     unlike: Array | None
 
 
-class Jury:
-    """One classifier, or several of which each image is decoded but once.
+class Ensemble:
+    """One classifier, or several that share the decoding of each image.
 
     Args:
-        engines: The classifiers, of the same classes in any order.
+        engines: The members, of the same classes in any order.
         tta: none, flips or d4: the symmetries of each image over which the probabilities are averaged.
 
     Attributes:
@@ -81,28 +83,28 @@ class Jury:
         self.classes = list(engines[0].classes)
         self.preprocessings = list(dict.fromkeys(engine.preprocessing for engine in engines))
 
-    def judge(self, groups: Iterable[list[ImageLike]], count: int, threads: int | None = None) -> Iterator[Group]:
-        """Judge groups of images, in order; images are decoded in threads, some groups ahead of the nets.
+    def predict(self, groups: Iterable[list[ImageLike]], count: int, threads: int | None = None) -> Iterator[Group]:
+        """Predict groups of images, in order; images are decoded in threads, some groups ahead of the nets.
 
         Args:
             groups: Of one image or more each; taken as they are needed.
-            count: How many images there are in all, by which the fastest way through the nets is chosen.
-            threads: That decode; None: as the machine has cores.
+            count: How many images pass the nets in all, by which the fastest way is chosen.
+            threads: That decode; None: one a core.
         """
         ways = self.passes(count)
 
         def compute(decoded: Decoded) -> Group:
-            return self._judged(decoded, ways)
+            return self._predicted(decoded, ways)
 
         streams = min(way.streams for way in ways)
         yield from overlapped(self._decoded, compute, groups, decoders(threads), streams)
 
     def passes(self, count: int) -> list[Pass]:
-        """Return the fastest way of so many images through each net; what has to be built is built here."""
+        """Return the fastest way of a number of images through each net; what has to be built is built here."""
         return [engine.passes(count) for engine in self.engines]
 
     def _decoded(self, items: list[ImageLike]) -> Decoded:
-        """Decode images, each but once whatever many nets are to see it."""
+        """Decode images, each once for all members."""
         taken: list[tuple[tuple[Array, Square | None], ...]] = []
         images, bad = [], []
 
@@ -122,27 +124,28 @@ class Jury:
             del pictures[:]
         return Decoded(items, images, bad, taken)
 
-    def _judged(self, decoded: Decoded, ways: list[Pass]) -> Group:
-        """Judge a group of decoded images by all nets."""
+    def _predicted(self, decoded: Decoded, ways: list[Pass]) -> Group:
         # all that look for the cell see the same
         looking = next((i for i, one in enumerate(self.preprocessings) if one.localises), 0)
         squares = [each[looking][1] for each in decoded.taken]
         cells = [self.preprocessings[looking].word(square) for square in squares]
-        verdicts = [self._verdict(engine, decoded, way) for engine, way in zip(self.engines, ways, strict=True)]
-        found = [self._in_order(engine, one) for engine, one in zip(self.engines, verdicts, strict=True)]
-        unlike = [one.unlike for one in verdicts if one is not None and one.unlike is not None]
-        strange = np.mean(unlike, axis=0) > 0.5 if len(unlike) == len(verdicts) else None
+        members = [self._member(engine, decoded, way) for engine, way in zip(self.engines, ways, strict=True)]
+        mean = np.mean([one.probabilities for one in members], axis=0)
         read = decoded.given, decoded.images, decoded.bad
-        return Group(*read, np.mean(found, axis=0), cells, squares, strange)
+        return Group(*read, mean, members, cells, squares, _most([one.unlike for one in members]))
 
-    def _verdict(self, engine: Engine, decoded: Decoded, way: Pass) -> Judged | None:
-        """Return what one classifier makes of a group; None where no image of it can be read."""
+    def _member(self, engine: Engine, decoded: Decoded, way: Pass) -> Prediction:
+        """Return one member's prediction, its classes in the ensemble's order."""
+        if not decoded.taken:
+            nothing = np.empty((0, len(self.classes)))
+            return Prediction(nothing, nothing, None if engine.limits is None else np.empty(0, bool))
         number = self.preprocessings.index(engine.preprocessing)
-        pixels = [each[number][0] for each in decoded.taken]
-        return engine.judge(np.stack(pixels), way, self.symmetries) if pixels else None
+        found = engine.predict(np.stack([each[number][0] for each in decoded.taken]), way, self.symmetries)
+        order = [engine.classes.index(name) for name in self.classes]
+        return Prediction(found.probabilities[:, order], found.plain[:, order], found.unlike)
 
-    def _in_order(self, engine: Engine, verdict: Judged | None) -> Array:
-        """Return a classifier's probabilities in the order of the first one's classes, (N, C)."""
-        if verdict is None:
-            return np.empty((0, len(self.classes)))
-        return verdict.probabilities[:, [engine.classes.index(name) for name in self.classes]]
+
+def _most(unlike: list[Array | None]) -> Array | None:
+    """Return which images most members call out-of-distribution; None if one of them cannot tell."""
+    known = [one for one in unlike if one is not None]
+    return np.mean(known, axis=0) > 0.5 if len(known) == len(unlike) else None

@@ -1,4 +1,4 @@
-"""The store of features: on disk, append-only, never trusted unread."""
+"""The store of features on disk: append-only, each chunk verified before it is used."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FeatureStore:
         self.folder = folder
         self.chunks: list[Path] = []
         self.names: list[list[str]] = []  # of each chunk's rows; none of a chunk that is damaged
-        self.where: dict[str, int] = {}
+        self.place_of: dict[str, int] = {}
         self.sound: dict[int, Array | None] = {}  # chunks that were verified; None: damaged
         for index in sorted(folder.glob("chunk-*.json")) if folder.is_dir() else []:
             self._register(index.with_suffix(".npy"), _names(index))
@@ -50,20 +50,20 @@ class FeatureStore:
         return number
 
     def _place(self, number: int) -> None:
-        self.where.update({name: number * ROWS + row for row, name in enumerate(self.names[number])})
+        self.place_of.update({name: number * ROWS + row for row, name in enumerate(self.names[number])})
 
     def _forget(self, damaged: list[int]) -> None:
         """Take damaged chunks for not there: another chunk may have the same names."""
         for number in damaged:
             self.names[number] = []
-        self.where.clear()
+        self.place_of.clear()
         for number in range(len(self.chunks)):
             self._place(number)
 
     def places(self, names: list[str]) -> Array:
-        """Return each name's place, int64 (N,); -1 where it is not in the store or its chunk is damaged."""
+        """Return each name's place, int64 (N,); -1 if it is not in the store or its chunk is damaged."""
         while True:
-            found = np.array([self.where.get(name, -1) for name in names], np.int64)
+            found = np.array([self.place_of.get(name, -1) for name in names], np.int64)
             damaged = [int(n) for n in np.unique(found[found >= 0] // ROWS) if self._rows(int(n)) is None]
             if not damaged:
                 return found
@@ -98,7 +98,7 @@ class FeatureStore:
         self._register(chunk, names)
 
     def _rows(self, number: int) -> Array | None:
-        """Return a chunk, mapped into memory; None where it is damaged."""
+        """Return a chunk, mapped into memory; None if it is damaged."""
         if number not in self.sound:
             self.sound[number] = _open(self.chunks[number])
         return self.sound[number]
@@ -148,7 +148,7 @@ class StoredRows:
 
 
 def _names(index: Path) -> list[str]:
-    """Return the names of a chunk's rows; none where its index is damaged."""
+    """Return the names of a chunk's rows; none if its index is damaged."""
     try:
         names = json.loads(index.read_text(encoding="utf-8"))["files"]
         return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
@@ -157,7 +157,7 @@ def _names(index: Path) -> list[str]:
 
 
 def _open(chunk: Path) -> Array | None:
-    """Map a chunk into memory where its values are those that were written."""
+    """Map a chunk into memory if its values are those that were written, else return None."""
     try:
         described = json.loads(chunk.with_suffix(".json").read_text(encoding="utf-8"))
         rows = np.load(chunk, mmap_mode="r", allow_pickle=False)

@@ -1,4 +1,4 @@
-"""Features of a backbone that does not learn: computed once for each image, and kept."""
+"""Pooled features of a frozen backbone: computed once for each image, and kept on disk."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from bloodcell.data.augment import Augment
+from bloodcell.data.cell_finder import FINDER
 from bloodcell.data.decoder import decode, overlapped
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import Samples, identities
-from bloodcell.inference.backends import Engine, Forward
+from bloodcell.inference.backends import Backbone, Forward
 from bloodcell.inference.feature_store import FeatureStore, StoredRows
 from bloodcell.inference.tta import IDENTITY, Symmetry
 from bloodcell.models.backbones import state_digest
@@ -26,55 +27,43 @@ from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import available_memory, decoders
 from bloodcell.runtime.io import write_json
+from bloodcell.runtime.schema.data import FeaturesConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Progress = Callable[[int, int], None]
 Rows = Tensor | StoredRows
 Item = TypeVar("Item")
-Decoded = tuple[Array, list[str]]  # of images, and the word on each one's cell
+Decoded = tuple[Array, list[str]]  # images, and for each whether its cell was found
 
 #: Rows that are written to disk together: what an interruption loses at most.
 CHUNK = 2048
-#: Images, counted once for each view, that a thread decodes before they pass the backbone in turn: to and fro after
-#: each few, code and data of the one displace the other's from the caches (measured: 4 % of the rate).
+#: Images, counted once for each view, that a thread decodes before they pass the backbone: after smaller groups, code
+#: and data of decoding and backbone push each other out of the processor's cache (measured: 4 % of the rate).
 GROUP = 64
 #: Rows that pass the head at once.
 HEAD_ROWS = 4096
 
 
 class Extractor:
-    """Passes images through a net's backbone, each but once where the features are kept.
+    """Passes images through a net's backbone, each only once if the features are kept.
 
-    Where the preprocessing looks for the cell, whether it was found comes out of the same decoding and is kept in the
-    same row: one column behind the features, 1 or 0.
+    If the preprocessing looks for the cell, whether it was found comes out of the same decoding and is kept in the same
+    row: one column behind the features, 1 or 0.
 
     Args:
         net: The net, in the state whose features are wanted.
         preprocessing: The evaluation pipeline.
+        backbone: The forward pass of the net.
         root: Where features are kept, in a folder for each net, preprocessing and backend; None: nowhere.
-        device: Where to compute.
-        workers: Threads that decode; None: as the machine has cores.
-        backend: See `Engine`.
-        precision: See `Engine`.
-        symmetries: Those that a prediction looks at, the identity first. Their features are kept as a view's are: nets
-            that share a frozen backbone, as those of the folds do, pass each symmetry of an image once.
+        workers: Threads that decode; None: one a core.
     """
 
     def __init__(
-        self,
-        net: Net,
-        preprocessing: Preprocessing,
-        root: Path | None = None,
-        device: str = "cpu",
-        workers: int | None = None,
-        backend: str = "auto",
-        precision: str = "float32",
-        symmetries: Sequence[Symmetry] = (IDENTITY,),
+        self, net: Net, preprocessing: Preprocessing, backbone: Backbone, root: Path | None, workers: int | None = None
     ) -> None:
-        self.net, self.preprocessing, self.root, self.symmetries = net, preprocessing, root, symmetries
+        self.net, self.preprocessing, self.backbone, self.root = net, preprocessing, backbone, root
         self.columns = net.width + preprocessing.localises
         self.threads = decoders(workers)
-        self.engine = Engine(net, preprocessing.image_size, backend, precision, device)
 
     def described(self) -> dict[str, Any]:
         """Return all that a feature depends on besides the image; the head and its training are no part of it."""
@@ -85,8 +74,9 @@ class Extractor:
             "std": self.net.std.flatten().tolist(),
             "pool": str(self.net.pool),
             "preprocessing": self.preprocessing.as_dict(),
-            "backend": self.engine.name,
-            **({"last column": "cell"} if self.preprocessing.localises else {}),
+            "backend": self.backbone.name,
+            # the square follows from the algorithm that finds the cell, so its features do
+            **({"last column": "cell", "cell finder": FINDER} if self.preprocessing.localises else {}),
         }
 
     def store(self) -> FeatureStore:
@@ -115,42 +105,28 @@ class Extractor:
         Raises:
             BloodcellError: An image cannot be read.
         """
-        (rows,) = self._rows(samples, (view or IDENTITY,), progress)
-        return self._features(rows)
+        (rows,), _ = self.rows(samples, (view or IDENTITY,), progress)
+        return rows
 
-    def predict(self, samples: Samples, progress: Progress | None = None) -> tuple[Array, list[str]]:
-        """Return the head's judgement of each image under each symmetry.
+    def rows(
+        self, samples: Samples, views: Sequence[View | Symmetry], progress: Progress | None = None
+    ) -> tuple[list[Rows], list[str]]:
+        """Return the features of each view, float32 (N, C), and for each image whether its cell was found.
 
         Args:
-            samples: The images.
+            samples: The images; one that lacks a view is decoded once for all.
+            views: The changes of each image.
             progress: As in `features`.
-
-        Returns:
-            Softmax probabilities, float64 (symmetries, N, classes), in the order of the samples; and of each image
-            whether its cell was found: found, none, or '' where the preprocessing does not look for it.
 
         Raises:
             BloodcellError: An image cannot be read.
         """
-        count = len(self.symmetries)
-        if self.root is not None:
-            return self._judged(self._rows(samples, self.symmetries, progress))
-        blocks = _joined(self._batches(samples.paths(), self.symmetries, progress), max(1, HEAD_ROWS // count))
-        parts = [self._judged(list(torch.from_numpy(block).unbind(1))) for block in blocks]
-        parts = parts or [self._judged([torch.empty(0, self.columns)] * count)]
-        return np.concatenate([part for part, _ in parts], axis=1), [cell for _, cells in parts for cell in cells]
-
-    def _judged(self, rows: list[Rows]) -> tuple[Array, list[str]]:
-        """Return what `predict` does, of the rows of each symmetry."""
-        probabilities = np.stack([probabilities_of(self.net, self._features(one)) for one in rows])
+        rows = self._rows(samples, views, progress)
         if not self.preprocessing.localises:
-            return probabilities, [""] * len(rows[0])
+            return rows, [""] * len(samples.table)
         found = _columns(rows[0], slice(self.net.width, None))[:]
-        return probabilities, ["found" if one else "none" for one in found.flatten().tolist()]
-
-    def _features(self, rows: Rows) -> Rows:
-        """Return rows without the column of the cell."""
-        return _columns(rows, slice(self.net.width)) if self.preprocessing.localises else rows
+        cells = ["found" if one else "none" for one in found.flatten().tolist()]
+        return [_columns(one, slice(self.net.width)) for one in rows], cells
 
     def _rows(self, samples: Samples, views: Sequence[View | Symmetry], progress: Progress | None) -> list[Rows]:
         """Return the rows of each view, float32 (N, columns); each image that lacks one is decoded once."""
@@ -162,8 +138,8 @@ class Extractor:
         names = [[f"{name}{view.name}" for name in identities(files)] for view in views]
         store, places = self._stored(names)
         if any(distributed.gather(bool((places < 0).any()))):
-            before = self.engine.name
-            if self.engine.forward().name != before:  # it fell back on another backend, which has a store of its own
+            before = self.backbone.name
+            if self.backbone.forward().name != before:  # it fell back to another backend, which has a store of its own
                 store, places = self._stored(names)
             todo, lacking = distributed.once(
                 lambda: [np.flatnonzero((places < 0).any(axis=axis)).tolist() for axis in (0, 1)]
@@ -185,7 +161,7 @@ class Extractor:
         return [store.rows(of_view) if len(files) else torch.empty(0, self.columns) for of_view in places]
 
     def _stored(self, names: list[list[str]]) -> tuple[FeatureStore, Array]:
-        """Return the store, and the place in it of each view's names, int64 (views, N); -1: it is not there."""
+        """Return the store, and the place in it of each view's names, int64 (views, N); -1: not there."""
         store = self.store()
         return store, np.stack([store.places(of_view) for of_view in names])
 
@@ -199,11 +175,11 @@ class Extractor:
         views: Sequence[View | Symmetry],
         progress: Progress | None,
     ) -> None:
-        """Write the rows of some files under some views; of several processes each writes those of its share."""
+        """Write the rows of some files under some views; each process writes its share."""
         chosen = [views[v] for v in lacking]
         mine = [i for group in distributed.share(_groups(todo, len(chosen))) for i in group]
         start = 0
-        rows = self._own(self.engine.forward(), [files[i] for i in mine], chosen, progress)
+        rows = self._own(self.backbone.forward(), [files[i] for i in mine], chosen, progress)
         for chunk in _joined(rows, max(1, CHUNK // len(lacking))):
             written = mine[start : start + len(chunk)]
             store.add([names[v][i] for i in written for v in lacking], chunk.reshape(-1, self.columns))
@@ -215,7 +191,7 @@ class Extractor:
         """Yield the rows of the files in order, float32 (n, views, columns), whichever process computes them."""
         if not files:
             return
-        groups, forward = _groups(files, len(views)), self.engine.forward(len(files) * len(views))
+        groups, forward = _groups(files, len(views)), self.backbone.forward(len(files) * len(views))
         mine = [file for group in distributed.share(groups) for file in group]
         yield from distributed.in_turn(self._own(forward, mine, views, progress))
 
@@ -268,13 +244,11 @@ class View:
 
 
 def _groups(items: Sequence[Item], views: int) -> list[Sequence[Item]]:
-    """Return items as they are decoded together, where each is seen in so many views."""
     step = max(1, GROUP // views)
     return [items[start : start + step] for start in range(0, len(items), step)]
 
 
 def _columns(rows: Rows, chosen: slice) -> Rows:
-    """Return some columns of rows, unread where they are."""
     return rows[:, chosen] if isinstance(rows, Tensor) else rows.columns(chosen)
 
 
@@ -291,7 +265,7 @@ def _joined(parts: Iterator[Array], rows: int) -> Iterator[Array]:
 
 
 def in_memory(rows: Rows) -> Rows:
-    """Return rows as one tensor where that takes at most a quarter of the free memory, else unread as they are."""
+    """Return rows as one tensor if that takes at most a quarter of the free memory, else as they are, on disk."""
     if isinstance(rows, StoredRows) and rows.shape[0] * rows.shape[1] * 4 <= available_memory() // 4:
         return rows[:]
     return rows
@@ -306,42 +280,18 @@ def probabilities_of(net: Net, features: Rows) -> np.ndarray[Any, np.dtype[np.fl
     return torch.softmax(logits.double(), dim=1).numpy()
 
 
-def build_extractor(
-    config: dict[str, Any], cache: Path, classifier: Any, tta: str, device: str, workers: int | None
-) -> Any:
-    """Return what passes images through the backbone; it keeps the features where each image passes but once.
+def features_root(features: FeaturesConfig, cache: Path, frozen: bool, augmented: bool = False) -> Path | None:
+    """Return the folder in which the features of a net are kept; None: they are not.
+
+    Args:
+        features: The `features` group.
+        cache: The cache root.
+        frozen: Whether the backbone stays as it is.
+        augmented: Whether training changes its images at random.
 
     Raises:
-        BloodcellError: A choice of the group `features` is unknown, or training excludes it; or that of `tta` is.
+        BloodcellError: They are to be kept, and cannot be.
     """
-    from bloodcell.data.preprocessing import Preprocessing
-    from bloodcell.inference.features import Extractor
-    from bloodcell.inference.tta import symmetries
-
-    features = config["features"]
-    wanted = {True: "on", False: "off"}.get(features["cache"], features["cache"])
-    if wanted not in ("auto", "on", "off"):
-        raise BloodcellError(f"features.cache={wanted}; choose auto, on or off")
-    views = features.get("views", 0)
-    if not isinstance(views, int) or views < 0:
-        raise BloodcellError(f"features.views={views}; give the number of fixed views, or 0")
-    augmented = config.get("augment", {}).get("name", "none") != "none"
-    if views and (not classifier.frozen or not augmented or wanted == "off"):
-        raise BloodcellError("features.views needs finetune=frozen, an augmentation, e.g. augment=light, and the cache")
-    possible = classifier.frozen and (not augmented or views > 0)
-    if wanted == "on" and not possible:
-        raise BloodcellError(
-            "features.cache=on needs finetune=frozen, and augment=none or features.views; use features.cache=auto"
-        )
-    keeps = possible and wanted != "off"
-    root = Path(features["root"] or cache / "features") if keeps else None
-    return Extractor(
-        classifier.net,
-        Preprocessing(**classifier.hparams["preprocessing"]),
-        root,
-        device,
-        workers,
-        features["backend"],
-        features["precision"],
-        symmetries(tta),
-    )
+    if not features.keeps(frozen, augmented):
+        return None
+    return Path(features.root or cache / "features")

@@ -1,4 +1,4 @@
-"""The verb `predict`: a classifier's predictions for any images, in a table that is written as they come."""
+"""The verb `predict`: a table of predictions of any images, written while they are computed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from omegaconf import DictConfig
 
 from bloodcell.data.image_paths import listed
 from bloodcell.inference.engine import Engine
-from bloodcell.inference.ensemble import GROUP, Group, Jury
+from bloodcell.inference.ensemble import GROUP, Ensemble, Group
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.resumable_csv import ResumableCsv, Rows
 from bloodcell.metrics.predictions import PROBABILITY
 from bloodcell.runtime import distributed
-from bloodcell.runtime.config import check_types, plain
+from bloodcell.runtime.config import typed
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders, keep_freed_memory
 from bloodcell.runtime.io import file_digest
 from bloodcell.runtime.launcher import count_of, launch
+from bloodcell.runtime.schema.verbs import AppConfig, PredictConfig
 from bloodcell.runtime.version import __version__
 
 #: Columns behind the probabilities.
@@ -32,10 +33,7 @@ FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike")
 
 
 def run(cfg: DictConfig) -> None:
-    """Predict as the command line says; the exit code is 2 if no image could be read."""
-    from hydra.core.hydra_config import HydraConfig
-
-    check_types("predict", list(HydraConfig.get().overrides.task))
+    """Predict; exit with 2 if no image could be read."""
     launch(count_of(cfg.devices, str(cfg.device)))
     if not predict(cfg)["images"]:
         if distributed.here().rank == 0:
@@ -44,7 +42,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def predict(cfg: DictConfig) -> dict[str, int]:
-    """Predict images, or go on where that was interrupted.
+    """Predict images, or go on after an interruption.
 
     Args:
         cfg: The configuration that `conf/predict.yaml` composes.
@@ -55,44 +53,44 @@ def predict(cfg: DictConfig) -> dict[str, int]:
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
-    config = plain(cfg)
+    config = typed(cfg, PredictConfig)
     keep_freed_memory()  # each picture takes the blocks of the last one
-    given = images_given(config["images"])
-    table = ResumableCsv(output_file(config["output"]), config["overwrite"])
-    threads = decoders(config["workers"])
+    given = images_given(config.images)
+    table = ResumableCsv(output_file(config.output), config.overwrite)
+    threads = decoders(config.workers)
     with table.held() if distributed.here().rank == 0 else nullcontext():
 
         def names() -> Iterator[str]:
             return (name for name in listed(given) if not table.is_own(name))
 
         total = distributed.once(lambda: sum(1 for _ in names()))
-        jury = Jury(engines_of(config), config["tta"])
-        settings = {
-            "checkpoint": [file_digest(engine.file) if engine.file else "" for engine in jury.engines],
+        ensemble = Ensemble(engines_of(config), config.tta)
+        settings: dict[str, Any] = {
+            "checkpoint": [file_digest(engine.file) if engine.file else "" for engine in ensemble.engines],
             "images": given,
             "number of images": total,
-            "tta": config["tta"],
-            "threshold": threshold_of(config["abstain_below"], config["error_rate"], jury.engines, config["tta"]),
-            "backend": [way.name for way in jury.passes(total)],
+            "tta": config.tta,
+            "threshold": threshold_of(config.abstain_below, config.error_rate, ensemble.engines, config.tta),
+            "backend": [way.name for way in ensemble.passes(total)],
             "release": __version__,
         }
         left = names()
 
         def begin() -> int:
             nonlocal left
-            left = table.start(columns_of(jury.classes), settings, names)
+            left = table.start(columns_of(ensemble.classes), settings, names)
             return table.progress.items
 
         done = distributed.once(begin)
         if distributed.here().rank:
             left = islice(left, done, None)
-        fill(table, jury, left, (done, total), settings["threshold"], threads)
+        fill(table, ensemble, left, (done, total), settings["threshold"], threads)
     return distributed.once(lambda: table.progress.counts)
 
 
 def fill(
     table: ResumableCsv,
-    jury: Jury,
+    ensemble: Ensemble,
     names: Iterator[str],
     counts: tuple[int, int],
     threshold: float,
@@ -102,7 +100,7 @@ def fill(
 
     Args:
         table: Where the rows go.
-        jury: The classifiers.
+        ensemble: What predicts.
         names: The files that are left.
         counts: The number of files that were done before, and of all files.
         threshold: Images with a lower confidence are abstained from.
@@ -112,18 +110,18 @@ def fill(
     groups, expected = tee(grouped(names, total - before))
     mine = islice(groups, place.rank, None, place.size)
     with progress("predicting") as advance:
-        for group in distributed.in_turn(jury.judge(mine, total, threads)):
+        for group in distributed.in_turn(ensemble.predict(mine, total, threads)):
             if group.given != next(expected):
                 raise BloodcellError("images: the processes do not find the same files; give a folder that they share")
             if place.rank == 0:
-                table.add(group.given, *rows_of(group, jury.classes, threshold))
+                table.add(group.given, *rows_of(group, ensemble.classes, threshold))
                 advance(table.progress.items - before, total - before)
     if place.rank == 0:
         say_end(table, total, before, time.perf_counter() - start)
 
 
 def grouped(names: Iterator[str], left: int) -> Iterator[list[str]]:
-    """Yield names in groups; the last groups are smaller, so that no thread is busy long after the others."""
+    """Yield groups of names; the last ones are smaller, so that all threads end at about the same time."""
     while names_of_group := list(islice(names, GROUP if left > 2 * GROUP else max(1, GROUP // 4))):
         left -= len(names_of_group)
         yield names_of_group
@@ -163,7 +161,7 @@ def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, R
 
 
 def say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> None:
-    """Print a summary in a few lines."""
+    """Print how many images were predicted, how fast, and what was special about them."""
     counts = table.progress.counts
     went_on = f"{before:,} of them before it was interrupted, " if before else ""
     rate = (total - before) / max(seconds, 1e-9)
@@ -175,38 +173,34 @@ def say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> Non
         say(f"{counted(counts['bad'], 'file')} cannot be read; which and why: {table.bad}")
 
 
-def engines_of(config: dict[str, Any]) -> list[Engine]:
-    """Load the classifiers that `checkpoint` names.
+def engines_of(config: PredictConfig | AppConfig) -> list[Engine]:
+    """Load the classifiers that are asked for.
 
     Raises:
         BloodcellError: It is not set, or one cannot be loaded.
     """
-    if config["checkpoint"] is None:
-        raise BloodcellError("checkpoint is not set; give a run folder, a .ckpt or an .onnx file with checkpoint=...")
-    features, device = config["features"], best_device(config["device"])
-    engines = load_engines(config["checkpoint"], device, features["backend"], features["precision"])
+    if config.checkpoint is None:
+        raise BloodcellError(
+            "checkpoint is not set; give a run folder, or a .ckpt or exported file, with checkpoint=..."
+        )
+    engines = load_engines(config.checkpoint, best_device(config.device), config.features)
     if any(engine.limits is None for engine in engines):
-        say("where the classifier can be trusted was not measured: the column 'unlike' is empty")
+        say("the classifier has no limits to tell out-of-distribution images by: the column 'unlike' is empty")
     return engines
 
 
-def threshold_of(abstain_below: Any, error_rate: Any, engines: list[Engine], tta: str) -> float:
-    """Return the confidence below which an image is abstained from; 0: none is.
+def threshold_of(abstain_below: float | None, error_rate: float | None, engines: list[Engine], tta: str) -> float:
+    """Return the confidence below which an image is left to a human; 0: none is.
 
     Args:
         abstain_below: The threshold itself, 0 to 1; None: it is not given.
-        error_rate: The share of errors that the answers may have, which names a threshold of the checkpoint's; or None.
+        error_rate: The share of errors that the answers may have, which names a threshold of the checkpoint; or None.
         engines: The classifiers.
         tta: The symmetries that are averaged over.
 
     Raises:
-        BloodcellError: Both are given, or one that is no such number; or nothing was promised for the rate.
+        BloodcellError: Nothing was promised for the rate.
     """
-    if abstain_below is not None and error_rate is not None:
-        raise BloodcellError("abstain_below and error_rate both say where to abstain; give one")
-    for name, value in (("abstain_below", abstain_below), ("error_rate", error_rate)):
-        if value is not None and (type(value) not in (int, float) or not 0 <= value <= 1):
-            raise BloodcellError(f"{name}={value}; give a number from 0 to 1")
     if error_rate is None:
         return float(abstain_below or 0)
     limits = engines[0].limits
@@ -216,10 +210,10 @@ def threshold_of(abstain_below: Any, error_rate: Any, engines: list[Engine], tta
     if limits.tta != tta:
         raise BloodcellError(f"error_rate={error_rate} was promised with tta={limits.tta}, not with tta={tta}")
     promised = {float(rate): least for rate, least in limits.abstention.items()}
-    if (least := promised.get(float(error_rate))) is None:
+    if (least := promised.get(error_rate)) is None:
         kept = ", ".join(f"{rate:g}" for rate, least in promised.items() if least is not None) or "none"
         raise BloodcellError(f"error_rate={error_rate} cannot be promised; what this checkpoint promises: {kept}")
-    return float(least)
+    return least
 
 
 def output_file(output: Any) -> Path:
@@ -230,7 +224,7 @@ def output_file(output: Any) -> Path:
     """
     file = Path(str(output or "")).expanduser()
     if file.suffix != ".csv" or file.is_dir():
-        raise BloodcellError(f"output={output or ''} names no CSV file; say where the predictions go: output=FILE.csv")
+        raise BloodcellError(f"output={output or ''} names no CSV file; give output=FILE.csv")
     if file.exists() and not file.is_file():  # a pipe that no one reads might never end
         raise BloodcellError(f"output={output} is no regular file; choose another output")
     return file

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from bloodcell.data.images import ImageError
-from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.inference.engine import Engine, engine_of
-from bloodcell.inference.ensemble import GROUP, ImageLike, Jury
+from bloodcell.inference.adaptation import adapted
+from bloodcell.inference.engine import Engine
+from bloodcell.inference.ensemble import GROUP, Ensemble, ImageLike
 from bloodcell.inference.loader import load_engines
 from bloodcell.metrics.predictions import predictions_table
-from bloodcell.models.batch_norm_adaptation import (
-    adapt_batch_norm,
-    check_count,
-    mixed,
-    require_own_statistics,
-)
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.hardware import best_device
+from bloodcell.runtime.hardware import best_device, decoders
+from bloodcell.runtime.schema.data import FeaturesConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,8 +31,8 @@ class Predictor:
     """
 
     def __init__(self, engines: list[Engine], device: str = "cpu", tta: str = "none") -> None:
-        self.jury, self.device, self.tta = Jury(engines, tta), device, tta
-        self.classes = self.jury.classes
+        self.ensemble, self.device, self.tta = Ensemble(engines, tta), device, tta
+        self.classes = self.ensemble.classes
 
     def predict(self, images: ImageLike | Iterable[ImageLike], batch_size: int = GROUP) -> pd.DataFrame:
         """Return the predictions table of some images, a row each, in their order.
@@ -51,7 +43,7 @@ class Predictor:
 
         Returns:
             Columns path (an array's is `array_N`), split, source and label (all empty), prediction, cell (found, none,
-            or empty where no classifier looks for the cell), and p_NAME for each class.
+            or empty if no classifier looks for the cell), and p_NAME for each class.
 
         Raises:
             BloodcellError: A file cannot be read, or an array is not uint8 (H, W, 3).
@@ -59,7 +51,7 @@ class Predictor:
         items = _as_list(images)
         starts = range(0, len(items), batch_size)
         parts, cells = [np.empty((0, len(self.classes)))], []
-        for group in self.jury.judge((items[start : start + batch_size] for start in starts), len(items)):
+        for group in self.ensemble.predict((items[start : start + batch_size] for start in starts), len(items)):
             for item, reason in group.bad:
                 raise BloodcellError(f"{item}: {reason}")
             parts.append(group.probabilities)
@@ -78,26 +70,8 @@ class Predictor:
             BloodcellError: There are too few, one cannot be read, or a classifier has no batch norm.
         """
         items = _as_list(images)
-        check_count(len(items))
-        groups = mixed(items)
-        return Predictor([self._adapted(engine, groups) for engine in self.jury.engines], self.device, self.tta)
-
-    def _adapted(self, engine: Engine, groups: list[list[ImageLike]]) -> Engine:
-        """Return an engine whose batch norm has the statistics of groups of images."""
-        require_own_statistics(engine.trained())
-        classifier = copy.deepcopy(engine.trained())
-        classifier.limits = None  # they are of the features as they were
-        net = classifier.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        decoded = (np.stack([_read(engine.preprocessing, item) for item in group]) for group in groups)
-        adapt_batch_norm(net, (torch.from_numpy(one).permute(0, 3, 1, 2).to(self.device) for one in decoded))
-        return engine_of(classifier, self.device, file=engine.file)
-
-
-def _read(preprocessing: Preprocessing, item: ImageLike) -> Array:
-    try:
-        return preprocessing.pixels(item)
-    except ImageError as error:
-        raise BloodcellError(f"{item}: {error}") from error
+        engines = [adapted(engine, items, decoders(None)) for engine in self.ensemble.engines]
+        return Predictor(engines, self.device, self.tta)
 
 
 def _as_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
@@ -123,4 +97,5 @@ def load(
         BloodcellError: There is no checkpoint, it is not one of this package, or several have other classes.
     """
     chosen = best_device(device)
-    return Predictor(load_engines(run, chosen, backend), chosen, tta)
+    features = FeaturesConfig(backend=backend)
+    return Predictor(load_engines(run, chosen, features), chosen, tta)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from bloodcell.metrics.reliability import tempered
 from bloodcell.runtime.errors import BloodcellError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -54,17 +53,5 @@ def symmetries(tta: str) -> tuple[Symmetry, ...]:
         BloodcellError: There is no such choice.
     """
     if tta not in SYMMETRIES:
-        raise BloodcellError(f"tta={tta}; choose {', '.join(SYMMETRIES)}")
+        raise BloodcellError(f"tta={tta}; choose none, flips or d4")
     return SYMMETRIES[tta]
-
-
-def judgement(probabilities: Array, temperature: float) -> Array:
-    """Return what a net makes of each image, (N, classes): the mean over the symmetries, at its temperature.
-
-    The temperature comes after the mean, so that it changes no prediction.
-
-    Args:
-        probabilities: Of each symmetry, (symmetries, N, classes).
-        temperature: The net's.
-    """
-    return tempered(probabilities.mean(axis=0), temperature)

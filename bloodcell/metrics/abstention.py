@@ -1,20 +1,19 @@
-"""Answering only where the classifier is sure, and what can be promised of the answers.
+"""Answering only if the classifier is sure, with a promise about the errors; the rest goes to a human.
 
-What is not answered goes to a human. The risk is the share of errors among the answers; every source counts one.
+The risk is the share of errors among the answers; all sources weigh the same. A promise is made for future sources,
+from few sources with many copies of each:
 
-A promise is made for sources that are yet to come, from few sources with many copies of each:
-
-1.  From each source one image is drawn, so that what is drawn is independent however alike the copies are (single
-    subsampling: Dunn, Wasserman & Ramdas 2022, doi:10.1080/01621459.2022.2060112). The draw is by seed.
-2.  Candidates are the thresholds that just leave 100, 90, 81, ... % of the drawn images above them. Given a threshold,
-    the errors above it are binomial, so an exact test says whether the risk may be above the rate that is asked for
-    (Clopper & Pearson's, as Geifman & El-Yaniv 2017 select, https://arxiv.org/abs/1705.08500).
+1.  From each source one image is drawn, so that the drawn images are independent however alike the copies are (single
+    subsampling: Dunn, Wasserman & Ramdas 2022, doi:10.1080/01621459.2022.2060112).
+2.  Candidates are the thresholds with 100, 90, 81, ... % of the drawn images above them. Given a threshold, the errors
+    above it are binomial, so an exact test tells whether the risk may be above the asked rate (Clopper & Pearson's, as
+    in Geifman & El-Yaniv 2017, https://arxiv.org/abs/1705.08500).
 3.  Every candidate is tested at an equal share of 1 - CONFIDENCE (learn then test, by Bonferroni: Angelopoulos et al.
     2021, https://arxiv.org/abs/2110.01052). Those that even a faultless classifier could not pass are not counted:
     which they are depends on the number of sources alone.
 
-So with probability CONFIDENCE, over the sources that were at hand, the risk over all sources is at most the rate. That
-holds at any number of sources, whatever the classifier; sources must be drawn alike, those at hand and those to come.
+So with probability CONFIDENCE over the sources at hand, the risk over all sources is at most the rate, at any number
+of sources and for any classifier, if sources at hand and future ones are drawn alike.
 """
 
 from __future__ import annotations
@@ -36,35 +35,40 @@ CONFIDENCE = 0.9
 STEP = 0.9
 SEED = 0
 
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+
 
 @dataclass(frozen=True)
 class Promise:
-    """A threshold from which on images are answered with at most `error_rate` errors, of sources to come, too.
+    """A confidence from which images are answered with at most `error_rate` errors, also of future sources.
 
     Attributes:
-        error_rate: The most that is promised, 0 to 1.
-        threshold: Images of this highest probability or more are answered; infinite where the rate is not attained.
-        coverage: Share of the images at hand that are answered, every source counting one.
-        risk: Share of errors among these, not larger than what is promised; NaN where none is answered.
-        attained: Some threshold is known to attain the rate.
+        error_rate: The most errors, 0 to 1.
+        threshold: Images of this confidence or more are answered; infinite if the rate cannot be promised.
+        coverage: Share of the images at hand that are answered.
+        risk: Share of errors among these; NaN if none is answered.
     """
 
     error_rate: float
-    threshold: float
-    coverage: float
-    risk: float
-    attained: bool
+    threshold: float = np.inf
+    coverage: float = 0.0
+    risk: float = np.nan
+
+    @property
+    def attained(self) -> bool:
+        """Whether the rate can be promised."""
+        return self.threshold < np.inf
 
 
 def risk_coverage(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return how many are answered and how many of those are wrong, by threshold, every source counting one.
+    """Return coverage and risk at each threshold; all sources weigh the same.
 
     Args:
         rows: Rows of a predictions table.
 
     Returns:
-        Columns threshold (highest probability, falling; a row for each that occurs), coverage (share of images at or
-        above it) and risk (share of errors among them), both 0 to 1.
+        Columns threshold (each confidence that occurs, falling), coverage (share of images at or above it) and risk
+        (share of errors among them), both 0 to 1.
     """
     weight = source_weights(rows)
     images = pd.DataFrame(
@@ -75,38 +79,42 @@ def risk_coverage(rows: pd.DataFrame) -> pd.DataFrame:
     return answered.assign(risk=risk).clip(upper=1.0).reset_index()
 
 
-def _wrong(rows: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _wrong(rows: pd.DataFrame) -> Flags:
     return np.asarray(rows["label"] != rows["prediction"])
 
 
 def promise(rows: pd.DataFrame, error_rate: float) -> Promise:
-    """Return the lowest threshold of which at most so many errors can be promised, as the module says.
+    """Return the promise of an error rate with the lowest threshold; see above.
 
     Args:
-        rows: Rows of a predictions table on which the threshold is chosen: images that no training has seen.
-        error_rate: The most that is promised, between 0 and 1.
+        rows: Rows of a predictions table that the threshold is chosen on: images that no training has seen.
+        error_rate: The most errors, between 0 and 1.
 
     Raises:
-        BloodcellError: The rate is no such number.
+        BloodcellError: The rate is not between 0 and 1.
     """
     if not 0 < error_rate < 1:
         raise BloodcellError(f"an error rate of {error_rate} cannot be promised; give a share, e.g. 0.02 for 2 %")
     threshold = _threshold(rows, error_rate)
-    answered = matrix_of(rows).max(axis=1) >= threshold
-    weight = source_weights(rows)[answered]
-    coverage = round(float(weight.sum()), 12)  # all is exactly 1
-    risk = float(weight @ _wrong(rows)[answered]) / coverage if coverage else float("nan")
-    return Promise(error_rate, threshold, coverage, risk, threshold < np.inf)
+    return with_outcome(Promise(error_rate, threshold), rows, matrix_of(rows).max(axis=1) >= threshold)
+
+
+def with_outcome(made: Promise, rows: pd.DataFrame, answered: Flags) -> Promise:
+    """Return a promise with the coverage and the risk that it has on some rows of which some are answered, (N,)."""
+    weight = source_weights(rows)
+    coverage = round(float(weight[answered].sum()), 12)  # all is exactly 1
+    risk = float(weight[answered & _wrong(rows)].sum()) / coverage if coverage else np.nan
+    return Promise(made.error_rate, made.threshold, coverage, risk)
 
 
 def _threshold(rows: pd.DataFrame, error_rate: float) -> float:
-    """Return the lowest candidate that passes its test; infinity where none does."""
+    """Return the lowest candidate that passes its test; infinity if none does."""
     drawn = one_per_source(rows)
     confidence, wrong = matrix_of(drawn).max(axis=1), _wrong(drawn)
     falling = np.sort(confidence)[::-1]
     ranks = candidate_ranks(len(drawn), error_rate)
     for rank in ranks:
-        # what lies above the next confidence: a threshold that is drawn has no part in what is tested above it
+        # just above the next confidence: a drawn image that sets the threshold must not be among those tested
         threshold = float(np.nextafter(falling[rank], np.inf)) if rank < len(drawn) else 0.0
         above = confidence >= threshold
         if binom.cdf(wrong[above].sum(), above.sum(), error_rate) <= (1 - CONFIDENCE) / len(ranks):
@@ -115,13 +123,13 @@ def _threshold(rows: pd.DataFrame, error_rate: float) -> float:
 
 
 def one_per_source(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row of each source, drawn by seed, whatever the order of the rows; an unknown source is an image."""
+    """Return one row of each source, drawn by seed, whatever the order of the rows."""
     ordered = rows.assign(of=sources_of(rows)).sort_values("path", kind="stable")
     return ordered.sample(frac=1, random_state=SEED).drop_duplicates("of")
 
 
 def candidate_ranks(sources: int, error_rate: float) -> list[int]:
-    """Return how many of the drawn images each candidate answers, falling; none where so few can prove nothing."""
+    """Return how many of the drawn images each candidate answers, falling; none if so few can prove nothing."""
     ranks: list[int] = []
     while (rank := round(sources * STEP ** len(ranks))) not in ranks:
         if (1 - error_rate) ** rank > (1 - CONFIDENCE) / (len(ranks) + 1):

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from bloodcell.metrics.by_source import sources_known
-from bloodcell.metrics.intervals import Estimate, accuracy_by_image
+from bloodcell.metrics.intervals import Estimate, mean_estimate
+from bloodcell.metrics.parts import by_image, count_parts
 from bloodcell.metrics.predictions import report_of
 
 
 @dataclass(frozen=True)
 class Score:
-    """A figure of one class, every image counting one, and its 95 % interval; None where it cannot be known."""
+    """A metric of one class, every image counting one, and its 95 % interval; None if it cannot be known."""
 
     value: float | None
     interval: Estimate | None
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The limits of its interval; 0 and 1 if it has none."""
+        return (self.interval.low, self.interval.high) if self.interval else (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -24,11 +31,11 @@ class ClassScores:
     """How well one class is recognised.
 
     Attributes:
-        name: Of the class.
-        images: With this label.
-        sources: With an image of this label; None where sources are unknown.
-        recall: Of the images with this label, the share that is called so.
-        precision: Of the images that are called so, the share that has this label; no value where there are none.
+        name: The class.
+        images: Number of images with this label.
+        sources: Number of sources with an image of this label; None if sources are unknown.
+        recall: Share of the images with this label that are predicted so.
+        precision: Share of the images that are predicted so that have this label; no value if there are none.
         f1: Harmonic mean of the two.
     """
 
@@ -47,33 +54,24 @@ def scores_by_class(rows: pd.DataFrame, classes: list[str]) -> list[ClassScores]
 
 
 def _scores(name: str, rows: pd.DataFrame, report: dict[str, float], known: bool) -> ClassScores:
-    """Return the scores of one class.
-
-    Each is a share of some images that are right: recall of those with the label, precision of those that are called
-    so. Of those of which either is true it is Jaccard's index J, and F1 = 2 J / (1 + J).
-    """
-    labelled, called = rows["label"] == name, rows["prediction"] == name
-    recall, precision, either = (
-        share_right(rows[chosen]) if known and chosen.any() else None
-        for chosen in (labelled, called, labelled | called)
+    labelled, predicted = rows["label"] == name, rows["prediction"] == name
+    recall, precision, jaccard = (
+        Score(report[key] if chosen.any() else None, share_right(rows[chosen]) if known and chosen.any() else None)
+        for key, chosen in (("recall", labelled), ("precision", predicted), ("f1-score", labelled | predicted))
     )
-    f1 = Estimate(_f1(either.value), _f1(either.low), _f1(either.high), either.sources) if either else None
-    return ClassScores(
-        name,
-        int(labelled.sum()),
-        rows.loc[labelled, "source"].nunique() if known else None,
-        Score(report["recall"] if labelled.any() else None, recall),
-        Score(report["precision"] if called.any() else None, precision),
-        Score(report["f1-score"] if labelled.any() or called.any() else None, f1),
-    )
+    sources = rows.loc[labelled, "source"].nunique() if known else None
+    f1 = Score(jaccard.value, jaccard.interval and _f1(jaccard.interval))
+    return ClassScores(name, int(labelled.sum()), sources, recall, precision, f1)
 
 
-def _f1(jaccard: float) -> float:
-    return 2 * jaccard / (1 + jaccard)
+def _f1(jaccard: Estimate) -> Estimate:
+    """Return the F1 that goes with a Jaccard index J, the share right of the images labelled or predicted so."""
+    value, low, high = (2 * j / (1 + j) for j in (jaccard.value, jaccard.low, jaccard.high))
+    return Estimate(value, low, high, jaccard.sources)
 
 
 def share_right(rows: pd.DataFrame) -> Estimate:
-    """Return the share of some rows that are right; the rows are of one kind, whatever their labels."""
-    right = rows["label"] == rows["prediction"]
-    said = right.map({True: "right", False: "wrong"}).tolist()
-    return accuracy_by_image(["right"] * len(rows), said, rows["source"].astype(str).tolist())
+    """Return the share of some rows that are right, all of them counted as one class, whatever their labels."""
+    outcome = np.where(rows["label"] == rows["prediction"], "right", "wrong").tolist()
+    parts = count_parts(["right"] * len(rows), outcome, rows["source"])
+    return mean_estimate(parts, *by_image(parts))

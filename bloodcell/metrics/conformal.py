@@ -1,13 +1,12 @@
-"""Sets of classes that hold the true one as often as is asked for, for sources that are yet to come.
+"""Sets of classes that contain the true one as often as asked, also for future sources.
 
-A set holds every class of a probability at or above a threshold (LAC: Sadinle, Lei & Wasserman 2019,
+A set contains every class whose probability is at or above a threshold (LAC: Sadinle, Lei & Wasserman 2019,
 doi:10.1080/01621459.2017.1395341). The threshold is a quantile of the true class's probability on images that no
 training has seen (split conformal prediction). Copies of a source are not exchangeable with those of another, but
-sources are, so every source weighs 1 / (K + 1), shared among its images; the last share is that of the source that is
-yet to come, which may be as bad as can be (hierarchical conformal prediction: Lee, Barber & Willett 2023,
-https://arxiv.org/abs/2306.06342; Dunn, Wasserman & Ramdas 2022, doi:10.1080/01621459.2022.2060112). Then an image of
-another source has its true class in its set with a probability of at least 1 - alpha, whatever the classifier, over
-the sources at hand and to come. Nothing is drawn: the same images give the same threshold.
+sources are, so each of K sources weighs 1 / (K + 1), shared among its images; the last share is that of a future
+source, which is assumed to be the worst (hierarchical conformal prediction: Lee, Barber & Willett 2023,
+https://arxiv.org/abs/2306.06342; Dunn, Wasserman & Ramdas 2022, doi:10.1080/01621459.2022.2060112). Then the set of an
+image of another source contains its true class with a probability of at least 1 - alpha, for any classifier.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ Sets = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def conformal_threshold(rows: pd.DataFrame, alpha: float) -> float:
-    """Return the least probability with which a class is in a set, so that sets miss at most `alpha` of the truth.
+    """Return the least probability of a class in a set, so that at most a share `alpha` of the sets miss the truth.
 
     Args:
-        rows: Rows of a predictions table that no training has seen; images of unknown source stand for themselves.
+        rows: Rows of a predictions table that no training has seen; an image of unknown source is its own source.
         alpha: How often the true class may be missing, between 0 and 1.
 
     Returns:
-        0 to 1; 0, and with it all classes in every set, where there are too few sources: fewer than 1 / alpha - 1.
+        0 to 1. It is 0, and all classes are in every set, if there are fewer than 1 / alpha - 1 sources.
 
     Raises:
-        BloodcellError: alpha is no such number.
+        BloodcellError: alpha is not between 0 and 1.
     """
     if not 0 < alpha < 1:
         raise BloodcellError(f"sets cannot miss the true class with alpha={alpha}; give a share, e.g. 0.1 for 10 %")
@@ -49,15 +48,12 @@ def conformal_threshold(rows: pd.DataFrame, alpha: float) -> float:
 
 
 def conformal_sets(rows: pd.DataFrame, threshold: float) -> Sets:
-    """Return which classes are in the set of each image, (N, classes), by the threshold of `conformal_threshold`.
-
-    A set may be empty: then no class is as probable as the true one usually is.
-    """
+    """Return which classes are in the set of each image, (N, classes); a set may be empty."""
     return np.asarray(matrix_of(rows) >= threshold)
 
 
 def coverage_by_source(rows: pd.DataFrame, sets: Sets) -> float:
-    """Return the share of the images whose set holds the true class, 0 to 1, every source counting one."""
+    """Return the share of the images whose set contains the true class, 0 to 1; all sources weigh the same."""
     return float(source_weights(rows) @ sets[np.arange(len(rows)), _truth(rows)])
 
 

@@ -1,7 +1,7 @@
-"""Promises and sets judged on images that had no part in choosing them.
+"""Error rates and conformal sets on images that had no part in choosing the thresholds.
 
-A threshold that was chosen on some images looks better on them than it is. So it is chosen on validation and judged on
-test, where validation is of other sources than training and test; else each fifth of the sources is judged by the
+A threshold looks better than it is on the images that it was chosen on. So it is chosen on validation and evaluated on
+test, if validation has other sources than training and test; else each fifth of the sources is evaluated with the
 threshold of the other four (cross-fitting).
 """
 
@@ -9,46 +9,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
-from bloodcell.metrics.abstention import promise
+from bloodcell.metrics.abstention import Promise, promise, with_outcome
 from bloodcell.metrics.by_source import source_weights, sources_known, sources_of
 from bloodcell.metrics.conformal import conformal_sets, conformal_threshold, coverage_by_source
 from bloodcell.metrics.predictions import matrix_of
 
-#: Error rates that are promised, and how often a set is to hold the true class.
+#: Error rates that are promised, and how often a conformal set is to contain the true class.
 RATES, LEVELS = (0.01, 0.02, 0.05, 0.10), (0.90, 0.95)
-#: Parts of the sources in cross-fitting.
+#: Groups of sources in cross-fitting.
 FOLDS = 5
 
+#: Called with the rows to choose a threshold on and n rows to decide on; returns the decisions, (n, ...).
 Decision = Callable[[pd.DataFrame, pd.DataFrame], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Judging:
-    """What is judged, and on what thresholds are chosen.
+class ThresholdTest:
+    """What thresholds are tested on, and what they are chosen on.
 
     Attributes:
-        rows: What is judged, rows of a predictions table.
-        chosen_on: Other rows on which thresholds are chosen; None: they are cross-fitted.
-        how: Says so.
+        rows: Rows of a predictions table that thresholds are tested on.
+        chosen_on: Other rows that thresholds are chosen on; None: cross-fitting.
+        how: The same in words.
     """
 
     rows: pd.DataFrame
     chosen_on: pd.DataFrame | None
     how: str
 
-    def held_out(self, decide: Decision) -> NDArray[np.bool_]:
-        """Return what is decided of each row, by a threshold in whose choice its source had no part.
-
-        Args:
-            decide: Called with the rows to choose on and those to decide on, (n, ...) of the latter returned.
-        """
+    def decisions(self, decide: Decision) -> NDArray[np.bool_]:
+        """Return what is decided for each row, with a threshold that was chosen without its source."""
         if self.chosen_on is not None:
             return decide(self.chosen_on, self.rows)
         groups = sources_of(self.rows)
@@ -59,101 +55,74 @@ class Judging:
 
     @property
     def threshold_rows(self) -> pd.DataFrame:
-        """What a threshold for later use is chosen on."""
+        """The rows that a threshold for later use is chosen on."""
         return self.rows if self.chosen_on is None else self.chosen_on
 
 
-def judging_of(parts: dict[str, pd.DataFrame], judged: str, trained_on: frozenset[str]) -> Judging | None:
-    """Return how the named part can be judged honestly; None where it has a single source.
+def threshold_test(parts: dict[str, pd.DataFrame], tested: str, trained_on: frozenset[str]) -> ThresholdTest | None:
+    """Return how thresholds can be tested on a part; None if it has a single source.
 
     Args:
-        parts: Name -> rows, as `with_disjoint` returns them.
-        judged: The part that is judged.
+        parts: Name -> rows, as `rows_by_part` returns them.
+        tested: The part that thresholds are tested on.
         trained_on: Sources of the training images.
     """
-    rows = parts[judged]
+    rows, val = parts[tested], parts.get("val")
     if sources_of(rows).nunique() < 2:
         return None
-    val = parts.get("val")
-    if judged == "val" or val is None or not _apart(val, rows, trained_on):
-        return Judging(rows, None, f"cross-fitted: each of {FOLDS} groups of sources by the thresholds of the others")
-    return Judging(rows, val, "chosen on the validation images, judged on these")
+    if tested == "val" or val is None or not _apart(val, rows, trained_on):
+        how = f"cross-fitted: each of {FOLDS} groups of sources with the thresholds of the others"
+        return ThresholdTest(rows, None, how)
+    return ThresholdTest(rows, val, "chosen on the validation images, tested on these")
 
 
 def _apart(one: pd.DataFrame, other: pd.DataFrame, trained_on: frozenset[str]) -> bool:
-    """Say whether it is known that no source of the one rows is among those of the others or in training."""
+    """Return whether it is known that no source of the one rows is among those of the others or in training."""
     known = sources_known(one) and sources_known(other)
     return known and not one["source"].isin(trained_on | set(other["source"])).any()
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A promised error rate, and what became of it on images that had no part in choosing.
-
-    Attributes:
-        error_rate: Promised.
-        threshold: The probability from which on images are answered; None where the rate cannot be promised.
-        coverage: Share that is answered.
-        risk: Share of errors among them; None where none is.
-    """
-
-    error_rate: float
-    threshold: float | None
-    coverage: float
-    risk: float | None
+def promise_results(test: ThresholdTest) -> list[Promise]:
+    """Return the promise of each of `RATES`, with coverage and risk as the test finds them."""
+    return [_promise_result(test, rate) for rate in RATES]
 
 
-def kept_promises(judging: Judging) -> list[Kept]:
-    """Return what became of each of `RATES`."""
-    return [_kept(judging, rate) for rate in RATES]
+def _promise_result(test: ThresholdTest, rate: float) -> Promise:
+    def decide(choose: pd.DataFrame, rows: pd.DataFrame) -> NDArray[np.bool_]:
+        return np.asarray(matrix_of(rows).max(axis=1) >= promise(choose, rate).threshold)
 
-
-def _kept(judging: Judging, rate: float) -> Kept:
-    chosen = promise(judging.threshold_rows, rate)
-    answered = judging.held_out(lambda choose, judge: _answered(choose, judge, rate))
-    if not (chosen.attained and answered.any()):
-        return Kept(rate, None, 0.0, None)
-    weights, wrong = source_weights(judging.rows), (judging.rows["label"] != judging.rows["prediction"]).to_numpy()
-    coverage = round(float(weights[answered].sum()), 12)  # all is exactly 1
-    return Kept(rate, chosen.threshold, coverage, float(weights[answered & wrong].sum()) / coverage)
-
-
-def _answered(choose: pd.DataFrame, judge: pd.DataFrame, rate: float) -> NDArray[np.bool_]:
-    chosen = promise(choose, rate)
-    return np.asarray(matrix_of(judge).max(axis=1) >= chosen.threshold)
+    made, answered = promise(test.threshold_rows, rate), test.decisions(decide)
+    return with_outcome(made, test.rows, answered) if made.attained and answered.any() else Promise(rate)
 
 
 @dataclass(frozen=True)
-class Sets:
-    """Sets of classes that are to hold the true one so often.
+class SetResult:
+    """Conformal sets at one level; all sources weigh the same.
 
     Attributes:
-        level: How often.
-        held: How often they did, every source counting one.
+        level: How often a set is to contain the true class.
+        coverage: How often it did.
         size: Mean number of classes in a set.
-        single: Share of the sets that name one class.
-        several: Share of those that name more.
-        empty: Share of those that name none.
+        single: Share of the sets with one class.
+        several: Share of the sets with more.
+        empty: Share of the sets with none.
     """
 
     level: float
-    held: float
+    coverage: float
     size: float
     single: float
     several: float
     empty: float
 
 
-def conformal_outcomes(judging: Judging) -> list[Sets]:
-    """Return what became of each of `LEVELS`."""
-    return [_outcome(judging, level) for level in LEVELS]
+def set_results(test: ThresholdTest) -> list[SetResult]:
+    """Return the result of each of `LEVELS`."""
+    return [_set_result(test, level) for level in LEVELS]
 
 
-def _outcome(judging: Judging, level: float) -> Sets:
-    def decide(choose: pd.DataFrame, judge: pd.DataFrame) -> NDArray[Any]:
-        return conformal_sets(judge, conformal_threshold(choose, 1 - level))
-
-    sets, weights = judging.held_out(decide), source_weights(judging.rows)
-    sizes = sets.sum(axis=1)
+def _set_result(test: ThresholdTest, level: float) -> SetResult:
+    sets = test.decisions(lambda choose, rows: conformal_sets(rows, conformal_threshold(choose, 1 - level)))
+    weights, sizes = source_weights(test.rows), sets.sum(axis=1)
     shares = [float(weights[chosen].sum()) for chosen in (sizes == 1, sizes > 1, sizes == 0)]
-    return Sets(level, coverage_by_source(judging.rows, sets), float(weights @ sizes), *shares)
+    return SetResult(level, coverage_by_source(test.rows, sets), float(weights @ sizes), *shares)

@@ -1,12 +1,12 @@
-"""Which labels may be wrong: those that nets contradict which saw nothing of the source in training.
+"""Labels that may be wrong: nets that were trained without the source contradict them.
 
-Copies of a source are contradicted together, so a source has one vote, the mean of what is said of its images. Labels
-are ranked by the probability that the vote gives them. How many of the worst are suspected is estimated for each class
-by confident learning (Northcutt, Jiang & Chuang 2021, https://doi.org/10.1613/jair.1.12125), which counts a vote for
-another class only where it is as sure as votes for that class usually are. That number is rough: good nets leave some
-wrong labels unsuspected, which come next in the ranking, and poor nets suspect many that are right.
+Copies of a source are predicted alike, so a source has one vote: the mean prediction of its images. Labels are ranked
+by the probability that the vote gives them. Confident learning (Northcutt, Jiang & Chuang 2021,
+https://doi.org/10.1613/jair.1.12125) estimates for each class how many of the worst are suspected: it counts a vote
+for another class only if it is as confident as votes for that class usually are. That number is rough: good nets leave
+some wrong labels unsuspected, which come next in the ranking, and poor nets suspect many that are right.
 
-How many of planted errors are found: ``python tests/benchmarks/label_errors.py``.
+Share of planted errors that is found: ``python tests/benchmarks/label_errors.py``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ COLUMNS = ["source", "label", "suggested", "quality", "images", "path"]
 
 
 def label_quality(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return how far the label of every source is borne out, the worst first.
+    """Return how well the predictions support the label of every source, the worst first.
 
     Args:
-        rows: Rows of a predictions table, each by a net that was trained on no image of its source, as those of
-            out_of_fold.csv are. An image of unknown source stands for itself. A source of several labels has a vote
-            under each.
+        rows: Rows of a predictions table, each by a net that was trained without its source, as in out_of_fold.csv. An
+            image of unknown source is its own source. A source with several labels has a vote under each.
 
     Returns:
         Columns source, label, suggested (the most probable class, which may be the label), quality (mean probability
@@ -41,13 +40,13 @@ def label_quality(rows: pd.DataFrame) -> pd.DataFrame:
 def suspected_labels(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the labels that may be wrong, the worst first.
 
-    Where all labels are one class nothing tells what is usual, and the only source of a class is never suspected.
+    If all labels are one class, none is suspected; nor is the only source of a class.
 
     Args:
         rows: As for `label_quality`.
 
     Returns:
-        Those of its rows that are suspected; no other class is as probable as the suggested one, the label included.
+        The suspected ones of its rows.
     """
     from cleanlab.filter import find_label_issues  # takes seconds to import
 
@@ -56,7 +55,7 @@ def suspected_labels(rows: pd.DataFrame) -> pd.DataFrame:
     if len(np.unique(labels)) < 2:
         return votes[COLUMNS][:0]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "May not flag", UserWarning)  # of classes that have one source or none
+        warnings.filterwarnings("ignore", "May not flag", UserWarning)  # for classes that have one source or none
         suspected = find_label_issues(labels, matrix_of(votes), filter_by="prune_by_class", n_jobs=1)
     return votes[COLUMNS][suspected & (votes["suggested"] != votes["label"])].reset_index(drop=True)
 

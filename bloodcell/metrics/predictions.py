@@ -1,4 +1,4 @@
-"""The predictions table: the one currency after the model, a row per image."""
+"""The predictions table: the output of every model, a row for each image."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import classification_report, f1_score
+from sklearn.metrics import classification_report
 
 #: Prefix of the columns that hold the probability of each class.
 PROBABILITY = "p_"
-#: What samples may have besides. set: name of their data set, '' where there is one only. cell: found or none where the
-#: preprocessing looks for the cell (none: the whole image was taken), '' where it does not.
+#: Optional columns. set: name of the data set, '' if there is only one. cell: found or none if the preprocessing looks
+#: for the cell (none: the whole image was taken), '' if it does not.
 FURTHER = ("set", "cell")
 
 
 def predictions_table(
     samples: pd.DataFrame, classes: list[str], probabilities: np.ndarray[Any, np.dtype[np.float64]]
 ) -> pd.DataFrame:
-    """Put predictions beside the samples that they belong to.
+    """Return the samples with their predictions.
 
     Args:
-        samples: Columns path, split, source and label, and those of `FURTHER` that they have; N rows.
+        samples: Columns path, split, source and label, and those of `FURTHER` that exist; N rows.
         classes: Class names in the order of the probabilities.
         probabilities: (N, classes), each row summing to 1.
 
@@ -40,8 +40,8 @@ def averaged(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Return the table of the mean probabilities of several tables of the same rows.
 
     Args:
-        tables: At least one. Their classes are the same; the result has them in the order of the first. Its cells are
-            those of the first table that looked for them: all that look see the same.
+        tables: At least one, all with the same classes; the result has them in the order of the first. Its cells are
+            those of the first table whose preprocessing looked for them: all that do find the same.
     """
     if len(tables) == 1:
         return tables[0]
@@ -65,7 +65,7 @@ def matrix_of(predictions: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]
 def splits_of(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the rows of each split, in the order in which the splits appear.
 
-    Where a split has rows of several data sets, `SPLIT[SET]` follows with those of each.
+    If a split has rows of several data sets, `SPLIT[SET]` follows with those of each.
     """
     parts = {}
     for split, rows in predictions.groupby("split", sort=False):
@@ -81,34 +81,6 @@ def probability_of(predictions: pd.DataFrame, column: str) -> np.ndarray[Any, np
     probabilities = predictions[[PROBABILITY + name for name in classes]].to_numpy(float)
     chosen = pd.Index(classes).get_indexer(predictions[column])
     return np.asarray(probabilities[np.arange(len(predictions)), chosen])
-
-
-def metrics_of(predictions: pd.DataFrame) -> dict[str, float]:
-    """Return `SPLIT/accuracy`, `SPLIT/macro_f1`, `SPLIT/loss`, `SPLIT/images` and `SPLIT/f1_CLASS` of every part.
-
-    Where cells were looked for, `SPLIT/without_cell` is the number of images in which none was found.
-
-    The parts are those of `splits_of`. The loss is the mean negative logarithm of the true class's probability. The
-    macro F1 is the mean over all classes of the classifier, in one set of several over those that this set has there;
-    a class that is neither there nor predicted counts 0.
-    """
-    classes = classes_of(predictions)
-    metrics: dict[str, float] = {}
-    for split, rows in splits_of(predictions).items():
-        column = {name: i for i, name in enumerate(classes)}
-        true = probability_of(rows, "label")
-        f1 = f1_score(rows["label"], rows["prediction"], labels=classes, average=None, zero_division=0)
-        counted = [name for name in classes if not split.endswith("]") or (rows["label"] == name).any()]
-        metrics |= {
-            f"{split}/accuracy": float((rows["label"] == rows["prediction"]).mean()),
-            f"{split}/macro_f1": float(np.mean([f1[column[name]] for name in counted])),
-            f"{split}/loss": float(-np.log(np.maximum(true, np.finfo(float).tiny)).mean()),
-            f"{split}/images": len(rows),
-        }
-        metrics |= {f"{split}/f1_{name}": float(value) for name, value in zip(classes, f1, strict=True)}
-        if "cell" in rows and rows["cell"].isin(["found", "none"]).any():
-            metrics[f"{split}/without_cell"] = int((rows["cell"] == "none").sum())
-    return metrics
 
 
 def confusion_of(rows: pd.DataFrame, classes: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:

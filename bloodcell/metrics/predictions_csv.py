@@ -1,4 +1,4 @@
-"""Reading a predictions table that any system may have written, and refusing what would lead to wrong figures."""
+"""Reading a predictions table that any system may have written, and refusing what would lead to wrong metrics."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Words = Callable[[pd.Series], str]
 
 
 def read_predictions(file: Path) -> pd.DataFrame:
-    """Read a predictions table from a CSV file with a row per image.
+    """Read a predictions table from a CSV file with a row for each image.
 
-    Needed are the columns label and p_CLASS for each class, one that never occurs, too. A path is the row's number, a
-    split test, a source unknown and a prediction the most probable class, where there is no such column.
+    It needs the columns label, and p_CLASS for each class, also for one that never occurs. Without such a column, a
+    path is the row's number, a split test, a source unknown and a prediction the most probable class.
 
     Args:
         file: The file; its rows are counted from 1, the header.
@@ -34,8 +34,8 @@ def read_predictions(file: Path) -> pd.DataFrame:
         Columns as `predictions_table` has them; all others are left out.
 
     Raises:
-        BloodcellError: The file cannot be read or is no CSV file, a column is missing, or a row is not what it should
-            be; the message names the row and the column.
+        BloodcellError: The file cannot be read or is no CSV file, a column is missing, or a row is wrong; the message
+            names the row and the column.
     """
     rows = read_cells(file, "predictions").apply(lambda column: column.str.strip())
     _check_columns(rows, file)
@@ -50,8 +50,7 @@ def read_predictions(file: Path) -> pd.DataFrame:
 
 
 def _check_columns(rows: pd.DataFrame, file: Path) -> None:
-    """Check that the columns are there, and that there is a row."""
-    found = ", ".join(rows.columns)
+    found = " ".join(", ".join(rows.columns).split())  # a name may have line breaks
     if "label" not in rows:
         raise BloodcellError(f"{file} has no column 'label'; it has {found}")
     if not (classes := classes_of(rows)):
@@ -63,7 +62,6 @@ def _check_columns(rows: pd.DataFrame, file: Path) -> None:
 
 
 def _with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with a path, a split by its usual name, and a source."""
     paths = rows["path"].str.replace("\\", "/") if "path" in rows else [f"row_{number}" for number in rows.index]
     splits = rows["split"].replace("", "test") if "split" in rows else pd.Series("test", rows.index)
     named = splits.str.lower().map(SPLIT_NAMES).fillna(splits)
@@ -71,7 +69,7 @@ def _with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _probabilities(rows: pd.DataFrame, file: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """Return column -> numbers of the columns of probabilities, each row of which sums to 1."""
+    """Return the columns of probabilities as numbers, (N,) each."""
     columns = [PROBABILITY + name for name in classes_of(rows)]
     numbers = rows[columns].apply(pd.to_numeric, errors="coerce").astype(float)
     odd = ~((numbers >= 0) & (numbers <= 1 + TOLERANCE))
@@ -87,7 +85,6 @@ def _probabilities(rows: pd.DataFrame, file: Path) -> dict[str, np.ndarray[Any, 
 
 
 def _check_names(table: pd.DataFrame, file: Path) -> None:
-    """Check labels, paths, splits, sets and cells."""
     classes = classes_of(table)
     known = ", ".join(classes)
     _refuse(table, table["label"] == "", file, lambda _: "no label")
@@ -111,7 +108,6 @@ def _check_names(table: pd.DataFrame, file: Path) -> None:
 
 
 def _check_prediction(table: pd.DataFrame, file: Path) -> None:
-    """Check that each prediction is a class, and as probable as any other."""
     classes, probabilities = classes_of(table), matrix_of(table)
     position = pd.Index(classes).get_indexer(table["prediction"])
     known = ", ".join(classes)
@@ -128,7 +124,7 @@ def _refuse(rows: pd.DataFrame, odd: Flags, file: Path, words: Words) -> None:
     """Refuse the first row that is odd, if one is.
 
     Raises:
-        BloodcellError: It says which row it is, and what the words say of it.
+        BloodcellError: It names the row and says what is wrong.
     """
     if (found := np.flatnonzero(np.asarray(odd))).size:
         raise BloodcellError(f"{file}, row {rows.index[found[0]]}: {words(rows.iloc[found[0]])}")

@@ -1,4 +1,4 @@
-"""Whether a probability means what it says, and the one number that mends most of it: the temperature.
+"""Calibration: how far confidence and accuracy are apart, and the temperature that brings them together.
 
 Guo et al. 2017, "On calibration of modern neural networks" (https://arxiv.org/abs/1706.04599): logits are divided by a
 temperature that makes the validation labels most likely. The order of the classes stays, and with it every prediction.
@@ -7,36 +7,32 @@ temperature that makes the validation labels most likely. The order of the class
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from bloodcell.metrics.by_source import sources_known
-from bloodcell.metrics.intervals import accuracy_by_image
-from bloodcell.metrics.predictions import PROBABILITY, classes_of, matrix_of, splits_of
+from bloodcell.metrics.intervals import mean_estimate
+from bloodcell.metrics.parts import Floats, by_image, parts_of
+from bloodcell.metrics.predictions import PROBABILITY, classes_of, matrix_of
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-
-#: A temperature is sought between these.
+#: Bounds of the temperature.
 LEAST, MOST = 0.05, 20.0
-#: The logarithm of a probability of 0 is taken as that of the smallest number.
+#: Stands in for a probability of 0, whose logarithm is not finite.
 TINY = np.finfo(float).tiny
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often a classifier is right where it is so sure: arrays (bins,) of the bins that have an image.
+    """How often a classifier is right, by its confidence: arrays (bins,), one entry for each bin that has an image.
 
     Attributes:
         confidence: Mean of the highest probability.
         accuracy: Share of the images that are right.
-        low: Lower limit of the accuracy's 95 % interval; NaN where sources are unknown.
+        low: Lower limit of the accuracy's 95 % interval; NaN if sources are unknown.
         high: Upper limit.
-        share: Of all images.
-        ece: Expected calibration error: the mean distance of confidence and accuracy, each bin by its share.
-        brier: Mean over the images of the sum over the classes of the squared distances to the truth, 0 to 2.
+        share: Share of all images that are in the bin.
     """
 
     confidence: Floats
@@ -44,55 +40,50 @@ class Reliability:
     low: Floats
     high: Floats
     share: Floats
-    ece: float
-    brier: float
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the mean of |accuracy - confidence|, bins weighed by their share, 0 to 1."""
+        return float((self.share * np.abs(self.accuracy - self.confidence)).sum())
 
 
 def reliability(rows: pd.DataFrame, bins: int = 15) -> Reliability:
-    """Compare confidence and accuracy in bins of the highest probability, all equally wide.
+    """Compare confidence and accuracy in bins of the highest probability.
 
     Args:
-        rows: Rows of a predictions table, those of one split; one at least.
-        bins: Into how many parts 0 to 1 is cut. A bin has its lower edge, and 1 a bin of its own, as in torchmetrics.
+        rows: Rows of a predictions table, at least one.
+        bins: Number of equally wide bins from 0 to 1. A bin has its lower edge; 1 has its own bin, as in torchmetrics.
     """
-    probabilities = matrix_of(rows)
-    top, right = probabilities.max(axis=1), (rows["label"] == rows["prediction"]).to_numpy()
+    top, right = matrix_of(rows).max(axis=1), (rows["label"] == rows["prediction"]).to_numpy()
     number = np.digitize(top, np.linspace(0, 1, bins + 1))
     chosen = [number == one for one in np.unique(number)]
-    confidence, accuracy = (np.array([values[one].mean() for one in chosen]) for values in (top, right))
-    low, high = np.array([_limits(rows[one]) for one in chosen]).T
-    share = np.array([one.mean() for one in chosen])
-    truth = np.array(classes_of(rows)) == rows["label"].to_numpy(dtype=str)[:, None]
-    brier = ((probabilities - truth) ** 2).sum(axis=1).mean()
-    ece = (share * np.abs(accuracy - confidence)).sum()
-    return Reliability(confidence, accuracy, low, high, share, float(ece), float(brier))
+    found = [(top[one].mean(), right[one].mean(), *_limits(rows[one]), one.mean()) for one in chosen]
+    return Reliability(*np.array(found).T)
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
     """Return the limits of the accuracy's 95 % interval."""
     if not sources_known(rows):
         return np.nan, np.nan
-    estimate = accuracy_by_image(*(rows[name].astype(str).tolist() for name in ("label", "prediction", "source")))
+    parts = parts_of(rows)
+    estimate = mean_estimate(parts, *by_image(parts))
     return estimate.low, estimate.high
 
 
-def calibration_of(predictions: pd.DataFrame) -> dict[str, float]:
-    """Return `SPLIT/ece` and `SPLIT/brier` of every part of `splits_of`; see `Reliability`."""
-    figures: dict[str, float] = {}
-    for split, rows in splits_of(predictions).items():
-        found = reliability(rows)
-        figures |= {f"{split}/ece": found.ece, f"{split}/brier": found.brier}
-    return figures
+def brier_score(rows: pd.DataFrame) -> float:
+    """Return the mean over the images of the sum over the classes of the squared errors, 0 to 2."""
+    truth = np.array(classes_of(rows)) == rows["label"].to_numpy(dtype=str)[:, None]
+    return float(((matrix_of(rows) - truth) ** 2).sum(axis=1).mean())
 
 
 def fit_temperature(rows: pd.DataFrame) -> float:
     """Return the temperature, `LEAST` to `MOST`, that makes the labels most likely.
 
-    Every source counts one, every image where sources are unknown. The likelihood has one peak, as its logarithm is
-    concave in 1 / temperature; where all rows are right it has none, and the temperature is `LEAST`.
+    All sources weigh the same; all images do if sources are unknown. The likelihood has one peak, as its logarithm is
+    concave in 1 / temperature. If all rows are right it has none, and the temperature is `LEAST`.
 
     Args:
-        rows: Rows of a predictions table at temperature 1, none of which was trained on; one at least.
+        rows: Rows of a predictions table at temperature 1, none of which was trained on; at least one.
     """
     weights = 1 / rows.groupby("source")["source"].transform("size") if sources_known(rows) else np.ones(len(rows))
     logits = _logits(matrix_of(rows))
@@ -108,11 +99,11 @@ def fit_temperature(rows: pd.DataFrame) -> float:
 
 
 def tempered(probabilities: Floats, temperature: float) -> Floats:
-    """Return the probabilities (N, C) that the same logits have at a temperature; at 1 the very same.
+    """Return the probabilities, (N, C), that the same logits have at a temperature; at 1 the same object.
 
     Args:
         probabilities: At temperature 1, (N, C).
-        temperature: Above 0. Above 1 they become more alike, below 1 less.
+        temperature: Above 0; above 1 the probabilities of a row become more alike, below 1 less.
     """
     if temperature == 1:
         return probabilities
@@ -122,13 +113,12 @@ def tempered(probabilities: Floats, temperature: float) -> Floats:
 
 
 def _logits(probabilities: Floats) -> Floats:
-    """Return logits (N, C), of which each row's highest is 0."""
     logits = np.log(np.maximum(probabilities, TINY))
     return np.asarray(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
 
 
 def tempered_table(predictions: pd.DataFrame, temperature: float) -> pd.DataFrame:
-    """Return a predictions table with its probabilities at a temperature; what is predicted stays."""
+    """Return a predictions table with its probabilities at a temperature and the same predictions."""
     columns = [PROBABILITY + name for name in classes_of(predictions)]
     values = tempered(matrix_of(predictions), temperature)
     return predictions.assign(**dict(zip(columns, values.T, strict=True)))

@@ -1,4 +1,4 @@
-"""How well the probability of a class ranks its images before all others: ROC and precision-recall curves."""
+"""ROC and precision-recall curves: how well the probability of a class ranks its images before all others."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bloodcell.metrics.predictions import PROBABILITY
 
 @dataclass(frozen=True)
 class Ranking:
-    """Curves of one class against all others, every image counting one.
+    """Curves of one class against all others, all images weigh the same.
 
     Attributes:
-        name: Of the class.
-        share: Of the images that have it.
-        roc: Share of the others called so, and share of the class found: (N, 2).
-        precision_recall: Share of the class found, and share right of those called so: (M, 2).
+        name: The class.
+        share: Share of the images that have this label.
+        roc: False positive rate and recall, (N, 2).
+        precision_recall: Recall and precision, (M, 2).
         auc: Area under the ROC curve.
         average_precision: Mean precision over the recall.
     """

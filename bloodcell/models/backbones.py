@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from bloodcell.models.weights import fit_state, load_state, run_backbone
 from bloodcell.runtime import distributed
-from bloodcell.runtime.distributed import EndedError
 from bloodcell.runtime.errors import BloodcellError
 
 
@@ -139,28 +138,26 @@ def _torchvision_model(name: str, weights: str | None, width: float | None, imag
         arguments["memory_efficient"] = False
     if weights != "DEFAULT":
         return get_model(name, weights=None, **arguments)  # type: ignore[no-any-return]
-    try:
-        return _downloaded(lambda: get_model(name, weights="DEFAULT", **arguments))
-    except EndedError:
-        raise
-    except Exception as error:
-        raise _no_download(name, error) from error
+    return _downloaded(name, lambda: get_model(name, weights="DEFAULT", **arguments))
 
 
-def _downloaded(build: Callable[[], nn.Module]) -> nn.Module:
-    """Build a model with weights from the network, which the first of several processes fetches for all."""
+def _downloaded(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a model with weights from the network, which the first of several processes downloads for all."""
+
+    def built() -> nn.Module:
+        try:
+            return build()
+        except Exception as error:
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise BloodcellError(
+                f"the pretrained weights of {name} could not be downloaded ({reason})\n"
+                "give a weights file with model.weights=PATH, or train without with model.weights=null finetune=full"
+            ) from error
+
     if distributed.here().size > 1:
-        with torch.random.fork_rng(devices=[]):  # which is to go the way of one process
-            distributed.once(lambda: bool(build()))
-    return build()
-
-
-def _no_download(name: str, error: Exception) -> BloodcellError:
-    reason = " ".join(str(error).split())[:160] or type(error).__name__
-    return BloodcellError(
-        f"the pretrained weights of {name} could not be downloaded ({reason})\n"
-        "give a weights file with model.weights=PATH, or train without with model.weights=null finetune=full"
-    )
+        with torch.random.fork_rng(devices=[]):  # so that the random numbers stay those of one process
+            distributed.once(lambda: bool(built()))
+    return built()
 
 
 def _build_timm(name: str, weights: str | None) -> nn.Module:
@@ -176,17 +173,10 @@ def _build_timm(name: str, weights: str | None) -> nn.Module:
         hint = f"did you mean {', '.join(alike)}?" if alike else "timm.list_models() lists all"
         raise BloodcellError(f"model.name={name} is unknown to timm; {hint}")
     net: Any
-    try:
-        if weights == "DEFAULT":
-            net = _downloaded(lambda: timm.create_model(name, pretrained=True))
-        else:
-            net = timm.create_model(name, pretrained=False)
-    except EndedError:
-        raise
-    except Exception as error:
-        if weights != "DEFAULT":
-            raise
-        raise _no_download(name, error) from error
+    if weights == "DEFAULT":
+        net = _downloaded(name, lambda: timm.create_model(name, pretrained=True))
+    else:
+        net = timm.create_model(name, pretrained=False)
     if weights not in (None, "DEFAULT"):
         classifier = net.default_cfg.get("classifier", "fc")
         prefix = classifier if isinstance(classifier, str) else classifier[0]

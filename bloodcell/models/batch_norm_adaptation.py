@@ -7,7 +7,7 @@ Stain, lamp and camera shift the mean and spread of every channel; these are mea
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,17 +34,6 @@ MOST = 2048
 BATCH = 64
 
 
-def check_adapt(adapt: str) -> bool:
-    """Say whether a choice of `adapt` adapts anything.
-
-    Raises:
-        BloodcellError: There is no such choice.
-    """
-    if adapt not in ("none", "batch_norm"):
-        raise BloodcellError(f"adapt={adapt}; choose none or batch_norm")
-    return adapt == "batch_norm"
-
-
 def require_own_statistics(classifier: Classifier) -> None:
     """Check that a net's batch norm has the statistics of its training images, which others' can replace.
 
@@ -60,12 +49,13 @@ def require_own_statistics(classifier: Classifier) -> None:
         )
 
 
-def adapt_to_files(net: Net, files: list[str], preprocessing: Preprocessing, threads: int, device: str) -> int:
-    """Move a net's batch-norm statistics to those of some image files, `MOST` of them at most.
+def adapt_to_images(net: Net, images: Sequence[Any], preprocessing: Preprocessing, threads: int, device: str) -> int:
+    """Move a net's batch-norm statistics to those of some images, `MOST` of them at most.
 
     Args:
         net: The net; changed in place.
-        files: The images; they are mixed, as files sorted by class would make batches of one class.
+        images: Files, RGB arrays or Pillow images. They are shuffled: sorted by class they would make batches of one
+            class.
         preprocessing: The net's evaluation pipeline.
         threads: That decode.
         device: Where to compute.
@@ -74,13 +64,13 @@ def adapt_to_files(net: Net, files: list[str], preprocessing: Preprocessing, thr
         How many images were looked at.
 
     Raises:
-        BloodcellError: There are too few images, or the net has no batch norm.
+        BloodcellError: There are too few images, one cannot be read, or the net has no batch norm.
     """
-    check_count(len(files))
-    groups = mixed(files)
-    decoded = in_order(lambda group: decode(group, preprocessing)[0], groups, threads)
-    net.to(device)
-    return adapt_batch_norm(net, (torch.from_numpy(images).permute(0, 3, 1, 2).to(device) for images in decoded))
+    if len(images) < LEAST:
+        raise BloodcellError(f"adapt=batch_norm needs {LEAST} images of the new laboratory; there are {len(images)}")
+    decoded = in_order(lambda group: decode(group, preprocessing)[0], mixed(images), threads)
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return adapt_batch_norm(net, (torch.from_numpy(one).permute(0, 3, 1, 2).to(device) for one in decoded))
 
 
 def mixed(items: Sequence[Item]) -> list[list[Item]]:
@@ -123,16 +113,6 @@ def adapt_batch_norm(net: Net, batches: Iterable[Tensor]) -> int:
             value.copy_((PRIOR * prior + total) / (PRIOR + count))
     net.eval()
     return count
-
-
-def check_count(count: int) -> None:
-    """Check that there are enough images.
-
-    Raises:
-        BloodcellError: There are not.
-    """
-    if count < LEAST:
-        raise BloodcellError(f"adapt=batch_norm needs {LEAST} images of the new laboratory; there are {count}")
 
 
 def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from bloodcell.data.augment import build_augment
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.models.blocks import blocks_of
-from bloodcell.models.finetune import Finetune
+from bloodcell.models.finetune import apply_phase, parameter_groups
 from bloodcell.models.losses import build_loss
 from bloodcell.models.net import Net
 from bloodcell.models.ood import Limits, from_plain
@@ -25,6 +25,7 @@ from bloodcell.models.weights import load_safely
 from bloodcell.runtime import distributed
 from bloodcell.runtime.config import instantiate
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.model import FinetuneConfig, LossConfig, ModelConfig
 
 Batch = tuple[Tensor, Tensor]
 
@@ -40,7 +41,7 @@ class Classifier(pl.LightningModule):
         preprocessing: What turns a file into the net's input; see `bloodcell.data.preprocessing.Preprocessing`.
         optimizer: The `optimizer` configuration.
         scheduler: The `scheduler` configuration.
-        finetune: The `finetune` configuration; see `bloodcell.models.finetune.Finetune`.
+        finetune: The `finetune` configuration; see `bloodcell.runtime.schema.model.FinetuneConfig`.
         augment: The `augment` configuration.
         loss: The `loss` configuration, but class_weights a list of numbers or None.
         seed: Dropout and augmentation of an epoch follow from it and from the epoch's number alone.
@@ -61,17 +62,17 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters(logger=False)  # logged at the end, with the figures
         self.classes = classes
-        self.net = Net(model, len(classes))
+        self.net = Net(ModelConfig.of(model), len(classes))
         self.augment = build_augment(augment)
-        self.loss = build_loss(loss)
+        self.loss = build_loss(LossConfig(**{**loss, "class_weights": None}), loss["class_weights"])
         metrics = _metrics(len(classes))
         self.metrics = torch.nn.ModuleDict({split: metrics.clone() for split in ("train_", "val_")})
         self.outputs: dict[str, list[Batch]] = {"train_": [], "val_": []}
         self.results: dict[str, dict[str, Tensor]] = {}
         self.epoch_reached = 0  # of a checkpoint that was loaded, from 0
         self.limits: Limits | None = None  # of a checkpoint that was loaded and has them
-        self.finetune = Finetune.of(finetune)
-        self.finetune.apply(self.net, epoch=0)
+        self.finetune = FinetuneConfig(**finetune)
+        apply_phase(self.finetune, self.net, epoch=0)
 
     @property
     def frozen(self) -> bool:
@@ -90,11 +91,11 @@ class Classifier(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Let processes share the gradients of all that ever learns: what has none when they begin never has one."""
         if distributed.here().size > 1:
-            self.finetune.apply(self.net, self.last_phase)
+            apply_phase(self.finetune, self.net, self.last_phase)
 
     def on_train_epoch_start(self) -> None:
         """Let the epoch's blocks learn; start its random numbers from seed and epoch: a resumed run repeats both."""
-        self.finetune.apply(self.net, self.current_epoch)
+        apply_phase(self.finetune, self.net, self.current_epoch)
         torch.manual_seed(_mix(self.hparams["seed"], self.current_epoch, self.global_rank))
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
@@ -175,7 +176,7 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build the optimizer of all parameters that ever learn, and the scheduler."""
         optimizer, scheduler = self.hparams["optimizer"], self.hparams["scheduler"]
-        groups = self.finetune.groups(self.net, optimizer["lr"])
+        groups = parameter_groups(self.finetune, self.net, optimizer["lr"])
         built = instantiate(optimizer, groups)
         if scheduler["_target_"] is None:
             return built

@@ -8,28 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.model import LossConfig
 
 
-def build_loss(loss: dict[str, Any]) -> nn.CrossEntropyLoss:
+def build_loss(loss: LossConfig, class_weights: list[float] | None) -> nn.CrossEntropyLoss:
     """Build the loss of logits (N, classes) and labels (N,).
 
     Args:
-        loss: label_smoothing, class_weights as a list of numbers or None, and robust, which checkpoints of before lack.
-
-    Raises:
-        BloodcellError: A number is out of its range.
+        loss: The `loss` group.
+        class_weights: The weight of each class (classes,); None: 1.
     """
-    smoothing, robust = loss["label_smoothing"], loss.get("robust", 0.0)
-    if not 0 <= smoothing < 1:
-        raise BloodcellError(f"loss.label_smoothing={smoothing}; give a number from 0 to below 1")
-    if not 0 <= robust <= 1:
-        raise BloodcellError(f"loss.robust={robust}; give a number from 0 to 1")
-    weights = loss["class_weights"]
-    weight = None if weights is None else torch.tensor(weights, dtype=torch.float32)
-    if robust == 0:
-        return nn.CrossEntropyLoss(weight=weight, label_smoothing=smoothing)
-    return RobustCrossEntropy(robust, weight=weight, label_smoothing=smoothing)
+    weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+    if loss.robust == 0:
+        return nn.CrossEntropyLoss(weight=weight, label_smoothing=loss.label_smoothing)
+    return RobustCrossEntropy(loss.robust, weight=weight, label_smoothing=loss.label_smoothing)
 
 
 class RobustCrossEntropy(nn.CrossEntropyLoss):

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bloodcell.models.backbones import build_backbone
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.model import ModelConfig
+
+#: `model.head.pool` -> the pooling of the feature map.
+POOLS = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
 
 
 class Net(nn.Module):
     """A backbone with a new head.
 
     Args:
-        model: The plain `model` configuration: name, library, weights, width, image_size, mean, std, head.
+        model: The `model` group.
         classes: Number of classes.
 
     Attributes:
@@ -28,21 +30,18 @@ class Net(nn.Module):
     std: Tensor
     temperature = 1.0
 
-    def __init__(self, model: dict[str, Any], classes: int) -> None:
+    def __init__(self, model: ModelConfig, classes: int) -> None:
         super().__init__()
-        self.name = str(model["name"])
-        if not all(0 < value < math.inf for value in model["std"]):
-            raise BloodcellError(f"model.std={model['std']}; give three numbers above 0")
-        self.register_buffer("mean", torch.tensor(model["mean"]).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(model["std"]).view(3, 1, 1), persistent=False)
-        keys = ("name", "library", "weights", "width", "image_size")
-        self.backbone = build_backbone(**{key: model[key] for key in keys})
+        self.name = model.name
+        self.register_buffer("mean", torch.tensor(model.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(model.std).view(3, 1, 1), persistent=False)
+        self.backbone = build_backbone(model.name, model.library, model.weights, model.width, model.image_size)
         for module in self.backbone.modules():
             if type(module) is nn.Conv2d and module.groups == module.in_channels > 1 and max(module.stride) > 1:
                 module.__class__ = StridedDepthwise
-        self.pool = _pooling(model["head"]["pool"])
-        self.width = self._feature_width(model["image_size"])
-        self.head = build_head(self.width, classes, model["head"]["hidden"], model["head"]["dropout"])
+        self.pool = nn.Sequential(POOLS[model.head.pool](1), nn.Flatten())
+        self.width = self._feature_width(model.image_size)
+        self.head = build_head(self.width, classes, model.head.hidden, model.head.dropout)
         self.to(memory_format=torch.channels_last)  # convolutions are faster with the channels innermost
 
     def forward(self, images: Tensor) -> Tensor:
@@ -87,13 +86,6 @@ class StridedDepthwise(nn.Conv2d):
             return super().forward(input.float())
 
 
-def _pooling(name: str) -> nn.Module:
-    pools = {"avg": nn.AdaptiveAvgPool2d(1), "max": nn.AdaptiveMaxPool2d(1)}
-    if name not in pools:
-        raise BloodcellError(f"model.head.pool={name}; choose avg or max")
-    return nn.Sequential(pools[name], nn.Flatten())
-
-
 def build_head(features: int, classes: int, hidden: int, dropout: float) -> nn.Sequential:
     """Build the head: (N, features) to logits (N, classes).
 
@@ -103,10 +95,6 @@ def build_head(features: int, classes: int, hidden: int, dropout: float) -> nn.S
         hidden: Width of the hidden layer with ReLU; 0: none.
         dropout: Probability of dropping an input of the last layer, 0 to below 1.
     """
-    if not 0 <= dropout < 1 or hidden < 0:
-        raise BloodcellError(
-            f"model.head: hidden={hidden}, dropout={dropout}; hidden is 0 or more, dropout 0 to below 1"
-        )
     layers: list[tuple[str, nn.Module]] = []
     if hidden:
         layers += [("hidden", nn.Linear(features, hidden)), ("relu", nn.ReLU())]

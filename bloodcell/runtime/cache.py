@@ -12,9 +12,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.table import Table
 
-from bloodcell.runtime.config import cache_root, check_types, plain
+from bloodcell.runtime.config import cache_root, typed
 from bloodcell.runtime.console import console, say
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.verbs import ClearCacheConfig
 
 #: Folder below the cache root -> what it holds. test_reads.csv is a record and not listed: it is never cleared.
 KINDS = {
@@ -48,16 +49,13 @@ class Entry:
 
 def run(cfg: DictConfig) -> None:
     """List what is kept, or clear what was asked for."""
-    from hydra.core.hydra_config import HydraConfig
-
-    check_types("cache", list(HydraConfig.get().overrides.task))
-    config = plain(cfg)
-    root = cache_root(config["cache"]["root"])
+    config = typed(cfg, ClearCacheConfig)
+    root = cache_root(config.cache.root)
     kept = entries(root)
-    if config["clear"] is None:
+    if config.clear is None:
         show(kept, root)
         return
-    gone = chosen(kept, str(config["clear"]))
+    gone = chosen(kept, str(config.clear))
     for entry in gone:
         remove(entry.path)
     say(f"cleared {len(gone)} of {len(kept)} entries, {readable(sum(entry.size for entry in gone))}, from {root}")

@@ -1,4 +1,4 @@
-"""The one place where configuration becomes objects."""
+"""Configuration: its folder, its schemas, and the objects that it names."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ import math
 import os
 import uuid
 from collections.abc import Iterable
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast, get_type_hints
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.verbs import SCHEMAS
 
-#: How a `_target_` may begin: configuration may come from a stranger, and a target is code that runs. No more than
-#: `conf/` and a choice of other optimizers, callbacks and loggers need: elsewhere are functions that write any file.
+Schema = TypeVar("Schema")
+
+#: How a `_target_` may begin: a configuration may come from anyone, and a target is code that runs. The list has what
+#: `conf/` needs and a choice of other optimizers, callbacks and loggers; other modules have functions that write files.
 ALLOWED_TARGETS = (
     "bloodcell.training.callbacks.",
     "bloodcell.data.joint.read_joint",
@@ -30,15 +35,14 @@ ALLOWED_TARGETS = (
     "optuna.pruners.",
 )
 
-#: Where a target of an older run was -> where it is now.
+#: Targets that moved: name in older runs -> name now.
 MOVED = {
     "bloodcell.callbacks.stopping.EarlyStopping": "bloodcell.training.callbacks.early_stopping.EarlyStopping",
     "bloodcell.callbacks.averaging.MovingAverage": "bloodcell.training.callbacks.ema.MovingAverage",
 }
 
-#: Parts of a configuration to which anything may be added: what it makes says what it takes.
-_OPEN = ("callbacks", "hydra", "logger", "sweep", "trainer")
-_ABSENT = object()
+#: What an argument has to be, by the type of its default.
+_WANTED: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def config_dir() -> Path:
@@ -48,9 +52,32 @@ def config_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Register what `conf/` interpolates: `${run_tag:}`, eight random characters, the same in one process."""
+    """Register what `conf/` needs: its schemas, and `${run_tag:}`, eight random characters, the same in one process."""
     tag = uuid.uuid4().hex[:8]
     OmegaConf.register_new_resolver("run_tag", lambda: tag, replace=True)
+    for verb, schema in SCHEMAS.items():
+        ConfigStore.instance().store(name=f"{verb}_schema", node=_open(schema), provider="bloodcell")
+
+
+def _open(schema: type[Any]) -> DictConfig:
+    """Return a schema as a node that can be changed: OmegaConf takes a frozen dataclass for a read-only node."""
+    node: DictConfig = OmegaConf.structured(schema)
+    OmegaConf.set_readonly(node, None)
+    for name, kind in get_type_hints(schema).items():
+        if isinstance(kind, type) and is_dataclass(kind):
+            node[name] = _open(kind)
+    return node
+
+
+def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
+    """Return a composed configuration as its dataclass, interpolations resolved and values checked.
+
+    Raises:
+        BloodcellError: A value makes no sense.
+        OmegaConfBaseException: A key is unknown, missing, or of another type.
+    """
+    merged = OmegaConf.merge(_open(schema), cfg)
+    return cast(Schema, OmegaConf.to_object(merged))
 
 
 def plain(node: Any) -> Any:
@@ -83,6 +110,7 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
     target = values.pop("_target_")
     target = MOVED.get(target, target) if isinstance(target, str) else target
     function = _locate(target)
+    _check_arguments(target, function, {**values, **kwargs})
     try:
         return function(*args, **{**values, **kwargs})
     except TypeError as error:
@@ -93,10 +121,25 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
         raise BloodcellError(f"{target}: {' '.join(str(error).split())}") from error
 
 
+def _check_arguments(target: str, function: Any, values: dict[str, Any]) -> None:
+    """Refuse an argument that is no number if its default is one: many a class takes it, and fails in mid-training."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind = type(parameter.default)
+        if name not in values or kind not in _WANTED:
+            continue
+        if kind is int and "float" in str(parameter.annotation):
+            kind = float
+        value = values[name]
+        takes = {bool: bool, int: int, float: int | float}[kind]
+        right = isinstance(value, takes) and (kind is bool or not isinstance(value, bool))
+        if not right or (kind is float and not math.isfinite(value)):
+            raise BloodcellError(f"{target}: {name}={value}; give {_WANTED[kind]}")
+
+
 def _locate(target: Any) -> Any:
     """Import a class or function from the allow-list.
 
-    It counts where a thing is defined, too: a module's attributes are also whatever it imports, such as `os`.
+    Its own module counts too: a module's attributes are also whatever it imports, such as `os`.
     """
     if not isinstance(target, str) or not target.startswith(ALLOWED_TARGETS):
         raise _not_allowed(target)
@@ -135,120 +178,8 @@ def cache_root(configured: str | None) -> Path:
     return root
 
 
-def check_types(verb: str, overrides: list[str]) -> None:
-    """Refuse an override of the command line whose value is of another type than the shipped one.
-
-    Called while Hydra runs a job; a value that ships as null, and text in place of text, are not checked. Nor may
-    a key be taken away that something reads, or one be added that nothing does.
-
-    Args:
-        verb: The name of the configuration.
-        overrides: The job's own, e.g. `optimizer.lr=fast`.
-
-    Raises:
-        BloodcellError: It names the key, what was given and what is wanted.
-    """
-    from hydra import compose
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    chosen = [item for item in parsed if (config_dir() / str(item.key_or_group)).is_dir()]
-    for item in parsed:
-        if item.is_delete() and not _optional(str(item.key_or_group)):
-            raise BloodcellError(f"{item.input_line}: {item.key_or_group} is needed; give it another value instead")
-    rest = [item for item in parsed if item not in chosen and not item.is_delete()]
-    if not rest:
-        return
-    shipped = compose(verb, overrides=[str(item.input_line) for item in chosen])
-    refuse_mismatches(shipped, [str(item.input_line) for item in rest if not item.is_add()])
-    for item in rest:
-        if (item.is_add() or item.is_force_add()) and not _has_reader(str(item.key_or_group), shipped):
-            raise BloodcellError(f"{item.input_line}: nothing reads {item.key_or_group}; --help lists what there is")
-
-
-def _has_reader(key: str, shipped: DictConfig) -> bool:
-    """Say whether a key that is added to a configuration changes anything: an object takes what it is given."""
-    steps = key.split(".")
-    parents = [OmegaConf.select(shipped, ".".join(steps[:count])) for count in range(1, len(steps))]
-    return (
-        steps[0] in _OPEN
-        or OmegaConf.select(shipped, key, default=_ABSENT) is not _ABSENT
-        or any(isinstance(parent, DictConfig) and "_target_" in parent for parent in parents)
-    )
-
-
-def refuse_mismatches(shipped: DictConfig, overrides: list[str]) -> None:
-    """Refuse an override whose value is of another type than that of a configuration; see `check_types`."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    for item in OverridesParser.create().parse_overrides(overrides):
-        key = str(item.key_or_group)
-        default = plain(OmegaConf.select(shipped, key, throw_on_missing=False))
-        if (wanted := mismatch(key, default, item.value())) is not None:
-            shown = f", as in {default}" if not isinstance(default, dict) else ""
-            raise BloodcellError(f"{item.input_line}: {key} wants {wanted}{shown}")
-
-
-def job_folder(verb: str) -> Path:
-    """Return the folder that Hydra chose for the job that it runs, in the first process where there are several.
-
-    Args:
-        verb: As in `check_types`.
-
-    Raises:
-        BloodcellError: An override is not of the right type; see `check_types`.
-    """
+def job_folder() -> Path:
+    """Return the folder that Hydra chose for its job, in the first process if there are several."""
     from hydra.core.hydra_config import HydraConfig
 
-    job = HydraConfig.get()
-    check_types(verb, list(job.overrides.task))
-    return distributed.once(lambda: Path(job.runtime.output_dir))
-
-
-def _optional(key: str) -> bool:
-    """Say whether a key may be taken away: a callback, a logger, or an argument that its target has a default for."""
-    group, _, rest = key.partition(".")
-    needed = ("", "lr", "_target_")
-    return key == "experiment" or (group in ("callbacks", "logger", "optimizer", "scheduler") and rest not in needed)
-
-
-def mismatch(key: str, default: Any, value: Any) -> str | None:
-    """Say what kind of value is wanted where a given one is of another kind; None where it is not."""
-    if default is None or (value is None and _nullable(key, default)):
-        return None
-    if isinstance(default, bool):
-        return None if isinstance(value, bool) else "true or false"
-    if isinstance(default, int | float):
-        return None if _is_number(value, type(default)) else _NUMBERS[type(default)]
-    if isinstance(default, str):
-        listed = isinstance(value, list) and key != "trainer.devices"  # the positions of GPUs
-        return "text" if value is None or listed or isinstance(value, dict) else None
-    if isinstance(default, dict):
-        return None if isinstance(value, dict) else f"settings: {', '.join(default) or 'none'}"
-    same = isinstance(value, list) and len(value) == len(default)
-    if default and (not same or any(mismatch(key, *pair) for pair in zip(default, value, strict=True))):
-        return f"a list of {len(default)}"
-    return None
-
-
-_NUMBERS: dict[type, str] = {int: "a whole number", float: "a number"}
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    """Say whether a value is a finite number, and whole where the kind is int."""
-    wanted = int if kind is int else int | float
-    return isinstance(value, wanted) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _nullable(key: str, default: Any) -> bool:
-    """Say whether null may stand for a shipped value: no callback, logger, pruner, or what others choose."""
-    if isinstance(default, int | float) and not isinstance(default, bool):
-        return key.startswith("trainer.")
-    if isinstance(default, dict):
-        return key.startswith(("callbacks.", "logger.", "tune.pruner"))
-    return key != "outputs"
-
-
-def select(cfg: DictConfig, *groups: str) -> dict[str, Any]:
-    """Return some top-level nodes of a configuration as one plain dictionary."""
-    return {group: plain(cfg[group]) for group in groups}
+    return distributed.once(lambda: Path(HydraConfig.get().runtime.output_dir))

@@ -1,4 +1,4 @@
-"""What is said on the terminal."""
+"""Printing to the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ console = rich.get_console()
 
 
 def printable(text: str) -> str:
-    """Return a text in which what a terminal would obey, in the name of a file or a class, is written out."""
+    """Return a text with control characters escaped: names of files and classes may hold some."""
     return re.sub(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]", lambda found: repr(found[0])[1:-1], text)
 
 
@@ -27,13 +27,13 @@ def counted(number: int, noun: str) -> str:
 
 
 def say(line: str) -> None:
-    """Print one line as it is; rich's markup is not interpreted, and nothing that a terminal would obey."""
+    """Print one line as it is: no markup, no control characters."""
     console.print(printable(line), markup=False)
 
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Say nothing for a while; warnings and errors still are."""
+    """Print nothing for a while but warnings and errors."""
     before, console.quiet = console.quiet, True
     try:
         yield
@@ -43,10 +43,10 @@ def muted() -> Iterator[None]:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar with rate and remaining time while something long goes on; nothing where no one watches.
+    """Show a progress bar with rate and remaining time; nothing if the output is no terminal.
 
     Args:
-        what: What goes on, e.g. "reading images".
+        what: Its name, e.g. "reading images".
 
     Yields:
         A function to call with the numbers of items done and of all.

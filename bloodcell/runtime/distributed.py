@@ -1,6 +1,6 @@
-"""Processes that work on one job: who is who, what one does for all, and how all end together.
+"""Several processes that work on one job: each one's place, what they exchange, and which one reports a failure.
 
-Nothing here does anything until `start` has been called in several processes: one process alone has rank 0 of 1.
+One process alone has rank 0 of 1, until `start` is called in processes that torchrun, srun or the launcher started.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import atexit
 import os
 import re
-import signal
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -22,82 +21,59 @@ from bloodcell.runtime.errors import BloodcellError
 
 Item = TypeVar("Item")
 
-#: How long the first waits for the last to come, and how long one waits for what another does alone. A process that
-#: ends is noticed at once; this is for one that hangs, or a machine that is gone.
+#: How long processes wait for the last one to start, and for what one does alone. The end of one is noticed at once;
+#: these limits are for one that hangs, or a machine that is gone.
 MEETING, WAITING = timedelta(minutes=10), timedelta(hours=2)
-#: Seconds in which a file that one process wrote is seen by the others.
+#: Seconds until every process sees a file that one has written.
 NETWORK = 60
-
-#: Seconds that a process waits for its own end when another has ended without a word.
+#: Seconds that a process waits for its end after another one has failed.
 GRACE = 5
-#: The exit code of a process that ends without a word because another has.
-SILENT = 3
-ENDED = "another process of this job has ended, or cannot be reached any more"
-#: What gloo, NCCL and the store say where the other side has ended.
-_BROKEN = re.compile(
-    r"gloo|NCCL|[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|[Tt]imed? ?out|recvValue|sendBytes"
-)
-
-
-class EndedError(BloodcellError):
-    """Another process of the job has failed, and says why; this one ends without a word."""
-
-
-class MissedError(BloodcellError):
-    """The processes of the job did not meet, so that none knows of another's failure."""
+#: How gloo, NCCL and torch's store say that they lost another process, and how we do.
+_LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection|[Bb]roken pipe|[Tt]imed? ?out|recvValue|sendBytes")
+LOST = "another process of this job has ended, or cannot be reached any more"
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a process knows of its job.
+    """A process's place in its job."""
 
-    Attributes:
-        rank: Its number among all, from 0.
-        size: How many there are.
-        local_rank: Its number on its machine, from 0.
-        local_size: How many there are on its machine.
-        sharing: How many have the same processor cores.
-        group: Through which they exchange objects.
-        store: Through which they tell each other of a failure.
-    """
-
-    rank: int = 0
+    rank: int = 0  # among all
     size: int = 1
-    local_rank: int = 0
+    local_rank: int = 0  # among those of its machine
     local_size: int = 1
-    sharing: int = 1
-    group: Any = None
-    store: Any = None
+    sharing: int = 1  # how many use the same processor cores
+    group: Any = None  # torch's process group for objects
+    store: Any = None  # torch's, for the cause of a failure
 
 
 _here = Place()
 
 
 def here() -> Place:
-    """Return this process's place in the job that has been started; within `once` rank 0 of 1."""
+    """Return this process's place in the job that has been started; rank 0 of 1 inside `once`."""
     return _here
 
 
-def announced() -> Place | None:
-    """Return the place that torchrun or srun gives this process; None: it was started alone.
+def _enter(place: Place) -> None:
+    global _here
+    _here = place
 
-    A script of SLURM's is no process of a job by itself, though it sees most of the same variables; what srun starts
-    has the number of the step.
-    """
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    if all(name in os.environ for name in names):
-        rank, size, local = (int(os.environ[name]) for name in names)
-        return Place(rank, size, local, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
-    slurm = ("SLURM_STEP_ID", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
-    if not all(name in os.environ for name in slurm) or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+
+def announced() -> Place | None:
+    """Return the place that torchrun or srun gives this process; None if it was started alone."""
+    env = os.environ
+    if {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= env.keys():
+        rank, size, local = (int(env[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        return Place(rank, size, local, int(env.get("LOCAL_WORLD_SIZE", size)))
+    # a batch script sees most of srun's variables too, but not the number of a step
+    if "SLURM_STEP_ID" not in env or env.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return None
-    rank, size, local = (int(os.environ[name]) for name in slurm[1:])
-    machines = int(os.environ.get("SLURM_STEP_NUM_NODES", os.environ.get("SLURM_NNODES", 1)))
-    return Place(rank, size, local, size // machines)
+    rank, size, local = (int(env[f"SLURM_{name}"]) for name in ("PROCID", "NTASKS", "LOCALID"))
+    return Place(rank, size, local, size // int(env.get("SLURM_STEP_NUM_NODES", env.get("SLURM_NNODES", 1))))
 
 
 def start() -> None:
-    """Meet the other processes, where torchrun or srun started several; all but the first fall silent.
+    """Meet the other processes, if torchrun or srun started several; all but the first fall silent.
 
     Raises:
         BloodcellError: They do not come.
@@ -105,33 +81,43 @@ def start() -> None:
     place = announced()
     if place is None or place.size == 1 or _here.size > 1:
         return
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what is wrong comes as an exception
-    import torch
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what goes wrong comes as an exception
     from torch import distributed
 
-    _name(place)
+    _set_torchrun_variables(place)
+    _enter(place)
     try:
-        # each kind of device has its backend, so that Lightning finds the group made
-        distributed.init_process_group(timeout=MEETING)
+        distributed.init_process_group(timeout=MEETING)  # a backend for each kind of device; Lightning uses this group
         group = distributed.new_group(backend="gloo", timeout=WAITING)
     except (RuntimeError, ValueError) as error:
-        raise MissedError(
+        raise BloodcellError(
             f"process {place.rank} of {place.size} has not met the others at {os.environ['MASTER_ADDR']}:"
             f"{os.environ['MASTER_PORT']} ({' '.join(str(error).split())[:200]}); have all been started?"
         ) from error
-    store = distributed.distributed_c10d._get_default_store()
-    _enter(replace(place, group=group, store=store))
+    _enter(replace(place, group=group, store=distributed.distributed_c10d._get_default_store()))
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     _enter(replace(_here, sharing=gather(mine := (socket.gethostname(), cores)).count(mine)))
-    from bloodcell.runtime.hardware import cpu_count
-
-    torch.set_num_threads(cpu_count())  # torchrun allows each process one, however many cores there are
     if place.rank:
-        _fall_silent()
+        from bloodcell.runtime.console import console
+
+        console.quiet = True
+        warnings.simplefilter("ignore")
+
+
+def _set_torchrun_variables(place: Place) -> None:
+    """Give torch and Lightning the variables that torchrun sets, if srun has started the processes."""
+    if "RANK" in os.environ:
+        return
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+    cluster = SLURMEnvironment(auto_requeue=False)
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    values = (place.rank, place.size, place.local_rank, place.local_size, cluster.main_address, cluster.main_port)
+    os.environ |= {name: str(value) for name, value in zip(names, values, strict=True)}
 
 
 def stop() -> None:
-    """Part from the other processes, when all have come to the end."""
+    """Part from the other processes, when all have finished."""
     if _here.size > 1:
         from torch import distributed
 
@@ -140,119 +126,52 @@ def stop() -> None:
         _enter(Place())
 
 
-def leave(code: int) -> None:
-    """End this process of several where they did not all come to the end; nothing where it is alone.
+def leave(error: BaseException) -> None:
+    """End this process at once with an error's traceback or exit code, if it is one of several.
 
-    Python's own way would end in an abort now and then, by the threads of connections that nobody closed.
+    Python's own exit aborts now and then over the open connections, and closing them can wait for the other processes.
     """
     if _here.size > 1:
-        _wait_for_the_others(code)
+        if not isinstance(error, SystemExit):
+            sys.excepthook(type(error), error, error.__traceback__)
         atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(code)
-
-
-def _wait_for_the_others(code: int) -> None:
-    """Give all that end at the same time a moment to learn who was the first: its process holds what they ask.
-
-    Whoever is silent waits until the first has said why: the end of one is the end of all.
-    """
-    deadline, store = time.monotonic() + GRACE, _here.store
-    try:
-        if code != SILENT:
-            store.set("said", "")
-        store.add("leaving", 1)
-        while code == SILENT and not store.check(["said"]) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        while _here.rank == 0 and store.add("leaving", 0) < _here.size and time.monotonic() < deadline:
-            time.sleep(0.05)
-    except RuntimeError:  # it is gone
-        pass
-
-
-def _enter(place: Place) -> None:
-    global _here
-    _here = place
-
-
-def _name(place: Place) -> None:
-    """Give torch, and Lightning after it, the names that torchrun gives, where srun has started the processes."""
-    if "RANK" in os.environ:
-        return
-    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-
-    cluster = SLURMEnvironment(auto_requeue=False)
-    os.environ |= {
-        "RANK": str(place.rank),
-        "WORLD_SIZE": str(place.size),
-        "LOCAL_RANK": str(place.local_rank),
-        "LOCAL_WORLD_SIZE": str(place.local_size),
-        "MASTER_ADDR": cluster.main_address,
-        "MASTER_PORT": str(cluster.main_port),
-    }
-
-
-def _fall_silent() -> None:
-    import warnings
-
-    from bloodcell.runtime.console import console
-
-    console.quiet = True
-    warnings.simplefilter("ignore")
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    place = _here
-    _enter(Place())
-    try:
-        yield
-    finally:
-        _enter(place)
+        sys.stdout.flush()
+        os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
 
 
 def once(function: Callable[[], Item]) -> Item:
-    """Return what a function returns, called by the first process alone: within it there are no others.
+    """Return in every process what a function returns that the first one alone calls, as if there were no others.
 
-    Every process calls this at the same point of its way; what is returned can be pickled. It fails in all where it
-    fails in the first.
+    Every process calls this at the same point; the result can be pickled. If the function fails, the job has failed.
     """
-    if _here.size == 1:
+    if (place := _here).size == 1:
         return function()
-    result, failure = None, None
-    if _here.rank == 0:
-        try:
-            with _alone():
-                result = function()
-        except BaseException as error:  # noqa: BLE001 - the others wait, whatever it is
-            failure = error
-    held = [result, failure is not None]
-    with _noticing():
-        from torch import distributed
+    from torch import distributed
 
-        distributed.broadcast_object_list(held, src=0, group=_here.group)
-    if failure is not None:
-        raise failure
-    if held[1]:
-        raise EndedError("the first process of this job has failed")
-    return held[0]  # type: ignore[return-value]
+    held: list[Any] = [None]
+    if place.rank == 0:
+        _enter(Place())
+        try:
+            held = [function()]
+        finally:
+            _enter(place)
+    distributed.broadcast_object_list(held, src=0, group=place.group)
+    return held[0]  # type: ignore[no-any-return]
 
 
 def gather(mine: Item) -> list[Item]:
-    """Return what each process gives, in the order of their ranks; in every process."""
+    """Return in every process what each one gives, in the order of their ranks."""
     if _here.size == 1:
         return [mine]
     from torch import distributed
 
     found: list[Any] = [None] * _here.size
-    with _noticing():
-        distributed.all_gather_object(found, mine, group=_here.group)
+    distributed.all_gather_object(found, mine, group=_here.group)
     return found
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait for every process."""
     gather(None)
 
 
@@ -262,11 +181,11 @@ def share(items: list[Item]) -> list[Item]:
 
 
 def in_turn(mine: Iterator[Item]) -> Iterator[Item]:
-    """Yield what all processes make of some items, in the items' order, in every process.
+    """Yield in every process what all make of some items, in the items' order.
 
     Args:
-        mine: What this one makes of its `share` of the items, none of it None; taken as it is needed, so that no more
-            than one of each process is held.
+        mine: What this one makes of its `share` of the items, none of it None; taken one by one, so that only one
+            result of each process is in memory.
     """
     if _here.size == 1:
         yield from mine
@@ -276,55 +195,46 @@ def in_turn(mine: Iterator[Item]) -> Iterator[Item]:
 
 
 def until(condition: Callable[[], bool]) -> bool:
-    """Wait until a condition is fulfilled, and say whether it is; network file systems show what is new with delay."""
+    """Wait for a condition and return whether it is met; a network file system shows new files late."""
     deadline = time.monotonic() + (NETWORK if _here.size > 1 else 0)
-    while not (fulfilled := condition()) and time.monotonic() < deadline:
+    while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.2)
-    return fulfilled
+    return met
 
 
-def is_first_to_fail(error: BaseException) -> bool:
-    """Say whether no other process has failed before this one, which then says what went wrong."""
-    if _here.store is None:
-        place = announced()  # all fail alike before they have met
-        return place is None or place.rank == 0 or isinstance(error, MissedError)
-    if is_broken(error):
-        try:
-            time.sleep(GRACE)  # whoever started the processes knows which one was killed, and ends the others
-        except KeyboardInterrupt:
-            raise SystemExit(128 + signal.SIGTERM) from None  # not in silence about another's word: there is none
-    try:
-        if (first := _here.store.add("failures", 1) == 1) and not is_broken(error):
-            _here.store.set("failure", f"process {_here.rank}: {error}")
-    except RuntimeError:  # the store was in the first process, which is gone
-        return True
-    return bool(first)
-
-
-def is_broken(error: BaseException) -> bool:
-    """Say whether an error is but the end of another process."""
-    ended = isinstance(error, RuntimeError) and _BROKEN.search(str(error)) is not None
-    return _here.size > 1 and (ended or isinstance(error, EndedError))
+def lost_another(error: BaseException) -> bool:
+    """Return whether an error only says that another process has ended."""
+    return _here.size > 1 and isinstance(error, RuntimeError) and _LOST.search(str(error)) is not None
 
 
 def cause_of(error: BaseException) -> str:
-    """Return the message of an error, or of that of another process which led to it."""
-    if not is_broken(error):
-        return str(error)
+    """Return an error's message; in several processes "process RANK: MESSAGE" of the first that failed, if any did."""
+    cause = LOST if lost_another(error) else str(error)
+    if _here.store is None:
+        return cause
+    mine = f"process {_here.rank}: {cause}" if isinstance(error, Exception) else ""
     try:
-        if _here.store.check(["failure"]):
-            return str(_here.store.get("failure").decode())
-    except RuntimeError:
-        pass
-    return ENDED
+        return str(_here.store.compare_set("cause", "", mine).decode())
+    except RuntimeError:  # the store ended with the first process
+        return cause
 
 
-@contextmanager
-def _noticing() -> Iterator[None]:
-    """Turn what is raised where another process has ended into `EndedError`."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_broken(error):
-            raise
-        raise EndedError(ENDED) from error
+def reports(error: BaseException) -> bool:
+    """Return whether this process prints the error that ends it: the first of its job to fail does.
+
+    Whoever started the processes ends the others then, and says what signal ended one; so whoever was not the first,
+    or only lost another process, waits for that.
+    """
+    place = announced()
+    if place is None or place.size == 1:
+        return True
+    if isinstance(error, KeyboardInterrupt):  # all get the signal
+        return False
+    if _here.store is None:  # before they meet, all fail alike, unless they do not meet
+        return place.rank == 0 or _here.size > 1
+    if lost_another(error):
+        time.sleep(GRACE)
+    if cause_of(error).startswith(f"process {_here.rank}: "):
+        return True
+    time.sleep(GRACE)
+    return False

@@ -1,4 +1,4 @@
-"""What the machine has: processor cores and devices."""
+"""Processor cores, memory and devices of this machine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from typing import Any
 from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
 
-#: Threads or processes that may decode.
-MOST_WORKERS = 256
-
 
 def cpu_count() -> int:
     """Return how many processor cores this process may use, containers' limits and its neighbours' share included."""
@@ -20,15 +17,8 @@ def cpu_count() -> int:
     return max(1, min(allowed, _cgroup_limit() or allowed) // distributed.here().sharing)
 
 
-def decoders(workers: Any) -> int:
-    """Return how many threads decode images: as asked for, one at least; None: as the machine has cores.
-
-    Raises:
-        BloodcellError: It is no such number, or so large that it could only bring the machine down.
-    """
-    whole = isinstance(workers, int) and not isinstance(workers, bool)
-    if workers is not None and not (whole and 0 <= workers <= MOST_WORKERS):
-        raise BloodcellError(f"workers={workers}; give 0 to {MOST_WORKERS}, or null")
+def decoders(workers: int | None) -> int:
+    """Return how many threads decode images: one or more; None: one a core."""
     return cpu_count() if workers is None else max(1, workers)
 
 
@@ -103,14 +93,14 @@ def short_lived() -> Iterator[None]:
 
 
 def has_cuda() -> bool:
-    """Say whether torch can use a CUDA device."""
+    """Return whether torch can use a CUDA device."""
     import torch
 
     return bool(torch.cuda.is_available())
 
 
 def has_bf16(device: str) -> bool:
-    """Say whether a device multiplies bfloat16 in hardware; elsewhere it is emulated and slower than float32."""
+    """Return whether a device multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     import torch
 
     if device.startswith("cuda"):
@@ -123,12 +113,12 @@ def device_arguments(gpus: Any, accelerator: str | None, devices: Any) -> dict[s
     """Translate `trainer.gpus` into the accelerator and devices of Lightning's Trainer.
 
     Args:
-        gpus: None: the best device there is. 0: the CPU. n or -1: so many, or all. A list: these.
+        gpus: None: the best device there is. 0: the CPU. n: that many GPUs. -1: all. A list: these.
         accelerator: Lightning's own word, in place of `gpus`.
         devices: Likewise.
 
     Raises:
-        BloodcellError: There are not so many GPUs, or both ways are used at once.
+        BloodcellError: There are fewer GPUs, or both ways are used at once.
     """
     if gpus is None:
         return {"accelerator": accelerator or "auto", "devices": devices if devices is not None else 1}
@@ -151,7 +141,7 @@ def device_arguments(gpus: Any, accelerator: str | None, devices: Any) -> dict[s
 
 
 def _is_choice(gpus: Any) -> bool:
-    """Say whether `gpus` is a number, -1 for all, or a list of different positions."""
+    """Return whether `gpus` is a number, -1 for all, or a list of different positions."""
     if not isinstance(gpus, list):
         return isinstance(gpus, int) and not isinstance(gpus, bool) and gpus >= -1
     return bool(gpus) and all(type(gpu) is int and gpu >= 0 for gpu in gpus) and len(set(gpus)) == len(gpus)

@@ -1,4 +1,4 @@
-"""Writing files in one step: a reader, or a run that was killed, sees the old file or the new one, never a part."""
+"""Files: written atomically, so that a reader or a killed run sees the old file or the new one, never a part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Being asked to end: Ctrl-C and SIGTERM both raise, so that whatever is being written ends whole."""
+"""Ctrl+C and SIGTERM both raise an exception, so that whatever is being written is completed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def raising_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated` in the main thread, where the context is to be."""
-    before = signal.signal(signal.SIGTERM, _terminate)
+    """Let SIGTERM raise `Terminated` in the main thread, which has to enter this context."""
+    before = raise_on_sigterm()
     try:
         yield
     finally:
@@ -25,18 +25,23 @@ def raising_on_sigterm() -> Iterator[None]:
         atexit.register(_ignore_signals)  # last registered, first called: before all that torch does at the end
 
 
+def raise_on_sigterm(*_: Any) -> Any:
+    """Let SIGTERM raise `Terminated` from now on, and return the handler until now."""
+    return signal.signal(signal.SIGTERM, _terminate)
+
+
 def _terminate(number: int, frame: Any) -> NoReturn:
     raise Terminated
 
 
 def _ignore_signals() -> None:
-    """Let nothing disturb the end of the interpreter, which takes a while: the work is done."""
+    """Let no signal disturb the end of the interpreter, which takes a while: the work is done."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def ending_of(error: KeyboardInterrupt) -> tuple[str, int]:
-    """Return how a process ended in a word, and the exit code that shells give to such an end: 128 and the signal."""
+    """Return how a process ended in one word, and the exit code that shells use for it: 128 plus the signal."""
     return ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
 
 
@@ -44,7 +49,7 @@ def ending_of(error: KeyboardInterrupt) -> tuple[str, int]:
 def interruptible() -> Iterator[None]:
     """Let an interruption of Lightning's `fit` through.
 
-    Lightning makes `SystemExit(1)` of it, as if training had failed, and leaves Ctrl-C without effect.
+    Lightning turns it into `SystemExit(1)`, as if training had failed, and leaves Ctrl+C without effect.
     """
     before = signal.getsignal(signal.SIGINT)
     try:

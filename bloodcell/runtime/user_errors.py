@@ -23,20 +23,19 @@ def one_clear_line() -> Iterator[None]:
     except KeyboardInterrupt as error:
         exec("")  # one that went through an `exec` of text has CPython die by SIGINT at the end, unless another follows
         word, code = ending_of(error)
-        asked = code == 143 and distributed.here().size > 1  # by who started the processes, and says why
-        if not asked and distributed.is_first_to_fail(error):
+        if distributed.reports(error):
             print(f"{word}; resume=RUN continues a training, the same command again all else", file=sys.stderr)
         raise SystemExit(code) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(141) from None
     except Exception as error:
-        first, message = distributed.is_first_to_fail(error), user_message(error)
-        if first and message is None:
+        if not distributed.reports(error):
+            raise SystemExit(1) from None
+        if (message := user_message(error)) is None:
             raise
-        if first:
-            print(f"error: {_short(str(message))}", file=sys.stderr)
-        raise SystemExit(1 if first else distributed.SILENT) from None
+        print(f"error: {_short(message)}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _short(message: str) -> str:
@@ -54,8 +53,8 @@ def user_message(error: BaseException) -> str | None:
         return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"a file's name is longer than the system allows; choose a shorter one: {error.filename or ''}"
-    if distributed.is_broken(error):
-        return distributed.ENDED
+    if distributed.lost_another(error):
+        return distributed.LOST
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `expanduser`
         return "a path begins with ~ and a name that no user of this machine has; write ./~ for such a file"
     if type(error).__name__ == "MisconfigurationException":  # Lightning's word for what a user got wrong
@@ -87,9 +86,11 @@ def _hydra_message(error: BaseException) -> str:
     if "LexerNoViableAlt" in str(error):
         what = str(error).splitlines()[0].rpartition(": ")[2]
         return f"cannot read {what}; keys are plain letters, and other text of a list stands in quotes: key='[\"ä\"]'"
+    if said := _type_message(text):
+        return said
     if match := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text):
         return f"no configuration key '{match[1]}'; {nearest(match[1].lstrip('+~'), _all_keys())}"
-    if match := re.search(r"Key '([^']+)' is not in struct", text):
+    if match := re.search(r"Key '([^']+)' (?:is )?not in", text):
         full = (re.search(r"full_key: (\S+)", text) or match)[1]
         return f"no configuration key '{full}'; {nearest(full, _all_keys())}"
     if match := re.search(r"Could not find '([^']+)'", text):
@@ -105,6 +106,29 @@ def _hydra_message(error: BaseException) -> str:
         return f"no group '{match[1]}'; {nearest(match[1], groups())}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "; ".join(lines[:2])
+
+
+#: What OmegaConf says of a value that is of another type -> what to give.
+_TYPES = {
+    r"Value '(?P<value>.*?)' of type '.*?' could not be converted to Integer": "give a whole number",
+    r"Value '(?P<value>.*?)' of type '.*?' could not be converted to Float": "give a number",
+    r"Value '(?P<value>.*?)' is not a valid bool": "give true or false",
+    r"Invalid value assigned: (?P<value>\w+) is not a ListConfig": "give a list, e.g. [a,b]",
+    r"Invalid type assigned: .*? is not a subclass of .*?value: (?P<value>.*)": "set its keys one by one",
+    r"Cannot convert '.*?' to string: '(?P<value>.*?)'": "give text",
+    r"Value '(?P<value>.*?)' of type '.*?' is incompatible with type hint": "give a value of another type",
+    r"field '.*?' is not Optional": "it needs a value",
+    r"Incompatible value 'None' for field": "it needs a value",
+}
+
+
+def _type_message(text: str) -> str | None:
+    """Return which key has a value of another type, and what to give; None if the text is about something else."""
+    key = re.search(r"full_key: (\S+)", text)
+    for pattern, wanted in _TYPES.items():
+        if key and (match := re.search(pattern, text)):
+            return f"{key[1]}={match.groupdict().get('value', 'null')}; {wanted}"
+    return None
 
 
 def _all_keys() -> list[str]:

@@ -1,4 +1,4 @@
-"""What a training configuration becomes: classifier, trainer, and the store of features."""
+"""From a training configuration to the LightningModule and the Trainer."""
 
 from __future__ import annotations
 
@@ -6,44 +6,48 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import Samples
 from bloodcell.runtime import distributed
-from bloodcell.runtime.config import instantiate, select
+from bloodcell.runtime.config import instantiate
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import has_bf16, has_cuda
+from bloodcell.runtime.schema.trainer import TrainerConfig
+from bloodcell.runtime.schema.verbs import TrainConfig
+from bloodcell.runtime.signals import raise_on_sigterm
 
 
-def build_classifier(config: dict[str, Any], samples: Samples, classes: list[str], preprocessing: Any) -> Any:
-    """Build the LightningModule from plain values."""
+def build_classifier(config: TrainConfig, samples: Samples, classes: list[str], preprocessing: Preprocessing) -> Any:
+    """Build the LightningModule from plain values, which its checkpoints describe it by."""
     from bloodcell.models.classifier import Classifier
     from bloodcell.models.losses import balanced_weights
 
-    loss = dict(config["loss"])
-    if loss["class_weights"] not in ("none", None, "balanced"):
-        raise BloodcellError(f"loss.class_weights={loss['class_weights']}; choose none or balanced")
-    counts = samples.of_split("train").table["label"].value_counts()
-    weighted = loss["class_weights"] == "balanced"
-    if weighted and config["data"]["sampling"] == "balanced":
-        raise BloodcellError("data.sampling=balanced and loss.class_weights=balanced do the same twice; choose one")
-    loss["class_weights"] = balanced_weights([int(counts[name]) for name in classes]) if weighted else None
-    parts = select(OmegaConf.create(config), "model", "optimizer", "scheduler", "finetune", "augment")
-    parts["model"]["image_size"] = preprocessing.image_size  # the size that the net is really given
-    return Classifier(**parts, classes=classes, preprocessing=preprocessing.as_dict(), loss=loss, seed=config["seed"])
+    weights = None
+    if config.loss.class_weights == "balanced":
+        counts = samples.of_split("train").table["label"].value_counts()
+        weights = balanced_weights([int(counts[name]) for name in classes])
+    return Classifier(
+        model={**asdict(config.model), "image_size": preprocessing.image_size},  # the size that the net is really given
+        classes=classes,
+        preprocessing=preprocessing.as_dict(),
+        optimizer=config.optimizer,
+        scheduler=config.scheduler,
+        finetune=asdict(config.finetune),
+        augment=asdict(config.augment),
+        loss={**asdict(config.loss), "class_weights": weights},
+        seed=config.seed,
+    )
 
 
 def build_trainer(
-    config: dict[str, Any],
-    folder: Path,
-    devices: dict[str, Any],
-    resumed: bool,
-    frozen: bool = False,
-    watch: Sequence[Any] = (),
+    config: TrainConfig, folder: Path, devices: dict[str, Any], resumed: bool, watch: Sequence[Any] = ()
 ) -> Any:
     """Build Lightning's Trainer with the configured callbacks and loggers, and those of `watch`.
 
@@ -55,32 +59,31 @@ def build_trainer(
     from bloodcell.training.callbacks.progress import EpochProgress
     from bloodcell.training.callbacks.tensorboard import TensorBoardReport
 
-    watched = bool(config["trainer"]["enable_progress_bar"] and console.is_terminal and distributed.here().rank == 0)
-    late = config["finetune"]["name"] == "gradual"
-    loggers = [_logger(node, folder, resumed) for node in config["logger"].values()]
+    watched = bool(config.trainer.enable_progress_bar and console.is_terminal and distributed.here().rank == 0)
+    late = config.finetune.name == "gradual"
+    loggers = [_logger(node, folder, resumed) for node in config.logger.values()]
     callbacks = [
         History(folder / "history.csv", say),
-        TensorBoardReport(OmegaConf.to_yaml(config)),
+        TensorBoardReport(OmegaConf.to_yaml(asdict(config))),
         *([EpochProgress()] if watched else []),
-        *(_callback(name, node, folder) for name, node in config["callbacks"].items() if node is not None),
+        *(_callback(name, node, folder) for name, node in config.callbacks.items() if node is not None),
         *watch,
     ]
-    return trainer_of(
-        config["trainer"], devices, frozen, late, callbacks=callbacks, logger=loggers, enable_progress_bar=watched
-    )
+    changes = {"callbacks": callbacks, "logger": loggers, "enable_progress_bar": watched}
+    return trainer_of(config.trainer, devices, config.finetune.frozen, late, **changes)
 
 
 def trainer_of(
-    arguments: dict[str, Any], devices: dict[str, Any], frozen: bool, late: bool = False, **changes: Any
+    trainer: TrainerConfig, devices: dict[str, Any], frozen: bool, late: bool = False, **changes: Any
 ) -> Any:
     """Build Lightning's Trainer.
 
     Args:
-        arguments: The `trainer` configuration.
+        trainer: The `trainer` group.
         devices: Its accelerator and devices.
         frozen: Whether the backbone stays as it is, on which the precision depends.
         late: Whether parts of it begin to learn later.
-        **changes: What goes over the configuration.
+        **changes: Further arguments, which replace the configured ones.
 
     Raises:
         BloodcellError: The Trainer refuses an argument.
@@ -90,7 +93,8 @@ def trainer_of(
 
     from bloodcell.training.callbacks.checkpoint_io import AtomicCheckpointIO
 
-    arguments = {**{key: value for key, value in arguments.items() if key != "gpus"}, **devices, **changes}
+    arguments = {**asdict(trainer), **devices, **changes}
+    del arguments["gpus"]
     on_gpu = devices["accelerator"] in ("gpu", "cuda") or (devices["accelerator"] == "auto" and has_cuda())
     arguments["precision"] = precision(arguments["precision"], frozen, "cuda" if on_gpu else "cpu")
     arguments["plugins"] = [AtomicCheckpointIO(), *(arguments["plugins"] or [])]
@@ -118,21 +122,24 @@ def strategy_for(arguments: dict[str, Any], late: bool) -> None:
     if asked not in ("auto", "ddp", "ddp_find_unused_parameters_true"):
         raise BloodcellError(f"trainer.strategy={asked}: several devices learn by ddp; leave trainer.strategy out")
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from pytorch_lightning.callbacks import LambdaCallback
 
     arguments["strategy"] = "ddp_find_unused_parameters_true" if late else asked.replace("auto", "ddp")
     arguments["use_distributed_sampler"] = False  # Lightning's fills up with duplicates; ours gives each image once
-    # whoever started the processes, they have torchrun's variables
+    # torchrun's variables are set, also in processes that srun started
     arguments["plugins"] = [*arguments["plugins"], TorchElasticEnvironment()]
+    # Lightning's handler of SIGTERM broadcasts to processes that may be in the middle of something else, and hangs
+    arguments["callbacks"] = [*arguments["callbacks"], LambdaCallback(on_train_start=raise_on_sigterm)]
     if not isinstance(arguments["devices"], list):
         arguments["devices"] = place.local_size
 
 
 def _callback(name: str, node: dict[str, Any], folder: Path) -> Any:
     """Build one callback; a ModelCheckpoint writes into the run's folder as each epoch is over."""
-    if "_target_" not in node:
+    if not isinstance(node, dict) or "_target_" not in node:
         raise BloodcellError(
-            f"callbacks.{name}: settings ({', '.join(node)}) for a callback that the chosen group `callbacks` has not; "
-            f"take them away, or switch it off: callbacks.{name}=null"
+            f"callbacks.{name}={node}: the chosen group `callbacks` has no callback of this name; leave it out, or "
+            f"switch it off: callbacks.{name}=null"
         )
     if not str(node["_target_"]).endswith("ModelCheckpoint"):
         return instantiate(node)
@@ -163,7 +170,7 @@ def precision(asked: Any, frozen: bool, device: str) -> Any:
 
 
 def quiet() -> None:
-    """Silence what Lightning says at each start; each line names why it is of no use here."""
+    """Silence what Lightning prints at each start; each line names why it is of no use here."""
     # Lightning has torch look for NVIDIA's library whenever it asks for a GPU, which optimizers do at each step.
     if not has_cuda():
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"

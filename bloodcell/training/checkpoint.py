@@ -1,4 +1,4 @@
-"""What an unfinished run left, from which it goes on."""
+"""The state of an unfinished run, from which it goes on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bloodcell.runtime.io import write_csv
 
 
 def restored(last: Path) -> dict[str, Any]:
-    """Return the state after the last whole epoch of a run, and let history.csv say what it says.
+    """Return the state after the last whole epoch of a run, and write its history.csv anew.
 
     Raises:
         BloodcellError: The checkpoint is damaged.
@@ -33,18 +33,18 @@ def restored(last: Path) -> dict[str, Any]:
 
 
 def _drop_damaged(best: Path) -> None:
-    """Take away a best checkpoint that cannot be read, and say so: at the end it would be chosen."""
+    """Delete a best checkpoint that cannot be read, and print so: at the end it would be chosen."""
     try:
         load_checkpoint(best) if best.is_file() else None
     except BloodcellError as error:
         best.unlink()
-        say(f"{error}; it is gone now: a better epoch that comes will be chosen, or else the last")
+        say(f"{error}; it was deleted: the best of the remaining epochs will be chosen, or else the last")
 
 
 def moved(callbacks: Iterable[dict[str, Any]], folder: Path) -> bool:
-    """Tell the states of ModelCheckpoint where their folder is, and say whether it was elsewhere.
+    """Change the paths in the states of ModelCheckpoint to the present folder; return whether it was another.
 
-    Lightning would else forget how good the best epoch was, and any later one would take its place.
+    Otherwise Lightning forgets how good the best epoch was, and any later one replaces it.
 
     Args:
         callbacks: The states; changed.
@@ -62,6 +62,6 @@ def moved(callbacks: Iterable[dict[str, Any]], folder: Path) -> bool:
 
 
 def stopped_early(checkpoint: dict[str, Any]) -> bool:
-    """Say whether early stopping had ended the training that a checkpoint comes from."""
+    """Return whether early stopping had ended the training that a checkpoint comes from."""
     states = [state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
     return any(state["wait_count"] >= state["patience"] for state in states)

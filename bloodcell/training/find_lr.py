@@ -6,6 +6,7 @@ smoothed losses alone, and suggests a rate even if the loss falls by chance.
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from bloodcell.data.known_sources import with_kept_sources
-from bloodcell.data.readers import load_samples
-from bloodcell.data.splits import assign_splits, split_arguments
 from bloodcell.evaluation.figures import BLUE, ORANGE, save
-from bloodcell.inference.features import build_extractor
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.config import cache_root, job_folder, plain
+from bloodcell.runtime.config import job_folder, typed
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.io import write_atomically, write_csv
 from bloodcell.runtime.launcher import require, trainer_devices
+from bloodcell.runtime.schema.verbs import FindLrConfig, TrainConfig
 from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import trainer_of
-from bloodcell.training.fit import build_data, classifier_of, keep_function
-from bloodcell.training.train import readable
+from bloodcell.training.fit import build_data, classifier_of, extractor_of, keep_function
+from bloodcell.training.train import readable, samples_of
 
 #: The smoothed loss may fall by chance by up to this many standard deviations of the single losses around it.
 CLEAR_FALL = 2.0
@@ -37,7 +35,7 @@ CLEAR_FALL = 2.0
 
 def run(cfg: DictConfig) -> float:
     """Find a rate, in the folder that Hydra chose."""
-    return find_lr(cfg, job_folder("find-lr"))
+    return find_lr(cfg, job_folder())
 
 
 def find_lr(cfg: DictConfig, folder: Path) -> float:
@@ -53,12 +51,11 @@ def find_lr(cfg: DictConfig, folder: Path) -> float:
     Raises:
         BloodcellError: Anything that the user got wrong, or the loss falls at no rate.
     """
-    config = plain(cfg)
-    rates = grown_rates(**config["finder"])
+    config = typed(cfg, FindLrConfig)
+    rates = grown_rates(**asdict(config.finder))
     require(*trainer_devices(cfg))
-    devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
-    known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
-    samples = assign_splits(known, **split_arguments(config["data"])).of_split("train")
+    devices = device_arguments(config.trainer.gpus, config.trainer.accelerator, config.trainer.devices)
+    samples = samples_of(config).of_split("train")
     run_folder.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
@@ -71,15 +68,7 @@ def find_lr(cfg: DictConfig, folder: Path) -> float:
 
 
 def grown_rates(min_lr: float, max_lr: float, steps: int) -> list[float]:
-    """Return the rate of each step, from `min_lr` to `max_lr` by a constant factor.
-
-    Raises:
-        BloodcellError: There is no range, or there are too few steps for a curve.
-    """
-    if not 0 < min_lr < max_lr:
-        raise BloodcellError(f"finder: min_lr={min_lr}, max_lr={max_lr}; give min_lr above 0 and below max_lr")
-    if steps < 10:
-        raise BloodcellError(f"finder.steps={steps}; give 10 or more")
+    """Return the rate of each step, from `min_lr` to `max_lr` by a constant factor."""
     return [float(rate) for rate in np.geomspace(min_lr, max_lr, steps)]
 
 
@@ -88,7 +77,7 @@ def growth(rates: list[float]) -> dict[str, Any]:
     return {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": rates[1] / rates[0]}
 
 
-def measure(config: dict[str, Any], samples: Any, devices: dict[str, Any], rates: list[float]) -> pd.DataFrame:
+def measure(config: TrainConfig, samples: Any, devices: dict[str, Any], rates: list[float]) -> pd.DataFrame:
     """Train one step at each rate; all blocks that ever learn do so from the first step.
 
     Args:
@@ -102,15 +91,14 @@ def measure(config: dict[str, Any], samples: Any, devices: dict[str, Any], rates
     """
     from bloodcell.training.callbacks.lr_range_test import RangeTest
 
-    learning = {**config["finetune"], "name": "frozen" if config["finetune"]["name"] == "frozen" else "full"}
-    optimizer = {**config["optimizer"], "lr": rates[0]}
-    config = {**config, "finetune": learning, "optimizer": optimizer, "scheduler": growth(rates)}
+    learning = replace(config.finetune, name="frozen" if config.finetune.frozen else "full")
+    optimizer = {**config.optimizer, "lr": rates[0]}
+    config = replace(config, finetune=learning, optimizer=optimizer, scheduler=growth(rates))
     classifier = classifier_of(config, samples)
     length: dict[str, Any] = {"max_steps": len(rates), "max_epochs": -1, "limit_val_batches": 0}
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = trainer_of(config["trainer"], devices, classifier.frozen, **length, **quiet)
-    device, workers = str(trainer.strategy.root_device), config["data"]["workers"]
-    extractor = build_extractor(config, cache_root(config["cache"]["root"]), classifier, "none", device, workers)
+    trainer = trainer_of(config.trainer, devices, classifier.frozen, **length, **quiet)
+    extractor = extractor_of(config, classifier, str(trainer.strategy.root_device))
     keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, samples, extractor)
     with progress("learning rates") as report, interruptible():

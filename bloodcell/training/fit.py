@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 from bloodcell.audit.advice import unaudited_sets
 from bloodcell.data.samples import Samples
-from bloodcell.inference.features import build_extractor
+from bloodcell.inference.engine import Engine, engine_of
+from bloodcell.inference.features import Extractor, View, features_root, in_memory
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root
 from bloodcell.runtime.console import progress, say
-from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import available_memory, keep_freed_memory
+from bloodcell.runtime.schema.data import DataConfig
+from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import build_classifier, build_trainer, quiet
 from bloodcell.training.messages import missing_classes, start_line, unfinished_phases
@@ -25,20 +28,18 @@ class Fitted:
     """What training ends with.
 
     Attributes:
-        classifier: The LightningModule, with the weights that were chosen.
+        engine: The classifier, with the weights that were chosen.
         chosen: The content of the checkpoint that they come from.
-        extractor: What passes images through its net.
         trainer: Lightning's Trainer, for its loggers.
     """
 
-    classifier: Any
+    engine: Engine
     chosen: dict[str, Any]
-    extractor: Any
     trainer: Any
 
 
 def fit(
-    config: dict[str, Any],
+    config: TrainConfig,
     samples: Samples,
     folder: Path,
     devices: dict[str, Any],
@@ -64,21 +65,19 @@ def fit(
     from bloodcell.training.checkpoint import restored, stopped_early
 
     classifier = classifier_of(config, samples)
-    source = {"weights": config["model"]["weights"], "digest": state_digest(classifier.net.backbone)}
+    source = {"weights": config.model.weights, "digest": state_digest(classifier.net.backbone)}
     run_folder.write_run(folder, backbone=source)  # a path may hold other weights tomorrow
     last = folder / "checkpoints" / "last.ckpt"
     begun = resumed and distributed.once(last.is_file)
     ended = begun and distributed.once(lambda: stopped_early(restored(last)))
-    trainer = build_trainer(config, folder, devices, resumed, classifier.frozen, watch)
+    trainer = build_trainer(config, folder, devices, resumed, watch)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classifier.classes, classifier, device))
-    notes = missing_classes(samples, classifier.classes) + unaudited_sets(config["data"], samples)
-    for line in notes + unfinished_phases(classifier, config["trainer"]["max_epochs"]):
+    notes = missing_classes(samples, classifier.classes) + unaudited_sets(config.data, samples)
+    for line in notes + unfinished_phases(classifier, config.trainer.max_epochs):
         say(line)
 
-    decoding = {"tta": config["evaluate"]["tta"], "device": device, "workers": config["data"]["workers"]}
-    cache = cache_root(config["cache"]["root"])
-    extractor = build_extractor(config, cache, classifier, **decoding)
+    extractor = extractor_of(config, classifier, device)
     used = samples if tests else samples.of_split("train", "val")
     keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, used, extractor, kept)
@@ -89,11 +88,10 @@ def fit(
         trainer.save_checkpoint(last)
     chosen = load_checkpoint(run_folder.checkpoint_of(folder))
     classifier.load_state_dict(chosen["state_dict"])
-    # of the weights that were chosen
-    return Fitted(classifier, chosen, build_extractor(config, cache, classifier, **decoding), trainer)
+    return Fitted(_engine(config, classifier, device), chosen, trainer)  # of the weights that were chosen
 
 
-def classifier_of(config: dict[str, Any], samples: Samples) -> Any:
+def classifier_of(config: TrainConfig, samples: Samples) -> Any:
     """Build the classifier that training starts with; the seed begins here."""
     import pytorch_lightning as pl
 
@@ -101,14 +99,28 @@ def classifier_of(config: dict[str, Any], samples: Samples) -> Any:
 
     quiet()
     keep_freed_memory()
-    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
     classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
-    preprocessing = Preprocessing(**{name: config["data"][name] for name in ("image_size", "crop", "crop_size")})
+    size = config.model.image_size if config.data.image_size is None else config.data.image_size
+    preprocessing = Preprocessing(size, config.data.crop, config.data.crop_size)
     return build_classifier(config, samples, classes, preprocessing)
 
 
-def keep_function(classifier: Any, samples: Samples, extractor: Any) -> None:
-    """See to it that batch norm that will take each batch's statistics begins with the function that was pretrained."""
+def _engine(config: TrainConfig, classifier: Any, device: str) -> Engine:
+    root = features_root(config.features, cache_root(config.cache.root), classifier.frozen, config.augmented)
+    backend, precision = config.features.backend, config.features.precision
+    return engine_of(classifier, device, backend, precision, root=root, workers=config.data.workers)
+
+
+def extractor_of(config: TrainConfig, classifier: Any, device: str) -> Extractor:
+    """Return what passes images through the backbone of a classifier, in the state in which it is now."""
+    extractor = _engine(config, classifier, device).extractor
+    assert extractor is not None
+    return extractor
+
+
+def keep_function(classifier: Any, samples: Samples, extractor: Extractor) -> None:
+    """Let batch norm that will take each batch's statistics begin with the function that was pretrained."""
     from bloodcell.models.folded_batch_norm import unfold_where_folded
 
     if classifier.frozen or classifier.finetune.batch_norm == "frozen":
@@ -119,7 +131,7 @@ def keep_function(classifier: Any, samples: Samples, extractor: Any) -> None:
 
 
 def build_data(
-    config: dict[str, Any], classifier: Any, samples: Samples, extractor: Any, kept: dict[str, Any] | None = None
+    config: TrainConfig, classifier: Any, samples: Samples, extractor: Extractor, kept: dict[str, Any] | None = None
 ) -> Any:
     """Build the LightningDataModule of what the samples are trained as: features or images.
 
@@ -128,59 +140,49 @@ def build_data(
         classifier: What will be trained.
         samples: What it will be trained on.
         extractor: Of its net.
-        kept: Where the rows of the latest training of this process lie, which the next one takes where they are the
-            same; None: nothing is kept.
+        kept: Where the rows of the latest training of this process lie, which the next one takes if they are the same;
+            None: nothing is kept.
     """
     from bloodcell.data.datamodule import BloodCellDataModule
 
     rows, views = training_rows(config, classifier, samples, extractor, kept)
-    loading = loading_of(config)
+    data = config.data
     return BloodCellDataModule(
-        samples, classifier.classes, extractor.preprocessing, **loading, seed=config["seed"], rows=rows, views=views
-    )
-
-
-def loading_of(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what a user chooses of the loading of batches."""
-    return {name: config["data"][name] for name in ("batch_size", "workers", "sampling", "balance", "epoch_size")}
+        samples, classifier.classes, extractor.preprocessing, data.batch_size, data.workers, config.seed,
+        data.sampling, data.balance, data.epoch_size, rows, views,
+    )  # fmt: skip
 
 
 def training_rows(
-    config: dict[str, Any], classifier: Any, samples: Samples, extractor: Any, kept: dict[str, Any] | None = None
+    config: TrainConfig, classifier: Any, samples: Samples, extractor: Extractor, kept: dict[str, Any] | None = None
 ) -> tuple[Any, int]:
     """Return what training slices its batches from, and how many fixed views of each training image are in it.
 
-    Features where the backbone is frozen and the images stay the same; else the decoded images where they fit into
-    memory; else None, and each epoch decodes them.
+    Features if the backbone is frozen and the images stay the same; else the decoded images if they fit into memory;
+    else None, and each epoch decodes them.
     """
-    views = config["features"]["views"] if extractor.root is not None else 0
-    if extractor.root is None:
-        size = extractor.preprocessing.image_size
-        if not decoded_images_fit(config["data"]["in_memory"], len(samples.table), size):
-            return None, 0
+    keeps = extractor.root is not None
+    views = config.features.views if keeps else 0
+    if not keeps and not decoded_images_fit(config.data, len(samples.table), extractor.preprocessing.image_size):
+        return None, 0
     key = rows_key(classifier, samples, extractor, views)
     if kept is not None and kept.get("key") == key:
         return kept["rows"], views
-    if extractor.root is not None:
-        rows = feature_rows(views, classifier, samples, extractor)
-    else:
-        rows = decoded_rows(samples, extractor)
+    rows = feature_rows(views, classifier, samples, extractor) if keeps else decoded_rows(samples, extractor)
     if kept is not None:
         kept.clear()  # one at a time: they are what is large
         kept.update(key=key, rows=rows)
     return rows, views
 
 
-def rows_key(classifier: Any, samples: Samples, extractor: Any, views: int) -> str:
+def rows_key(classifier: Any, samples: Samples, extractor: Extractor, views: int) -> str:
     """Return all that training rows depend on, as one text."""
-    import json
-
     made = extractor.described() if extractor.root is not None else extractor.preprocessing.as_dict()
     changed = [classifier.augment.as_dict(), samples.of_split("train").paths()] if views else []
     return json.dumps([made, samples.paths(), views, changed], sort_keys=True)
 
 
-def decoded_rows(samples: Samples, extractor: Any) -> Any:
+def decoded_rows(samples: Samples, extractor: Extractor) -> Any:
     """Return the decoded images of the samples, uint8 (N, H, W, 3)."""
     import torch
 
@@ -190,12 +192,10 @@ def decoded_rows(samples: Samples, extractor: Any) -> Any:
         return torch.from_numpy(decode_all(samples.paths(), extractor.preprocessing, extractor.threads, report))
 
 
-def feature_rows(views: int, classifier: Any, samples: Samples, extractor: Any) -> Any:
+def feature_rows(views: int, classifier: Any, samples: Samples, extractor: Extractor) -> Any:
     """Return the features of the samples, then those of each fixed view of the training samples."""
-    from bloodcell.inference.features import View, in_memory
-
     with progress("features") as report:
-        rows = extractor.features(samples, report)
+        rows: Any = extractor.features(samples, report)
     train = samples.of_split("train")
     others = []
     for number in range(views):
@@ -204,12 +204,8 @@ def feature_rows(views: int, classifier: Any, samples: Samples, extractor: Any) 
     return in_memory(rows.followed_by(others) if others else rows)
 
 
-def decoded_images_fit(wanted: Any, images: int, size: int) -> bool:
-    """Say whether training keeps all decoded images in memory: as asked for, or where they take a quarter of it.
-
-    Raises:
-        BloodcellError: `data.in_memory` is neither true, false nor auto.
-    """
-    if wanted not in (True, False, "auto"):
-        raise BloodcellError(f"data.in_memory={wanted}; choose auto, true or false")
-    return bool(wanted) if wanted != "auto" else images * size * size * 3 <= available_memory() // 4
+def decoded_images_fit(data: DataConfig, images: int, size: int) -> bool:
+    """Return whether training keeps all decoded images in memory: as asked, or if they take a quarter of it."""
+    if data.in_memory != "auto":
+        return bool(data.in_memory)
+    return images * size * size * 3 <= available_memory() // 4

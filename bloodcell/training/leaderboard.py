@@ -1,4 +1,4 @@
-"""The end of a multirun: a table of validation figures, best first."""
+"""The end of a multirun: a table of validation metrics, best first."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from bloodcell.data.samples import read_samples
+from bloodcell.metrics.registry import Place, shown_in
+from bloodcell.metrics.summary import read_metrics
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import plain
 from bloodcell.runtime.console import say
@@ -18,36 +21,30 @@ from bloodcell.runtime.io import write_csv
 from bloodcell.runtime.user_errors import one_clear_line
 
 
-class Leaderboard:
-    """Hydra's callback that ends a multirun: leaderboard.csv, a table on the terminal, and the pages of its folds."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Answer Hydra's other events with nothing to do."""
-        if name.startswith("on_"):
-            return lambda **_: None
-        raise AttributeError(name)
+class Leaderboard(Callback):
+    """Hydra's callback at the end of a multirun: leaderboard.csv, a table on the terminal, and reports of the folds."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Write and show the leaderboard; leave with 1 where a job failed, or where that cannot be done.
+        """Write and show the leaderboard; exit with 1 if a job failed, or if that cannot be done.
 
-        Hydra makes a warning of any exception but `SystemExit`.
+        Hydra turns any exception but `SystemExit` into a warning.
         """
         try:
             with one_clear_line():
-                failed = conclude(Path(config.hydra.sweep.dir), bool(config.get("report")))
-        except Exception:  # noqa: BLE001 - the program's own faults show where they are from
+                failed = write_leaderboard(Path(config.hydra.sweep.dir), bool(config.get("report")))
+        except Exception:  # noqa: BLE001 - a fault of the program shows its traceback
             traceback.print_exc()
             failed = True
         if failed:
             raise SystemExit(1)
 
 
-def conclude(folder: Path, report: bool) -> bool:
-    """Write and show the leaderboard and the pages of its folds; say whether a job failed.
+def write_leaderboard(folder: Path, report: bool) -> bool:
+    """Write and show the leaderboard and what its folds have together; return whether a job failed.
 
     Args:
         folder: The multirun's folder.
-        report: Whether the folds get a page.
+        report: Whether the folds get a report.
     """
     table = leaderboard(folder)
     if table.empty:
@@ -60,55 +57,53 @@ def conclude(folder: Path, report: bool) -> bool:
     for line in cross_validation.lines(summary):
         say(line)
     if len(summary) and report:
-        from bloodcell.training.cross_validation import report_folds
-
-        report_folds(summary, folder, read_samples(Path(table["run"].iloc[0]) / "samples.csv").root)
+        root = read_samples(Path(table["run"].iloc[0]) / "samples.csv").root
+        cross_validation.write_fold_reports(summary, folder, root)
     return bool((table["status"] == "failed").any())
 
 
 def leaderboard(folder: Path) -> pd.DataFrame:
-    """Return a row per job of a multirun, best validation macro F1 first, failures last; no test figure is in it.
+    """Return a row for each job of a multirun, best validation macro F1 first, failures last; no test metric is in it.
 
     Args:
-        folder: The multirun's folder, with a folder a job.
+        folder: The multirun's folder, with a folder for each job.
     """
-    rows = []
-    for job in sorted((entry for entry in folder.iterdir() if entry.is_dir()), key=_job_number):
-        reused = job / "reused.json"
-        run = Path(json.loads(reused.read_text(encoding="utf-8"))["run"]) if reused.is_file() else job
-        if not (record := run_folder.read_run(run)):
-            continue
-        metrics = _metrics(run) if record.get("status") == "finished" else {}
-        rows.append({
-            "job": job.name, "status": "reused" if run is not job else record.get("status", ""),
-            "overrides": " ".join(record.get("overrides") or []), **_fold(run),
-            **{name: metrics.get(name) for name in ("val/accuracy", "val/macro_f1", "val/loss", "best_epoch")},
-            "run": run.as_posix(), "error": record.get("error") or "",
-        })  # fmt: skip
-    table = pd.DataFrame(rows)
-    return table.sort_values("val/macro_f1", ascending=False, kind="stable", na_position="last") if rows else table
+    jobs = sorted((entry for entry in folder.iterdir() if entry.is_dir()), key=_job_number)
+    table = pd.DataFrame([row for job in jobs if (row := _row(job))])
+    return table if table.empty else table.sort_values("val/macro_f1", ascending=False, kind="stable")
 
 
-def _fold(run: Path) -> dict[str, str]:
-    """Return the fold that a run validates on, and of how many; empty where it is no fold."""
-    data = plain(OmegaConf.load(run / "config.yaml"))["data"] if _has_config(run) else {}
-    fold = data.get("fold")
-    return {"fold": "" if fold is None else str(fold), "folds": "" if fold is None else str(data["folds"])}
+def _row(job: Path) -> dict[str, Any]:
+    """Return the row of a job; empty if its folder holds no run."""
+    reused = job / "reused.json"
+    run = Path(json.loads(reused.read_text(encoding="utf-8"))["run"]) if reused.is_file() else job
+    if not (record := run_folder.read_run(run)):
+        return {}
+    metrics = read_metrics(run) if record.get("status") == "finished" else {}
+    fold, folds = _fold(run)
+    return {
+        "job": job.name, "status": "reused" if run is not job else record.get("status", ""),
+        "overrides": " ".join(record.get("overrides") or []), "fold": fold, "folds": folds,
+        **{name: metrics.get(name) for name in _columns()},
+        "run": run.as_posix(), "error": record.get("error") or "",
+    }  # fmt: skip
 
 
-def _has_config(run: Path) -> bool:
-    return (run / "config.yaml").is_file()
+def _columns() -> dict[str, tuple[str, int]]:
+    """Return the columns of results -> title and digits after the point."""
+    metrics = {f"val/{metric.name}": (metric.title, 3) for metric in shown_in(Place.LEADERBOARD)}
+    return metrics | {"best_epoch": ("best epoch", 0)}
+
+
+def _fold(run: Path) -> tuple[str, str]:
+    """Return the fold that a run validates on, and the number of folds; empty if it is no fold."""
+    file = run / "config.yaml"
+    data = plain(OmegaConf.load(file))["data"] if file.is_file() else {}
+    return ("", "") if data.get("fold") is None else (str(data["fold"]), str(data["folds"]))
 
 
 def _job_number(folder: Path) -> tuple[int, str]:
     return (int(folder.name), "") if folder.name.isdigit() else (10**9, folder.name)
-
-
-def _metrics(run: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((run / "metrics.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def show(table: pd.DataFrame, folder: Path) -> None:
@@ -121,17 +116,13 @@ def show(table: pd.DataFrame, folder: Path) -> None:
     shown = Table(title=f"leaderboard (validation) - {escape(str(folder / 'leaderboard.csv'))}")
     shown.add_column("job", justify="right")
     shown.add_column("overrides", overflow="fold")
-    for name in ("accuracy", "macro F1", "loss", "best epoch"):
-        shown.add_column(name, justify="right")
+    for title, _ in _columns().values():
+        shown.add_column(title, justify="right")
     shown.add_column("status", overflow="fold")
     shared = set.intersection(*(set(text.split()) for text in table["overrides"]))
     for row in table.to_dict("records"):
         choices = " ".join(item for item in row["overrides"].split() if item not in shared or len(table) == 1)
-        figures = [f"{row[k]:.{d}f}" if pd.notna(row[k]) else "" for k, d in _SHOWN.items()]
+        values = [f"{row[name]:.{digits}f}" if pd.notna(row[name]) else "" for name, (_, digits) in _columns().items()]
         status = f"{row['status']}: {row['error']}" if row["error"] else row["status"]
-        shown.add_row(row["job"], escape(choices), *figures, escape(status))
+        shown.add_row(row["job"], escape(choices), *values, escape(status))
     console.print(shown)
-
-
-#: Column -> digits after the point.
-_SHOWN = {"val/accuracy": 3, "val/macro_f1": 3, "val/loss": 3, "best_epoch": 0}

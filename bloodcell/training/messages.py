@@ -1,15 +1,14 @@
-"""What a training says of itself on the terminal."""
+"""Lines that training prints before it starts."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from bloodcell.data.samples import Samples
 
 
 def start_line(samples: Samples, classes: list[str], classifier: Any, device: str) -> str:
-    """Say what is trained on what."""
+    """Return which images train which net on which device."""
     from bloodcell.models.classifier import parameter_counts
 
     counts = samples.table["split"].value_counts()
@@ -24,13 +23,13 @@ def start_line(samples: Samples, classes: list[str], classifier: Any, device: st
 
 
 def missing_classes(samples: Samples, classes: list[str]) -> list[str]:
-    """Say which classes a split lacks: its figures are then not those of all classes."""
+    """Return a note for each split that lacks classes, whose metrics are then not those of all classes."""
     lacks = {split: sorted(set(classes) - set(samples.of_split(split).table["label"])) for split in samples.splits()}
     return [f"note: the {split} part has no image of {', '.join(names)}" for split, names in lacks.items() if names]
 
 
 def unfinished_phases(classifier: Any, max_epochs: int | None) -> list[str]:
-    """Say where training ends before all that is meant to learn does."""
+    """Return a note if training ends before the last blocks learn."""
     if not max_epochs or max_epochs < 0 or classifier.last_phase < max_epochs:
         return []
     begin = classifier.last_phase + 1
@@ -38,12 +37,3 @@ def unfinished_phases(classifier: Any, max_epochs: int | None) -> list[str]:
         f"note: training ends with epoch {max_epochs}, but the last blocks learn from epoch {begin} on; lower "
         "finetune.blocks or finetune.block_epochs, or raise trainer.max_epochs"
     ]
-
-
-def end_line(metrics: dict[str, float], folder: Path) -> str:
-    """Say what came out, and where it is."""
-    from bloodcell.metrics.by_source import lines
-
-    return "\n".join(
-        [f"chosen: epoch {metrics['best_epoch']} of {metrics['epochs']}; run folder {folder}", *lines(metrics)]
-    )

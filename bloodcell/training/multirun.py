@@ -1,4 +1,4 @@
-"""Hydra's jobs: a single run, or one of many, where a failure does not lose the others."""
+"""Hydra's jobs: a single run, or one of a multirun, whose failure does not stop the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bloodcell.training.train import train
 
 
 def run(cfg: DictConfig) -> dict[str, float] | None:
-    """Do one job of Hydra's: a single run, or one of a multirun, where a failure does not stop the others."""
+    """Run one job of Hydra's."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -27,13 +27,13 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
     if job.mode == RunMode.RUN:
         launch(*trainer_devices(cfg), folder)
         return train(cfg, folder, overrides=list(job.overrides.task))
-    if _wants_several(cfg):
+    if distributed.here().size > 1 or _asks_for_several(cfg):
         launch(*trainer_devices(cfg))  # which a multirun refuses
     return job_of_many(cfg, folder, list(job.overrides.task), job.job.num)
 
 
-def _wants_several(cfg: DictConfig) -> bool:
-    """Say whether a job wants several devices; one that wants what is not there says so when its turn comes."""
+def _asks_for_several(cfg: DictConfig) -> bool:
+    """Return whether a job asks for several devices; one that asks for missing devices fails when it runs."""
     try:
         return math.prod(trainer_devices(cfg)) > 1
     except BloodcellError:
@@ -41,7 +41,7 @@ def _wants_several(cfg: DictConfig) -> bool:
 
 
 def job_of_many(cfg: DictConfig, folder: Path, overrides: list[str], number: int) -> dict[str, float] | None:
-    """Train one job of a multirun; a failure is recorded in its folder and said in one line.
+    """Train one job of a multirun; a failure is recorded in its folder and printed in one line.
 
     Args:
         cfg: The job's configuration.
@@ -50,7 +50,7 @@ def job_of_many(cfg: DictConfig, folder: Path, overrides: list[str], number: int
         number: Its number, from 0.
 
     Returns:
-        Its metrics; None where it failed.
+        Its metrics; None if it failed.
     """
     gc.collect()  # trainer, net and loops of the job before refer to each other
     choices = [item for item in overrides if not item.startswith("hydra.")]

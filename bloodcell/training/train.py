@@ -1,8 +1,9 @@
-"""Training: from a configuration to a run folder that holds a trained and evaluated classifier."""
+"""The verb `train`: from a configuration to a run folder with a trained and evaluated classifier."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,16 @@ from bloodcell.data.known_sources import with_kept_sources
 from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, digest, write_samples
 from bloodcell.data.splits import assign_splits, require_classes, split_arguments
+from bloodcell.inference.predict_samples import predict_samples
 from bloodcell.runtime import distributed, run_folder
-from bloodcell.runtime.config import cache_root, check_types, plain, refuse_mismatches
+from bloodcell.runtime.config import cache_root, typed
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.io import remove_temporaries, write_atomically, write_json
 from bloodcell.runtime.launcher import launch, require, trainer_devices
-from bloodcell.training.fit import Fitted, decoded_images_fit, fit, loading_of
-from bloodcell.training.messages import end_line
-
-#: Settings of Lightning's Trainer that it takes as 0, and then fails in the middle of the training.
-_NEVER_ZERO = (
-    "max_epochs",
-    "max_steps",
-    "limit_train_batches",
-    "limit_val_batches",
-    "check_val_every_n_epoch",
-    "accumulate_grad_batches",
-)
+from bloodcell.runtime.schema.verbs import TrainConfig
+from bloodcell.training.fit import Fitted, fit
 
 
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
@@ -54,7 +46,6 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
     cfg = _saved_configuration(folder)
     changes = [item for item in map(_set_or_added, overrides) if item.startswith("trainer.")]
-    refuse_mismatches(cfg, changes)
     cfg = DictConfig(OmegaConf.merge(cfg, OmegaConf.from_dotlist(changes)))
     launch(*trainer_devices(cfg))
     return train(cfg, folder, resumed=True)
@@ -105,22 +96,15 @@ def train(
     Raises:
         BloodcellError: Anything that the user got wrong.
     """
-    if overrides:
-        check_types("train", overrides)
-    config = plain(cfg)
-    if not 0 <= config["seed"] < 2**32:
-        raise BloodcellError(f"seed={config['seed']}; give a whole number from 0 to {2**32 - 1}")
-    for key in _NEVER_ZERO:
-        if config["trainer"].get(key) == 0:
-            raise BloodcellError(f"trainer.{key}=0 leaves nothing to train on, or to judge it by; give more than 0")
-    devices = device_arguments(*(config["trainer"][key] for key in ("gpus", "accelerator", "devices")))
+    config = typed(cfg, TrainConfig)
+    devices = device_arguments(config.trainer.gpus, config.trainer.accelerator, config.trainer.devices)
     require(*trainer_devices(cfg))
-    roots = [Path(config["outputs"]), folder.parent]
+    roots = [Path(config.outputs), folder.parent]
     samples = distributed.once(lambda: samples_of(config))
-    identity = run_folder.fingerprint(config, digest(samples))
-    if many and config["skip_finished"] and (finished := run_folder.find_runs(roots, identity, finished=True)):
+    identity = run_folder.fingerprint(asdict(config), digest(samples))
+    if many and config.skip_finished and (finished := run_folder.find_runs(roots, identity, finished=True)):
         return _reuse(folder, finished[0])
-    if not resumed and config["resume"] == "auto":
+    if not resumed and config.resume == "auto":
         folder, resumed = distributed.once(lambda: _newest_unfinished(roots, identity, folder))
     with run_folder.locked(folder):
         distributed.once(lambda: _begin(cfg, folder, identity, resumed))
@@ -143,7 +127,7 @@ def train(
 
 
 def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool) -> None:
-    """Record that a run starts, and its configuration; or see to it that it can be continued."""
+    """Record that a run starts, with its configuration; or check that it can be continued."""
     if resumed:
         run_folder.refuse_finished(folder)  # by the process that held the folder until now
     else:
@@ -152,7 +136,7 @@ def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool) -> None:
         remove_temporaries(part)
     if not run_folder.read_run(folder):
         run_folder.begin(folder, identity)
-    if not (folder / "config.yaml").is_file():  # a resumed run lacks it where it was killed as it began
+    if not (folder / "config.yaml").is_file():  # a run that was killed as it began lacks it
         write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
 
 
@@ -178,130 +162,106 @@ def _newest_unfinished(roots: list[Path], identity: str, folder: Path) -> tuple[
 
 
 def _train(
-    config: dict[str, Any], samples: Samples, folder: Path, devices: dict[str, Any], many: bool, resumed: bool
+    config: TrainConfig, samples: Samples, folder: Path, devices: dict[str, Any], many: bool, resumed: bool
 ) -> dict[str, float]:
-    """Check, read, train, evaluate: the recipe."""
-    cache = cache_root(config["cache"]["root"])
-    samples = distributed.once(lambda: _checked(config, samples, folder, cache))
-
-    from bloodcell.data.datamodule import check_loading
-    from bloodcell.inference.calibration import calibrates
-    from bloodcell.inference.limits import knows_limits
-    from bloodcell.inference.predict_splits import predict_splits
-
-    calibrates(config)  # an odd choice is refused before anything is computed
-    knows_limits(config)
-    check_loading(**loading_of(config))
-    decoded_images_fit(config["data"]["in_memory"], 0, 0)
-    tests = evaluates_test(config, many)
+    """Check, fit, predict, conclude: the recipe."""
+    samples = distributed.once(lambda: _checked(config, samples, folder))
+    tests = config.tests(many)
     fitted = fit(config, samples, folder, devices, tests, resumed)
     splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
-    raw = predict_splits(fitted.extractor, fitted.classifier.classes, samples, splits)
+    part, threads = samples.of_split(*splits), config.data.workers
+    (raw,) = predict_samples([fitted.engine], part, config.evaluate.tta, threads)
     return distributed.once(lambda: conclude(config, folder, fitted, samples, raw))
 
 
-def samples_of(config: dict[str, Any]) -> Samples:
+def samples_of(config: TrainConfig) -> Samples:
     """Return the configured images, each with the source that an audit found and with its split."""
-    known = with_kept_sources(load_samples(config["data"]), cache_root(config["cache"]["root"]))
-    return assign_splits(known, **split_arguments(config["data"]))
+    known = with_kept_sources(load_samples(config.data), cache_root(config.cache.root))
+    return assign_splits(known, **split_arguments(config.data))
 
 
-def _checked(config: dict[str, Any], samples: Samples, folder: Path, cache: Path) -> Samples:
-    """Return the samples that can be read, written to the folder; warn, or refuse to go on, where they leak."""
+def _checked(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
+    """Return the samples that can be read, written to the folder; warn of leaks, or refuse to go on."""
     samples = readable(config, samples, folder)
     if "val" not in samples.splits():
         raise BloodcellError("there are no validation images; set data.val_fraction above 0")
     write_samples(samples, folder / "samples.csv")
-    check_leaks(samples, config["data"]["leak_check"], leak_advice(config["data"], samples), cache)
-    say_leak(weights_leak(samples, config["model"]["weights"]), config["data"]["leak_check"])
+    policy, cache = config.data.leak_check, cache_root(config.cache.root)
+    check_leaks(samples, policy, leak_advice(config.data, samples), cache)
+    say_leak(weights_leak(samples, config.model.weights), policy)
     return samples
 
 
-def readable(config: dict[str, Any], samples: Samples, folder: Path) -> Samples:
+def readable(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
     """Return the samples without the images that cannot be read, which are listed in the folder.
 
     Raises:
         BloodcellError: There are such, and `data.on_bad_image` is error; or without them a class is empty.
     """
     with progress("checking images") as report:
-        bad = check_images(samples, cache_root(config["cache"]["root"]), report)
-    samples = without_bad(samples, bad, config["data"]["on_bad_image"], folder / "bad_images.csv")
+        bad = check_images(samples, cache_root(config.cache.root), report)
+    samples = without_bad(samples, bad, config.data.on_bad_image, folder / "bad_images.csv")
     require_classes(samples.table)  # once more: leaving out bad images may have emptied a class
     return samples
 
 
-def evaluates_test(config: dict[str, Any], many: bool) -> bool:
-    """Say whether a run ends with the test part.
-
-    Unless told, a single run does, a fold or one job of many does not; a set that is left out is there to be tested.
-    """
-    if (asked := config["evaluate"]["test"]) is not None:
-        return bool(asked)
-    return config["data"].get("leave_out") is not None or (not many and config["data"]["fold"] is None)
-
-
 def conclude(
-    config: dict[str, Any], folder: Path, fitted: Fitted, samples: Samples, raw: list[pd.DataFrame]
+    config: TrainConfig, folder: Path, fitted: Fitted, samples: Samples, raw: list[pd.DataFrame]
 ) -> dict[str, float]:
-    """Calibrate, limit and evaluate the chosen weights, and write all that a run leaves.
+    """Calibrate and evaluate the chosen weights, and write all that a run leaves.
 
     Args:
         config: The configuration.
         folder: The run folder.
         fitted: What training ended with.
         samples: The run's samples.
-        raw: What `predict_splits` returned of the parts that are evaluated, at temperature 1.
+        raw: What `predict_samples` returned of the parts that are evaluated, at temperature 1.
     """
-    from bloodcell.evaluation.comparison import write_gain
-    from bloodcell.evaluation.failures import write_failures
-    from bloodcell.evaluation.outputs import write_evaluation
-    from bloodcell.evaluation.results import record_test_reads
-    from bloodcell.inference.calibration import calibrate, calibrates
-    from bloodcell.inference.limits import keep_limits, knows_limits
+    from bloodcell.evaluation.report import Origin
+    from bloodcell.evaluation.results import record_test_reads, write_results
+    from bloodcell.inference.calibration import calibrate, keep_calibration
     from bloodcell.metrics.reliability import tempered_table
 
-    classifier, chosen, extractor = fitted.classifier, fitted.chosen, fitted.extractor
-    file = run_folder.checkpoint_of(folder)
-    temperature, said = 1.0, []
-    if calibrates(config):
-        temperature, line = calibrate(samples, raw[0], chosen, file)
-        said.append(line)
-    predictions, *others = (tempered_table(table, temperature) for table in raw)
-    if knows_limits(config):
-        said.append(keep_limits(samples, predictions, classifier.classes, extractor, config["evaluate"]["tta"], file))
+    classifier, extractor = fitted.engine.trained(), fitted.engine.extractor
+    assert extractor is not None
+    wanted = {"temperature": config.calibrates, "limits": config.limits}
+    calibration = calibrate(samples, raw[0], classifier.classes, extractor, config.evaluate.tta, **wanted)
+    keep_calibration(calibration, fitted.chosen, run_folder.checkpoint_of(folder))
+    predictions, *others = (tempered_table(table, calibration.temperature) for table in raw)
     splits = [split for split in samples.splits() if split in set(predictions["split"])]
-    record_test_reads(cache_root(config["cache"]["root"]), samples, splits, folder)
+    record_test_reads(cache_root(config.cache.root), samples, splits, [folder])
     history = pd.read_csv(folder / "history.csv")
-    trained_on = frozenset(samples.of_split("train").table["source"])
-    scores = write_evaluation(predictions, folder, config["evaluate"]["figures"], trained_on)
-    write_failures(predictions, samples.root, folder, config["evaluate"]["figures"])
-    gains = write_gain(predictions, {"tta=none": others[0]} if others else {}, folder, trained_on)
-    best_epoch = min(int(chosen["epoch"]) + 1, len(history))  # a checkpoint written after the last epoch counts on
-    metrics = {**scores, "best_epoch": best_epoch, "epochs": len(history), "temperature": temperature}
-    if config["evaluate"]["figures"]:
+    best_epoch = min(int(fitted.chosen["epoch"]) + 1, len(history))  # one written after the last epoch counts on
+    origin = Origin(str(folder), classifier, calibration.temperature, history=history)
+    metrics, lines = write_results(
+        folder,
+        predictions,
+        trained_on=frozenset(samples.of_split("train").table["source"]),
+        root=samples.root,
+        figures=config.evaluate.figures,
+        origin=origin if config.report else None,
+        others={"tta=none": others[0]} if others else {},
+        more={"best_epoch": best_epoch, "epochs": len(history), "temperature": calibration.temperature},
+    )
+    if config.evaluate.figures:
         from bloodcell.evaluation.figures import curves_figure, save
 
         save(curves_figure(history, best_epoch), folder / "figures" / "curves.png")
-    write_json(metrics, folder / "metrics.json")
-    if config.get("report", False):  # the saved configuration of an older run has no such key
-        from bloodcell.evaluation.report import Origin, report
-
-        origin = Origin(str(folder), classifier, temperature, history=history)
-        report(predictions, folder / "report.html", origin, trained_on, samples.root)
     _log_hyperparameters(fitted.trainer, config, metrics)
-    say("\n".join([end_line(metrics, folder), *gains, *said]))
+    chosen = f"chosen: epoch {best_epoch} of {len(history)}; run folder {folder}"
+    say("\n".join([chosen, *lines, *calibration.lines]))
     return metrics
 
 
-def _log_hyperparameters(trainer: Any, config: dict[str, Any], metrics: dict[str, float]) -> None:
+def _log_hyperparameters(trainer: Any, config: TrainConfig, metrics: dict[str, float]) -> None:
     """Give each logger the choices of the run, TensorBoard with the figures that they led to."""
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    groups = ("model", "optimizer", "scheduler", "finetune", "augment", "loss", "seed")
-    data = ("split", "fold", "image_size", "batch_size")
+    values = asdict(config)
+    chosen = {name: values[name] for name in ("model", "optimizer", "scheduler", "finetune", "augment", "loss", "seed")}
+    chosen["data"] = {name: values["data"][name] for name in ("split", "fold", "image_size", "batch_size")}
     shown = {f"{split}/{name}" for split in ("val", "test") for name in ("accuracy", "macro_f1", "loss")}
     for logger in trainer.loggers:
-        chosen = {name: config[name] for name in groups} | {"data": {name: config["data"][name] for name in data}}
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(chosen, {f"hparam/{name}": metrics[name] for name in sorted(shown & set(metrics))})
         else:

@@ -11,14 +11,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import pandas as pd
-
 from bloodcell.audit.advice import leak_advice
 from bloodcell.audit.leaks import check_leaks
 from bloodcell.data.samples import Samples
 from bloodcell.inference.calibration import seen_obstacle
-from bloodcell.metrics.by_source import FIGURES
-from bloodcell.metrics.predictions import metrics_of
+from bloodcell.metrics.registry import tunable, value_of
 from bloodcell.runtime.config import plain
 from bloodcell.runtime.console import muted
 from bloodcell.runtime.errors import BloodcellError
@@ -27,32 +24,11 @@ from bloodcell.training.fit import fit
 from bloodcell.training.train import readable, samples_of
 from bloodcell.tuning.trial_config import Recipes, drawn_by
 
-#: Figure -> direction.
-METRICS = {
-    "macro_recall_by_source": "maximize",
-    "accuracy_by_source": "maximize",
-    "macro_f1_by_source": "maximize",
-    "accuracy": "maximize",
-    "macro_f1": "maximize",
-    "loss": "minimize",
-}
+#: Metric -> direction.
+METRICS = tunable()
 
 #: Called with a figure and its step, an epoch or a fold, from 0; raises to cut the trial.
 Report = Callable[[float, int], None]
-
-
-def figure_of(rows: pd.DataFrame, metric: str) -> float:
-    """Return a figure of validation predictions.
-
-    Args:
-        rows: A predictions table of the split `val`.
-        metric: One of `METRICS`; those by source want known sources. The loss is that of temperature 1.
-    """
-    if metric not in FIGURES or metric == "accuracy":
-        return float(metrics_of(rows)[f"val/{metric}"])
-    return float(
-        FIGURES[metric](*(rows[name].astype(str).tolist() for name in ("label", "prediction", "source"))).value
-    )
 
 
 class Objective:
@@ -144,7 +120,7 @@ class Objective:
 
         samples = self.samples_of(config)
         rows = samples.of_split("val").table
-        watch = [EpochFigures(rows, lambda table: figure_of(table, self.metric), report)] if report else []
+        watch = [EpochFigures(rows, lambda table: value_of(table, self.metric), report)] if report else []
         self.work.mkdir(parents=True, exist_ok=True)
         try:
             with muted():
@@ -152,7 +128,7 @@ class Objective:
                 (table, *_) = predict_splits(fitted.extractor, fitted.classifier.classes, samples, ["val"])
         finally:
             shutil.rmtree(self.work, ignore_errors=True)
-        return figure_of(table, self.metric)
+        return value_of(table, self.metric)
 
 
 def _without_resuming(callbacks: dict[str, Any]) -> dict[str, Any]:

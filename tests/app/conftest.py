@@ -15,7 +15,8 @@ from bloodcell.app import app
 from bloodcell.app.server import bound, server_of
 from bloodcell.inference import predict
 from bloodcell.models.ood import Limits
-from bloodcell.runtime.config import plain
+from bloodcell.runtime.config import typed
+from bloodcell.runtime.schema.verbs import AppConfig
 
 
 class Page:
@@ -62,7 +63,7 @@ def start(compose, quick_run):
     def started(*overrides, run=quick_run, change=None):
         cfg = compose("device=cpu", *overrides, verb="app")
         cfg.checkpoint = [str(one) for one in run] if isinstance(run, list) else str(run)
-        config = plain(cfg)
+        config = typed(cfg, AppConfig)
         load = predict.load_engines
 
         def changed(*given):

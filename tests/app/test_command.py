@@ -16,8 +16,9 @@ from bloodcell.app import app
 from bloodcell.app.classifier_summary import figure_lines, sureness
 from bloodcell.app.server import address_of, bound, is_loopback, server_of
 from bloodcell.inference.loader import load_engines
-from bloodcell.runtime.config import plain
+from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.verbs import AppConfig
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +78,9 @@ def test_sure_is_what_was_promised_else_what_is_usual(engines, limited):
     [
         (["checkpoint=null"], "checkpoint is not set"),
         (["checkpoint=/no/such"], "no such run or checkpoint"),
-        (["port=70000"], "port=70000; give a number from 0 to 65,535"),
-        (["max_megabytes=0"], "max_megabytes=0; give a number"),
-        (["max_megabytes=5000"], "max_megabytes=5000; give a number"),
+        (["port=70000"], "port=70000; give 0 to 65,535"),
+        (["max_megabytes=0"], "max_megabytes=0.0; give a number"),
+        (["max_megabytes=5000"], "max_megabytes=5000.0; give a number"),
         (["max_pixels=1000000000"], "to 100,000,000"),
         (["host=no.such.host.invalid"], r"host=no\.such\.host\.invalid is no address of this machine"),
         (["host=192.0.2.1"], r"host=192\.0\.2\.1 is no address of this machine"),
@@ -89,18 +90,18 @@ def test_sure_is_what_was_promised_else_what_is_usual(engines, limited):
 )
 def test_what_is_wrong_is_one_clear_line(compose, quick_run, overrides, said):
     with pytest.raises(BloodcellError, match=said):
-        app.serve(plain(compose(f"checkpoint={quick_run}", "port=0", *overrides, verb="app")))
+        app.serve(typed(compose(f"checkpoint={quick_run}", "port=0", *overrides, verb="app"), AppConfig))
 
 
 def test_a_taken_port_is_one_clear_line(compose, quick_run, page):
     with pytest.raises(BloodcellError, match=f"port={page.port} is taken on 127.0.0.1; choose another, or port=0"):
-        app.serve(plain(compose(f"checkpoint={quick_run}", f"port={page.port}", verb="app")))
+        app.serve(typed(compose(f"checkpoint={quick_run}", f"port={page.port}", verb="app"), AppConfig))
 
 
 def test_without_the_extra_it_says_what_to_install(compose, monkeypatch):
     monkeypatch.setattr(app, "find_spec", lambda name: None)
     with pytest.raises(BloodcellError, match=r"needs starlette and uvicorn: pip install 'bloodcell\[app\]'"):
-        app.serve(plain(compose("checkpoint=a", verb="app")))
+        app.serve(typed(compose("checkpoint=a", verb="app"), AppConfig))
 
 
 def test_addresses():
@@ -126,7 +127,7 @@ def test_other_machines_are_warned_of_and_the_browser_is_opened(compose, quick_r
     monkeypatch.setattr("webbrowser.open", opened.append)
     monkeypatch.setattr("bloodcell.app.server.run_until_stopped", lambda app, listening: None)
     cfg = compose(f"checkpoint={quick_run}", "port=0", "host=0.0.0.0", "open_browser=true", verb="app")
-    app.serve(plain(cfg))
+    app.serve(typed(cfg, AppConfig))
     said = capsys.readouterr().out
     assert "warning: host=0.0.0.0 lets other machines in" in said
     assert opened

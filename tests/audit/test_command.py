@@ -6,15 +6,16 @@ import pytest
 from bloodcell.audit.audit import originals_folder, run_audit
 from bloodcell.data.known_sources import with_kept_sources
 from bloodcell.data.readers import load_samples
-from bloodcell.runtime.config import plain
+from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.verbs import AuditConfig, TrainConfig
 from tests.conftest import SMALL
 
 
 @pytest.fixture(scope="module")
 def painted(compose):
     """Return the Samples of small synthetic smears, with their true sources."""
-    return load_samples(plain(compose(*SMALL).data))
+    return load_samples(typed(compose(*SMALL), TrainConfig).data)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def audited(compose, painted, tmp_path_factory):
     arguments = ["data=imagefolder", f"data.root={painted.root / 'images'}", f"cache.root={cache}"]
     cfg = compose(*arguments, f"data.originals={painted.root / 'originals'}", verb="audit")
     run_audit(cfg, folder)
-    return folder, cache, plain(cfg.data)
+    return folder, cache, typed(cfg, AuditConfig).data
 
 
 def test_it_writes_all_tables_and_a_page_that_asks_for_nothing(audited):

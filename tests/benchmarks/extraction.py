@@ -24,10 +24,11 @@ import pandas as pd
 from bloodcell.data.images import EXTENSIONS
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import COLUMNS, Samples
-from bloodcell.inference.backends import Engine, Forward
+from bloodcell.inference.backends import Backbone, Forward
 from bloodcell.inference.features import Extractor
 from bloodcell.models.net import Net
 from bloodcell.runtime.hardware import cpu_count
+from bloodcell.runtime.schema.model import ModelConfig
 
 MODEL = {"name": "mobilenet_v2", "library": "torchvision", "width": 1.0, "image_size": 224}
 NORMALISE = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -43,13 +44,13 @@ def main() -> None:
     parser.add_argument("--backends", nargs="+", default=["onnx", "compile", "eager"])
     options = parser.parse_args()
     head = {"pool": "max", "hidden": 256, "dropout": 0.0}
-    net = Net({**MODEL, **NORMALISE, "weights": options.weights, "head": head}, 4).eval()
+    net = Net(ModelConfig.of({**MODEL, **NORMALISE, "weights": options.weights, "head": head}), 4).eval()
     kinds = [(backend, "float32") for backend in options.backends]
     kinds += [(backend, "bf16") for backend in options.backends if backend != "onnx"]
     rates = {}
     for backend, precision in kinds:
         start = time.perf_counter()
-        forward = Engine(net, 224, backend, precision).forward()
+        forward = Backbone(net, 224, backend, precision).forward()
         built = time.perf_counter() - start
         rates[backend, precision] = forward, three(lambda forward=forward: forward_rate(forward))
         print(

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from bloodcell.data.cell_finder import Cell, locate
 from bloodcell.data.images import read_image
-from bloodcell.data.localise import Cell, locate
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import Samples, read_samples
-from bloodcell.evaluation.failures import known_sources
-from bloodcell.inference.loader import load_members
+from bloodcell.inference.loader import load_engines
+from bloodcell.metrics.by_source import sources_of
 from bloodcell.models.gradcam import grad_cam
 from bloodcell.models.net import Net
 
@@ -39,10 +39,11 @@ def main() -> None:
     parser.add_argument("--diameters", type=float, default=1.5, help="of the disc, in diameters of the nucleus")
     parser.add_argument("--of", choices=("prediction", "label"), default="prediction", help="the class of the map")
     options = parser.parse_args()
-    (classifier,) = load_members(str(options.run)).values()
+    (engine,) = load_engines(str(options.run), "cpu")
+    classifier = engine.trained()
     samples = read_samples(options.run / "samples.csv", options.root).of_split("val")
     if not options.all:
-        samples = Samples(samples.table[~known_sources(samples.table).duplicated()], samples.root)
+        samples = Samples(samples.table[~sources_of(samples.table).duplicated()], samples.root)
     looked = look(classifier, samples, options.diameters, options.of)
     print(f"{len(samples.table)} validation images, {len(looked['right'])} with a located cell, "
           f"{np.mean(looked['right']):.1%} of them predicted right; map of {looked['places']} places")  # fmt: skip

@@ -16,7 +16,8 @@ import pandas as pd
 from scipy.special import betaincinv
 from scipy.stats import norm, t
 
-from bloodcell.metrics.intervals import Parts, f1_estimate, mean_estimate
+from bloodcell.metrics import intervals
+from bloodcell.metrics.parts import Parts
 
 DESIGNS = {  # sources of EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL; images a class, or None: 33 to 155 a source
     "test": ((13, 6, 4, 48), 620),
@@ -88,7 +89,10 @@ def ours(figure, images, counts):
     padded = np.pad(counts, ((0, 0), (0, 0), (0, 1))).astype(float)
     for run in padded:
         parts = Parts(tuple("ELMN"), label, np.arange(len(label)), run)
-        estimate = f1_estimate(parts) if figure.startswith("macro F1") else mean_estimate(parts, flat, share)
+        if figure.startswith("macro F1"):
+            estimate = intervals.confusion_estimate(parts, intervals.macro_f1)
+        else:
+            estimate = intervals.mean_estimate(parts, flat, share)
         found.append((estimate.low, estimate.high))
     return tuple(np.array(found).T)
 

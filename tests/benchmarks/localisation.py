@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
+from bloodcell.data.cell_finder import locate
 from bloodcell.data.images import read_image
-from bloodcell.data.localise import locate
 
 FACTORS = (1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
 

@@ -27,6 +27,7 @@ from bloodcell.data.samples import COLUMNS, Samples
 from bloodcell.data.synthetic.smears import CLASSES, paint_photograph
 from bloodcell.inference.features import Extractor
 from bloodcell.models.net import Net
+from bloodcell.runtime.schema.model import ModelConfig
 
 MODEL = {"name": "mobilenet_v2", "library": "torchvision", "weights": None, "width": 1.0}
 NORMALISE = {"mean": [0.5] * 3, "std": [0.25] * 3}
@@ -76,7 +77,7 @@ def paint(folder: Path, images: int) -> None:
 def measure(folder: Path, images: int, size: int) -> None:
     """Extract so many images into a new store; print seconds and the peak of memory in bytes."""
     torch.manual_seed(0)
-    net = Net({**MODEL, **NORMALISE, "image_size": size, "head": HEAD}, 4).eval()
+    net = Net(ModelConfig.of({**MODEL, **NORMALISE, "image_size": size, "head": HEAD}), 4).eval()
     rows = [(f"{number:07d}.jpg", "a", "train", "", "") for number in range(images)]
     samples = Samples(pd.DataFrame(rows, columns=COLUMNS), folder)
     with tempfile.TemporaryDirectory() as store:

@@ -14,8 +14,9 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from bloodcell.metrics.intervals import count_parts
-from bloodcell.metrics.paired import FIGURES, mean_difference
+from bloodcell.metrics.paired import mean_difference
+from bloodcell.metrics.parts import count_parts
+from bloodcell.metrics.registry import METRICS
 
 DESIGNS = {  # sources of the four classes
     "test": (13, 6, 4, 48),
@@ -54,9 +55,11 @@ def corners(design, runs, rng):
     for rate, spread, better, rho in product(RATES, SPREADS.values(), BETTER, RHOS):
         rates = np.minimum(rate * np.array(spread), 0.6)
         parts, apart, truths = simulated(rng, DESIGNS[design], rates, better, rho, runs)
-        for figure, weights in FIGURES.items():
-            weight, share = weights(parts)
-            truth, row = truths @ share / share.sum(), {"design": design, "figure": figure}
+        for metric in METRICS:
+            if not metric.weights:
+                continue
+            weight, share = metric.weights(parts)
+            truth, row = truths @ share / share.sum(), {"design": design, "figure": metric.name}
             for name, prior in (("ours", 1.0), ("t", 0.0)):
                 found = [mean_difference(parts, run, weight, share, prior) for run in apart]
                 row[f"{name} covers"] = covered(found, truth)

@@ -25,7 +25,7 @@ from PIL import Image, ImageFilter
 
 from bloodcell.data.image_paths import listed
 from bloodcell.inference.engine import Pass
-from bloodcell.inference.ensemble import Jury
+from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict import FURTHER, fill
 from bloodcell.inference.resumable_csv import ResumableCsv
@@ -45,16 +45,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     keep_freed_memory()  # as the verb does; it serves the forward pass alone as well
-    jury = Jury(load_engines(options.run, "cpu", options.backend))
-    (way,), size = jury.passes(options.count), jury.engines[0].preprocessing.image_size
+    ensemble = Ensemble(load_engines(options.run, "cpu", options.backend))
+    (way,), size = ensemble.passes(options.count), ensemble.engines[0].preprocessing.image_size
     ways = [way, plain_session(Path(options.run))] if options.run.endswith(".onnx") else [way]
     ratios = []
     with tempfile.TemporaryDirectory() as scratch:
         files = chosen(options.images or painted(Path(scratch) / "images"), options.count)
-        print(f"{len(files):,} images, {jury.engines[0].preprocessing}; {way.name}", flush=True)
+        print(f"{len(files):,} images, {ensemble.engines[0].preprocessing}; {way.name}", flush=True)
         for number in range(options.repeats):
             before = max(forward_rate(one, size) for one in ways)
-            rate = predict_rate(jury, files, Path(scratch) / f"{number}.csv")
+            rate = predict_rate(ensemble, files, Path(scratch) / f"{number}.csv")
             forward = (before + max(forward_rate(one, size) for one in ways)) / 2
             ratios.append(rate / forward)
             print(f"forward only {forward:.0f} images/s, predict {rate:.0f}: {ratios[-1]:.3f}", flush=True)
@@ -93,13 +93,13 @@ def forward_rate(way: Pass, size: int) -> float:
     return done / (time.perf_counter() - start)
 
 
-def predict_rate(jury: Jury, files: list[str], output: Path) -> float:
+def predict_rate(ensemble: Ensemble, files: list[str], output: Path) -> float:
     """Return images a second of the verb."""
     table, start = ResumableCsv(output), time.perf_counter()
     with table.held():
-        columns = ["path", "prediction", *(PROBABILITY + name for name in jury.classes), *FURTHER]
+        columns = ["path", "prediction", *(PROBABILITY + name for name in ensemble.classes), *FURTHER]
         names = table.start(columns, {}, lambda: iter(files))
-        fill(table, jury, names, (0, len(files)), 0.0)
+        fill(table, ensemble, names, (0, len(files)), 0.0)
     return len(files) / (time.perf_counter() - start)
 
 

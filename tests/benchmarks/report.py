@@ -1,6 +1,6 @@
 """Seconds and size of the page of an evaluation.
 
-    python tests/benchmarks/report.py [--images 12515] [--sources 322] [--classes 4] [--pictures 20] [--run FOLDER]
+    python tests/benchmarks/report.py [--images 12515] [--sources 322] [--classes 4] [--run FOLDER]
 
 Made-up predictions of copies of few sources, and pictures of noise, which are the largest; with --run those of a run
 folder, without pictures.
@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from bloodcell.evaluation.gallery import exhibits, worst_errors
-from bloodcell.evaluation.report import write_report
+from bloodcell.evaluation.failures import worst_errors
+from bloodcell.evaluation.report import PICTURES, Origin, write_report
 from bloodcell.metrics.predictions import predictions_table
 from bloodcell.metrics.predictions_csv import read_predictions
 
@@ -26,7 +26,7 @@ from bloodcell.metrics.predictions_csv import read_predictions
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("images", 12515), ("sources", 322), ("classes", 4), ("pictures", 20)):
+    for name, value in (("images", 12515), ("sources", 322), ("classes", 4)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--run", type=Path)
     options = parser.parse_args()
@@ -36,10 +36,12 @@ def main() -> None:
         else made_up(options.images, options.sources, options.classes)
     )
     with tempfile.TemporaryDirectory() as folder:
-        shown = worst_errors(predictions, 0 if options.run else options.pictures)
+        root = None if options.run else Path(folder)
+        test = predictions[predictions["split"] == "test"]
+        shown = worst_errors(test, PICTURES if root else 0)
         paint(Path(folder), shown["path"])
         file, start = Path(folder) / "report.html", time.perf_counter()
-        write_report(predictions, file, title="benchmark", exhibits=exhibits(shown, Path(folder), None))
+        write_report(predictions, file, Origin("benchmark"), root=root)
         seconds, size = time.perf_counter() - start, file.stat().st_size
     print(f"{len(predictions):,} predictions, {len(shown)} pictures: {seconds:.1f} s, {size / 1e6:.2f} MB")
 

@@ -24,7 +24,7 @@ BENCHMARKS = {
     "predict_many": ("--run RUN --files 2000 --kills 0", "the same bytes"),
     "predicting": ("--run RUN --count 60 --repeats 1", "median ratio"),
     "promises": ("RUN/predictions.csv --splits 2", "promised"),
-    "report": ("--images 200 --sources 20 --pictures 2", "MB"),
+    "report": ("--images 200 --sources 20", "MB"),
 }
 
 

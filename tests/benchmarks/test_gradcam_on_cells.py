@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bloodcell.data.localise import locate
+from bloodcell.data.cell_finder import locate
 from bloodcell.data.preprocessing import Preprocessing
 from tests.benchmarks.gradcam_on_cells import disc, peak, report
 

@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from bloodcell.data.images import EXTENSIONS
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import read_samples
-from bloodcell.inference.backends import Engine
+from bloodcell.inference.backends import Backbone
 from bloodcell.inference.features import probabilities_of
 from bloodcell.models.classifier import load_classifier
 from bloodcell.models.ood import score
@@ -73,7 +73,7 @@ def images_of(name, run):
 def judged(classifier, items):
     """Return the score of each image, and how unsure the classifier is of it."""
     preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
-    forward = Engine(classifier.net, preprocessing.image_size, "eager").forward()
+    forward = Backbone(classifier.net, preprocessing.image_size, "eager").forward()
     groups = [items[start : start + 32] for start in range(0, len(items), 32)]
     features = np.concatenate(
         [forward.run(np.stack([preprocessing.read(one)[0] for one in group])) for group in groups]

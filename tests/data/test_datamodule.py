@@ -73,17 +73,3 @@ def test_images_and_features_come_in_the_same_order(samples):
 
 def test_without_a_validation_part_there_is_no_loader(samples):
     assert module(samples.of_split("train")).val_dataloader() == []
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"batch_size": 0}, r"data\.batch_size=0; give a whole number of 1 or more"),
-        ({"batch_size": 2.5}, r"data\.batch_size=2\.5"),
-        ({"workers": -1}, "workers=-1; give 0 to 256, or null"),
-        ({"workers": "two"}, "workers=two"),
-    ],
-)
-def test_senseless_values(samples, options, message):
-    with pytest.raises(BloodcellError, match=message):
-        module(samples, **options)

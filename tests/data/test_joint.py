@@ -8,8 +8,9 @@ from bloodcell.data.kaggle import CLASSES
 from bloodcell.data.known_sources import keep
 from bloodcell.data.readers import load_samples, read_imagefolder
 from bloodcell.data.splits import assign_splits, split_arguments
-from bloodcell.runtime.config import plain
+from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.verbs import TrainConfig
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def load(compose, cache):
 
     def read(sets, *overrides):
         named = ",".join(f"{name}: {place}" for name, place in sets.items())
-        data = plain(compose("data=joint", f"data.sets={{{named}}}", *overrides).data)
+        data = typed(compose("data=joint", f"data.sets={{{named}}}", *overrides), TrainConfig).data
         return load_samples(data), data
 
     return read
@@ -93,7 +94,7 @@ def test_a_set_is_split_as_it_would_be_alone(load, sets, compose, cache, fold):
     assert split.table["path"].tolist() == joint.table["path"].tolist()
     for name, part in (("kaggle", "kaggle"), ("mine", "imagefolder")):
         options = [f"data={part}", f"data.root={sets[name]}", "data.val_fraction=0.15"]
-        alone = plain(compose(*options, *overrides).data)
+        alone = typed(compose(*options, *overrides), TrainConfig).data
         samples = load_samples(alone)
         if name == "mine":
             samples = type(samples)(samples.table.assign(source=joint.of_set("mine").table["source"]), samples.root)

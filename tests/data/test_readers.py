@@ -3,7 +3,9 @@
 import pytest
 
 from bloodcell.data.readers import load_samples, read_imagefolder, read_synthetic, read_table, with_groups
+from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.verbs import TrainConfig
 
 COLUMNS = {"path_column": "path", "label_column": "label", "group_column": "group", "split_column": "split"}
 
@@ -168,10 +170,8 @@ def test_an_expression_that_leaves_a_group_unknown_is_refused(class_folders, exp
 
 def test_load_samples_reads_what_the_configuration_names(class_folders, compose):
     root = class_folders({"a/p1": 2, "b/p2": 2})
-    plain = compose("data=imagefolder", f"data.root={root.as_posix()}", r"data.group_regex='p\d'").data
-    from bloodcell.runtime.config import plain as plain_values
-
-    samples = load_samples(plain_values(plain))
+    cfg = compose("data=imagefolder", f"data.root={root.as_posix()}", r"data.group_regex='p\d'")
+    samples = load_samples(typed(cfg, TrainConfig).data)
     assert samples.table["source"].tolist() == ["p1", "p1", "p2", "p2"]
     assert samples.sources_known()
 

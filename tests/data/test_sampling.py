@@ -9,7 +9,6 @@ import torch
 from bloodcell.data.loaders import EpochBatches, RowsDataset, image_loader, rows_loader
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samplers import BalancedDraw, EpochShuffle, build_sampler
-from bloodcell.runtime.errors import BloodcellError
 
 
 def table(cells):
@@ -151,18 +150,3 @@ def test_batches_of_rows_and_of_files_are_those_of_the_sampler(tmp_path, write_i
         drawn = [torch.cat([part for _, part in loader]) for loader in (by_row, by_file)]
         assert torch.equal(*drawn)
         assert torch.equal(drawn[0], sampler.order())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"sampling": "equal"}, r"data\.sampling=equal; choose files or balanced"),
-        ({"balance": 1.5}, r"data\.balance=1\.5; give a number from 0 to 1"),
-        ({"balance": "x"}, r"data\.balance=x"),
-        ({"epoch_size": 0}, r"data\.epoch_size=0; give a whole number of 1 or more, or null"),
-        ({"epoch_size": 1.5}, r"data\.epoch_size=1\.5"),
-    ],
-)
-def test_senseless_values(arguments, message):
-    with pytest.raises(BloodcellError, match=message):
-        build_sampler(table(UNEVEN), 0, **arguments)

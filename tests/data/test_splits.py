@@ -180,22 +180,3 @@ def test_one_class_is_not_enough(counts, names):
 def test_a_test_part_alone_cannot_train():
     with pytest.raises(BloodcellError, match="two classes at least; it has none"):
         assign_splits(made({"a": 9, "b": 9}, split="test"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"split": "gruoped"}, r"data\.split=gruoped; choose random, grouped or auto"),
-        ({"val_fraction": 1.0}, r"data\.val_fraction=1\.0; give a number from 0"),
-        ({"test_fraction": -0.1}, r"data\.test_fraction=-0\.1"),
-        ({"val_fraction": "a"}, r"data\.val_fraction=a"),
-        ({"val_fraction": float("nan")}, r"data\.val_fraction=nan"),
-        ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave nothing to train on"),
-        ({"folds": 1}, r"data\.folds=1; give 2 or more"),
-        ({"folds": 2.5}, r"data\.folds=2\.5"),
-        ({"folds": 3, "fold": 3}, r"data\.fold=3; with data\.folds=3 choose 0 to 2"),
-    ],
-)
-def test_senseless_values(arguments, message):
-    with pytest.raises(BloodcellError, match=message):
-        assign_splits(made({"a": 9, "b": 9}), **arguments)

@@ -13,12 +13,14 @@ from bloodcell.runtime.errors import BloodcellError
 def table(rows, split="test"):
     """Return a predictions table of (label, prediction, source) rows."""
     found = pd.DataFrame(rows, columns=["label", "prediction", "source"])
-    return found.assign(path=[f"{i}.png" for i in range(len(rows))], split=split)
+    return found.assign(path=[f"{i}.png" for i in range(len(rows))], split=split, p_a=0.5, p_b=0.5)
 
 
 def compared(tmp_path, *tables, trained_on=frozenset()):
-    said = write_comparison({"ABCD"[i]: one for i, one in enumerate(tables)}, tmp_path, trained_on)
-    return pd.read_csv(tmp_path / "comparison.csv"), said
+    """Return comparison.csv and the lines of the parts."""
+    first, *lines = write_comparison({"ABCD"[i]: one for i, one in enumerate(tables)}, tmp_path, trained_on)[1]
+    assert first == f"the first of {len(tables)} is A"
+    return pd.read_csv(tmp_path / "comparison.csv"), lines
 
 
 #: Ten sources of two images each; A has all right.

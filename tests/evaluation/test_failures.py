@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bloodcell.evaluation.failures import errors_of, failures_of, known_sources, write_failures
+from bloodcell.evaluation.failures import errors_of, failures_of
+from bloodcell.evaluation.results import write_results
+from bloodcell.metrics.by_source import sources_of
 
 
 @pytest.fixture
@@ -40,23 +42,23 @@ def test_of_errors_that_are_equally_sure_the_worse_gave_less_to_the_truth(predic
     assert errors_of(rows[::-1])["path"].tolist() == ["d.png", "g.png", "a.png", "b.png"]
 
 
-def test_what_has_no_source_stands_for_itself(predictions):
+def test_an_image_without_a_source_is_its_own(predictions):
     rows = predictions.assign(source=["s1", "s1", None, "", "", "", ""], path=["a", "b", "c", "d", "", "", None])
-    assert known_sources(rows).tolist() == ["s1", "s1", "c", "d", "row 4", "row 5", "row 6"]
+    assert sources_of(rows).tolist() == ["s1", "s1", "c", "d", "row 4", "row 5", "row 6"]
 
 
-def test_nothing_wrong_leaves_an_empty_table_and_no_sheet(predictions, tmp_path):
+def test_if_nothing_is_wrong_the_table_is_empty_and_there_is_no_figure(predictions, tmp_path):
     right = predictions[predictions["label"] == predictions["prediction"]]
-    write_failures(right, tmp_path, tmp_path, figures=True)
+    write_results(tmp_path, right, root=tmp_path)
     assert pd.read_csv(tmp_path / "failures.csv").empty
-    assert list((tmp_path / "figures").iterdir()) == []
+    assert not list((tmp_path / "figures").glob("failures*"))
 
 
-def test_a_sheet_is_drawn_where_figures_are_wanted(predictions, tmp_path):
+def test_the_failures_are_drawn_if_figures_are_wanted(predictions, tmp_path):
     for path in predictions["path"]:
         Image.new("RGB", (12, 9)).save(tmp_path / path)
-    write_failures(predictions, tmp_path, tmp_path, figures=False)
+    write_results(tmp_path, predictions, root=tmp_path, figures=False)
     assert not (tmp_path / "figures").exists()
-    write_failures(predictions, tmp_path, tmp_path, figures=True)
-    with Image.open(tmp_path / "figures" / "failures_val.png") as sheet:
-        assert sheet.width > sheet.height
+    write_results(tmp_path, predictions, root=tmp_path)
+    with Image.open(tmp_path / "figures" / "failures_val.png") as figure:
+        assert figure.width > figure.height

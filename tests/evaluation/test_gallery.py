@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bloodcell.data.localise import locate
-from bloodcell.evaluation.failures import failures_of
-from bloodcell.evaluation.gallery import CAPTION, GAP, MOST_BYTES, SIDE, exhibits, worst_errors
+from bloodcell.data.cell_finder import locate
+from bloodcell.evaluation.failures import failures_of, worst_errors
+from bloodcell.evaluation.gallery import CAPTION, GAP, MOST_BYTES, SIDE, pictures_of
 from bloodcell.runtime.errors import BloodcellError
 from tests.models.conftest import CLASSES, build
 
@@ -40,9 +40,9 @@ def smear(tmp_path):
     return pixels
 
 
-def panels(exhibit):
-    """Return the panels of an exhibit, each uint8 (SIDE, SIDE, 3), without captions."""
-    with Image.open(io.BytesIO(exhibit.picture)) as picture:
+def panels(shown):
+    """Return the panels of a picture, each uint8 (SIDE, SIDE, 3), without captions."""
+    with Image.open(io.BytesIO(shown.jpeg)) as picture:
         assert picture.format == "JPEG"
         pixels = np.asarray(picture)
     assert pixels.shape[0] == SIDE + CAPTION
@@ -60,29 +60,29 @@ def test_the_most_confident_errors_one_of_a_source():
     assert worst_errors(rows[rows["prediction"] == "EOS"], 3).empty
 
 
-def test_an_exhibit_has_the_values_of_its_row(smear, tmp_path):
+def test_a_picture_has_the_values_of_its_row(smear, tmp_path):
     rows = table(["smear.png", "smear.png"], source=["s", None], prediction=["NEU", "LYM"], sure=[0.9, 0.4])
-    first, second = exhibits(rows, tmp_path, None)
+    first, second = pictures_of(rows, tmp_path, None)
     assert (first.path, first.source, first.label, first.prediction) == ("smear.png", "s", "EOS", "NEU")
     assert first.confidence == pytest.approx(0.9)
     assert (second.source, second.prediction, second.confidence) == ("", "LYM", pytest.approx(0.4))
 
 
 def test_without_a_classifier_the_image_alone(smear, tmp_path):
-    (only,) = panels(exhibits(table(["smear.png"]), tmp_path, None)[0])
+    (only,) = panels(pictures_of(table(["smear.png"]), tmp_path, None)[0])
     large = cv2.resize(smear, (SIDE, SIDE * 3 // 4)).astype(int)
     assert np.abs(only[25:175] - large).mean() < 3
     assert (only[:20] > 250).all()
 
 
 def test_a_net_of_whole_fields_has_the_image_and_its_map(smear, tmp_path):
-    image, looked = panels(exhibits(table(["smear.png"]), tmp_path, classifier())[0])
+    image, looked = panels(pictures_of(table(["smear.png"]), tmp_path, classifier())[0])
     assert np.ptp(image[25:175].astype(int), axis=2).max() > 50
     assert np.abs(looked.astype(int) - image).mean() > 10
 
 
 def test_a_net_of_cells_has_the_square_too_and_its_map_on_it(smear, tmp_path):
-    image, located, looked = panels(exhibits(table(["smear.png"]), tmp_path, classifier("cell"))[0])
+    image, located, looked = panels(pictures_of(table(["smear.png"]), tmp_path, classifier("cell"))[0])
     cell = locate(smear)
     scale = SIDE / 160
     left, top, side = (value * scale for value in cell.square(2.0))
@@ -94,7 +94,7 @@ def test_a_net_of_cells_has_the_square_too_and_its_map_on_it(smear, tmp_path):
 
 def test_where_no_cell_is_located_the_whole_image_is_taken(tmp_path):
     Image.new("RGB", (160, 120), (225, 200, 205)).save(tmp_path / "empty.png")
-    image, located, looked = panels(exhibits(table(["empty.png"]), tmp_path, classifier("cell"))[0])
+    image, located, looked = panels(pictures_of(table(["empty.png"]), tmp_path, classifier("cell"))[0])
     assert np.abs(image.astype(int) - located).mean() < 1  # no square, and JPEG
     assert (looked[:20] > 250).all()  # not a square
 
@@ -108,15 +108,15 @@ def test_the_map_is_that_of_the_predicted_class(smear, tmp_path, monkeypatch):
 
     monkeypatch.setattr("bloodcell.evaluation.gallery.grad_cam", noted)
     rows = table(["smear.png"] * 2, label="EOS", prediction=["NEU", "LYM"])
-    exhibits(rows, tmp_path, classifier("cell"))
+    pictures_of(rows, tmp_path, classifier("cell"))
     assert asked == [((1, 3, 64, 64), [CLASSES.index("NEU")]), ((1, 3, 64, 64), [CLASSES.index("LYM")])]
 
 
 @pytest.mark.parametrize("sees", [None, "cell"])
 def test_a_missing_file_is_named(smear, tmp_path, monkeypatch, sees):
     said = []
-    monkeypatch.setattr("bloodcell.evaluation.gallery._words", lambda text: said.append(text) or smear)
-    shown = exhibits(table(["gone.png", "smear.png", ""]), tmp_path, sees and classifier(sees))
+    monkeypatch.setattr("bloodcell.evaluation.gallery._text_panel", lambda text: said.append(text) or smear)
+    shown = pictures_of(table(["gone.png", "smear.png", ""]), tmp_path, sees and classifier(sees))
     assert said == ["gone.png: no such file", "the table names no file"]
     assert len(panels(shown[0])) == 1
     assert len(panels(shown[1])) == (3 if sees else 1)
@@ -124,13 +124,13 @@ def test_a_missing_file_is_named(smear, tmp_path, monkeypatch, sees):
 
 def test_a_net_without_a_map_says_so(smear, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("bloodcell.evaluation.gallery._words", lambda text: said.append(text) or smear)
-    assert len(panels(exhibits(table(["smear.png"]), tmp_path, classifier(size=32))[0])) == 2
+    monkeypatch.setattr("bloodcell.evaluation.gallery._text_panel", lambda text: said.append(text) or smear)
+    assert len(panels(pictures_of(table(["smear.png"]), tmp_path, classifier(size=32))[0])) == 2
     assert said[0].startswith("no Grad-CAM of mobilenet_v2: its last features lie in 1 x 1 places")
 
 
 def test_words_are_dark_on_light(tmp_path):
-    (panel,) = panels(exhibits(table(["gone.png"]), tmp_path, None)[0])
+    (panel,) = panels(pictures_of(table(["gone.png"]), tmp_path, None)[0])
     assert (panel > 200).mean() > 0.9
     assert (panel < 80).sum() > 50
 
@@ -138,18 +138,18 @@ def test_words_are_dark_on_light(tmp_path):
 def test_a_class_that_the_classifier_does_not_know(smear, tmp_path):
     rows = table(["smear.png"]).rename(columns={"p_NEU": "p_BAS"}).assign(prediction="BAS")
     with pytest.raises(BloodcellError, match=r"the classifier knows no class BAS; it knows EOS, LYM, MON, NEU"):
-        exhibits(rows, tmp_path, classifier())
+        pictures_of(rows, tmp_path, classifier())
 
 
-def test_24_exhibits_of_pure_grain_stay_small(tmp_path, write_image):
+def test_24_pictures_of_pure_grain_stay_small(tmp_path, write_image):
     """Noise is the worst there is for JPEG; as text in a page bytes become four thirds."""
     write_image(tmp_path / "noise.png", size=(200, 200))
-    (noise,) = exhibits(table(["noise.png"]), tmp_path, classifier("cell"))
-    assert len(noise.picture) <= MOST_BYTES
+    (noise,) = pictures_of(table(["noise.png"]), tmp_path, classifier("cell"))
+    assert len(noise.jpeg) <= MOST_BYTES
     assert 24 * 4 / 3 * MOST_BYTES < 1.5e6
 
 
-def test_exhibits_repeat_to_the_byte(smear, tmp_path):
+def test_pictures_repeat_to_the_byte(smear, tmp_path):
     net = classifier("cell")
     rows = table(["smear.png"])
-    assert exhibits(rows, tmp_path, net) == exhibits(rows, tmp_path, net)
+    assert pictures_of(rows, tmp_path, net) == pictures_of(rows, tmp_path, net)

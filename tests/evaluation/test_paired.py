@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_ind, ttest_rel
 
-from bloodcell.metrics.intervals import by_class_and_source, by_image, by_source, count_parts
 from bloodcell.metrics.paired import Difference, differences, mean_difference, typical_difference
+from bloodcell.metrics.parts import by_class_and_source, by_image, by_source, count_parts
 from bloodcell.runtime.errors import BloodcellError
 
 SIZES = (13, 6, 4, 48)  # sources of four classes

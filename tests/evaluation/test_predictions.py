@@ -5,16 +5,15 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
-from bloodcell.metrics.by_source import estimates_of, flat, lines
 from bloodcell.metrics.predictions import (
     averaged,
     classes_of,
     confusion_of,
-    metrics_of,
     predictions_table,
     report_of,
     splits_of,
 )
+from bloodcell.metrics.summary import lines, metrics_of
 
 CLASSES = ["p_odd", "EOS", "MON", "NEU"]  # one that looks like a column of probabilities, in no alphabetical order
 #: True classes by predicted ones; MON is there and never predicted.
@@ -119,7 +118,8 @@ def test_metrics_are_scikit_learns():
     assert metrics["test/loss"] == pytest.approx(log_loss(positions, probabilities, labels=range(4)))
     assert metrics["test/images"] == 28
     assert set(metrics) == {
-        f"test/{name}" for name in ("accuracy", "macro_f1", "loss", "images", *(f"f1_{c}" for c in CLASSES))
+        f"test/{name}"
+        for name in ("accuracy", "macro_f1", "loss", "ece", "brier", "images", *(f"f1_{c}" for c in CLASSES))
     }
 
 
@@ -156,13 +156,15 @@ def test_each_set_has_its_interval_where_its_sources_are_known():
     table = pd.concat([table_of(COUNTS, split="test")] * 3, ignore_index=True)
     table = table.assign(set=["one"] * 28 + ["two"] * 28 + ["three"] * 28, source=[f"s{i // 2}" for i in range(84)])
     table.loc[table["set"] == "three", "source"] = ""
-    estimates = estimates_of(table, frozenset({"s0", "s20"}))
-    assert set(estimates) == {"test[one]", "test[one]_disjoint", "test[two]", "test[two]_disjoint"}
-    assert estimates["test[one]"]["accuracy"].sources == 14
-    assert estimates["test[two]_disjoint"]["accuracy"].sources == 13
-    said = lines({**metrics_of(table), **flat(estimates)})
+    metrics = metrics_of(table, frozenset({"s0", "s20"}))
+    assert {key.partition("/")[0] for key in metrics if key.endswith("accuracy_low")} == {
+        "test[one]", "test[one]_disjoint", "test[two]", "test[two]_disjoint",
+    }  # fmt: skip
+    assert metrics["test[one]/sources"] == 14
+    assert (metrics["test[two]_disjoint/sources"], metrics["test[two]_disjoint/images"]) == (13, 26)
+    said = lines(metrics)
     assert [line.partition(" accuracy")[0] for line in said] == [
-        "test", "test[one]", "test[two]", "test[three]", "test[one]_disjoint", "test[two]_disjoint",
+        "test", "test[one]", "test[one]_disjoint", "test[two]", "test[two]_disjoint", "test[three]",
     ]  # fmt: skip
     assert "sources unknown" in said[0]
     assert "14 sources" in said[1]

@@ -1,7 +1,6 @@
-"""The page shows what metrics.json and scikit-learn say, is whole in itself, and can be used by everyone."""
+"""The report shows what metrics.json and scikit-learn say, loads nothing, and is accessible."""
 
 import base64
-import io
 import itertools
 import re
 from html.parser import HTMLParser
@@ -12,11 +11,9 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
-from bloodcell.evaluation.gallery import Exhibit
-from bloodcell.evaluation.outputs import figures_of
-from bloodcell.evaluation.report import name_of, shown_parts, write_report
+from bloodcell.evaluation.report import PICTURES, Origin, name_of, shown_parts, write_report
 from bloodcell.metrics.predictions import predictions_table
-from bloodcell.metrics.reliability import reliability
+from bloodcell.metrics.summary import metrics_of
 
 CLASSES = ["EOS", "LYM", "a<b>"]
 
@@ -95,9 +92,9 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    def write(predictions, **options):
+    def write(predictions, trained_on=frozenset(), root=None, suspects=None, **origin):
         file = tmp_path_factory.mktemp("page") / "report.html"
-        write_report(predictions, file, title="a <run>", **options)
+        write_report(predictions, file, Origin("a <run>", **origin), trained_on, root, suspects)
         return Page(file.read_text(encoding="utf-8")), file.read_text(encoding="utf-8")
 
     return write
@@ -113,7 +110,7 @@ def shown(value, low=None, high=None):
 
 
 def test_the_overview_is_metrics_json(page, predictions):
-    metrics = figures_of(predictions)
+    metrics = metrics_of(predictions)
     rows = page.cells(page.all("table", id="overview")[0])
     for part, name in (("val", "validation images"), ("test", "test images")):
         names = ("accuracy", "accuracy_by_source", "macro_recall_by_source", "macro_f1_by_source")
@@ -122,7 +119,7 @@ def test_the_overview_is_metrics_json(page, predictions):
 
 
 def test_the_verdict_comes_first_and_is_of_the_test_part(page, predictions):
-    metrics = figures_of(predictions)
+    metrics = metrics_of(predictions)
     first = page.all("p")[1]["text"]
     accuracy, interval = shown(*(metrics[f"test/accuracy{end}"] for end in ("", "_low", "_high")))
     assert (
@@ -166,21 +163,22 @@ def test_the_areas_are_scikit_learns(page, predictions):
 
 
 def test_calibration_is_that_of_each_part(page, predictions):
-    found = [reliability(predictions[predictions["split"] == part]) for part in ("test", "val")]
-    assert [one["text"] for one in page.all("strong", _class="ece")] == [f"{100 * one.ece:.1f}" for one in found]
-    assert [one["text"] for one in page.all("strong", _class="brier")] == [f"{one.brier:.3f}" for one in found]
+    metrics = metrics_of(predictions)
+    ece, brier = ([metrics[f"{part}/{name}"] for part in ("test", "val")] for name in ("ece", "brier"))
+    assert [one["text"] for one in page.all("strong", _class="ece")] == [f"{100 * one:.1f}" for one in ece]
+    assert [one["text"] for one in page.all("strong", _class="brier")] == [f"{one:.3f}" for one in brier]
 
 
 def test_every_promise_and_every_set_has_a_row(page):
     promises = page.cells(page.all("table", id="promises")[0])
     assert [re.search(r"at most (\d+) %", name, re.IGNORECASE)[1] for name in promises] == ["1", "2", "5", "10"]
     assert list(page.cells(page.all("table", id="sets")[0])) == [
-        f"holds the true class in {level} %" for level in (90, 95)
+        f"contains the true class in {level} %" for level in (90, 95)
     ]
 
 
-def test_the_page_is_whole_in_itself_and_everyone_can_use_it(written, predictions):
-    page, text = written(predictions, **everything())
+def test_the_page_loads_nothing_and_is_accessible(written, predictions, tmp_path):
+    page, text = written(predictions, **everything(tmp_path))
     assert not re.search(r"https?:|<script|<link|<iframe|@import|url\(", text)
     assert page.all("html")[0]["lang"] == "en"
     assert page.all("title")[0]["text"]
@@ -209,40 +207,43 @@ def test_names_are_escaped(written, predictions):
     assert "a<b>" not in text
 
 
-def everything():
-    picture = io.BytesIO()
-    Image.new("RGB", (8, 4), "red").save(picture, "PNG")
-    exhibit = Exhibit("test/t1.png", "t1", "EOS", "LYM", 0.987, picture.getvalue())
-    row = {"source": "t1", "label": "EOS", "suggested": "LYM", "quality": 0.0123, "images": 4, "path": "test/t1.png"}
+def everything(root):
+    """Return all options of the report, with images in a folder."""
+    (root / "test").mkdir()
+    for number in range(120):
+        Image.new("RGB", (8, 4), "red").save(root / "test" / f"t{number}.png")
+    row = {"label": "EOS", "suggested": "LYM", "quality": 0.0123, "images": 4, "path": "test/gone.png"}
+    suspect = {**row, "source": "t1", "label": "LYM", "path": "test/t4.png"}
     epochs = pd.DataFrame({"epoch": [1, 2], "train/loss": [1.5, 1.0], "train/accuracy": [0.4, 0.6]})
     return {
         "trained_on": frozenset({"v3"}),
-        "exhibits": [exhibit],
-        "suspects": pd.DataFrame([row | {"source": f"t{i}"} for i in range(25)]),
-        "suspect_exhibits": [exhibit],
-        "notes": ["mean of <5> nets"],
+        "root": root,
+        "suspects": pd.DataFrame([suspect, *({**row, "source": f"{i}"} for i in range(24))]),
+        "notes": ("mean of <5> nets",),
         "history": epochs.assign(**{"val/loss": [1.6, 1.2], "val/accuracy": [0.3, 0.5]}),
         "temperature": 1.371,
     }
 
 
-def test_all_that_is_given_is_shown(written, predictions):
-    page, text = written(predictions, **everything())
-    assert any(base64.b64decode(one["src"].partition(",")[2]).startswith(b"\x89PNG") for one in page.all("img"))
-    assert page.all("img")[0]["alt"] == "Picture of EOS of the source t1, called LYM"
+def test_all_that_is_given_is_shown(written, predictions, tmp_path):
+    page, text = written(predictions, **everything(tmp_path))
+    assert all(base64.b64decode(one["src"].partition(",")[2]).startswith(b"\xff\xd8") for one in page.all("img"))
+    errors = predictions[(predictions["split"] == "test") & (predictions["label"] != predictions["prediction"])]
+    assert len(page.all("img")) == min(errors["source"].nunique(), PICTURES) + 1
+    assert page.all("img")[-1]["alt"].startswith("Picture of LYM of the source t1, predicted ")
     assert "Validation images: 4 of 120 are of 1 sources that are in training" in text
     assert "mean of &lt;5&gt; nets" in text
     assert page.all("strong", _class="temperature")[0]["text"] == "1.37"
     suspects = page.cells(page.all("table", id="suspects")[0])
     assert len(suspects) == 20
-    assert suspects["t0"] == [["EOS"], ["LYM"], ["0.012"], ["4"]]
+    assert suspects["0"] == [["EOS"], ["LYM"], ["0.012"], ["4"]]
     assert [one["aria-label"] for one in page.all("svg") if "epochs" in one.get("aria-label", "")] == [
         "Loss of training and validation over 2 epochs",
         "Accuracy of training and validation over 2 epochs",
     ]
 
 
-def test_nothing_is_said_of_what_is_not_given(page):
+def test_what_is_not_given_is_not_shown(page):
     assert not page.all("h2", id="labels") + page.all("h2", id="history") + page.all("strong", _class="temperature")
 
 
@@ -279,15 +280,15 @@ def test_without_sources_no_interval_is_claimed(written, predictions):
     assert "the source of 120 of 120 is unknown" in text.replace("\N{NO-BREAK SPACE}", " ")
     assert not page.all("span", _class="interval")
     assert not page.all("ul", _class="trust")
-    assert "If no image were a copy of another" in page.all("p")[4]["text"]
-    assert "As sources are unknown, every image counts one" in text
+    assert "If no image is a copy of another" in page.all("p")[4]["text"]
+    assert "As sources are unknown, all images weigh the same" in text
 
 
 def test_one_source_and_one_class_still_make_a_page(written):
     rows = table("test", sources=3).iloc[:4]
     page, text = written(rows)
     assert "There is a single source" in text
-    assert "No image of LYM, a&lt;b&gt; is there" in text
+    assert "There is no image of LYM, a&lt;b&gt;" in text
     assert not page.all("div", _class="panels roc")
 
 

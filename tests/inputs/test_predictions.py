@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell.evaluation.outputs import figures_of
 from bloodcell.metrics.predictions_csv import read_predictions
+from bloodcell.metrics.summary import metrics_of
 
 pytestmark = [pytest.mark.inputs, pytest.mark.timeout(60, func_only=True)]
 
@@ -82,7 +82,7 @@ def test_a_bad_file_is_refused(kind, refused, tmp_path):
 def test_an_odd_file_has_its_figures(kind, command, count, tmp_path):
     content, accuracy = RIGHT[kind]
     file = written(content, tmp_path)
-    assert figures_of(read_predictions(file), frozenset())["test/accuracy"] == pytest.approx(accuracy)
+    assert metrics_of(read_predictions(file))["test/accuracy"] == pytest.approx(accuracy)
     code, said, error = command("evaluate", f"predictions={file}", "figures=false")
     assert (code, error) == (0, "")
     assert re.search(rf"test accuracy {100 * accuracy:.1f}\s?%", said)

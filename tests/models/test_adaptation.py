@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.models.batch_norm_adaptation import PRIOR, adapt_batch_norm, adapt_to_files
+from bloodcell.models.batch_norm_adaptation import PRIOR, adapt_batch_norm, adapt_to_images
 from bloodcell.models.net import Net
 from bloodcell.runtime.config import plain
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.model import ModelConfig
 
 
 class OneNorm(nn.Module):
@@ -44,7 +45,7 @@ def test_statistics_are_those_of_the_images_weighed_against_the_old_ones():
 
 def test_no_weight_moves(compose):
     config = compose("model=mobilenetv2", "model.weights=null", "model.width=0.25", "model.image_size=32")
-    net = Net(plain(config.model), 3)
+    net = Net(ModelConfig.of(plain(config.model)), 3)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     adapt_batch_norm(net, batches())
     after = net.state_dict()
@@ -69,7 +70,7 @@ def test_it_undoes_another_lamp():
 
 def test_too_few_images_or_no_batch_norm():
     with pytest.raises(BloodcellError, match="adapt=batch_norm needs 32 images of the new laboratory; there are 0"):
-        adapt_to_files(OneNorm(), [], Preprocessing(32), 1, "cpu")
+        adapt_to_images(OneNorm(), [], Preprocessing(32), 1, "cpu")
     without = nn.Linear(2, 2)
     without.name = "vit_b_16"
     with pytest.raises(BloodcellError, match="vit_b_16 has no batch norm; use adapt=none"):

@@ -9,9 +9,8 @@ from PIL import Image
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.inference import features
-from bloodcell.inference.features import Extractor, in_memory
-from bloodcell.inference.tta import symmetries
-from tests.models.test_features import make_net
+from bloodcell.inference.features import in_memory
+from tests.models.test_features import extractor, make_net, predicted
 
 WORDS = ["found", "none", "found", "none", "none"]
 
@@ -33,9 +32,12 @@ def samples(tmp_path):
     return read_imagefolder(str(tmp_path / "images"))
 
 
-def extractor(root, crop="cell", tta="none"):
-    options = {"workers": 0, "backend": "eager", "symmetries": symmetries(tta)}
-    return Extractor(make_net(), Preprocessing(32, crop=crop), root, **options)
+def of_cells(root, crop="cell"):
+    return extractor(make_net(), root, preprocessing=Preprocessing(32, crop=crop))
+
+
+def predictions(root, samples, tta="none"):
+    return predicted(of_cells(root), samples, tta)
 
 
 def test_the_preprocessing_says_what_it_saw():
@@ -53,7 +55,7 @@ def test_the_preprocessing_says_what_it_saw():
 def test_the_words_are_those_of_the_images(samples, tmp_path, monkeypatch, tta, keeps):
     looks, locate = [], "bloodcell.data.preprocessing.locate"
     monkeypatch.setattr(locate, lambda pixels: looks.append(1) or _locate(pixels))
-    probabilities, cells = extractor(tmp_path / "kept" if keeps else None, tta=tta).predict(samples)
+    probabilities, cells = predictions(tmp_path / "kept" if keeps else None, samples, tta)
     assert cells == WORDS
     assert len(looks) == len(WORDS)  # no second look
     pre, net = Preprocessing(32, crop="cell"), make_net().eval()
@@ -63,33 +65,33 @@ def test_the_words_are_those_of_the_images(samples, tmp_path, monkeypatch, tta, 
 
 
 def _locate(pixels):
-    from bloodcell.data.localise import locate
+    from bloodcell.data.cell_finder import locate
 
     return locate(pixels)
 
 
 def test_the_words_are_kept_with_the_features(samples, tmp_path, monkeypatch):
-    first = extractor(tmp_path / "kept").predict(samples)
+    first = predictions(tmp_path / "kept", samples)
     monkeypatch.setattr(features, "decode", lambda *_: pytest.fail("decoded again"))
     backwards = type(samples)(samples.table.iloc[::-1].reset_index(drop=True), samples.root)
-    probabilities, cells = extractor(tmp_path / "kept").predict(backwards)
+    probabilities, cells = predictions(tmp_path / "kept", backwards)
     assert cells == WORDS[::-1]
     np.testing.assert_array_equal(probabilities[:, ::-1], first[0])
 
 
 def test_a_damaged_word_is_not_believed(samples, tmp_path):
     """It lies under the checksum of its chunk."""
-    extractor(tmp_path / "kept").predict(samples)
+    predictions(tmp_path / "kept", samples)
     (chunk,) = (tmp_path / "kept").glob("*/*.npy")
     rows = np.load(chunk)
     rows[1, -1] = 1 - rows[1, -1]
     np.save(chunk, rows)
-    assert extractor(tmp_path / "kept").predict(samples)[1] == WORDS
+    assert predictions(tmp_path / "kept", samples)[1] == WORDS
 
 
 @pytest.mark.parametrize("keeps", [False, True])
 def test_training_is_given_the_features_alone(samples, tmp_path, keeps):
-    rows = extractor(tmp_path / "kept" if keeps else None).features(samples)
+    rows = of_cells(tmp_path / "kept" if keeps else None).features(samples)
     assert rows.shape == (5, 1280)
     assert torch.as_tensor(rows[torch.tensor([4, 0])]).shape == (2, 1280)
     assert in_memory(rows).shape == (5, 1280)
@@ -100,6 +102,14 @@ def test_training_is_given_the_features_alone(samples, tmp_path, keeps):
 
 
 def test_what_was_kept_without_words_is_not_taken_for_it(tmp_path):
-    described = extractor(tmp_path).described()
+    described = of_cells(tmp_path).described()
     assert described["last column"] == "cell"
-    assert "last column" not in extractor(tmp_path, crop="none").described()
+    assert "last column" not in of_cells(tmp_path, crop="none").described()
+
+
+def test_features_of_another_cell_finder_are_not_taken(samples, tmp_path, monkeypatch):
+    before = of_cells(tmp_path).store().folder
+    whole = of_cells(tmp_path, crop="none").store().folder
+    monkeypatch.setattr(features, "FINDER", features.FINDER + 1)
+    assert of_cells(tmp_path).store().folder != before
+    assert of_cells(tmp_path, crop="none").store().folder == whole  # a whole image depends on no finder

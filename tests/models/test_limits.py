@@ -9,8 +9,9 @@ import torch
 
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import Samples, read_samples
+from bloodcell.inference.backends import Backbone
+from bloodcell.inference.calibration import MOST, spread
 from bloodcell.inference.features import Extractor
-from bloodcell.inference.limits import MOST, knows_limits, spread
 from bloodcell.metrics.abstention import promise
 from bloodcell.metrics.predictions import predictions_table
 from bloodcell.models.classifier import Classifier, load_checkpoint, load_classifier
@@ -23,7 +24,6 @@ from bloodcell.models.ood import (
     to_plain,
     unlike_threshold,
 )
-from bloodcell.runtime.config import plain
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.training.train import resume, train
 from tests.conftest import QUICK
@@ -162,15 +162,6 @@ def test_training_images_are_spread_over_the_sources(tmp_path):
     assert len(spread(Samples(table[:100], tmp_path)).table) == 100
 
 
-def test_an_odd_choice_is_refused(compose):
-    assert knows_limits(plain(compose()))
-    assert knows_limits(plain(compose("data.fold=1")))
-    assert not knows_limits(plain(compose("limits=false")))
-    assert not knows_limits({})  # the saved configuration of an older run
-    with pytest.raises(BloodcellError, match="limits=maybe; choose true or false"):
-        knows_limits(plain(compose("limits=maybe")))
-
-
 @pytest.fixture(scope="module")
 def many_smears():
     """Painted smears with sources enough in the validation part, and few images of each."""
@@ -195,7 +186,7 @@ def test_a_run_keeps_its_limits_and_a_resumed_one_has_the_same(
         train(compose(*own), tmp_path / "two")
     monkeypatch.setattr(Classifier, "on_train_epoch_start", start)
     resume(tmp_path / "two", [])
-    assert " ".join(capsys.readouterr().out.split()).count("what is unlike the training data is flagged") == 2
+    assert " ".join(capsys.readouterr().out.split()).count("out-of-distribution images are flagged") == 2
     kept = [load_checkpoint(tmp_path / name / "checkpoints" / "best.ckpt") for name in ("one", "two")]
     one, other = (checkpoint["limits"] for checkpoint in kept)
     assert all(torch.equal(one[key], other[key]) for key in ("means", "whitening"))
@@ -219,8 +210,8 @@ def test_a_run_keeps_its_limits_and_a_resumed_one_has_the_same(
 
 def features_of(classifier, samples):
     preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
-    extractor = Extractor(classifier.net, preprocessing, workers=1, backend="eager")
-    return np.asarray(extractor.features(samples)[:])
+    backbone = Backbone(classifier.net, preprocessing.image_size, "eager")
+    return np.asarray(Extractor(classifier.net, preprocessing, backbone, None, workers=1).features(samples)[:])
 
 
 def test_without_validation_of_unseen_sources_nothing_is_known(compose, many_smears, tmp_path, capsys):
@@ -229,9 +220,9 @@ def test_without_validation_of_unseen_sources_nothing_is_known(compose, many_sme
     train(compose(*own, "data.val_fraction=0.1"), tmp_path / "few")
     train(compose(*own, "data.val_fraction=0.4", "limits=false"), tmp_path / "off")
     said = " ".join(capsys.readouterr().out.split())
-    assert "what is unlike the training data is not known: " in said
+    assert "out-of-distribution images are not flagged: " in said
     assert "val images share a source with training; data.split=grouped keeps them apart" in said
-    assert "that wants 45 val sources, and there are" in said
+    assert "that takes 45 val sources, and there are" in said
     for name in ("random", "few", "off"):
         file = tmp_path / name / "checkpoints" / "best.ckpt"
         assert "limits" not in load_checkpoint(file)

@@ -10,6 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from bloodcell.models.classifier import load_classifier
 from bloodcell.models.losses import balanced_weights, build_loss, robust_cross_entropy
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.model import LossConfig
 from tests.models.conftest import build
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
@@ -87,8 +88,8 @@ def test_a_robustness_that_is_none(robust):
 
 
 def test_zero_and_checkpoints_of_before_have_cross_entropy(fit, loader, tmp_path):
-    for extra in ({}, {"robust": 0.0}):
-        assert type(build_loss({"class_weights": None, "label_smoothing": 0.0, **extra})) is torch.nn.CrossEntropyLoss
+    config = LossConfig(class_weights=None, label_smoothing=0.0)
+    assert type(build_loss(config, None)) is torch.nn.CrossEntropyLoss
     fit(build(), loader, epochs=1).save_checkpoint(tmp_path / "old.ckpt")
     assert "robust" not in torch.load(tmp_path / "old.ckpt", weights_only=True)["hyper_parameters"]["loss"]
     assert type(load_classifier(tmp_path / "old.ckpt").loss) is torch.nn.CrossEntropyLoss

@@ -5,6 +5,7 @@ import torch
 
 from bloodcell.models.net import Net, build_head
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.model import ModelConfig
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -16,28 +17,28 @@ def model(**changes):
 
 
 def test_logits_and_width():
-    net = Net(model(), 5).eval()
+    net = Net(ModelConfig.of(model()), 5).eval()
     assert net.width == 1280  # MobileNetV2 never narrows its last layer
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
     assert net.features(torch.zeros(2, 3, 32, 32)).shape == (2, 1280)
 
 
 def test_building_moves_no_statistic_and_leaves_training_mode():
-    net = Net(model(), 5)
+    net = Net(ModelConfig.of(model()), 5)
     norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert all(module.num_batches_tracked == 0 and (module.running_mean == 0).all() for module in norms)
     assert all(module.training for module in net.modules())
 
 
 def test_bytes_and_floats_are_the_same_images():
-    net = Net(model(), 5).eval()
+    net = Net(ModelConfig.of(model()), 5).eval()
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     torch.testing.assert_close(net(images), net(images.float() / 255))
 
 
 @pytest.mark.parametrize("pool", ["avg", "max"])
 def test_features_are_the_pooled_map_of_normalised_images(pool):
-    net = Net(model(head={"pool": pool}, image_size=64), 5).eval()
+    net = Net(ModelConfig.of(model(head={"pool": pool}, image_size=64)), 5).eval()
     images = torch.rand(2, 3, 64, 64)
     normalised = (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     fmap = net.backbone(normalised)
@@ -59,19 +60,19 @@ def test_the_head_is_what_its_numbers_say():
 @pytest.mark.parametrize(("hidden", "dropout"), [(-1, 0.0), (8, 1.0), (8, -0.1)])
 def test_a_senseless_head(hidden, dropout):
     with pytest.raises(BloodcellError, match=rf"model\.head: hidden={hidden}, dropout={dropout};"):
-        build_head(8, 2, hidden, dropout)
+        Net(ModelConfig.of(model(head={"pool": "avg", "hidden": hidden, "dropout": dropout})), 2)
 
 
 def test_an_unknown_pooling():
     with pytest.raises(BloodcellError, match=r"model\.head\.pool=mean; choose avg or max"):
-        Net(model(head={"pool": "mean"}), 2)
+        Net(ModelConfig.of(model(head={"pool": "mean"})), 2)
 
 
 def test_images_too_small_for_the_model():
     with pytest.raises(BloodcellError, match=r"does not take images of model\.image_size=16: .*too small"):
-        Net(model(name="densenet121", width=None, image_size=16), 2)
+        Net(ModelConfig.of(model(name="densenet121", width=None, image_size=16)), 2)
 
 
 def test_normalisation_is_no_part_of_the_state():
-    state = Net(model(), 2).state_dict()
+    state = Net(ModelConfig.of(model()), 2).state_dict()
     assert {key.partition(".")[0] for key in state} == {"backbone", "head"}

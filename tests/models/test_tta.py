@@ -7,10 +7,9 @@ import torch
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.inference import features
-from bloodcell.inference.features import Extractor
 from bloodcell.inference.tta import IDENTITY, SYMMETRIES, symmetries
 from bloodcell.runtime.errors import BloodcellError
-from tests.models.test_features import make_net
+from tests.models.test_features import extractor, make_net, predicted
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 6, 6, 3), dtype=np.uint8)
 
@@ -28,10 +27,6 @@ def calibrated(net):
 
 def shown(tta):
     return [symmetry(IMAGE, ["a.png"])[0] for symmetry in symmetries(tta)]
-
-
-def extractor(net, root=None, tta="d4", **options):
-    return Extractor(net, Preprocessing(32), root, workers=0, backend="eager", symmetries=symmetries(tta), **options)
 
 
 @pytest.fixture
@@ -62,14 +57,14 @@ def test_the_identity_is_first_and_names_are_of_one_symmetry(tta):
 
 
 def test_an_unknown_choice_is_one_clear_line():
-    with pytest.raises(BloodcellError, match="tta=rotate; choose none, flips, d4"):
+    with pytest.raises(BloodcellError, match="tta=rotate; choose none, flips or d4"):
         symmetries("rotate")
 
 
 @pytest.mark.parametrize("keeps", [False, True])
 def test_each_symmetry_is_judged_as_by_hand(samples, tmp_path, keeps):
     net, pre = calibrated(make_net()), Preprocessing(32)
-    found, cells = extractor(net, tmp_path if keeps else None).predict(samples)
+    found, cells = predicted(extractor(net, tmp_path if keeps else None), samples, "d4")
     images = np.stack([pre.pixels(file) for file in samples.files()])
     turned = [np.rot90(side, turns, axes=(1, 2)) for turns in range(4) for side in (images, images[:, :, ::-1])]
     with torch.inference_mode():
@@ -86,38 +81,38 @@ def test_each_image_is_decoded_once_and_passes_eight_times(samples, monkeypatch)
     read, decode = [], features.decode
     monkeypatch.setattr(features, "decode", lambda files, *rest: (read.extend(files), decode(files, *rest))[1])
     passed, one = [], extractor(make_net())
-    forward = one.engine.forward()
+    forward = one.backbone.forward()
     counted = type(forward)(forward.name, 1, 32, lambda images: (passed.append(len(images)), forward.run(images))[1])
-    monkeypatch.setattr(one.engine, "forward", lambda images=None: counted)
-    one.predict(samples)
+    monkeypatch.setattr(one.backbone, "forward", lambda images=None: counted)
+    predicted(one, samples, "d4")
     assert read == samples.paths()
     assert passed == [32, 24]  # in whole batches, whatever their symmetry
 
 
 def test_symmetries_are_kept_and_what_is_there_is_not_computed_again(samples, tmp_path, monkeypatch):
     net = calibrated(make_net())
-    plain, _ = extractor(net, tmp_path, "none").predict(samples)
-    eight, _ = extractor(net, tmp_path, "d4").predict(samples)
+    plain, _ = predicted(extractor(net, tmp_path), samples)
+    eight, _ = predicted(extractor(net, tmp_path), samples, "d4")
     np.testing.assert_array_equal(eight[:1], plain)
     store = extractor(net, tmp_path).store()
-    assert len(store.where) == 8 * 7
+    assert len(store.place_of) == 8 * 7
     assert sum(len(np.load(chunk)) for chunk in store.chunks) == 8 * 7  # none is written twice
     monkeypatch.setattr(features, "decode", lambda *_: pytest.fail("computed again"))
     for tta, chosen in (("d4", eight), ("flips", eight[[0, 1, 4, 5]]), ("none", plain)):
-        np.testing.assert_array_equal(extractor(net, tmp_path, tta).predict(samples)[0], chosen)
+        np.testing.assert_array_equal(predicted(extractor(net, tmp_path), samples, tta)[0], chosen)
 
 
 def test_the_rest_is_computed_where_some_images_lack_some_symmetry(samples, tmp_path):
     net = calibrated(make_net())
     part = type(samples)(samples.table.iloc[::3].reset_index(drop=True), samples.root)
-    extractor(net, tmp_path, "flips").predict(part)
+    predicted(extractor(net, tmp_path), part, "flips")
     np.testing.assert_allclose(
-        extractor(net, tmp_path, "d4").predict(samples)[0], extractor(net).predict(samples)[0], atol=1e-5
+        predicted(extractor(net, tmp_path), samples, "d4")[0], predicted(extractor(net), samples, "d4")[0], atol=1e-5
     )
 
 
-def test_no_image_has_no_judgement(samples, tmp_path):
+def test_no_image_has_no_prediction(samples, tmp_path):
     for root in (None, tmp_path):
-        found, cells = extractor(make_net(), root).predict(samples.of_split("test"))
+        found, cells = predicted(extractor(make_net(), root), samples.of_split("test"), "d4")
         assert found.shape[:2] == (8, 0)
         assert cells == []

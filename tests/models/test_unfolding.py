@@ -6,6 +6,7 @@ from torch import nn
 
 from bloodcell.models.folded_batch_norm import folded, unfold
 from bloodcell.models.net import Net
+from bloodcell.runtime.schema.model import ModelConfig
 
 MODEL = {
     "name": "mobilenet_v2", "library": "torchvision", "weights": None, "width": 0.25, "image_size": 32,
@@ -21,7 +22,7 @@ def norms(net):
 def net():
     """Return a net whose batch norms only shift, as folding leaves them, after inputs of any mean and spread."""
     torch.manual_seed(0)
-    net = Net(MODEL, 4)
+    net = Net(ModelConfig.of(MODEL), 4)
     for norm in norms(net):
         nn.init.uniform_(norm.bias, 0.0, 1.0)
     return net
@@ -34,7 +35,7 @@ def images():
 
 def test_what_is_folded(net):
     assert folded(net)
-    assert not folded(Net(MODEL, 4))  # new: shifts by nothing
+    assert not folded(Net(ModelConfig.of(MODEL), 4))  # new: shifts by nothing
     norms(net)[-1].running_mean[0] = 0.5
     assert not folded(net)
     assert not folded(nn.Conv2d(1, 1, 1))
@@ -44,7 +45,7 @@ def test_the_function_stays_and_training_mode_computes_the_same(net, images):
     before = net.eval().features(images)
     net.train()
     far = (net.features(images) - before).abs().mean()
-    fresh = Net(MODEL, 4)
+    fresh = Net(ModelConfig.of(MODEL), 4)
     fresh.load_state_dict(net.state_dict())
     for norm in norms(fresh):  # the training step above moved the statistics
         norm.reset_running_stats()
@@ -57,7 +58,7 @@ def test_the_function_stays_and_training_mode_computes_the_same(net, images):
 
 
 def test_the_statistics_are_those_of_all_images_however_they_are_batched(net, images):
-    other = Net(MODEL, 4)
+    other = Net(ModelConfig.of(MODEL), 4)
     other.load_state_dict(net.state_dict())
     unfold(net.eval(), [images])
     unfold(other.eval(), images.split(7))

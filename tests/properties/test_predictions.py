@@ -8,9 +8,10 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bloodcell.metrics.intervals import accuracy_by_source
-from bloodcell.metrics.predictions import classes_of, matrix_of, metrics_of, predictions_table
+from bloodcell.metrics.parts import count_parts
+from bloodcell.metrics.predictions import classes_of, matrix_of, predictions_table
 from bloodcell.metrics.predictions_csv import TOLERANCE, read_predictions
+from bloodcell.metrics.summary import metrics_of
 from bloodcell.runtime.io import write_csv
 from tests.properties.attempts import attempt
 
@@ -83,7 +84,7 @@ def test_a_damaged_file_is_refused_or_makes_sense(changes):
     np.testing.assert_allclose(chances.sum(axis=1), 1, atol=TOLERANCE * 1.01)
     assert not table.duplicated(["split", "path"]).any()
     assert all(np.isfinite(value) for value in metrics_of(table).values())
-    accuracy_by_source(table["label"].tolist(), table["prediction"].tolist(), table["path"].tolist())
+    count_parts(table["label"], table["prediction"], table["path"])
 
 
 @given(st.binary(max_size=200))

@@ -1,1 +1,1 @@
-"""What accompanies training: history, TensorBoard, whole checkpoints."""
+"""Callbacks of a training: history, TensorBoard, early stopping, averaging, checkpoints."""

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Writing checkpoints atomically: a file is complete or not there."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bloodcell.models.weights import write_checkpoint
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes each checkpoint beside its place and moves it there, so that a kill never leaves half a file.
 
-    Lightning's own writes it into the system's folder for temporary files first, which may be another, smaller disk,
-    and where a kill leaves it for ever.
+    Lightning's own first writes it into the system's folder for temporary files, which may be on a smaller disk and
+    where a killed process leaves it behind.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:

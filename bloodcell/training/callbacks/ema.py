@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is what is validated and saved."""
+"""A moving average of the weights, which is validated and saved."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bloodcell.runtime.errors import BloodcellError
 class MovingAverage(WeightAveraging):
     """Keeps the exponential moving average of weights and statistics over the optimizer's steps.
 
-    Validation is done with the average, and it is a checkpoint's `state_dict`; what training goes on with lies beside
-    it. The first step's weights are taken as they are. After n more the decay is (1 + n) / (10 + n) at most: the
-    average of a short training does not remember the random head that it began with.
+    Validation uses the average, a checkpoint's `state_dict`; the weights that training goes on with lie beside
+    it. The first step's weights are taken as they are. After n more the decay is (1 + n) / (10 + n) at most, so that
+    the average of a short training forgets the random head that it began with.
 
     Args:
-        decay: What of the average stays at each step, 0 to below 1.
+        decay: The share of the average that stays at each step, 0 to below 1.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -38,5 +38,5 @@ class MovingAverage(WeightAveraging):
 
 
 def decay_after(steps: int, decay: float) -> float:
-    """Return the decay after so many steps of the average."""
+    """Return the decay after a number of steps."""
     return min(decay, (1 + steps) / (10 + steps))

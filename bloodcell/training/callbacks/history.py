@@ -68,7 +68,7 @@ def learning_rates(trainer: pl.Trainer) -> dict[str, float]:
 
 
 def epoch_line(row: dict[str, float], epochs: int | None, seconds: float) -> str:
-    """Say in one line how an epoch went."""
+    """Return the line that is printed after an epoch."""
     parts = [f"epoch {row['epoch']:>3.0f}/{epochs}" if epochs and epochs > 0 else f"epoch {row['epoch']:>3.0f}"]
     for split, name in (("train", "train"), ("val", "validation")):
         if f"{split}/loss" in row:

@@ -1,4 +1,4 @@
-"""What TensorBoard shows besides the scalars."""
+"""TensorBoard: sample batch, graph, configuration, confusion matrices and PR curves."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from bloodcell.evaluation.figures import confusion_figure
 from bloodcell.runtime.hardware import short_lived
 
-#: Architecture and shape of its input -> traced graph. TorchScript keeps what it traced for as long as the process
-#: lives, some 30 MB a trace of MobileNetV2: the jobs of a multirun share the graphs of those that came before.
+#: Architecture and shape of its input -> traced graph. TorchScript keeps what it traced until the process
+#: ends, some 30 MB a trace of MobileNetV2, so the jobs of a multirun share their graphs.
 _GRAPHS: dict[str, Any] = {}
 
 
@@ -89,7 +89,7 @@ def write_confusion(writer: Any, matrix: Tensor, classes: list[str], epoch: int)
 
 
 def writer_of(trainer: pl.Trainer) -> Any:
-    """Return TensorBoard's SummaryWriter of a trainer; None where it has no such logger."""
+    """Return TensorBoard's SummaryWriter of a trainer; None if it has no such logger."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
             return logger.experiment

@@ -1,4 +1,4 @@
-"""Evaluation ends with a page unless told not to, training and cross-validation where it is asked for."""
+"""Evaluation writes report.html unless told not to, training and cross-validation if asked to."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from PIL import Image
 from bloodcell import cli
 from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.evaluation.report import PICTURES
-from bloodcell.training.cross_validation import out_of_fold, report_folds
+from bloodcell.training.cross_validation import out_of_fold, write_fold_reports
 from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
 
@@ -26,7 +26,7 @@ def test_evaluation_writes_a_page_with_the_figures_and_pictures_of_where_the_net
     assert f"Right on {100 * metrics['test/accuracy']:.1f} % of {metrics['test/images']} test images" in page
     failures = pd.read_csv(tmp_path / "out" / "failures.csv", keep_default_na=False)
     shown = re.findall(
-        r'<img alt="Picture of \w+ of the source ([^,]+), called [^>]+ src="data:image/jpeg;base64,', page
+        r'<img alt="Picture of \w+ of the source ([^,]+), predicted [^>]+ src="data:image/jpeg;base64,', page
     )
     assert len(shown) == min(PICTURES, failures.loc[failures["split"] == "test", "source"].nunique())
     assert set(shown) <= set(failures["source"])
@@ -71,7 +71,7 @@ def test_a_cross_validation_ends_with_a_page_of_all_its_folds(monkeypatch, tmp_p
     right = (predictions["label"] == predictions["prediction"]).mean()
     page = page_of(folder)
     assert f"Right on {100 * right:.1f} % of {len(predictions)} validation images" in page
-    assert "nor any other image of its source" in page
+    assert "nor on any other image of its source" in page
     assert "cross-fitted" in page
     assert 'id="labels"' in page
     assert len(page_of(folder / "0")) > 1000
@@ -99,26 +99,26 @@ def folded(tmp_path, copies, seed=0):
 
 
 def test_labels_that_no_fold_bears_out_are_shown_with_their_pictures(tmp_path):
-    report_folds(out_of_fold(folded(tmp_path, copies=2), tmp_path), tmp_path, tmp_path)
+    write_fold_reports(out_of_fold(folded(tmp_path, copies=2), tmp_path), tmp_path, tmp_path)
     page = page_of(tmp_path)
     suspects = page.partition('id="suspects"')[2]
     assert suspects.partition("</table>")[0].count('<th scope="row">') == 1
-    assert '<th scope="row">s0</th><td data-name="label">b</td><td data-name="rather">a</td>' in suspects
-    assert 'alt="Picture of b of the source s0, called a"' in suspects
-    assert "nor any other image of its source" in page
+    assert '<th scope="row">s0</th><td data-name="label">b</td><td data-name="predicted">a</td>' in suspects
+    assert 'alt="Picture of b of the source s0, predicted a"' in suspects
+    assert "nor on any other image of its source" in page
 
 
 def test_no_label_is_suspected_where_folds_share_sources(tmp_path):
-    report_folds(out_of_fold(folded(tmp_path, copies=4), tmp_path), tmp_path, tmp_path)
+    write_fold_reports(out_of_fold(folded(tmp_path, copies=4), tmp_path), tmp_path, tmp_path)
     page = page_of(tmp_path)
     assert 'id="labels"' not in page
-    assert "nor any other image of its source" not in page
+    assert "nor on any other image of its source" not in page
     assert "Validation images: 120 of 120 are of 30 sources that are in training" in page
 
 
 def test_several_cross_validations_and_their_mean_have_a_page_each(tmp_path):
     jobs = pd.concat([folded(tmp_path, copies=4, seed=seed) for seed in range(2)])
-    report_folds(out_of_fold(jobs, tmp_path), tmp_path, tmp_path)
+    write_fold_reports(out_of_fold(jobs, tmp_path), tmp_path, tmp_path)
     assert {file.name for file in tmp_path.glob("*.html")} == {f"report_{one}.html" for one in (0, 1, "mean")}
     mean = (tmp_path / "report_mean.html").read_text(encoding="utf-8")
     assert "mean of 2" in mean

@@ -62,11 +62,10 @@ def test_files_of_different_images_are_refused(compose, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["checkpoint=A", "compare=true"], "compare=true wants two or more"),
-        (["predictions=[a.csv]", "compare=true"], "compare=true wants two or more"),
+        (["checkpoint=A", "compare=true"], "compare=true needs two or more"),
+        (["predictions=[a.csv]", "compare=true"], "compare=true needs two or more"),
         (["predictions=[a.csv,b.csv]"], "add compare=true"),
         (["predictions=[a.csv,a.csv]", "compare=true"], "one is named twice"),
-        (["checkpoint=[A,B]", "compare=perhaps"], "compare=perhaps; choose true or false"),
         (["checkpoint=[A,B]", "predictions=[a.csv,b.csv]", "compare=true"], "both are given"),
     ],
 )

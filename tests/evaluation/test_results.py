@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell.evaluation.outputs import write_evaluation
-from bloodcell.metrics.predictions import metrics_of, predictions_table
+from bloodcell.evaluation.results import write_results
+from bloodcell.metrics.predictions import predictions_table
+from bloodcell.metrics.summary import metrics_of
 from bloodcell.runtime.io import write_atomically, write_csv, write_json
 
 
@@ -26,21 +27,24 @@ def predictions():
 
 
 def test_everything_is_written(predictions, tmp_path):
-    metrics = write_evaluation(predictions, tmp_path)
-    assert metrics_of(predictions).items() <= metrics.items()  # intervals by source come on top
+    metrics, lines = write_results(tmp_path, predictions, more={"epochs": 3})
+    assert metrics == {**metrics_of(predictions), "epochs": 3} == json.loads((tmp_path / "metrics.json").read_text())
+    assert [line.partition(" ")[0] for line in lines] == ["val", "test"]
     assert sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()) == [
         "classification_report.json",
         "classification_report.txt",
+        "failures.csv",
         "figures/confusion_test_counts.png",
         "figures/confusion_test_shares.png",
         "figures/confusion_val_counts.png",
         "figures/confusion_val_shares.png",
+        "metrics.json",
         "predictions.csv",
     ]
 
 
 def test_the_written_table_gives_the_same_figures(predictions, tmp_path):
-    metrics = write_evaluation(predictions, tmp_path, figures=False)
+    metrics, _ = write_results(tmp_path, predictions, figures=False)
     assert not (tmp_path / "figures").exists()
     read = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
     assert read["path"].tolist() == predictions["path"].tolist()
@@ -50,7 +54,7 @@ def test_the_written_table_gives_the_same_figures(predictions, tmp_path):
 
 
 def test_the_reports_are_of_each_split(predictions, tmp_path):
-    metrics = write_evaluation(predictions, tmp_path, figures=False)
+    metrics, _ = write_results(tmp_path, predictions, figures=False)
     report = json.loads((tmp_path / "classification_report.json").read_text())
     assert list(report) == ["val", "test"]
     for split in report:
@@ -63,8 +67,8 @@ def test_the_reports_are_of_each_split(predictions, tmp_path):
 
 
 def test_a_second_evaluation_replaces_the_first(predictions, tmp_path):
-    write_evaluation(predictions, tmp_path)
-    write_evaluation(predictions[:20], tmp_path)
+    write_results(tmp_path, predictions)
+    write_results(tmp_path, predictions[:20])
     assert len(pd.read_csv(tmp_path / "predictions.csv")) == 20
 
 

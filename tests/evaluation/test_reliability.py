@@ -11,17 +11,19 @@ from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.classification import MulticlassCalibrationError
 from torchmetrics.functional.classification.calibration_error import _ce_compute
 
-from bloodcell.metrics.intervals import accuracy_by_image
+from bloodcell.metrics.intervals import mean_estimate
+from bloodcell.metrics.parts import by_image, parts_of
 from bloodcell.metrics.predictions import matrix_of, predictions_table
 from bloodcell.metrics.reliability import (
     LEAST,
     MOST,
-    calibration_of,
+    brier_score,
     fit_temperature,
     reliability,
     tempered,
     tempered_table,
 )
+from bloodcell.metrics.summary import metrics_of
 
 CLASSES = ["NEU", "EOS", "MON", "LYM"]
 
@@ -66,10 +68,11 @@ def test_figures_are_those_of_torchmetrics_and_scikit_learn(seed, spread, bins):
     generator = np.random.default_rng(seed)
     probabilities = softmax(generator.normal(0, spread, (500, 4)), axis=1)
     labels = generator.integers(0, 3, 500)  # LYM never occurs
-    found = reliability(table_of(probabilities, labels), bins)
+    rows = table_of(probabilities, labels)
+    found = reliability(rows, bins)
     assert found.ece == pytest.approx(torchmetrics_ece(probabilities, labels, bins), abs=1e-9)
     brier = sum(brier_score_loss(labels == i, probabilities[:, i]) for i in range(4))
-    assert found.brier == pytest.approx(brier, abs=1e-9)
+    assert brier_score(rows) == pytest.approx(brier, abs=1e-9)
     assert found.share.sum() == pytest.approx(1)
     assert found.share @ found.accuracy == pytest.approx((probabilities.argmax(axis=1) == labels).mean())
     assert found.share @ found.confidence == pytest.approx(probabilities.max(axis=1).mean())
@@ -89,14 +92,15 @@ def test_edges_of_bins_are_torchmetrics():
 
 def test_closed_forms():
     sure = np.eye(4)[[0, 1, 2, 3]]
-    right, wrong = reliability(table_of(sure, [0, 1, 2, 3])), reliability(table_of(sure, [1, 2, 3, 0]))
-    assert (right.ece, right.brier) == (0, 0)
-    assert (wrong.ece, wrong.brier) == (1, 2)
-    even = reliability(table_of(np.full((4, 4), 0.25), [0, 1, 2, 3]))
-    assert (even.ece, even.brier) == pytest.approx((0, 0.75))
-    assert (even.confidence.tolist(), even.accuracy.tolist(), even.share.tolist()) == ([0.25], [0.25], [1])
-    two = reliability(table_of(np.array([[0.8, 0.2], [0.8, 0.2]]), [0, 1]))
-    assert (two.ece, two.brier) == pytest.approx((0.3, (2 * 0.04 + 2 * 0.64) / 2))
+    right, wrong = table_of(sure, [0, 1, 2, 3]), table_of(sure, [1, 2, 3, 0])
+    assert (reliability(right).ece, brier_score(right)) == (0, 0)
+    assert (reliability(wrong).ece, brier_score(wrong)) == (1, 2)
+    even = table_of(np.full((4, 4), 0.25), [0, 1, 2, 3])
+    found = reliability(even)
+    assert (found.ece, brier_score(even)) == pytest.approx((0, 0.75))
+    assert (found.confidence.tolist(), found.accuracy.tolist(), found.share.tolist()) == ([0.25], [0.25], [1])
+    two = table_of(np.array([[0.8, 0.2], [0.8, 0.2]]), [0, 1])
+    assert (reliability(two).ece, brier_score(two)) == pytest.approx((0.3, (2 * 0.04 + 2 * 0.64) / 2))
 
 
 def test_limits_rest_on_sources():
@@ -109,24 +113,24 @@ def test_limits_rest_on_sources():
     known = reliability(table)
     assert ((known.low <= known.accuracy) & (known.accuracy <= known.high) & (known.low < known.high)).all()
     last = table[probabilities.max(axis=1) >= 14 / 15]
-    expected = accuracy_by_image(*(last[name].tolist() for name in ("label", "prediction", "source")))
+    parts = parts_of(last)
+    expected = mean_estimate(parts, *by_image(parts))
     assert (known.accuracy[-1], known.low[-1], known.high[-1]) == pytest.approx(
         (expected.value, expected.low, expected.high)
     )
 
 
-def test_every_part_has_its_figures():
+def test_every_part_has_its_calibration():
     logits, labels = simulated(1, count=60)
     table = table_of(softmax(logits, axis=1), labels).assign(
         split=["val"] * 40 + ["test"] * 20, set=["one", "two"] * 20 + ["one"] * 20
     )
     parts = {"val": slice(0, 40), "val[one]": slice(0, 40, 2), "val[two]": slice(1, 40, 2), "test": slice(40, 60)}
-    figures = calibration_of(table)
-    assert list(figures) == [f"{part}/{name}" for part in parts for name in ("ece", "brier")]
+    metrics = metrics_of(table)
     for part, rows in parts.items():
-        found = reliability(table.iloc[rows])
-        assert (figures[f"{part}/ece"], figures[f"{part}/brier"]) == (found.ece, found.brier)
-    assert calibration_of(table[:0]) == {}
+        expected = reliability(table.iloc[rows]).ece, brier_score(table.iloc[rows])
+        assert (metrics[f"{part}/ece"], metrics[f"{part}/brier"]) == expected
+    assert metrics_of(table[:0]) == {}
 
 
 @pytest.mark.parametrize("planted", [0.2, 0.7, 1.0, 1.8, 5.0])

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell.metrics.predictions import metrics_of, predictions_table
+from bloodcell.metrics.predictions import predictions_table
 from bloodcell.metrics.predictions_csv import read_predictions
+from bloodcell.metrics.summary import metrics_of
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_csv
 

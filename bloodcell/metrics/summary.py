@@ -1,0 +1,96 @@
+"""All metrics of a predictions table: the content of metrics.json, and the lines that say it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from bloodcell.metrics.by_source import rows_by_part, sources_known
+from bloodcell.metrics.parts import parts_of
+from bloodcell.metrics.predictions import classes_of
+from bloodcell.metrics.registry import METRICS, Place, f1_by_class, shown_in
+
+
+def metrics_of(predictions: pd.DataFrame, trained_on: frozenset[str] = frozenset()) -> dict[str, float]:
+    """Return `PART/NAME` of every metric of each part of `rows_by_part`.
+
+    A metric with an interval has `PART/NAME_low` and `PART/NAME_high`, if the sources are known. Besides there are
+    `PART/images`, `PART/sources` if they are known, `PART/f1_CLASS`, and `PART/without_cell`: the number of images in
+    which no cell was found, if cells were looked for.
+
+    The macro F1 is the mean over all classes of the classifier; for one data set of several, over its own classes.
+
+    Args:
+        predictions: The predictions table.
+        trained_on: Sources of the training images, for the metrics on unseen sources.
+    """
+    classes = classes_of(predictions)
+    metrics: dict[str, float] = {}
+    for part, rows in rows_by_part(predictions, trained_on).items():
+        counted = [name for name in classes if not part.endswith("]") or (rows["label"] == name).any()]
+        metrics |= {f"{part}/{name}": value for name, value in _of_part(rows, classes, counted).items()}
+    return metrics
+
+
+def _of_part(rows: pd.DataFrame, classes: list[str], counted: list[str]) -> dict[str, float]:
+    values = {metric.name: metric.value(rows, counted) for metric in METRICS if metric.value}
+    values |= {"images": len(rows)}
+    values |= {f"f1_{name}": value for name, value in zip(classes, f1_by_class(rows, classes), strict=True)}
+    if "cell" in rows and rows["cell"].isin(["found", "none"]).any():
+        values["without_cell"] = int((rows["cell"] == "none").sum())
+    if not sources_known(rows):
+        return values
+    parts = parts_of(rows)
+    for metric in METRICS:
+        if found := metric.estimate(parts):
+            values |= {metric.name: found.value, f"{metric.name}_low": found.low, f"{metric.name}_high": found.high}
+    return values | {"sources": parts.sources}
+
+
+def read_metrics(folder: Path) -> dict[str, float]:
+    """Return the content of a folder's metrics.json; empty if it cannot be read."""
+    try:
+        return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def parts_in(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Return the metrics of each part by their own names, from the content of metrics.json."""
+    parts = dict.fromkeys(key.partition("/")[0] for key in metrics if key.endswith("/accuracy"))
+    return {
+        part: {key.removeprefix(f"{part}/"): value for key, value in metrics.items() if key.startswith(f"{part}/")}
+        for part in parts
+    }
+
+
+def lines(metrics: dict[str, float]) -> list[str]:
+    """Return a line for each part: its accuracy and the other metrics for the terminal, with the number of sources."""
+    parts = parts_in(metrics)
+    return [f"{part} {_line(values)}" for part, values in parts.items()] + _cells_line(parts)
+
+
+def _line(values: dict[str, float]) -> str:
+    text = f"accuracy {100 * values['accuracy']:.1f} %"
+    shown = [metric for metric in shown_in(Place.TERMINAL) if metric.name in values]
+    if "sources" not in values:
+        others = [f", {metric.title} {values[metric.name]:.3f}" for metric in shown]
+        return f"{text}{''.join(others)}; sources unknown, so no honest interval"
+    interval = interval_words(values, "accuracy")
+    others = [f", {metric.title} {100 * values[metric.name]:.1f} %" for metric in shown if metric.has_interval]
+    return f"{text} (95 % interval {interval}, {values['sources']:.0f} sources){''.join(others)}"
+
+
+def interval_words(values: dict[str, float], name: str) -> str:
+    """Return the limits of a metric's interval in percent: "48 to 70"."""
+    return f"{100 * values[f'{name}_low']:.0f} to {100 * values[f'{name}_high']:.0f}"
+
+
+def _cells_line(parts: dict[str, dict[str, float]]) -> list[str]:
+    counted = {part: values for part, values in parts.items() if "without_cell" in values and "_disjoint" not in part}
+    if not any(values["without_cell"] for values in counted.values()):
+        return []
+    images = ", ".join(f"{values['without_cell']:,} of {values['images']:,} {part}" for part, values in counted.items())
+    return [f"no cell was found in {images} images, which were taken whole (cell=none in predictions.csv)"]

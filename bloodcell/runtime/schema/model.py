@@ -1,0 +1,146 @@
+"""The groups `model`, `augment`, `loss` and `finetune`: the net, and how it learns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.checks import require, require_choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """The `model.head` settings."""
+
+    pool: str
+    hidden: int
+    dropout: float
+
+    def __post_init__(self) -> None:
+        require_choice("model.head.pool", self.pool, "avg", "max")
+        if not 0 <= self.dropout < 1 or self.hidden < 0:
+            raise BloodcellError(
+                f"model.head: hidden={self.hidden}, dropout={self.dropout}; hidden is 0 or more, dropout 0 to below 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The `model` group: backbone and head."""
+
+    name: str
+    library: str
+    weights: str | None
+    width: float | None
+    image_size: int
+    mean: list[float]
+    std: list[float]
+    head: HeadConfig
+
+    def __post_init__(self) -> None:
+        require_choice("model.library", self.library, "torchvision", "timm")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            numbers = len(values) == 3 and all(map(math.isfinite, values))
+            require(numbers, f"model.{name}", values, "give a list of 3 numbers, of red, green and blue")
+        require(min(self.std) > 0, "model.std", self.std, "give three numbers above 0")
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> ModelConfig:
+        """Return the settings that a checkpoint has as plain values."""
+        return cls(**{**values, "head": HeadConfig(**values["head"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """The `augment` group; see `bloodcell.data.augment.Augment` for the values."""
+
+    name: str
+    rotation: float = 0.0
+    flip: bool = False
+    scale: float = 0.0
+    shift: float = 0.0
+    stain: float = 0.0
+    white_balance: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    gamma: float = 0.0
+    blur: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The `loss` group."""
+
+    class_weights: str | None
+    label_smoothing: float
+    robust: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_choice("loss.class_weights", self.class_weights, "balanced", None, "none")
+        smoothing = self.label_smoothing
+        require(0 <= smoothing < 1, "loss.label_smoothing", smoothing, "give a number from 0 to below 1")
+        require(0 <= self.robust <= 1, "loss.robust", self.robust, "give a number from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """The `finetune` group: which part of the net learns in which epoch, and how fast.
+
+    Args:
+        name: frozen: the head; full: everything; gradual: the head, then one more block after the other.
+        lr_decay: The learning rate of a block is that of the block above times this; the head is above the topmost.
+        batch_norm: Of what learns; train: statistics of each batch; frozen: they stay as they are.
+        head_epochs: gradual: epochs in which the head alone learns.
+        block_epochs: gradual: epochs from one block to the next.
+        blocks: full and gradual: how many blocks ever learn, from the top; None: all.
+    """
+
+    name: str
+    lr_decay: float = 1.0
+    batch_norm: str = "train"
+    head_epochs: int = 0
+    block_epochs: int = 1
+    blocks: int | None = None
+
+    def __post_init__(self) -> None:
+        require_choice("finetune", self.name, "frozen", "full", "gradual")
+        require(0 < self.lr_decay <= 1, "finetune.lr_decay", self.lr_decay, "give a number above 0, up to 1")
+        require_choice("finetune.batch_norm", self.batch_norm, "train", "frozen")
+        require(self.head_epochs >= 0, "finetune.head_epochs", self.head_epochs, "give 0 epochs or more")
+        require(self.block_epochs >= 1, "finetune.block_epochs", self.block_epochs, "give 1 epoch or more")
+        require(
+            self.blocks is None or self.blocks >= 1, "finetune.blocks", self.blocks, "give 1 block or more, or null"
+        )
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the backbone stays as it is."""
+        return self.name == "frozen"
+
+    def most_blocks(self, count: int) -> int:
+        """Return how many of a backbone's blocks ever learn.
+
+        Raises:
+            BloodcellError: More are wanted than there are.
+        """
+        if self.blocks is not None and self.blocks > count:
+            raise BloodcellError(f"finetune.blocks={self.blocks}, but this model has {count} blocks; null means all")
+        return 0 if self.frozen else self.blocks or count
+
+    def trainable_blocks(self, epoch: int, count: int) -> int:
+        """Return how many blocks, from the top, learn in an epoch.
+
+        Args:
+            epoch: From 0.
+            count: The blocks of the backbone.
+        """
+        most = self.most_blocks(count)
+        if self.name != "gradual":
+            return most
+        return min(most, max(0, (epoch - self.head_epochs) // self.block_epochs + 1))
+
+    def last_phase(self, count: int) -> int:
+        """Return the first epoch, from 0, in which all that ever learns does."""
+        return self.head_epochs + (self.most_blocks(count) - 1) * self.block_epochs if self.name == "gradual" else 0

@@ -1,0 +1,249 @@
+"""The whole configuration of each verb."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.checks import (
+    TTA,
+    require,
+    require_choice,
+    require_seed,
+    require_threshold,
+    require_workers,
+)
+from bloodcell.runtime.schema.data import CacheConfig, DataConfig, FeaturesConfig
+from bloodcell.runtime.schema.model import AugmentConfig, FinetuneConfig, LossConfig, ModelConfig
+from bloodcell.runtime.schema.trainer import TrainerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndOfTrainingConfig:
+    """The `evaluate` settings of a training: what is done with the trained net."""
+
+    test: bool | None
+    tta: str
+    figures: bool
+
+    def __post_init__(self) -> None:
+        require_choice("evaluate.tta", self.tta, *TTA)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonConfig:
+    """What all verbs share."""
+
+    outputs: str
+    cache: CacheConfig
+    features: FeaturesConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(CommonConfig):
+    """The configuration of `train`."""
+
+    data: DataConfig
+    model: ModelConfig
+    augment: AugmentConfig
+    loss: LossConfig
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+    finetune: FinetuneConfig
+    callbacks: dict[str, Any]
+    logger: dict[str, Any]
+    trainer: TrainerConfig
+    evaluate: EndOfTrainingConfig
+    seed: int
+    resume: str | None
+    skip_finished: bool
+    calibrate: bool | None = False
+    limits: bool = False
+    report: bool = False
+
+    def __post_init__(self) -> None:
+        require_seed("seed", self.seed)
+        rate = self.optimizer.get("lr")
+        require(isinstance(rate, int | float) and math.isfinite(rate), "optimizer.lr", rate, "give a number above 0")
+        if self.loss.class_weights == "balanced" and self.data.sampling == "balanced":
+            raise BloodcellError("data.sampling=balanced and loss.class_weights=balanced do the same twice; choose one")
+        self.features.keeps(self.finetune.frozen, self.augmented)
+
+    @property
+    def augmented(self) -> bool:
+        """Whether training changes its images at random."""
+        return self.augment.name != "none"
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether a temperature is fitted. By default a fold has none: its predictions owe nothing to its labels."""
+        return self.data.fold is None if self.calibrate is None else self.calibrate
+
+    def tests(self, many: bool) -> bool:
+        """Return whether the run ends with the test part.
+
+        By default a single run does, a fold or one job of many does not; a set that is left out is there to be tested.
+        """
+        if self.evaluate.test is not None:
+            return self.evaluate.test
+        return self.data.leave_out is not None or (not many and self.data.fold is None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinderConfig:
+    """The `finder` settings of `find-lr`."""
+
+    min_lr: float
+    max_lr: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_lr < self.max_lr < math.inf:
+            raise BloodcellError(
+                f"finder: min_lr={self.min_lr}, max_lr={self.max_lr}; give min_lr above 0 and below max_lr"
+            )
+        require(self.steps >= 10, "finder.steps", self.steps, "give 10 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindLrConfig(TrainConfig):
+    """The configuration of `find-lr`."""
+
+    finder: FinderConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """The `tune` settings of `tune`."""
+
+    trials: int
+    workers: int
+    metric: str
+    folds: Any
+    storage: str | None
+    name: str | None
+    sampler: dict[str, Any]
+    pruner: Any
+
+    def __post_init__(self) -> None:
+        for key in ("trials", "workers"):
+            require(getattr(self, key) >= 1, f"tune.{key}", getattr(self, key), "give a whole number of 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig(TrainConfig):
+    """The configuration of `tune`; `sweep` maps keys to ranges."""
+
+    tune: StudyConfig
+    sweep: Any
+    study: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig(CommonConfig):
+    """The configuration of `audit`."""
+
+    data: DataConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClearCacheConfig(CommonConfig):
+    """The configuration of `cache`."""
+
+    clear: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(CommonConfig):
+    """The configuration of `evaluate`."""
+
+    data: DataConfig
+    checkpoint: Any
+    predictions: Any
+    compare: bool
+    splits: Any
+    tta: str
+    adapt: str
+    device: Any
+    devices: Any
+    workers: int | None
+    figures: bool
+    report: bool
+
+    def __post_init__(self) -> None:
+        require_choice("tta", self.tta, *TTA)
+        require_choice("adapt", self.adapt, "none", "batch_norm")
+        require_workers("workers", self.workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(CommonConfig):
+    """The configuration of `predict`."""
+
+    checkpoint: Any
+    images: Any
+    output: str | None
+    overwrite: bool
+    abstain_below: float | None
+    error_rate: float | None
+    tta: str
+    device: Any
+    devices: Any
+    workers: int | None
+
+    def __post_init__(self) -> None:
+        require_choice("tta", self.tta, *TTA)
+        require_workers("workers", self.workers)
+        require_threshold(self.abstain_below, self.error_rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppConfig(CommonConfig):
+    """The configuration of `app`."""
+
+    checkpoint: Any
+    host: str
+    port: int
+    max_megabytes: float
+    max_pixels: int
+    abstain_below: float | None
+    error_rate: float | None
+    tta: str
+    device: Any
+    open_browser: bool
+
+    def __post_init__(self) -> None:
+        require_choice("tta", self.tta, *TTA)
+        require_threshold(self.abstain_below, self.error_rate)
+        require(0 <= self.port <= 65_535, "port", self.port, "give 0 to 65,535")
+        megabytes = self.max_megabytes
+        require(0.001 <= megabytes <= 1000, "max_megabytes", megabytes, "give a number from 0.001 to 1,000")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(CommonConfig):
+    """The configuration of `export`."""
+
+    checkpoint: Any
+    format: str
+    output: str | None
+    overwrite: bool
+
+    def __post_init__(self) -> None:
+        require_choice("format", self.format, "onnx", "torch")
+
+
+#: Verb -> the schema of its configuration.
+SCHEMAS: dict[str, type[CommonConfig]] = {
+    "train": TrainConfig,
+    "find-lr": FindLrConfig,
+    "tune": TuneConfig,
+    "audit": AuditConfig,
+    "cache": ClearCacheConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "app": AppConfig,
+    "export": ExportConfig,
+}
