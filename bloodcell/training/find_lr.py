@@ -1,4 +1,8 @@
-"""The verb `find-lr`: the learning rate for a training, by a range test."""
+"""The verb `find-lr`: a learning rate for training, by a range test (Smith 2015, https://arxiv.org/abs/1506.01186).
+
+Lightning's own Tuner is not used: it gives all parameter groups one rate, which ignores `finetune.lr_decay`, keeps
+smoothed losses alone, and suggests a rate even if the loss falls by chance.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +29,17 @@ from bloodcell.training.build import trainer_of
 from bloodcell.training.fit import build_data, classifier_of, extractor_of, keep_function
 from bloodcell.training.train import readable, samples_of
 
-#: A fall of the smoothed loss of less than so many times the scatter of the single losses around it may be chance.
+#: The smoothed loss may fall by chance by up to this many standard deviations of the single losses around it.
 CLEAR_FALL = 2.0
 
 
 def run(cfg: DictConfig) -> float:
-    """Find a rate in the folder that Hydra chose."""
+    """Find a rate, in the folder that Hydra chose."""
     return find_lr(cfg, job_folder())
 
 
 def find_lr(cfg: DictConfig, folder: Path) -> float:
-    """Train with a rate that grows from step to step, and say which one to take.
+    """Train with a learning rate that grows from step to step, and suggest one.
 
     Args:
         cfg: The configuration that `conf/find-lr.yaml` composes.
@@ -64,46 +68,47 @@ def find_lr(cfg: DictConfig, folder: Path) -> float:
 
 
 def grown_rates(min_lr: float, max_lr: float, steps: int) -> list[float]:
-    """Return the rate of each step: from the least to the highest, each the same factor above the one before."""
+    """Return the rate of each step, from `min_lr` to `max_lr` by a constant factor."""
     return [float(rate) for rate in np.geomspace(min_lr, max_lr, steps)]
 
 
+def growth(rates: list[float]) -> dict[str, Any]:
+    """Return the `scheduler` configuration that raises the learning rate of every parameter group step by step."""
+    return {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": rates[1] / rates[0]}
+
+
 def measure(config: TrainConfig, samples: Any, devices: dict[str, Any], rates: list[float]) -> pd.DataFrame:
-    """Train a step at each rate and return the losses; all that ever learns does from the first step.
+    """Train one step at each rate; all blocks that ever learn do so from the first step.
 
     Args:
-        config: The configuration; scheduler, callbacks and loggers have no part in it.
+        config: The configuration; its scheduler, callbacks and loggers are not used.
         samples: The training part.
         devices: The Trainer's accelerator and devices.
         rates: The head's rate of each step.
 
     Returns:
-        Columns lr, loss and smoothed, a row per step, up to where the loss diverged.
+        Columns lr, loss and smoothed, a row per step until the loss diverged.
     """
     from bloodcell.training.callbacks.lr_range_test import RangeTest
 
     learning = replace(config.finetune, name="frozen" if config.finetune.frozen else "full")
     optimizer = {**config.optimizer, "lr": rates[0]}
-    config = replace(config, finetune=learning, optimizer=optimizer, scheduler={"_target_": None})
-    classifier, test = classifier_of(config, samples), RangeTest(rates)
-    changes: dict[str, Any] = {
-        "max_steps": len(rates),
-        "max_epochs": -1,
-        "limit_val_batches": 0,
-        "enable_checkpointing": False,
-    }
-    quiet = {"logger": False, "enable_progress_bar": False}
-    trainer = trainer_of(config.trainer, devices, classifier.frozen, callbacks=[test], **changes, **quiet)
+    config = replace(config, finetune=learning, optimizer=optimizer, scheduler=growth(rates))
+    classifier = classifier_of(config, samples)
+    length: dict[str, Any] = {"max_steps": len(rates), "max_epochs": -1, "limit_val_batches": 0}
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = trainer_of(config.trainer, devices, classifier.frozen, **length, **quiet)
     extractor = extractor_of(config, classifier, str(trainer.strategy.root_device))
     keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, samples, extractor)
-    with progress("learning rates") as test.report, interruptible():
+    with progress("learning rates") as report, interruptible():
+        trainer.callbacks.append(test := RangeTest(rates, report))
         trainer.fit(classifier, datamodule=data)
     return test.table()
 
 
 def suggested_rate(table: pd.DataFrame) -> float:
-    """Return the rate at which the smoothed loss falls most steeply, per factor of rate, before its lowest point.
+    """Return the rate at which the smoothed loss falls most steeply over the logarithm of the rate.
 
     Args:
         table: Columns lr, loss, smoothed.
@@ -112,7 +117,7 @@ def suggested_rate(table: pd.DataFrame) -> float:
         The rate, rounded to two digits.
 
     Raises:
-        BloodcellError: The loss does not fall beyond its scatter, so that the steepest point is one of chance.
+        BloodcellError: The loss does not fall by more than its scatter, so the steepest point is one of chance.
     """
     smooth = table["smoothed"].to_numpy()
     lowest = int(smooth.argmin()) if len(smooth) else 0

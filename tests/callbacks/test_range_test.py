@@ -5,7 +5,7 @@ import pytest
 import pytorch_lightning as pl
 
 from bloodcell.training.callbacks.lr_range_test import RangeTest, smoothed
-from bloodcell.training.find_lr import grown_rates
+from bloodcell.training.find_lr import grown_rates, growth
 from tests.models.conftest import build
 
 pytestmark = [
@@ -34,12 +34,13 @@ class Noted(pl.Callback):
 def test_all_groups_keep_their_ratios_and_a_step_may_gather_batches(fit, loader, gathered):
     rates, noted = grown_rates(1e-5, 1e-2, 12), Noted()
     test = RangeTest(rates)
-    classifier = build({"name": "full", "lr_decay": 0.5}, optimizer={"_target_": "torch.optim.SGD", "lr": rates[0]})
+    sgd = {"_target_": "torch.optim.SGD", "lr": rates[0]}
+    classifier = build({"name": "full", "lr_decay": 0.5}, optimizer=sgd, scheduler=growth(rates))
     options = {"max_steps": 12, "limit_val_batches": 0, "accumulate_grad_batches": gathered}
     fit(classifier, loader, epochs=-1, callbacks=[test, noted], **options)
     table = test.table()
     assert list(table["lr"]) == rates
-    assert [each[0] for each in noted.rates] == rates
+    assert [each[0] for each in noted.rates] == pytest.approx(rates, rel=1e-9)
     for each in noted.rates:
         assert each == pytest.approx([each[0] * 0.5**depth for depth in range(20)])
     assert table["loss"].iloc[0] == pytest.approx(np.log(4), abs=0.5)
@@ -48,7 +49,8 @@ def test_all_groups_keep_their_ratios_and_a_step_may_gather_batches(fit, loader,
 def test_it_ends_where_the_loss_diverges(fit, loader):
     rates = grown_rates(1e-3, 1e6, 60)
     test = RangeTest(rates)
-    classifier = build("full", optimizer={"_target_": "torch.optim.SGD", "lr": rates[0]})
+    sgd = {"_target_": "torch.optim.SGD", "lr": rates[0]}
+    classifier = build("full", optimizer=sgd, scheduler=growth(rates))
     fit(classifier, loader, epochs=-1, callbacks=[test], max_steps=60, limit_val_batches=0)
     table = test.table()
     assert 10 < len(table) < 60
