@@ -168,7 +168,7 @@ def test_no_cell_is_said_not_to_look_like_one(opened, pictures):
     upload(tab, pictures[16])
     words = "This does not look like a stained white cell: no stained nucleus was found."
     assert tab.locator("article .flag").inner_text() == words
-    assert "So the whole image was judged." in tab.locator("article .note").inner_text()
+    assert "So the net looked at the whole image." in tab.locator("article .note").inner_text()
 
 
 def test_sure_unsure_and_unlike(opened, start, limited, pictures, seeing_run):

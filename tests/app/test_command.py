@@ -37,7 +37,7 @@ def test_the_figures_of_the_run_are_on_the_page(page, quick_run, smears):
     assert right in text
     assert re.search(r"It learnt from \d+ images of \d+ sources\.", text)
     assert "not a medical device" in text
-    assert "cannot be told: that was not measured" in text
+    assert "It cannot flag images that are unlike its training images" in text
 
 
 def test_figures_are_those_of_each_part_and_none_where_there_is_no_such_file(tmp_path):

@@ -1,13 +1,13 @@
 "use strict";
-// The state of the page is here and nowhere else: the server forgets each image with its answer.
+// The state of the page is only here: the server keeps no image after its answer.
 
-const AT_ONCE = 3; // images that are on their way at the same time
+const AT_ONCE = 3; // images that are sent at the same time
 const { header, most, least, classes } = document.body.dataset;
 const CLASSES = JSON.parse(classes);
 const DOUBTS = { ask: "not sure: ask a human", unlike: "not like a stained white cell", bad: "unreadable" };
 
 const at = (id) => document.getElementById(id);
-const results = []; // in the order of the files: {kind, answer}, or undefined while it is waited for
+const results = []; // in the order of the files: {kind, name, answer}, undefined until the answer arrives
 let stop = new AbortController();
 let waiting = [], busy = 0;
 
@@ -24,7 +24,7 @@ function element(tag, text, name) {
   return made;
 }
 
-// What becomes of an image is one of four: the first that fits.
+// The kind of an image: the first of four that fits.
 function kindOf(answer) {
   if (answer.reason) return "bad";
   if (answer.unlike === true || answer.cell === "none") return "unlike";
@@ -38,7 +38,7 @@ function take(files) {
     results.push(undefined);
   }
   at("results").hidden = at("working").hidden = false;
-  tell();
+  showProgress();
   while (busy < AT_ONCE && waiting.length) work();
 }
 
@@ -48,10 +48,10 @@ async function work() {
   while (waiting.length && !signal.aborted) {
     const { file, number } = waiting.shift();
     const answer = await ask(file, signal);
-    if (signal.aborted) return; // the page was cleared, and counts from 0 again
+    if (signal.aborted) return; // the page was cleared and counts from 0 again
     results[number] = { kind: kindOf(answer), name: file.name, answer };
     show(number);
-    tell();
+    showProgress();
   }
   busy -= 1;
 }
@@ -63,16 +63,16 @@ async function ask(file, signal) {
     const query = new URLSearchParams({ name: file.name });
     response = await fetch(`/examine?${query}`, { method: "POST", body: file, signal });
   } catch {
-    return { reason: "was not answered: the file cannot be opened, or bloodcell app has ended" };
+    return { reason: "no answer; the file cannot be opened, or bloodcell app has ended" };
   }
   try {
     return await response.json();
   } catch {
-    return { reason: response.status === 503 ? "the server is busy; try it again" : `failed (${response.status}); see the terminal of bloodcell app` };
+    return { reason: response.status === 503 ? "the server is busy; try again" : `failed (${response.status}); see the terminal of bloodcell app` };
   }
 }
 
-function tell() {
+function showProgress() {
   const done = results.filter(Boolean);
   at("bar").max = results.length;
   at("bar").value = done.length;
@@ -95,7 +95,7 @@ function summarise(done, doubts) {
   at("summary").replaceChildren(...items.filter(Boolean));
 }
 
-// Answers come in any order; cards and rows stand in that of the files.
+// Answers come in any order; cards and rows have the order of the files.
 function show(number) {
   for (const [parent, made] of [[at("cards"), card(number)], [at("rows"), row(number)]]) {
     made.dataset.number = number;
@@ -117,7 +117,7 @@ function card(number) {
     return made;
   }
   draw(made, name, answer);
-  const best = kind === "unlike" ? "If it had to be one of them: " : "";
+  const best = kind === "unlike" ? "If it is one of the classes: " : "";
   find(".best").append(best, element("strong", answer.prediction), `, ${percent(answer.confidence)}`);
   find(".note").textContent = note(answer);
   find(".note").hidden = !find(".note").textContent;
@@ -132,12 +132,12 @@ function flag(kind, answer) {
   return kind === "unlike" ? "This does not look like a stained white cell of a kind that the classifier knows." : "";
 }
 
-// Why an image is doubted, beyond the flag.
+// More reasons than the flag gives.
 function note({ unlike, cell, abstained }) {
   const why = [];
-  if (cell === "none") why.push("So the whole image was judged.");
-  if (unlike === true) why.push("It is unlike the images that the classifier learnt from.");
-  if (abstained) why.push(`An answer is called sure from ${least}.`);
+  if (cell === "none") why.push("So the net looked at the whole image.");
+  if (unlike === true) why.push("It is unlike the training images.");
+  if (abstained) why.push(`An answer counts as sure from ${least} probability.`);
   return why.join(" ");
 }
 
@@ -159,7 +159,7 @@ function draw(made, name, answer) {
     const on = look.getAttribute("aria-pressed") !== "true";
     look.setAttribute("aria-pressed", on);
     image.src = on ? answer.looked : answer.picture;
-    image.alt = on ? `${name}: what speaks for ${answer.prediction} (Grad-CAM)` : seen;
+    image.alt = on ? `${name}: evidence for ${answer.prediction} (Grad-CAM)` : seen;
     key.hidden = !on;
   });
 }
@@ -167,7 +167,7 @@ function draw(made, name, answer) {
 function chance(name, share, first) {
   const item = element("li", undefined, first ? "first" : "");
   const bar = element("span", undefined, "bar"), part = element("span");
-  bar.setAttribute("aria-hidden", "true"); // the number says it
+  bar.setAttribute("aria-hidden", "true"); // the number beside it has the same information
   part.style.width = `${100 * share}%`;
   bar.append(part);
   item.append(element("span", name, "name"), element("span", percent(share)), bar);
@@ -206,7 +206,7 @@ function clear() {
   busy = results.length = 0;
   at("cards").replaceChildren();
   at("rows").replaceChildren();
-  tell();
+  showProgress();
   at("results").hidden = at("working").hidden = true;
   at("status").textContent = "All images are cleared.";
   at("files").focus();
@@ -220,7 +220,7 @@ at("download").addEventListener("click", download);
 at("clear").addEventListener("click", clear);
 for (const type of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(type, (event) => {
-    event.preventDefault(); // a browser would leave the page for the file
+    event.preventDefault(); // otherwise the browser opens the file
     at("drop").classList.toggle("over", type === "dragover");
     if (type === "drop") take([...event.dataTransfer.files]);
   });
