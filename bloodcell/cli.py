@@ -73,7 +73,7 @@ def run_verb(verb: str, arguments: list[str]) -> None:
         resume(run, overrides)
         distributed.stop()
         return
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `one_clear_line` instead of Hydra's own report
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach `one_clear_line`, not Hydra's own report
     # the job is called by its verb, whether started as train.py, bloodcell or python -m bloodcell
     _check_flags(arguments)
     overrides = [_as_text(argument) for argument in arguments if _is_override(argument)]
@@ -94,7 +94,7 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     distributed.stop()
 
 
-#: Flags of Hydra's that show something in place of running a job.
+#: Hydra's flags that show something instead of running a job.
 _QUESTIONS = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
 
 
@@ -118,7 +118,7 @@ def _join(verb: str) -> None:
 
 
 def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
-    """Split `VERB ARGUMENT...`; print the usage and leave where there is no verb."""
+    """Split `VERB ARGUMENT...`; print the usage and exit if there is no verb."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         verbs = "\n".join(f"  {name:<10}{what}" for name, (_, _, what) in VERBS.items())
         print(USAGE.format(verbs=verbs))
@@ -134,12 +134,12 @@ def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _is_override(argument: str) -> bool:
-    """Tell `key=value` and `~key` from a flag and its value."""
+    """Return whether an argument is `key=value` or `~key`, not a flag or a flag's value."""
     return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
 
 
 def _as_text(override: str) -> str:
-    """Put a value into quotes that Hydra's grammar has no reading for: ä, ( and = stand in many a file's name."""
+    """Put a value into quotes if Hydra's grammar cannot read it: file names may contain ä, ( and =."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -153,7 +153,7 @@ def _as_text(override: str) -> str:
 
 
 def _check_groups(overrides: list[str]) -> None:
-    """Refuse a group that is left without an option."""
+    """Refuse a group without an option."""
     for override in overrides:
         group, _, option = override.lstrip("~").partition("=")
         if (option in ("", "null") or option.isdigit()) and group in groups():
@@ -174,7 +174,7 @@ def _check_flags(arguments: list[str]) -> None:
 
 
 def _resumed_run(verb: str, arguments: list[str]) -> tuple[Path, list[str]] | None:
-    """Return the run named by `resume=RUN` and the other overrides; None where there is none.
+    """Return the run named by `resume=RUN` and the other overrides; None if there is none.
 
     A resumed run takes its saved configuration, so Hydra has nothing to compose.
     """

@@ -1,4 +1,4 @@
-"""What the user got wrong, in one clear line."""
+"""Errors that a user can correct, each in one clear line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bloodcell.runtime.signals import ending_of
 
 @contextmanager
 def one_clear_line() -> Iterator[None]:
-    """Print what the user got wrong in a line or two and exit with 1; let the program's own faults through."""
+    """Print an error that the user can correct in a line or two and exit with 1; let other exceptions through."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -39,13 +39,13 @@ def one_clear_line() -> Iterator[None]:
 
 
 def _short(message: str) -> str:
-    """Return three lines of a message at most, none too long and none with what a terminal would obey."""
+    """Return at most three lines of a message, none too long and none with control characters of a terminal."""
     lines = [line if len(line) <= 500 else f"{line[:500]}..." for line in message.splitlines()[:3]]
     return printable("\n".join(lines))
 
 
 def user_message(error: BaseException) -> str | None:
-    """Return the one clear line for an error that the user can mend; None for any other."""
+    """Return the one clear line for an error that the user can correct; None for any other."""
     if isinstance(error, BloodcellError):
         return str(error)
     if isinstance(error, OSError) and error.errno in _DISK:
@@ -81,7 +81,7 @@ _DISK = {
 
 
 def _hydra_message(error: BaseException) -> str:
-    """Say what is wrong with the command line or the configuration, and which valid name is nearest."""
+    """Return what is wrong with the command line or the configuration, and which valid name is nearest."""
     text = f"{error}\n{error.__cause__ or ''}"
     if "LexerNoViableAlt" in str(error):
         what = str(error).splitlines()[0].rpartition(": ")[2]
@@ -132,7 +132,7 @@ def _type_message(text: str) -> str | None:
 
 
 def _all_keys() -> list[str]:
-    """Return every dotted key of the configuration that the command line asks for, so far as it composes."""
+    """Return every dotted key of the configuration that the command line asks for."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
