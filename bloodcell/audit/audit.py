@@ -6,6 +6,7 @@ The source of an image is the physical cell that it shows; copies and photograph
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -73,15 +74,10 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
 
 
 def _with_split(samples: Samples, data: DataConfig) -> Samples:
-    """Return the samples with their given split, or with the random one of a training that knows no sources.
-
-    If no split can be drawn (a class of one image, say), only the given one is audited.
-    """
-    arguments = {**split_arguments(data), "split": "random"}
-    try:
-        return assign_splits(samples, **arguments)
-    except BloodcellError:
-        return samples
+    """Return the samples with the split of a training that does not know sources."""
+    with suppress(BloodcellError):  # e.g. a class of one image: the given split alone is audited
+        return assign_splits(samples, **{**split_arguments(data), "split": "random"})
+    return samples
 
 
 def originals_folder(asked: str | None, root: Path) -> Path | None:

@@ -47,10 +47,8 @@ def _counts(audit: Audit) -> list[dict[str, Any]]:
     table = audit.samples.assign(source=audit.sources["source"]).sort_values("label", kind="stable")
     table["split"] = pd.Categorical(table["split"], [s for s in ("", *SPLITS) if s in set(table["split"])])
     groups = table.groupby(["split", "label"], sort=True, observed=True)
-    return [
-        {"split": split or "all", "label": label, "images": len(rows), "sources": rows["source"].nunique()}
-        for (split, label), rows in groups
-    ]
+    counts = groups.agg(images=("path", "size"), sources=("source", "nunique"))
+    return list(counts.reset_index().to_dict("records"))
 
 
 def _pairs(table: pd.DataFrame, root: Path, kind: str) -> list[dict[str, Any]]:
@@ -82,19 +80,17 @@ def matched_pair_figure(first: Path, second: Path) -> tuple[bytes, int]:
     points = best.first.copy()
     if best is mirrored and best.inliers:
         points[:, 0] = pictures[0].shape[1] - 1 - points[:, 0]
-    canvas, offset = _side_by_side(*pictures)
-    _draw_lines(canvas, points, best.second + np.array([offset, 0]))
+    canvas = _side_by_side(*pictures)
+    _draw_lines(canvas, points, best.second + np.array([pictures[0].shape[1] + _GAP, 0]))
     _, data = cv2.imencode(".png", canvas[..., ::-1])
     return data.tobytes(), best.inliers
 
 
-def _side_by_side(first: Array, second: Array) -> tuple[Array, int]:
-    """Return both pictures on one white canvas, uint8 (H, W, 3), and the left edge of the second."""
-    height, offset = max(first.shape[0], second.shape[0]), first.shape[1] + _GAP
-    canvas = np.full((height, offset + second.shape[1], 3), 255, np.uint8)
-    canvas[: first.shape[0], : first.shape[1]] = first
-    canvas[: second.shape[0], offset:] = second
-    return canvas, offset
+def _side_by_side(*pictures: Array) -> Array:
+    """Return two pictures on one white canvas, uint8 (H, W, 3)."""
+    height = max(map(len, pictures))
+    first, second = (np.pad(one, ((0, height - len(one)), (0, 0), (0, 0)), constant_values=255) for one in pictures)
+    return np.hstack([first, np.full((height, _GAP, 3), 255, np.uint8), second])
 
 
 def _draw_lines(canvas: Array, starts: Array, ends: Array) -> None:

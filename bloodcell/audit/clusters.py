@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
 from bloodcell.audit.chunks import Array
@@ -47,8 +48,7 @@ def agreeing_components(
             groups.merge(a, b)
             kept, gone = roots if groups[a] == roots[0] else roots[::-1]
             _merge(between, kept, gone)
-    _, start, inverse = np.unique([groups[node] for node in range(nodes)], return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(start))[inverse]
+    return np.asarray(pd.factorize(np.array([groups[node] for node in range(nodes)], int))[0])
 
 
 @dataclass

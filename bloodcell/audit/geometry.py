@@ -9,7 +9,7 @@ import numpy as np
 
 from bloodcell.audit.chunks import Array
 from bloodcell.audit.keypoints import Record, descriptors_of
-from bloodcell.audit.nuclei import MAP_SCALE, OUTSIDE
+from bloodcell.audit.nuclei import MAP_SCALE, OUTSIDE, Cells, compare_cells
 
 #: Ratio test: distance to the nearest descriptor over the second nearest. Lowe, IJCV 2004, has 0.8; red cells
 #: look alike, and the affine map rejects wrong matches anyway.
@@ -29,8 +29,7 @@ class Alignment:
     Attributes:
         inliers: Number of pairs of key points, distinct on both sides, that the map explains; 0 if there is no map.
         matrix: The map from first to second image, working coordinates, float (2, 3).
-        first: The inliers in the first image, float (n, 2).
-        second: The inliers in the second image, float (n, 2).
+        first, second: The inliers in the first and in the second image, float (n, 2).
         covered: Share of the first image's key points that lie in the field of the second, 0 to 1.
     """
 
@@ -47,13 +46,9 @@ NOTHING = Alignment(0, np.zeros((2, 3)), np.zeros((0, 2)), np.zeros((0, 2)))
 def align(first: Record, second: Record, rigid: bool = False) -> Alignment:
     """Match two images and find an affine map between them by RANSAC (Fischler and Bolles, 1981).
 
-    Mirror images do not align.
-
-    Args:
-        first: Record of the first image, shape (1,).
-        second: Record of the second image, shape (1,).
-        rigid: Accept only maps between two photographs through one objective: any shift and rotation, no shear,
-            scale 0.8 to 1.25. Otherwise those of augmentation too: scale 0.4 to 2.5, some shear.
+    Records have shape (1,). Mirror images do not align. If `rigid`, only maps between two photographs through one
+    objective are accepted: any shift and rotation, no shear, scale 0.8 to 1.25. Otherwise those of augmentation are
+    accepted too: scale 0.4 to 2.5, some shear.
     """
     a, b = _matches(first, second)
     if len(a) < 4:
@@ -71,15 +66,22 @@ def align(first: Record, second: Record, rigid: bool = False) -> Alignment:
     return Alignment(count, matrix, a, b, shown / int(first["count"][0]))
 
 
+def compare(first: Record, second: Record, least: int, rigid: bool = False) -> tuple[int, Cells]:
+    """Return the inliers of two images, 0 if there are fewer than `least`, and whether their nuclei coincide."""
+    alignment = align(first, second, rigid)
+    if alignment.inliers < least:
+        return 0, Cells.UNKNOWN
+    return alignment.inliers, compare_cells(first["map"][0], second["map"][0], alignment.matrix)
+
+
 def plausible(matrix: Array, rigid: bool) -> bool:
     """Return whether an affine map, (2, 3), can come from augmentation or, if rigid, from a second photograph."""
     linear = matrix[:, :2]
     if np.linalg.det(linear) <= 0:
         return False
     large, small = np.linalg.svd(linear, compute_uv=False)
-    if rigid:
-        return bool(large < 1.25 and small > 0.8 and large / small < 1.12)
-    return bool(large < 2.5 and small > 0.4 and large / small < 2.0)
+    most, least, shear = (1.25, 0.8, 1.12) if rigid else (2.5, 0.4, 2.0)
+    return bool(large < most and small > least and large / small < shear)
 
 
 def _inside(record: Record, other: Record, matrix: Array) -> int:

@@ -12,9 +12,9 @@ from scipy import sparse
 from bloodcell.audit import chunks
 from bloodcell.audit.chunks import Array, ChunkStore, digest, parallel
 from bloodcell.audit.clusters import agreeing_components
-from bloodcell.audit.geometry import align
-from bloodcell.audit.keypoints import RECORD, Record, descriptors_of, extract_all, mirror
-from bloodcell.audit.nuclei import Cells, compare_cells
+from bloodcell.audit.geometry import compare
+from bloodcell.audit.keypoints import FILE, RECORD, Record, descriptors_of, extract_all, mirror
+from bloodcell.audit.nuclei import Cells
 from bloodcell.audit.visual_words import Index, Vocabulary, strongest
 from bloodcell.data.samples import identities
 
@@ -38,12 +38,7 @@ EDGE = np.dtype([("first", np.int32), ("second", np.int32), ("inliers", np.int32
 
 
 class IndexedImages:
-    """The records of all images, on disk, and their inverted index, in memory.
-
-    Args:
-        paths: The image files.
-        store: Results on disk.
-    """
+    """The records of image files, on disk, and their inverted index, in memory."""
 
     def __init__(self, paths: Sequence[Path], store: ChunkStore) -> None:
         keys = identities(paths)
@@ -59,10 +54,6 @@ class IndexedImages:
         parts = [self.chunks[image // chunks.CHUNK][image % chunks.CHUNK :][:1] for image in images]
         return np.concatenate([np.zeros(0, RECORD), *parts])
 
-    def column(self, name: str) -> Array:
-        """Return one field of all records, (n, ...)."""
-        return np.concatenate([np.zeros(0, RECORD)[name], *[chunk[name] for chunk in self.chunks]])
-
     def votes(self, images: Array) -> sparse.csr_matrix:
         """Return the votes for all images and, from column n on, for all images as mirrored queries."""
         records = self.records(images)
@@ -70,14 +61,10 @@ class IndexedImages:
 
 
 def group(paths: Sequence[Path], store: ChunkStore) -> pd.DataFrame:
-    """Group images that show the same white cell.
+    """Group image files that show the same white cell.
 
     Round one compares each image with its likeliest partners. They may all be copies in its own group, so round two
     compares some members of each group with images outside it.
-
-    Args:
-        paths: The image files.
-        store: Results on disk.
 
     Returns:
         A row for each image: group (numbered from 0), evidence (most inliers with another image of the group, 0 if it
@@ -93,8 +80,8 @@ def group(paths: Sequence[Path], store: ChunkStore) -> pd.DataFrame:
     inside = edges[labels[edges["first"]] == labels[edges["second"]]]
     for end in ("first", "second"):
         np.maximum.at(evidence, inside[end], inside["inliers"])
-    columns = {name: images.column(name) for name in ("reason", "file_hash", "pixel_hash")}
-    return pd.DataFrame({"group": labels, "evidence": evidence, **columns})
+    files = np.concatenate([np.zeros(0, FILE), *[chunk[[name for name, _ in FILE]] for chunk in images.chunks]])
+    return pd.DataFrame({"group": labels, "evidence": evidence, **{name: files[name] for name, _ in FILE}})
 
 
 def components(images: int, edges: Array) -> Array:
@@ -133,20 +120,14 @@ def _verify(images: IndexedImages, image: int, candidates: Array) -> Array:
         query, other = (record if candidate < images.count else mirrored), int(candidate % images.count)
         if other == image:
             continue
-        partner = images.records(np.array([other]))
-        alignment = align(query, partner)
-        if alignment.inliers >= LEAST // 2:
-            cells = compare_cells(query["map"][0], partner["map"][0], alignment.matrix)
-            rows.append((image, other, alignment.inliers, cells))
+        inliers, cells = compare(query, images.records(np.array([other])), LEAST // 2)
+        if inliers:
+            rows.append((image, other, inliers, cells))
     return np.array(rows, EDGE)
 
 
 def _representatives(labels: Array) -> Array:
     """Return up to `REPRESENTATIVES` members of each group of two and more, evenly spread: int, ascending."""
-    order = np.argsort(labels, kind="stable")
-    chosen = [
-        members[np.unique(np.linspace(0, len(members) - 1, REPRESENTATIVES).astype(int))]
-        for members in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-        if len(members) > 1
-    ]
+    groups = [members for members in pd.Series(labels).groupby(labels).indices.values() if len(members) > 1]
+    chosen = [group[np.unique(np.linspace(0, len(group) - 1, REPRESENTATIVES).astype(int))] for group in groups]
     return np.sort(np.concatenate([np.zeros(0, np.int64), *chosen]))

@@ -21,12 +21,12 @@ KEYPOINTS = 256
 #: Contrast below OpenCV's default of 0.04: smears are pale, and 0.04 leaves only some 70 key points.
 CONTRAST = 0.01
 
+#: Fields of an image file: why it cannot be read (empty if it can), hashes of its bytes and of the decoded picture.
+FILE = [("reason", "U120"), ("file_hash", np.uint64), ("pixel_hash", np.uint64)]
 #: One image. Coordinates are pixels of the working size; unused slots are zero.
 RECORD = np.dtype(
     [
-        ("reason", "U120"),  # why the image cannot be read; empty if it can
-        ("file_hash", np.uint64),  # of the bytes
-        ("pixel_hash", np.uint64),  # of the decoded picture
+        *FILE,
         ("size", np.int32, (2,)),  # working width and height
         ("count", np.int32),  # key points found
         ("points", np.float32, (KEYPOINTS, 2)),  # x, y

@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from bloodcell.data import joint
 from bloodcell.data.samples import Samples, digest
 from bloodcell.runtime.errors import BloodcellError
@@ -36,7 +38,7 @@ def check_leaks(samples: Samples, policy: str, advice: str, cache: Path) -> None
     known, joined = known_leaks(samples), bool(samples.sets())
     report_leak(known, policy)
     if joined or (known is None and not samples.sources_known()):
-        rest = without_known_leaks(samples)
+        rest = Samples(samples.table[~_shared(samples)].reset_index(drop=True), samples.root)
         for split in ("val", "test") if joined else ("val",):  # a set that was left out is the test part
             report_leak(probed_leak(rest, split, advice, cache), policy)
 
@@ -55,25 +57,22 @@ def report_leak(message: str | None, policy: str) -> None:
 
 def known_leaks(samples: Samples) -> str | None:
     """Return one line on the images that share a known source with training; None if there are none."""
-    trained = set(samples.of_split("train").table["source"]) - {""}
-    parts = []
-    for split in (name for name in samples.splits() if name != "train"):
-        sources = samples.of_split(split).table["source"]
-        shared = sources[sources.isin(trained)]
-        if len(shared):
-            parts.append(f"{len(shared):,} of {len(sources):,} {split} images ({shared.nunique()} sources)")
+    table, parts = samples.table.assign(shared=_shared(samples)), []
+    for split in samples.splits():
+        part = table[table["split"] == split]
+        if count := part["shared"].sum():
+            sources = part.loc[part["shared"], "source"].nunique()
+            parts.append(f"{count:,} of {len(part):,} {split} images ({sources} sources)")
     if not parts:
         return None
     advice = "; data.split=grouped keeps them apart" if any(" val " in part for part in parts) else ""
     return f"leak: {', '.join(parts)} share a source with training: their accuracy is not that of unseen cells{advice}"
 
 
-def without_known_leaks(samples: Samples) -> Samples:
-    """Return the samples without the images outside training that share a known source with it."""
-    table = samples.table
-    training = table["split"] == "train"
-    known = table["source"].isin(set(table.loc[training, "source"]) - {""}) & ~training
-    return Samples(table[~known].reset_index(drop=True), samples.root)
+def _shared(samples: Samples) -> pd.Series:
+    """Return whether each image is outside training and shares a known source with it."""
+    table, training = samples.table, samples.table["split"] == "train"
+    return table["source"].isin(set(table.loc[training, "source"]) - {""}) & ~training
 
 
 def probed_leak(samples: Samples, split: str, advice: str, cache: Path) -> str | None:

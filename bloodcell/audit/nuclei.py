@@ -56,12 +56,9 @@ def field_map(picture: Array) -> tuple[Array, Array]:
 
 
 def compare_cells(first: Array, second: Array, matrix: Array) -> Cells:
-    """Compare the nuclei of two aligned images in the overlap of their fields.
+    """Compare the nuclei of two aligned images, maps uint8 (h, w), in the overlap of their fields.
 
-    Args:
-        first: Map of the first image, uint8 (h, w).
-        second: Map of the second image, uint8 (h, w).
-        matrix: Affine map of the first image's working coordinates to the second's, float (2, 3).
+    `matrix`, float (2, 3), maps working coordinates of the first image to those of the second.
 
     Returns:
         NEIGHBOURS if a mere shift puts the central nucleus of one beside that of the other, SAME if the nuclei
@@ -123,11 +120,7 @@ def _fill(picture: Array) -> Array:
 def _nuclei(small: Array) -> Array:
     """Return the nuclei in a small picture, uint8 (h, w, 3) RGB, as bool (h, w)."""
     spots = stained(small[..., 1], small[..., 2]).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(spots, connectivity=8)
-    if count == 1:
-        return np.zeros(spots.shape, bool)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(spots, connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].astype(float)
-    areas[0] = 0
-    kept = areas >= max(_LEAST_AREA, _MINOR * areas.max())
-    kept[0] = False
-    return np.asarray(kept[labels])
+    areas[0] = 0  # of the background
+    return np.asarray((areas >= max(_LEAST_AREA, _MINOR * areas.max()))[labels])

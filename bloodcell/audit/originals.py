@@ -11,9 +11,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from bloodcell.audit.chunks import Array, ChunkStore, digest, parallel
-from bloodcell.audit.geometry import align
-from bloodcell.audit.keypoints import Record, descriptors_of, extract_all, mirror
-from bloodcell.audit.nuclei import Cells, compare_cells
+from bloodcell.audit.geometry import align, compare
+from bloodcell.audit.keypoints import FILE, Record, descriptors_of, extract_all, mirror
+from bloodcell.audit.nuclei import Cells
 from bloodcell.audit.visual_words import Index, Vocabulary, strongest
 from bloodcell.data.images import EXTENSIONS
 from bloodcell.data.samples import identities
@@ -31,15 +31,7 @@ CANDIDATES, FEW = 4, 1400
 NEIGHBOURS = 60
 
 #: The match of one image; `photograph` is -1 if nothing matches.
-MATCH = np.dtype(
-    [
-        ("reason", "U120"),
-        ("file_hash", np.uint64),
-        ("pixel_hash", np.uint64),
-        ("photograph", np.int32),
-        ("evidence", np.int32),
-    ]
-)
+MATCH = np.dtype([*FILE, ("photograph", np.int32), ("evidence", np.int32)])
 
 
 @dataclass(frozen=True)
@@ -104,25 +96,17 @@ def first_of_cell(photographs: Photographs, used: Sequence[int]) -> Array:
     """
     records, allowed = photographs.records, set(used)
     near = strongest(photographs.index.votes(records), NEIGHBOURS + 1)
+    pairs = [(a, b) for a in sorted(allowed) for b in near[a] if b != a and b in allowed]
 
-    def same_cell(first: int) -> list[tuple[int, int]]:
-        others = [int(second) for second in near[first] if second != first and second in allowed]
-        return [(first, second) for second in others if _same_cell(records[[first]], records[[second]])]
+    def same_cell(pair: tuple[int, int]) -> bool:
+        first, second = (records[[number]] for number in pair)
+        return compare(first, second, OVERLAP, rigid=True)[1] is Cells.SAME
 
-    pairs = [pair for pairs in parallel(same_cell, sorted(allowed)) for pair in pairs]
-    ends = np.array(pairs, int).reshape(-1, 2)
-    number = len(records)
-    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(number, number))
+    same = np.array(pairs, int).reshape(-1, 2)[np.array(parallel(same_cell, pairs), bool)]
+    graph = coo_array((np.ones(len(same)), (same[:, 0], same[:, 1])), shape=(len(records), len(records)))
     cells = connected_components(graph, directed=False)[1]
     _, first = np.unique(cells, return_index=True)
     return np.asarray(first[cells])
-
-
-def _same_cell(first: Record, second: Record) -> bool:
-    alignment = align(first, second, rigid=True)
-    if alignment.inliers < OVERLAP:
-        return False
-    return compare_cells(first["map"][0], second["map"][0], alignment.matrix) is Cells.SAME
 
 
 def _candidates(photographs: Photographs, records: Record) -> list[Array]:
@@ -135,7 +119,7 @@ def _candidates(photographs: Photographs, records: Record) -> list[Array]:
 def _best(photographs: Photographs, record: Record, candidates: Array) -> Array:
     """Return the `MATCH` of one record with its best candidate."""
     result = np.zeros(1, MATCH)
-    for name in ("reason", "file_hash", "pixel_hash"):
+    for name, _ in FILE:
         result[name] = record[name]
     result["photograph"] = -1
     mirrored, most = mirror(record), 0.0

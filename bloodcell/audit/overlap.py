@@ -14,12 +14,9 @@ from bloodcell.data.samples import Samples, read_samples
 from bloodcell.runtime import run_folder
 
 
-def training_samples(checkpoint: Path) -> Samples | None:
-    """Return the samples that a checkpoint was trained on; None if it lies in no run folder."""
-    return _training_samples_of(run_folder.run_of(checkpoint))
-
-
-def _training_samples_of(run: Path | None) -> Samples | None:
+def training_samples(path: Path) -> Samples | None:
+    """Return the training samples of a run folder or of a file in one; None if it is neither."""
+    run = path if path.is_dir() else run_folder.run_of(path)
     if run is None or not (run / "samples.csv").is_file():
         return None
     return read_samples(run / "samples.csv").of_split("train")
@@ -74,14 +71,11 @@ def overlap_warning(samples: Samples, training: dict[Path, Samples | None]) -> s
 def weights_leak(samples: Samples, weights: str | None) -> str | None:
     """Return one line on the images outside training that the run of `model.weights` was trained on; None if none.
 
-    Args:
-        samples: The samples with their splits.
-        weights: `model.weights`; only for a run folder, or a checkpoint in one, the training images are known.
+    The training images are known only if the weights are a run folder or a file in one.
     """
     if weights in (None, "DEFAULT"):
         return None
-    path = Path(str(weights)).expanduser()
-    learned = _training_samples_of(run_folder.run_of(path) if path.suffix == ".ckpt" else path)
+    learned = training_samples(Path(str(weights)).expanduser())
     if learned is None:
         return None
     files, sources = set(learned.paths()), trained_sources(samples, [learned])

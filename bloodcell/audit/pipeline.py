@@ -32,8 +32,7 @@ def audit(
         samples: Columns path (relative to the root, POSIX), label and split (may be empty).
         root: The data root.
         originals_folder: Folder of the original photographs; None if there are none.
-        kept: Folder of intermediate results, from which an interrupted audit continues; they depend on the files' path,
-            size and time.
+        kept: Folder of intermediate results, from which an interrupted audit continues.
         progress: Called with (done, total) in each phase.
 
     Raises:

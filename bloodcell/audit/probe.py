@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 
 from bloodcell.audit.chunks import Array, parallel
-from bloodcell.audit.geometry import align
+from bloodcell.audit.geometry import compare
 from bloodcell.audit.groups import LEAST, PLENTY
-from bloodcell.audit.keypoints import Record, extract, mirror
-from bloodcell.audit.nuclei import Cells, compare_cells
+from bloodcell.audit.keypoints import extract, mirror
+from bloodcell.audit.nuclei import Cells
 from bloodcell.data.images import ImageError, read_image
 
 #: Training and validation images whose colours are compared, and validation images that are aligned with
@@ -76,13 +76,7 @@ def leak_probe(
     """Look for copies of training images among validation images.
 
     The numbers of images are fixed, so the outcome is the same each time, unless machine or images are so slow that the
-    time runs out.
-
-    Args:
-        paths_train: Training images.
-        labels_train: Their class names.
-        paths_val: Validation images.
-        labels_val: Their class names.
+    time runs out. Labels are class names.
     """
     start = time.monotonic()
     rng = np.random.default_rng(0)
@@ -133,16 +127,12 @@ def _colours(paths: Sequence[Path], chosen: Array, end: float) -> tuple[Array, A
 def _has_copy(image: Path, candidates: list[Path]) -> bool:
     """Return whether a candidate shows the same cell as the image."""
     record = extract(image)
-    sides = record, mirror(record)
-    return any(_same_cell(side, other) for other in map(extract, candidates) for side in sides)
-
-
-def _same_cell(first: Record, second: Record) -> bool:
-    alignment = align(first, second)
-    if alignment.inliers < LEAST:
-        return False
-    same = compare_cells(first["map"][0], second["map"][0], alignment.matrix) is Cells.SAME
-    return same or alignment.inliers >= PLENTY
+    for other in map(extract, candidates):
+        for side in (record, mirror(record)):
+            inliers, cells = compare(side, other, LEAST)
+            if cells is Cells.SAME or inliers >= PLENTY:
+                return True
+    return False
 
 
 def _in_time(end: float, function: Callable[[Any], Any], items: Sequence[Any], batch: int) -> list[Any]:

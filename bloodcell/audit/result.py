@@ -45,11 +45,10 @@ class Audit:
     def _leaks(self, table: pd.DataFrame) -> list[str]:
         """Return a sentence for each pair of splits that share cells."""
         lines = []
-        for (a, b), rows in self.leaks.groupby(["split_a", "split_b"], sort=False):
-            first, second = sorted((a, b), key=list(_NAMES).index) if {a, b} <= set(_NAMES) else (a, b)
+        for (first, second), rows in self.leaks.groupby(["split_a", "split_b"], sort=False):
             images = int(((table["split"] == second) & table["source"].isin(set(rows["source"]))).sum())
-            cells, names = counted(len(rows), "cell"), (_NAMES.get(second, second), _NAMES.get(first, first))
-            if {first, second} <= set(_TESTS):
+            cells, names = counted(len(rows), "cell"), (_NAMES[second], _NAMES[first])
+            if first in _TESTS:
                 lines.append(f"{_phrase(images, names[0] + ' image', 'show')} {cells} of the {names[1]} set too.")
             else:
                 have = _phrase(images, names[0] + " image", "have", "has")
