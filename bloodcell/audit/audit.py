@@ -1,17 +1,21 @@
-"""The verb `audit`: from a data set to a verdict, tables, a page of pictures, and sources that are kept."""
+"""The verb `audit`: from a data set to a verdict, tables, a report, and sources that later commands know.
+
+The source of an image is the physical cell that it shows; copies and photographs of one cell share it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from bloodcell.audit.advice import audit_of_set
 from bloodcell.audit.audit_report import write_report
-from bloodcell.audit.pipeline import audit, forget
+from bloodcell.audit.pipeline import audit
 from bloodcell.audit.result import Audit
+from bloodcell.data import joint
 from bloodcell.data.known_sources import save_sources
 from bloodcell.data.readers import absolute, load_samples
 from bloodcell.data.samples import Samples, digest
@@ -24,7 +28,7 @@ from bloodcell.runtime.io import write_csv, write_json
 from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.runtime.schema.verbs import AuditConfig
 
-#: Where original photographs lie in the sets that have them, relative to a folder at most three below the root.
+#: Folders of original photographs in known layouts, at most three folders below the data root.
 _ORIGINALS = ("JPEGImages", "originals")
 
 
@@ -34,12 +38,12 @@ def run(cfg: DictConfig) -> Audit:
 
 
 def run_audit(cfg: DictConfig, folder: Path) -> Audit:
-    """Find the sources of a data set's images, say what follows, and keep them for later commands.
+    """Find the sources of a data set's images, report the leaks, and keep the sources for later commands.
 
     Args:
         cfg: The configuration that `conf/audit.yaml` composes.
-        folder: Where sources.csv, leaks.csv, conflicts.csv, duplicates.csv, unreadable.csv, verdict.txt and
-            report.html go; a new one.
+        folder: A new folder for sources.csv, leaks.csv, conflicts.csv, duplicates.csv, unreadable.csv, verdict.txt and
+            report.html.
 
     Raises:
         BloodcellError: Anything that the user got wrong.
@@ -47,53 +51,45 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     config = typed(cfg, AuditConfig)
     cache = cache_root(config.cache.root)
     samples = load_samples(config.data)
-    if names := samples.sets():
-        commands = "; ".join(audit_of_set(config.data, name) for name in names)
-        raise BloodcellError(f"an audit is of one data set, and joint training knows its sources: {commands}")
+    if samples.sets():
+        commands = "; ".join(joint.audit_command(place) for place in joint.named_sets(config.data.sets).values())
+        raise BloodcellError(f"audit each data set alone, joint training knows their sources afterwards: {commands}")
     originals = originals_folder(config.data.originals, samples.root)
-    judged = _with_split(samples, config.data)
+    audited = _with_split(samples, config.data)
     run_folder.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
     say(f"{len(samples.table):,} images in {samples.root}; originals: {originals or 'none'}")
-    state = cache / "audit-progress" / digest(samples)
+    intermediate = cache / "audit-progress" / digest(samples)
     with progress("auditing") as bar:
-        found = audit(judged.table, samples.root, originals, state, _phases(bar))
+        found = audit(audited.table, samples.root, originals, intermediate, bar)
     save_sources(samples, found.sources, cache)
     for name in ("sources", "leaks", "conflicts", "duplicates", "unreadable"):
         write_csv(getattr(found, name), folder / f"{name}.csv")
     (folder / "verdict.txt").write_text(found.verdict() + "\n", encoding="utf-8")
     write_json({"command": run_folder.command(), "root": str(samples.root)}, folder / "audit.json")
     write_report(found, samples.root, folder / "report.html")
-    forget(state)  # a command that was stopped before goes on from there
+    shutil.rmtree(intermediate, ignore_errors=True)
     say(found.verdict())
     say(f"report and tables in {folder}; later commands on this data know its sources")
     return found
 
 
 def _with_split(samples: Samples, data: DataConfig) -> Samples:
-    """Judge the split that is given, or the random one that training would draw without knowing sources.
-
-    Where no split can be drawn (a class of one image, say), the given one is judged alone.
-    """
-    try:
+    """Return the samples with the split of a training that does not know sources."""
+    with suppress(BloodcellError):  # e.g. a class of one image: the given split alone is audited
         return assign_splits(samples, replace(data, split="random"))
-    except BloodcellError:
-        return samples
-
-
-def _phases(bar: Callable[[int, int], None]) -> Callable[[int, int, str], None]:
-    return lambda done, total, phase: bar(done, total)
+    return samples
 
 
 def originals_folder(asked: str | None, root: Path) -> Path | None:
-    """Return the folder of original photographs.
+    """Return the folder of original photographs; None if there is none.
 
     Args:
-        asked: `data.originals`: auto: found below the root where its layout is known; none; or a folder.
+        asked: `data.originals`: auto (look below the root for known layouts), none, or a folder.
         root: The data root.
 
     Raises:
-        BloodcellError: A folder is named that is not there.
+        BloodcellError: The named folder does not exist.
     """
     if asked in (None, "none"):
         return None

@@ -1,23 +1,21 @@
-"""What the sources reveal: leaks between splits, contradicting labels, and files that are there twice."""
+"""The tables of an audit: leaks between splits, contradicting labels, and files that exist twice."""
 
 from __future__ import annotations
 
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pandas as pd
+
+from bloodcell.data.samples import SPLITS
 
 LEAK_COLUMNS = ["source", "path_a", "split_a", "images_a", "path_b", "split_b", "images_b"]
 CONFLICT_COLUMNS = ["source", "label_a", "images_a", "path_a", "label_b", "images_b", "path_b"]
 DUPLICATE_COLUMNS = ["kind", "group", "path", "label", "split"]
 
-#: Sides of a split in the order in which tables name them.
-_ORDER = ("train", "val", "test", "test_simple")
-
 
 def leaks(samples: pd.DataFrame, source: pd.Series) -> pd.DataFrame:
-    """Return the sources on two sides of the splits: a row for each source and pair of splits.
+    """Return the sources in two splits: a row for each source and pair of splits.
 
     Args:
         samples: Columns path, label, split; a split may be empty or missing.
@@ -28,31 +26,29 @@ def leaks(samples: pd.DataFrame, source: pd.Series) -> pd.DataFrame:
     """
     table = samples.assign(source=source.to_numpy(), split=samples["split"].fillna(""))
     table = table[table["split"] != ""]
-    rows = sorted(_sides(table, "split"), key=lambda row: (_place(row[2]), _place(row[5])))
+    rows = sorted(_pairs(table, "split"), key=lambda row: (_order(row[2]), _order(row[5])))
     return pd.DataFrame(rows, columns=LEAK_COLUMNS)
 
 
 def conflicts(samples: pd.DataFrame, source: pd.Series) -> pd.DataFrame:
-    """Return the sources whose images carry different labels: a row for each source and pair of labels."""
+    """Return the sources whose images have different labels, `CONFLICT_COLUMNS`: a row for each pair of labels."""
     table = samples.assign(source=source.to_numpy())
-    rows = [(s, a, n, p, b, m, q) for s, p, a, n, q, b, m in _sides(table, "label")]
+    rows = [(s, a, n, p, b, m, q) for s, p, a, n, q, b, m in _pairs(table, "label")]
     return pd.DataFrame(rows, columns=CONFLICT_COLUMNS)
 
 
-def duplicates(
-    samples: pd.DataFrame, file_hash: np.ndarray[Any, Any], pixel_hash: np.ndarray[Any, Any]
-) -> pd.DataFrame:
-    """Return files that are there twice and more: a row for each file, numbered by group.
+def duplicates(samples: pd.DataFrame, file_hash: pd.Series, pixel_hash: pd.Series) -> pd.DataFrame:
+    """Return the files that exist twice or more: a row for each file, numbered by group.
 
     Args:
         samples: Columns path, label, split.
-        file_hash: Hash of each file's bytes, uint64 (n,); 0 where it cannot be read.
-        pixel_hash: Hash of each decoded picture, uint64 (n,); 0 where it cannot be read.
+        file_hash: Hash of each file's bytes, uint64 (n,); 0 if it cannot be read.
+        pixel_hash: Hash of each decoded picture, uint64 (n,); 0 if it cannot be read.
 
     Returns:
-        `DUPLICATE_COLUMNS`; kind is "bytes", or "pixels" where the files differ but not their pictures.
+        `DUPLICATE_COLUMNS`; kind is "bytes", or "pixels" if the files differ but not their pictures.
     """
-    table = samples[["path", "label", "split"]].assign(file=file_hash, picture=pixel_hash)
+    table = samples[["path", "label", "split"]].assign(file=file_hash.to_numpy(), picture=pixel_hash.to_numpy())
     table = table[table["picture"] != 0]
     rows = []
     groups = table[table["picture"].duplicated(keep=False)].groupby("picture", sort=False)
@@ -62,17 +58,17 @@ def duplicates(
     return pd.DataFrame(rows, columns=DUPLICATE_COLUMNS)
 
 
-def _sides(table: pd.DataFrame, column: str) -> list[tuple[Any, ...]]:
-    """Return (source, path, value, images, path, value, images) where a source has several values."""
+def _pairs(table: pd.DataFrame, column: str) -> list[tuple[Any, ...]]:
+    """Return (source, path, value, images, path, value, images) for each pair of values of one source."""
     varied = table.groupby("source")[column].transform("nunique") > 1
     rows = []
     for source, group in table[varied].groupby("source"):
         sides = [(part["path"].min(), value, len(part)) for value, part in group.groupby(column)]
-        sides.sort(key=lambda side: _place(side[1]))
+        sides.sort(key=lambda side: _order(side[1]))
         rows += [(source, *a, *b) for a, b in combinations(sides, 2)]
     return rows
 
 
-def _place(value: str) -> tuple[int, str]:
+def _order(value: str) -> tuple[int, str]:
     """Return the sort key of a split or label: splits in their order, then names by alphabet."""
-    return (_ORDER.index(value) if value in _ORDER else len(_ORDER), str(value))
+    return (SPLITS.index(value) if value in SPLITS else len(SPLITS), str(value))

@@ -1,38 +1,35 @@
-"""Matching the key points of two images and verifying the matches by one affine map."""
+"""Alignment of two images: their key points are matched, and one affine map verifies the matches."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 
-from bloodcell.audit.keypoints import Record, root_sift
-from bloodcell.audit.nuclei import MAP_SCALE, OUTSIDE
+from bloodcell.audit.chunks import Array
+from bloodcell.audit.keypoints import Record, descriptors_of
+from bloodcell.audit.nuclei import MAP_SCALE, OUTSIDE, Cells, compare_cells
 
 #: Ratio test: distance to the nearest descriptor over the second nearest. Lowe, IJCV 2004, has 0.8; red cells
-#: look alike, and the geometry below is the judge.
+#: look alike, and the affine map rejects wrong matches anyway.
 RATIO = 0.85
 #: Largest distance of an inlier from its mapped place, pixels at the working size.
 TOLERANCE = 4.0
-#: Least share of the key points in the overlap that are inliers. A true map explains a part of the overlap that
-#: grows with it, a chance map always a few points: Brown and Lowe, Automatic panoramic image stitching, IJCV
+#: Least share of the key points in the overlap that are inliers. A true map explains a part of the overlap, a
+#: chance map a few points however large the overlap is: Brown and Lowe, Automatic panoramic image stitching, IJCV
 #: 2007, section 3.2. Measured: chance at most 0.09, copies and overlapping photographs at least 0.11.
 LEAST_SHARE = 0.10
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How one image lies upon another.
+    """The affine map from one image to another.
 
     Attributes:
-        inliers: Pairs of key points, distinct on both sides, that one affine map explains; 0 if none does.
-        matrix: That map, first image to second, working coordinates, float (2, 3).
-        first: The inliers in the first image, float (n, 2).
-        second: The inliers in the second image, float (n, 2).
+        inliers: Number of pairs of key points, distinct on both sides, that the map explains; 0 if there is no map.
+        matrix: The map from first to second image, working coordinates, float (2, 3).
+        first, second: The inliers in the first and in the second image, float (n, 2).
         covered: Share of the first image's key points that lie in the field of the second, 0 to 1.
     """
 
@@ -47,16 +44,11 @@ NOTHING = Alignment(0, np.zeros((2, 3)), np.zeros((0, 2)), np.zeros((0, 2)))
 
 
 def align(first: Record, second: Record, rigid: bool = False) -> Alignment:
-    """Match two images and look for an affine map between them by RANSAC (Fischler and Bolles, 1981).
+    """Match two images and find an affine map between them by RANSAC (Fischler and Bolles, 1981).
 
-    Args:
-        first: Record of the first image, shape (1,).
-        second: Record of the second image, shape (1,).
-        rigid: Accept only maps that two photographs through one objective can have: any shift and rotation,
-            no shear, scale 0.8 to 1.25. Otherwise what augmentation does: scale 0.4 to 2.5, some shear.
-
-    Returns:
-        The alignment; mirror images do not align.
+    Records have shape (1,). Mirror images do not align. If `rigid`, only maps between two photographs through one
+    objective are accepted: any shift and rotation, no shear, scale 0.8 to 1.25. Otherwise those of augmentation are
+    accepted too: scale 0.4 to 2.5, some shear.
     """
     a, b = _matches(first, second)
     if len(a) < 4:
@@ -66,7 +58,7 @@ def align(first: Record, second: Record, rigid: bool = False) -> Alignment:
         return NOTHING
     keep = mask.ravel() > 0
     a, b = a[keep], b[keep]
-    # One blob of many key points, or many upon one, is no evidence: count distinct places on both sides.
+    # Many key points in one place are no evidence: count distinct places on both sides.
     count = min(len(np.unique(np.round(a), axis=0)), len(np.unique(np.round(b), axis=0)))
     shown, showing = _inside(first, second, matrix), _inside(second, first, cv2.invertAffineTransform(matrix))
     if count < LEAST_SHARE * min(shown, showing):
@@ -74,19 +66,26 @@ def align(first: Record, second: Record, rigid: bool = False) -> Alignment:
     return Alignment(count, matrix, a, b, shown / int(first["count"][0]))
 
 
+def compare(first: Record, second: Record, least: int, rigid: bool = False) -> tuple[int, Cells]:
+    """Return the inliers of two images, 0 if there are fewer than `least`, and whether their nuclei coincide."""
+    alignment = align(first, second, rigid)
+    if alignment.inliers < least:
+        return 0, Cells.UNKNOWN
+    return alignment.inliers, compare_cells(first["map"][0], second["map"][0], alignment.matrix)
+
+
 def plausible(matrix: Array, rigid: bool) -> bool:
-    """Return whether augmentation, or a second photograph, can have made this affine map, (2, 3)."""
+    """Return whether an affine map, (2, 3), can come from augmentation or, if rigid, from a second photograph."""
     linear = matrix[:, :2]
     if np.linalg.det(linear) <= 0:
         return False
     large, small = np.linalg.svd(linear, compute_uv=False)
-    if rigid:
-        return bool(large < 1.25 and small > 0.8 and large / small < 1.12)
-    return bool(large < 2.5 and small > 0.4 and large / small < 2.0)
+    most, least, shear = (1.25, 0.8, 1.12) if rigid else (2.5, 0.4, 2.0)
+    return bool(large < most and small > least and large / small < shear)
 
 
 def _inside(record: Record, other: Record, matrix: Array) -> int:
-    """Return how many key points of a record are mapped into the other's field."""
+    """Return how many key points of a record the map puts into the other's field."""
     places = record["points"][0, : int(record["count"][0])] @ matrix[:, :2].T + matrix[:, 2]
     field = other["map"][0] != OUTSIDE
     columns, rows = np.floor(places / MAP_SCALE).astype(int).T
@@ -99,12 +98,10 @@ def _matches(first: Record, second: Record) -> tuple[Array, Array]:
     m, n = int(first["count"][0]), int(second["count"][0])
     if m < 4 or n < 4:
         return np.zeros((0, 2)), np.zeros((0, 2))
-    a = root_sift(first["descriptors"][0, :m])
-    b = root_sift(second["descriptors"][0, :n])
-    cosine = a @ b.T
+    cosine = descriptors_of(first) @ descriptors_of(second).T
     rows, nearest = np.arange(m), cosine.argmax(axis=1)
     best = cosine[rows, nearest]
     cosine[rows, nearest] = -1
-    # For unit vectors the squared distance is 2 - 2 cosine.
+    # the squared distance of unit vectors is 2 - 2 cosine
     passed = (1 - best) < RATIO**2 * (1 - cosine.max(axis=1))
     return first["points"][0, :m][passed], second["points"][0, nearest[passed]]

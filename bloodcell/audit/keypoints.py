@@ -1,14 +1,16 @@
-"""What the audit keeps of an image: SIFT key points, a small map of field and nuclei, and two hashes."""
+"""The record of an image: SIFT key points, a small map of field and nuclei, and two hashes."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from bloodcell.audit.chunks import Array, parallel
 from bloodcell.audit.nuclei import MAP_SCALE, field_map
 from bloodcell.data.images import ImageError, read_image
 
@@ -19,12 +21,12 @@ KEYPOINTS = 256
 #: Contrast below OpenCV's default of 0.04: smears are pale, and 0.04 leaves only some 70 key points.
 CONTRAST = 0.01
 
+#: Fields of an image file: why it cannot be read (empty if it can), hashes of its bytes and of the decoded picture.
+FILE = [("reason", "U120"), ("file_hash", np.uint64), ("pixel_hash", np.uint64)]
 #: One image. Coordinates are pixels of the working size; unused slots are zero.
 RECORD = np.dtype(
     [
-        ("reason", "U120"),  # why the image cannot be read; empty if it can
-        ("file_hash", np.uint64),  # of the bytes
-        ("pixel_hash", np.uint64),  # of the decoded picture
+        *FILE,
         ("size", np.int32, (2,)),  # working width and height
         ("count", np.int32),  # key points found
         ("points", np.float32, (KEYPOINTS, 2)),  # x, y
@@ -33,22 +35,19 @@ RECORD = np.dtype(
     ]
 )
 Record = np.ndarray[Any, np.dtype[np.void]]
-Array = np.ndarray[Any, np.dtype[Any]]
 
 # Mirroring a picture reverses the rows of a SIFT descriptor (4 rows x 4 columns x 8 directions, in the frame
-# of its key point) and the sense of its directions: the mirror image's descriptors come by permutation.
+# of its key point) and the sense of its directions, so a permutation gives the mirror image's descriptors.
 _MIRROR = np.arange(128).reshape(4, 4, 8)[::-1, :, -np.arange(8) % 8].ravel()
 
 
+def extract_all(paths: Sequence[Path]) -> Record:
+    """Return the records of some image files, shape (n,)."""
+    return np.concatenate([np.zeros(0, RECORD), *parallel(extract, paths)])
+
+
 def extract(path: Path) -> Record:
-    """Read an image and describe it.
-
-    Args:
-        path: The image file.
-
-    Returns:
-        One record of `RECORD`, shape (1,). An unreadable file gives its reason and nothing else.
-    """
+    """Return the record of an image file, shape (1,); of an unreadable file it has the reason alone."""
     record = np.zeros(1, RECORD)
     try:
         picture = read_image(path)
@@ -80,7 +79,7 @@ def working_size(picture: Array) -> Array:
 
 
 def mirror(record: Record) -> Record:
-    """Return the record that the left-right mirror image of the picture would have, shape (1,)."""
+    """Return the record of the picture's left-right mirror image, shape (1,)."""
     record = record.copy()
     width, count = int(record["size"][0, 0]), int(record["count"][0])
     record["points"][0, :count, 0] = width - 1 - record["points"][0, :count, 0]
@@ -88,6 +87,13 @@ def mirror(record: Record) -> Record:
     columns = -(-width // MAP_SCALE)
     record["map"][0, :, :columns] = record["map"][0, :, :columns][:, ::-1]
     return record
+
+
+def descriptors_of(records: Record, mirrored: bool = False) -> Array:
+    """Return the RootSIFT of all key points, or of those of the mirror images: float32 (sum of counts, 128)."""
+    present = np.arange(KEYPOINTS) < records["count"][:, None]
+    descriptors = records["descriptors"][present]
+    return root_sift(descriptors[:, _MIRROR] if mirrored else descriptors)
 
 
 def root_sift(descriptors: Array) -> Array:
@@ -100,22 +106,18 @@ def root_sift(descriptors: Array) -> Array:
     return np.sqrt(values, out=values)
 
 
-def mirrored_descriptors(descriptors: Array) -> Array:
-    """Return the descriptors, (n, 128), that the same key points have in the mirror image."""
-    return descriptors[:, _MIRROR]
-
-
 def _keypoints(picture: Array, outside: Array) -> tuple[Array, Array]:
     """Find SIFT key points away from the border of the field; Lowe, IJCV 2004."""
-    if min(picture.shape[:2]) < 16:  # nothing to describe, and OpenCV's pyramid wants some pixels
-        return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8)
+    none = np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8)
+    if min(picture.shape[:2]) < 16:  # too small for OpenCV's pyramid
+        return none
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     # The edge between picture and fill is the same in all copies; key points there match everything.
     inside = cv2.erode(255 - 255 * outside, np.ones((13, 13), np.uint8), borderValue=255)
     sift = cv2.SIFT.create(nfeatures=KEYPOINTS, contrastThreshold=CONTRAST)
     found, descriptors = sift.detectAndCompute(grey, inside)
     if descriptors is None:
-        return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8)
+        return none
     points = np.array([point.pt for point in found[:KEYPOINTS]], np.float32)
     return points, descriptors[:KEYPOINTS].astype(np.uint8)
 

@@ -1,4 +1,7 @@
-"""What every training says of its own split: images that share a source with training, or look as if they did."""
+"""Leaks between training and the other splits, by known sources or by a probe; every training reports them.
+
+The source of an image is the physical cell, photograph, slide or patient that it comes from.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from bloodcell.audit.overlap import trained_sources
-from bloodcell.data.samples import Samples, digest, read_samples
-from bloodcell.runtime import run_folder
+from bloodcell.data import joint
+from bloodcell.data.samples import Samples, digest
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_json
+from bloodcell.runtime.schema.data import DataConfig
 
 
 def check_leaks(samples: Samples, policy: str, advice: str, cache: Path) -> None:
-    """Warn, or refuse to go on, where images outside training share a source with it.
+    """Warn of images outside training that share a source with it, or refuse to continue.
 
-    Where sources are known it is exact. A probe of at most some seconds looks for copies of the others, and for those
-    between sets that were joined, which an audit of each alone cannot know.
+    Known sources give the exact number. For unknown ones a probe of at most some seconds looks for copies; also between
+    sets that were joined, since an audit of each alone cannot find copies across them.
 
     Args:
         samples: The samples with their splits.
@@ -28,22 +31,20 @@ def check_leaks(samples: Samples, policy: str, advice: str, cache: Path) -> None
         cache: The cache root, where the probe's outcome is kept for the same split of the same files.
 
     Raises:
-        BloodcellError: The policy is unknown, or is error and there is a leak.
+        BloodcellError: The policy is error and there is a leak.
     """
-    if policy not in ("warn", "error", "off"):
-        raise BloodcellError(f"data.leak_check={policy}; choose warn, error or off")
     if policy == "off":
         return
     known, joined = known_leaks(samples), bool(samples.sets())
-    say_leak(known, policy)
+    report_leak(known, policy)
     if joined or (known is None and not samples.sources_known()):
-        rest = without_known_leaks(samples)
+        rest = Samples(samples.table[~_shared(samples)].reset_index(drop=True), samples.root)
         for split in ("val", "test") if joined else ("val",):  # a set that was left out is the test part
-            say_leak(probed_leak(rest, split, advice, cache), policy)
+            report_leak(probed_leak(rest, split, advice, cache), policy)
 
 
-def say_leak(message: str | None, policy: str) -> None:
-    """Warn of a leak, or refuse to go on, as `data.leak_check` says.
+def report_leak(message: str | None, policy: str) -> None:
+    """Print a warning of a leak, or refuse to continue, as `data.leak_check` asks.
 
     Raises:
         BloodcellError: The policy is error and there is a leak.
@@ -54,52 +55,28 @@ def say_leak(message: str | None, policy: str) -> None:
         print(f"warning: {message}", file=sys.stderr)
 
 
-def weights_leak(samples: Samples, weights: str | None) -> str | None:
-    """Return one line on images outside training that the run knows whose backbone is taken; None where it knows none.
-
-    Args:
-        samples: The samples with their splits.
-        weights: `model.weights`. What a file of weights was trained on is not known, unless it lies in a run folder.
-    """
-    path = Path(str(weights or "")).expanduser()
-    run = run_folder.run_of(path) if path.suffix == ".ckpt" else path
-    if weights in (None, "DEFAULT") or run is None or not (run / "samples.csv").is_file():
-        return None
-    learned = read_samples(run / "samples.csv").of_split("train")
-    files, sources = set(learned.paths()), trained_sources(samples, [learned])
-    parts = []
-    for split in (name for name in samples.splits() if name != "train"):
-        part = samples.of_split(split)
-        known = part.table["source"].isin(sources) | pd.Series(part.paths()).isin(files)
-        parts += [f"{known.sum():,} of {len(known):,} {split} images"] if known.any() else []
-    return f"leak: the run of model.weights={weights} was trained on {', '.join(parts)}" if parts else None
-
-
 def known_leaks(samples: Samples) -> str | None:
-    """Return one line on the images that share a known source with training; None where there are none."""
-    trained = set(samples.of_split("train").table["source"]) - {""}
-    parts = []
-    for split in (name for name in samples.splits() if name != "train"):
-        sources = samples.of_split(split).table["source"]
-        shared = sources[sources.isin(trained)]
-        if len(shared):
-            parts.append(f"{len(shared):,} of {len(sources):,} {split} images ({shared.nunique()} sources)")
+    """Return one line on the images that share a known source with training; None if there are none."""
+    table, parts = samples.table.assign(shared=_shared(samples)), []
+    for split in samples.splits():
+        part = table[table["split"] == split]
+        if count := part["shared"].sum():
+            sources = part.loc[part["shared"], "source"].nunique()
+            parts.append(f"{count:,} of {len(part):,} {split} images ({sources} sources)")
     if not parts:
         return None
     advice = "; data.split=grouped keeps them apart" if any(" val " in part for part in parts) else ""
     return f"leak: {', '.join(parts)} share a source with training: their accuracy is not that of unseen cells{advice}"
 
 
-def without_known_leaks(samples: Samples) -> Samples:
-    """Return the samples without the images outside training that `known_leaks` tells of."""
-    table = samples.table
-    training = table["split"] == "train"
-    known = table["source"].isin(set(table.loc[training, "source"]) - {""}) & ~training
-    return Samples(table[~known].reset_index(drop=True), samples.root)
+def _shared(samples: Samples) -> pd.Series:
+    """Return whether each image is outside training and shares a known source with it."""
+    table, training = samples.table, samples.table["split"] == "train"
+    return table["source"].isin(set(table.loc[training, "source"]) - {""}) & ~training
 
 
 def probed_leak(samples: Samples, split: str, advice: str, cache: Path) -> str | None:
-    """Return one line where images of a split look like copies of training images; None where they do not."""
+    """Return one line if images of a split look like copies of training images; None if they do not."""
     sides = samples.of_split("train", split)
     if split not in sides.splits():
         return None
@@ -114,9 +91,31 @@ def probed_leak(samples: Samples, split: str, advice: str, cache: Path) -> str |
 
 
 def _probe(samples: Samples, split: str) -> str | None:
-    """Return the probe's figures where it smells; else None."""
+    """Return the figures of the probe if it finds a leak; else None."""
     from bloodcell.audit.probe import leak_probe
 
     train, other = samples.of_split("train"), samples.of_split(split)
     probe = leak_probe(train.files(), train.table["label"].tolist(), other.files(), other.table["label"].tolist())
     return probe.message({"val": "validation"}.get(split, split)) if probe.leak else None
+
+
+def unaudited_sets(data: DataConfig, samples: Samples) -> list[str]:
+    """Return a note for each joined set that has images of unknown source, with the command that finds the sources."""
+    commands = _audits_needed(data, samples)
+    return [f"note: sources of {name} are unknown; find them: {command}" for name, command in commands.items()]
+
+
+def leak_advice(data: DataConfig, samples: Samples) -> str:
+    """Return what to do about copies in training whose sources are unknown or named differently."""
+    if commands := _audits_needed(data, samples):
+        return f"find the sources: {'; '.join(commands.values())}"
+    if samples.sets():
+        return "two of data.sets show the same cells; train without one of them"
+    where = f"data.table={data.table}" if data.kind == "table" else f"data.root={samples.root}"
+    return f"find the sources: bloodcell audit data={data.kind} {where}"
+
+
+def _audits_needed(data: DataConfig, samples: Samples) -> dict[str, str]:
+    """Return the audit command of each joined set that has images of unknown source."""
+    unknown = [name for name in samples.sets() if not samples.of_set(name).sources_known()]
+    return {name: joint.audit_command(joint.named_sets(data.sets)[name]) for name in unknown}

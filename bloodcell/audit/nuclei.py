@@ -1,18 +1,17 @@
-"""Where the white cells are: a coarse map of field and nuclei, and whether two images show the same cell.
+"""Nuclei: a coarse map of field and nuclei, and whether two aligned images show the same white cell.
 
-Neighbouring fields of one slide show the same red cells around different white cells, so that matching key
-points alone cannot tell copies of a cell from its neighbourhood. The nuclei can: laid upon each other by the
-alignment, those of the same cell coincide.
+Neighbouring fields of one slide show the same red cells around different white cells, so matching key points do not
+distinguish a copy of a cell from its neighbourhood. The nuclei do: in aligned images, those of the same cell coincide.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
 
 import cv2
 import numpy as np
 
+from bloodcell.audit.chunks import Array
 from bloodcell.data.cell_finder import stained_mask
 
 #: Pixels of the working size in one pixel of the map, along each side.
@@ -21,19 +20,17 @@ OUTSIDE, FIELD, NUCLEUS = 0, 1, 2
 
 _FILL = 16  # black fill of shifted and rotated copies, with JPEG noise
 _LEAST_AREA = 12  # map pixels, 0.25 % of a 320 x 240 field: smaller spots are dirt
-_MINOR = 0.3  # a spot below this part of the largest nucleus is a platelet or a sliver at the border
-_CENTRED = 0.1  # a crop is made around a nucleus that lies this near its centre, in sides of the crop
+_MINOR = 0.3  # a spot smaller than this part of the largest nucleus is a platelet or cut off by the border
+_CENTRED = 0.1  # largest distance of a nucleus from the centre of the crop around it, in sides of the crop
 _APART = 0.15  # least distance of two such nuclei, in sides: lobes of one nucleus lie closer, neighbouring cells do not
 _UNTURNED = 0.03  # largest entry by which the map between two crops of one photograph differs from a shift
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
 
 class Cells(IntEnum):
-    """What the nuclei say of two aligned images.
+    """Whether two aligned images show the same cell, by their nuclei.
 
-    NEIGHBOURS are two crops of one photograph, each made around another of its cells: both cells can be in both
-    crops, but the label of a crop means the one in its centre.
+    NEIGHBOURS are two crops of one photograph around two of its cells: each crop may show both cells, but its
+    label is that of the central one.
     """
 
     NEIGHBOURS = -2
@@ -43,14 +40,11 @@ class Cells(IntEnum):
 
 
 def field_map(picture: Array) -> tuple[Array, Array]:
-    """Tell the field from black fill, and the nuclei from the rest.
-
-    Args:
-        picture: uint8 (H, W, 3), RGB, at the working size.
+    """Find the black fill and the nuclei of a picture, uint8 (H, W, 3), RGB, at the working size.
 
     Returns:
-        The fill, uint8 (H, W), 1 where the picture has none of its own pixels; and the map, uint8
-        (H / 4, W / 4) rounded up: 0 outside the field, 1 in the field, 2 in a nucleus.
+        The fill of shifted and rotated copies, uint8 (H, W), 0 or 1; and the map, uint8 (H / 4, W / 4) rounded up:
+        0 outside the field, 1 in the field, 2 in a nucleus.
     """
     outside = _fill(picture)
     height, width = outside.shape
@@ -62,22 +56,18 @@ def field_map(picture: Array) -> tuple[Array, Array]:
 
 
 def compare_cells(first: Array, second: Array, matrix: Array) -> Cells:
-    """Compare the nuclei of two aligned images where their fields overlap.
+    """Compare the nuclei of two aligned images, maps uint8 (h, w), in the overlap of their fields.
 
-    Args:
-        first: Map of the first image, uint8 (h, w).
-        second: Map of the second image, uint8 (h, w).
-        matrix: Affine map of the first image's working coordinates to the second's, float (2, 3).
+    `matrix`, float (2, 3), maps working coordinates of the first image to those of the second.
 
     Returns:
-        NEIGHBOURS where a mere shift puts the central nucleus of one beside that of the other, SAME where nuclei
-        coincide (Dice coefficient at least 0.5), DIFFERENT where one image shows a nucleus at a place where the
-        other shows none (below 0.25), else UNKNOWN.
+        NEIGHBOURS if a mere shift puts the central nucleus of one beside that of the other, SAME if the nuclei
+        coincide (Dice coefficient at least 0.5), DIFFERENT if they do not (below 0.25), else UNKNOWN.
     """
     if _neighbours(first, second, matrix):
         return Cells.NEIGHBOURS
-    scaled = np.asarray(matrix, np.float64).copy()
-    # Pixel centres: x_full = MAP_SCALE * (x_map + 0.5) - 0.5 on both sides.
+    scaled = np.array(matrix, np.float64)
+    # pixel centres: x_full = MAP_SCALE * (x_map + 0.5) - 0.5 on both sides
     centre = (MAP_SCALE - 1) / 2
     scaled[:, 2] = (scaled[:, 2] + scaled[:, :2] @ [centre, centre] - centre) / MAP_SCALE
     warped = cv2.warpAffine(first, scaled, second.shape[::-1], flags=cv2.INTER_NEAREST)
@@ -105,7 +95,7 @@ def _neighbours(first: Array, second: Array, matrix: Array) -> bool:
 
 
 def _central(places: Array) -> Array | None:
-    """Return the centroid (x, y) of the nucleus in the centre of a map, in its pixels; None where there is none."""
+    """Return the centroid (x, y) of the nucleus in the centre of a map, in its pixels; None if there is none."""
     count, _, _, centroids = cv2.connectedComponentsWithStats((places == NUCLEUS).astype(np.uint8))
     rows, columns = np.nonzero(places != OUTSIDE)
     if count == 1 or not len(rows):
@@ -117,7 +107,7 @@ def _central(places: Array) -> Array | None:
 
 
 def _fill(picture: Array) -> Array:
-    """Return where near-black pixels are connected to the border: uint8 (H, W), 0 or 1."""
+    """Return the near-black pixels that are connected to the border: uint8 (H, W), 0 or 1."""
     dark = cv2.inRange(picture, (0, 0, 0), (_FILL - 1,) * 3)
     count, labels = cv2.connectedComponents(dark, ltype=cv2.CV_16U) if dark.any() else (1, dark)
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
@@ -130,11 +120,7 @@ def _fill(picture: Array) -> Array:
 def _nuclei(small: Array) -> Array:
     """Return the nuclei in a small picture, uint8 (h, w, 3) RGB, as bool (h, w)."""
     spots = stained_mask(small[..., 1], small[..., 2]).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(spots, connectivity=8)
-    if count == 1:
-        return np.zeros(spots.shape, bool)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(spots, connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].astype(float)
-    areas[0] = 0
-    kept = areas >= max(_LEAST_AREA, _MINOR * areas.max())
-    kept[0] = False
-    return np.asarray(kept[labels])
+    areas[0] = 0  # of the background
+    return np.asarray((areas >= max(_LEAST_AREA, _MINOR * areas.max()))[labels])

@@ -1,19 +1,19 @@
-"""Provenance with the original photographs at hand: which photograph is an image a copy of."""
+"""Sources with the original photographs: which photograph an image is a copy of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from bloodcell.audit import unfinished
-from bloodcell.audit.geometry import Alignment, align
-from bloodcell.audit.keypoints import RECORD, Record, extract, mirror, mirrored_descriptors, root_sift
-from bloodcell.audit.nuclei import Cells, compare_cells
-from bloodcell.audit.threads import parallel
+from bloodcell.audit.chunks import Array, ChunkStore, digest, parallel
+from bloodcell.audit.geometry import align, compare
+from bloodcell.audit.keypoints import FILE, Record, descriptors_of, extract_all, mirror
+from bloodcell.audit.nuclei import Cells
 from bloodcell.audit.visual_words import Index, Vocabulary, strongest
 from bloodcell.data.images import EXTENSIONS
 from bloodcell.data.samples import identities
@@ -24,23 +24,14 @@ from bloodcell.runtime.errors import BloodcellError
 STRONG, WEAK = 16, 10
 #: Inliers of two photographs with overlapping fields. The null above has none by a rigid map.
 OVERLAP = 9
-#: Photographs, or their mirror images, that are compared with each image: of n photographs this many, and where they
-#: are few, whose words are too few to vote well, `FEW` / n.
+#: Photographs, or their mirror images, that are compared with each image. Few photographs have too few visual words to
+#: vote well, so of n photographs `FEW` / n are compared if that is more.
 CANDIDATES, FEW = 4, 1400
 #: Photographs that are compared with each photograph.
 NEIGHBOURS = 60
 
-#: The match of one image; `photograph` is -1 where nothing matches.
-MATCH = np.dtype(
-    [
-        ("reason", "U120"),
-        ("file_hash", np.uint64),
-        ("pixel_hash", np.uint64),
-        ("photograph", np.int32),
-        ("evidence", np.int32),
-    ]
-)
-Array = np.ndarray[Any, np.dtype[Any]]
+#: The match of one image; `photograph` is -1 if nothing matches.
+MATCH = np.dtype([*FILE, ("photograph", np.int32), ("evidence", np.int32)])
 
 
 @dataclass(frozen=True)
@@ -50,116 +41,77 @@ class Photographs:
     Attributes:
         names: Bare file names without the ending, sorted.
         records: Their records, shape (n,).
-        vocabulary: Visual words trained on them.
         index: Their inverted index; mirror images are found by mirrored queries.
         key: Digest of their identities.
     """
 
     names: list[str]
     records: Record
-    vocabulary: Vocabulary
     index: Index
     key: str
 
 
-def read_photographs(folder: Path, kept: Path, progress: unfinished.Progress) -> Photographs:
+def read_photographs(folder: Path, store: ChunkStore) -> Photographs:
     """Describe and index the photographs of a folder.
 
     Raises:
-        BloodcellError: The folder holds no photograph that can be read.
+        BloodcellError: The folder is missing or holds no photograph that can be read.
     """
+    if not folder.is_dir():
+        raise BloodcellError(f"no folder of original photographs: {folder}; try data.originals=none")
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
     keys = identities(paths)
-    parts = unfinished.chunks(kept, "originals", keys, lambda items: _extract(paths, items), progress, "originals")
-    records = np.concatenate([np.zeros(0, RECORD), *parts])
+    parts = store.results("originals", keys, lambda items: extract_all(paths[items]))
+    records = np.concatenate([extract_all([]), *parts])
     usable = records["count"] > 0
     if not usable.any():
         raise BloodcellError(f"{folder} holds no original photograph that can be read; try data.originals=none")
     names = [path.stem for path, use in zip(paths, usable, strict=True) if use]
     records = records[usable]
-    descriptors = root_sift(all_descriptors(records))
-    vocabulary = Vocabulary(descriptors, len(records))
-    index = Index(records["count"], vocabulary.words(descriptors), vocabulary.size)
-    return Photographs(names, records, vocabulary, index, unfinished.digest(*keys))
+    index = Index(Vocabulary(descriptors_of(records), len(records)), [records])
+    return Photographs(names, records, index, digest(*keys))
 
 
-def match(photographs: Photographs, paths: Sequence[Path], kept: Path, progress: unfinished.Progress) -> Array:
+def match(photographs: Photographs, paths: Sequence[Path], store: ChunkStore) -> Array:
     """Find the photograph of each image: `MATCH` records, shape (len(paths),)."""
     keys = [f"{name} {photographs.key}" for name in identities(paths)]
 
-    def compute(items: range) -> Array:
-        records = _extract(paths, items)
-        candidates = _candidates(photographs, records)
-        pairs = [(records[i : i + 1], candidates[i]) for i in range(len(records))]
+    def compute(items: slice) -> Array:
+        records = extract_all(paths[items])
+        pairs = [(records[i : i + 1], candidates) for i, candidates in enumerate(_candidates(photographs, records))]
         return np.concatenate(parallel(lambda pair: _best(photographs, *pair), pairs))
 
-    return np.concatenate(
-        [
-            np.zeros(0, MATCH),
-            *unfinished.chunks(kept, "matches", keys, compute, progress, "matching with the originals"),
-        ]
-    )
+    return np.concatenate([np.zeros(0, MATCH), *store.results("matches", keys, compute)])
 
 
-def same_cell(photographs: Photographs, used: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Find the photographs that show the same white cell, by geometry alone.
+def first_of_cell(photographs: Photographs, used: Sequence[int]) -> Array:
+    """Return for each photograph the first one that shows the same white cell, int (n,).
 
-    Two photographs of one place overlap by a rigid map; whether they show the same cell or only the same
-    neighbourhood is told by the nuclei, laid upon each other by that map.
+    A rigid map aligns two photographs of one place; they show the same cell if their nuclei coincide.
 
     Args:
         photographs: All photographs.
-        used: Those that may be joined. Others are left out: a photograph of two cells that no image comes
-            from would join the two.
-
-    Returns:
-        (first, second, inliers) for each pair, first < second.
+        used: Those that images come from. The others join nothing: a photograph of two cells would join the
+            photographs of the one with those of the other.
     """
-    found: dict[tuple[int, int], int] = {}
-    for first, second, alignment, cells in overlaps(photographs, used):
-        if cells is Cells.SAME:
-            pair = min(first, second), max(first, second)
-            found[pair] = max(found.get(pair, 0), alignment.inliers)
-    return [(*pair, inliers) for pair, inliers in sorted(found.items())]
-
-
-def overlaps(photographs: Photographs, used: Sequence[int]) -> list[tuple[int, int, Alignment, Cells]]:
-    """Find the photographs whose fields overlap: (first, second, alignment, verdict of the nuclei)."""
     records, allowed = photographs.records, set(used)
-    words = photographs.vocabulary.words(root_sift(all_descriptors(records)))
-    near = strongest(photographs.index.votes(records["count"], words), NEIGHBOURS + 1)
+    near = strongest(photographs.index.votes(records), NEIGHBOURS + 1)
+    pairs = [(a, b) for a in sorted(allowed) for b in near[a] if b != a and b in allowed]
 
-    def compare(first: int) -> list[tuple[int, int, Alignment, Cells]]:
-        rows = []
-        for second in near[first]:
-            if second == first or second not in allowed:
-                continue
-            alignment = align(records[first : first + 1], records[second : second + 1], rigid=True)
-            if alignment.inliers >= OVERLAP:
-                cells = compare_cells(records["map"][first], records["map"][second], alignment.matrix)
-                rows.append((first, int(second), alignment, cells))
-        return rows
+    def same_cell(pair: tuple[int, int]) -> bool:
+        first, second = (records[[number]] for number in pair)
+        return compare(first, second, OVERLAP, rigid=True)[1] is Cells.SAME
 
-    return [row for rows in parallel(compare, sorted(allowed)) for row in rows]
-
-
-def all_descriptors(records: Record) -> Array:
-    """Return the descriptors of all records, one record after the other: uint8 (sum of counts, 128)."""
-    present = np.arange(records["descriptors"].shape[1]) < records["count"][:, None]
-    return np.asarray(records["descriptors"][present])
-
-
-def _extract(paths: Sequence[Path], items: range) -> Record:
-    return np.concatenate(parallel(extract, [paths[item] for item in items]))
+    same = np.array(pairs, int).reshape(-1, 2)[np.array(parallel(same_cell, pairs), bool)]
+    graph = coo_array((np.ones(len(same)), (same[:, 0], same[:, 1])), shape=(len(records), len(records)))
+    cells = connected_components(graph, directed=False)[1]
+    _, first = np.unique(cells, return_index=True)
+    return np.asarray(first[cells])
 
 
 def _candidates(photographs: Photographs, records: Record) -> list[Array]:
-    """Return the likeliest photographs of each record; numbers from n on mean: of its mirror image."""
-    descriptors = root_sift(all_descriptors(records))
-    votes = [
-        photographs.index.votes(records["count"], photographs.vocabulary.words(queries)).toarray()
-        for queries in (descriptors, mirrored_descriptors(descriptors))
-    ]
+    """Return the likeliest photographs of each record; numbers from n on stand for those of its mirror image."""
+    votes = [photographs.index.votes(records, mirrored).toarray() for mirrored in (False, True)]
     order = np.argsort(-np.hstack(votes), axis=1, kind="stable")
     return list(order[:, : max(CANDIDATES, FEW // len(photographs.names))])
 
@@ -167,14 +119,13 @@ def _candidates(photographs: Photographs, records: Record) -> list[Array]:
 def _best(photographs: Photographs, record: Record, candidates: Array) -> Array:
     """Return the `MATCH` of one record with its best candidate."""
     result = np.zeros(1, MATCH)
-    for name in ("reason", "file_hash", "pixel_hash"):
+    for name, _ in FILE:
         result[name] = record[name]
     result["photograph"] = -1
     mirrored, most = mirror(record), 0.0
     for candidate in candidates:
         plain, number = candidate < len(photographs.names), candidate % len(photographs.names)
-        other = photographs.records[number : number + 1]
-        found = align(record if plain else mirrored, other)
+        found = align(record if plain else mirrored, photographs.records[[number]])
         # All of a copy lies in its own photograph, and only a part in another photograph of the same place.
         if found.inliers >= WEAK and found.inliers * found.covered > most:
             most = found.inliers * found.covered

@@ -1,35 +1,38 @@
-"""Which of the images that are evaluated a classifier was trained on."""
+"""Which images or sources a classifier was trained on, and the overlap with those that are evaluated.
+
+The source of an image is the physical cell, photograph, slide or patient that it comes from.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
 from bloodcell.data.samples import Samples, read_samples
 from bloodcell.runtime import run_folder
 
 
-def training_samples(checkpoint: Path) -> Samples | None:
-    """Return the samples that a checkpoint was trained on; None where its run folder is not there."""
-    run = run_folder.run_of(checkpoint)
+def training_samples(path: Path) -> Samples | None:
+    """Return the training samples of a run folder or of a file in one; None if it is neither."""
+    run = path if path.is_dir() else run_folder.run_of(path)
     if run is None or not (run / "samples.csv").is_file():
         return None
     return read_samples(run / "samples.csv").of_split("train")
 
 
 def training_sources(training: Iterable[Samples | None]) -> frozenset[str]:
-    """Return the sources of all that was trained on, so far as it is known."""
+    """Return the known sources of some training samples."""
     return frozenset[str]().union(*(samples.source_names() for samples in training if samples))
 
 
 def trained_sources(samples: Samples, training: Iterable[Samples | None]) -> frozenset[str]:
-    """Return the sources that were trained on: by name, and those of the samples of which an image was, under any name.
+    """Return the sources that were trained on: by name, and each source of `samples` with an image that was.
 
     Args:
-        samples: What is evaluated with all that its table holds besides, such as the training part of a set.
-        training: What each member was trained on, None where that is unknown.
+        samples: The whole table of what is evaluated, its training part included.
+        training: Training samples of each member; None if unknown.
     """
     known = [one for one in training if one]
     files = {path for one in known for path in one.paths()}
@@ -38,23 +41,22 @@ def trained_sources(samples: Samples, training: Iterable[Samples | None]) -> fro
 
 
 def overlap_warning(samples: Samples, training: dict[Path, Samples | None]) -> str | None:
-    """Say how many images that are evaluated some member of an ensemble has seen; None where there are none.
+    """Return one line on the evaluated images that a member of an ensemble has seen; None if there are none.
 
-    An image was seen where its file was trained on. A validation image was so, too, where another member, for whose
-    training it was not set aside, was trained on an image of its source. Test images that share a source with training
-    have figures without them, `test_disjoint`.
+    A member has seen an image if it was trained on that file. For a validation image it is enough that another member
+    was trained on an image of the same source. Test images that share a source with training are not counted: the
+    figures of `test_disjoint` leave them out.
 
     Args:
         samples: What is evaluated, its root as the first member's run recorded it.
-        training: Checkpoint -> what it was trained on, None where that is unknown; the member first whose samples
-            they may be.
+        training: Checkpoint -> its training samples, None if unknown; first the member whose run has these samples, if
+            one has.
     """
     first, *others = training.values()
     table = samples.table
     files = {path for known in (first, *others) if known for path in known.paths()}
-    sources = training_sources(others) - {""}
-    seen = np.array([path in files for path in samples.paths()], bool)
-    seen = (seen | (table["source"].isin(sources) & (table["split"] == "val"))) & (table["split"] != "train")
+    cousins = table["source"].isin(training_sources(others) - {""}) & (table["split"] == "val")
+    seen = (pd.Series(samples.paths(), table.index).isin(files) | cousins) & (table["split"] != "train")
     if not seen.any():
         return None
     counts = table.loc[seen, "split"].value_counts(sort=False)
@@ -64,3 +66,22 @@ def overlap_warning(samples: Samples, training: dict[Path, Samples | None]) -> s
         "these figures are not those of unseen cells; evaluate on a test part that none saw (splits=[test]), or use "
         "the out_of_fold.csv of a cross-validation"
     )
+
+
+def weights_leak(samples: Samples, weights: str | None) -> str | None:
+    """Return one line on the images outside training that the run of `model.weights` was trained on; None if none.
+
+    The training images are known only if the weights are a run folder or a file in one.
+    """
+    if weights in (None, "DEFAULT"):
+        return None
+    learned = training_samples(Path(str(weights)).expanduser())
+    if learned is None:
+        return None
+    files, sources = set(learned.paths()), trained_sources(samples, [learned])
+    parts = []
+    for split in (name for name in samples.splits() if name != "train"):
+        part = samples.of_split(split)
+        known = part.table["source"].isin(sources) | pd.Series(part.paths()).isin(files)
+        parts += [f"{known.sum():,} of {len(known):,} {split} images"] if known.any() else []
+    return f"leak: the run of model.weights={weights} was trained on {', '.join(parts)}" if parts else None

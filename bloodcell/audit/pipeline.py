@@ -1,35 +1,22 @@
-"""The audit of a data set: where each image comes from, and what follows from it."""
+"""The audit of a data set: the source of each image, leaks between splits, contradicting labels and duplicates.
+
+The source of an image is the physical cell that it shows.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bloodcell.audit import audit_tables, groups, originals, unfinished
+from bloodcell.audit import audit_tables, groups, originals
+from bloodcell.audit.chunks import Array, ChunkStore, Progress
 from bloodcell.audit.result import Audit
 from bloodcell.runtime.errors import BloodcellError
 
-#: Changes when the same files would give another outcome; part of the key under which results are kept.
+#: Changes if the same files would give another outcome; part of the key under which results are kept.
 METHOD = 2
-
-Array = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass
-class _Provenance:
-    """Provenance of each image, all of shape (n,)."""
-
-    source: Array
-    photograph: Array
-    evidence: Array
-    strength: Array
-    reason: Array
-    file_hash: Array
-    pixel_hash: Array
 
 
 def audit(
@@ -37,17 +24,16 @@ def audit(
     root: Path,
     originals_folder: Path | None,
     kept: Path,
-    progress: unfinished.Progress | None = None,
+    progress: Progress | None = None,
 ) -> Audit:
     """Find the source of each image, and what the sources reveal.
 
     Args:
         samples: Columns path (relative to the root, POSIX), label and split (may be empty).
         root: The data root.
-        originals_folder: Folder of the original photographs; None where there are none.
-        kept: Folder for the progress. An audit that was interrupted goes on from there; what is kept there
-            belongs to the files' path, size and time. `forget` removes it, once the outcome is written.
-        progress: Called with (done, total, phase).
+        originals_folder: Folder of the original photographs; None if there are none.
+        kept: Folder of intermediate results, from which an interrupted audit continues.
+        progress: Called with (done, total) in each phase.
 
     Raises:
         BloodcellError: There are no samples, or the folder of originals is missing or holds no photograph.
@@ -55,100 +41,49 @@ def audit(
     samples = samples[["path", "label", "split"]].reset_index(drop=True)
     if samples.empty:
         raise BloodcellError(f"nothing to audit: there are no samples in {root}")
-    tell = progress or (lambda done, total, phase: None)
-    paths = [root / path for path in samples["path"]]
-    folder = kept / f"method{METHOD}"
+    store = ChunkStore(kept / f"method{METHOD}", progress)
     if originals_folder is None:
-        found = _without_originals(list(samples["path"]), paths, folder, tell)
+        found = _without_originals(samples["path"], root, store)
     else:
-        found = _with_originals(list(samples["path"]), paths, originals_folder, folder, tell)
-    return _outcome(samples, found, originals_folder is not None)
-
-
-def forget(kept: Path) -> None:
-    """Remove the progress of an audit whose outcome is written."""
-    unfinished.forget(kept / f"method{METHOD}")
-    unfinished.forget(kept)
-
-
-def _with_originals(
-    names: list[str], paths: list[Path], folder: Path, kept: Path, tell: unfinished.Progress
-) -> _Provenance:
-    """Match the images with the photographs, join photographs of one cell, group the images left over."""
-    if not folder.is_dir():
-        raise BloodcellError(f"no folder of original photographs: {folder}; try data.originals=none")
-    photographs = originals.read_photographs(folder, kept, tell)
-    matches = originals.match(photographs, paths, kept, tell)
-    number, evidence = matches["photograph"], matches["evidence"]
-    used = sorted({int(n) for n in number if n >= 0})
-    cell = _join(len(photographs.names), originals.same_cell(photographs, used))
-    title = np.array([*photographs.names, ""], dtype=object)  # -1 finds the empty one
-    found = _Provenance(
-        source=np.array([*title[cell], ""], dtype=object)[number],
-        photograph=title[number],
-        evidence=evidence.copy(),
-        strength=_strength(evidence, originals.STRONG, originals.WEAK),
-        reason=matches["reason"],
-        file_hash=matches["file_hash"],
-        pixel_hash=matches["pixel_hash"],
+        found = _with_originals(samples["path"], root, originals_folder, store)
+    return Audit(
+        samples=samples,
+        sources=found[["path", "source", "photograph", "evidence", "strength"]],
+        leaks=audit_tables.leaks(samples, found["source"]),
+        conflicts=audit_tables.conflicts(samples, found["source"]),
+        duplicates=audit_tables.duplicates(samples, found["file_hash"], found["pixel_hash"]),
+        unreadable=found.loc[found["reason"] != "", ["path", "reason"]].reset_index(drop=True),
     )
-    rest = np.flatnonzero((number < 0) & (matches["reason"] == ""))
-    others = _without_originals([names[i] for i in rest], [paths[i] for i in rest], kept, tell)
+
+
+def _with_originals(names: pd.Series, root: Path, folder: Path, store: ChunkStore) -> pd.DataFrame:
+    """Match the images with the photographs, join photographs of one cell, group the images that match none."""
+    photographs = originals.read_photographs(folder, store)
+    matches = originals.match(photographs, [root / name for name in names], store)
+    number, evidence = matches["photograph"], matches["evidence"]
+    cell = originals.first_of_cell(photographs, sorted({int(n) for n in number if n >= 0}))
+    title = np.array([*photographs.names, ""], dtype=object)  # -1 finds the empty one
+    columns = {name: matches[name] for name in ("evidence", "reason", "file_hash", "pixel_hash")}
+    found = pd.DataFrame({"path": names, "source": title[cell[number]], "photograph": title[number], **columns})
+    found["strength"] = _strength(evidence, originals.STRONG, originals.WEAK)
+    found.loc[number < 0, "source"] = "image:" + names
+    rest = found.index[(number < 0) & (matches["reason"] == "")]
+    others = _without_originals(names[rest], root, store).set_index(rest)
     for column in ("source", "evidence", "strength"):
-        getattr(found, column)[rest] = getattr(others, column)
-    missing = found.source == ""
-    found.source[missing] = _own_source([names[i] for i in np.flatnonzero(missing)])
+        found.loc[rest, column] = others[column]
     return found
 
 
-def _without_originals(names: list[str], paths: list[Path], kept: Path, tell: unfinished.Progress) -> _Provenance:
-    """Group the images themselves; a group is named after its first image."""
-    found = groups.group(paths, kept, tell)
-    first = {int(label): place for place, label in reversed(list(enumerate(found.labels)))}
-    own = _own_source(names)
-    return _Provenance(
-        source=np.array([own[first[int(label)]] for label in found.labels], dtype=object),
-        photograph=np.full(len(paths), "", dtype=object),
-        evidence=found.evidence,
-        strength=_strength(found.evidence, groups.PLENTY, groups.LEAST),
-        reason=found.reasons,
-        file_hash=found.file_hashes,
-        pixel_hash=found.pixel_hashes,
-    )
-
-
-def _outcome(samples: pd.DataFrame, found: _Provenance, with_originals: bool) -> Audit:
-    """Draw up the tables."""
-    columns = {name: getattr(found, name) for name in ("source", "photograph", "evidence", "strength")}
-    sources = pd.DataFrame({"path": samples["path"], **columns})
-    unreadable = found.reason != ""
-    return Audit(
-        samples=samples,
-        sources=sources,
-        leaks=audit_tables.leaks(samples, sources["source"]),
-        conflicts=audit_tables.conflicts(samples, sources["source"]),
-        duplicates=audit_tables.duplicates(samples, found.file_hash, found.pixel_hash),
-        unreadable=pd.DataFrame({"path": samples["path"][unreadable], "reason": found.reason[unreadable]}).reset_index(
-            drop=True
-        ),
-        with_originals=with_originals,
-    )
-
-
-def _join(number: int, pairs: list[tuple[int, int, int]]) -> Array:
-    """Return the first member of each photograph's component, int (number,)."""
-    cell = np.arange(number)
-    for first, second, _ in pairs:
-        low, high = sorted((cell[first], cell[second]))
-        cell[cell == high] = low
-    return cell
+def _without_originals(names: pd.Series, root: Path, store: ChunkStore) -> pd.DataFrame:
+    """Group the images; a group is named after its first image, with its ending: two files may have one stem."""
+    found = groups.group([root / name for name in names], store)
+    found["path"] = names.to_numpy()
+    found["source"] = "image:" + found.groupby("group")["path"].transform("first")
+    found["photograph"] = ""
+    found["strength"] = _strength(found["evidence"].to_numpy(), groups.PLENTY, groups.LEAST)
+    return found
 
 
 def _strength(evidence: Array, strong: int, weak: int) -> Array:
     names = np.array(["none", "weak", "strong"], dtype=object)
     return np.asarray(names[(evidence >= weak).astype(int) + (evidence >= strong)])
-
-
-def _own_source(names: list[str]) -> Array:
-    """Name a source after its first image, without the ending: unique, as images of one stem may differ in it."""
-    return np.array([f"image:{name}" for name in names], dtype=object)

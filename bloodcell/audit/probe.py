@@ -1,10 +1,9 @@
-"""The leak probe: a look of seconds at a split, for data whose sources nobody has determined.
+"""The leak probe: in some seconds, a look for copies of training images in another split, if sources are unknown.
 
-The colour histogram of a thumbnail knows the slide, the light and the field, and little of the kind of cell.
-Where copies of one photograph lie on both sides of a split, the training image that is nearest in colour is
-such a copy, and classifies almost perfectly; without the look-alikes it cannot. That fall alone is no proof,
-for colour tells something of any cell; so for some images the nearest neighbours are aligned with them, and
-those that show the same cell are counted.
+The colour histogram of a thumbnail shows the slide, the light and the field, and little of the kind of cell. If copies
+of one photograph lie in both splits, the training image with the nearest colours is such a copy and gives the right
+class almost always; without the look-alikes it does not. This drop alone is no proof, since colours tell something
+about any cell. So some images are aligned with their nearest neighbours, and those that show the same cell are counted.
 """
 
 from __future__ import annotations
@@ -18,51 +17,44 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bloodcell.audit.geometry import align
+from bloodcell.audit.chunks import Array, parallel
+from bloodcell.audit.geometry import compare
 from bloodcell.audit.groups import LEAST, PLENTY
-from bloodcell.audit.keypoints import Record, extract, mirror
-from bloodcell.audit.nuclei import Cells, compare_cells
-from bloodcell.audit.threads import parallel
+from bloodcell.audit.keypoints import extract, mirror
+from bloodcell.audit.nuclei import Cells
 from bloodcell.data.images import ImageError, read_image
 
-#: Training and validation images whose colours are looked at, and validation images that are aligned with
+#: Training and validation images whose colours are compared, and validation images that are aligned with
 #: their nearest neighbours: some 3 s on two cores at 320 x 240 pixels.
 TRAIN_IMAGES, VAL_IMAGES, ALIGNED, NEIGHBOURS = 2000, 300, 50, 2
-#: Nearest part of the training images that is taken for look-alikes: a photograph behind the Kaggle set has up
+#: Share of the training images that are left out as look-alikes, the nearest: a photograph behind the Kaggle set has up
 #: to 1.6 % of the images.
 LOOK_ALIKE = 0.02
-#: Part of the aligned validation images with a copy in training from which the probe speaks of a leak; and at
-#: least two. Neighbouring crops of one field, which any set may have, are rarer.
+#: Share of the aligned images with a copy in training, at least two, from which the probe reports a leak. Any set may
+#: have neighbouring crops of one field; they are rarer.
 SHARE = 0.05
+#: Seconds after which no work is started.
+SECONDS = 5.0
 
 _THUMBNAIL = 64  # pixels, longer side
 _BINS = 8  # of a channel
-_BATCH = 200  # images between two looks at the clock
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
 class LeakProbe:
-    """What the probe saw.
+    """The figures of the probe.
 
     Attributes:
-        train: Training images that were looked at.
-        val: Validation images that were looked at.
-        accuracy: Accuracy of the nearest neighbour in colour; nan where nothing could be compared.
+        accuracy: Accuracy of the nearest neighbour in colour; nan if nothing could be compared.
         accuracy_unseen: The same without the look-alikes, the nearest 2 % of the training images.
         aligned: Validation images that were aligned with their nearest neighbours.
         copies: How many of them show the same cell as one of these.
-        example: A validation image and its copy in training; None where there is none.
     """
 
-    train: int
-    val: int
-    accuracy: float
-    accuracy_unseen: float
-    aligned: int
-    copies: int
-    example: tuple[Path, Path] | None
+    accuracy: float = float("nan")
+    accuracy_unseen: float = float("nan")
+    aligned: int = 0
+    copies: int = 0
 
     @property
     def leak(self) -> bool:
@@ -70,7 +62,7 @@ class LeakProbe:
         return self.copies >= max(2.0, SHARE * self.aligned)
 
     def message(self, part: str = "validation") -> str:
-        """Return one line with the figures; `part` says which images were compared with training."""
+        """Return one line with the figures; `part` names the images that were compared with training."""
         if not self.aligned:
             return "too few images to look for a leak"
         copies = f"{self.copies} of {self.aligned} {part} images looked at show a cell of a training image"
@@ -79,44 +71,31 @@ class LeakProbe:
 
 
 def leak_probe(
-    paths_train: Sequence[Path],
-    labels_train: Sequence[str],
-    paths_val: Sequence[Path],
-    labels_val: Sequence[str],
-    seconds: float = 5.0,
+    paths_train: Sequence[Path], labels_train: Sequence[str], paths_val: Sequence[Path], labels_val: Sequence[str]
 ) -> LeakProbe:
     """Look for copies of training images among validation images.
 
-    The numbers of images are fixed, so that the outcome is the same each time; the clock only cuts them where
-    the machine or the images are uncommonly slow.
-
-    Args:
-        paths_train: Training images.
-        labels_train: Their class names.
-        paths_val: Validation images.
-        labels_val: Their class names.
-        seconds: Time after which nothing more is begun.
+    The numbers of images are fixed, so the outcome is the same each time, unless machine or images are so slow that the
+    time runs out. Labels are class names.
     """
-    end = time.monotonic() + seconds
+    start = time.monotonic()
     rng = np.random.default_rng(0)
     val = rng.permutation(len(paths_val))[:VAL_IMAGES]
     train = rng.permutation(len(paths_train))[:TRAIN_IMAGES]
-    # Of the time, half is for the colours; validation first, without which the rest is worth nothing.
-    val, colours_val = _colours(paths_val, val, end - seconds * 0.8)
-    train, colours_train = _colours(paths_train, train, end - seconds * 0.5)
+    # half of the time is for the colours; validation first, since nothing can be compared without it
+    val, colours_val = _colours(paths_val, val, start + 0.2 * SECONDS)
+    train, colours_train = _colours(paths_train, train, start + 0.5 * SECONDS)
     if not len(val) or not len(train):
-        return LeakProbe(len(train), len(val), float("nan"), float("nan"), 0, 0, None)
+        return LeakProbe()
     order = np.argsort(-(colours_val @ colours_train.T), axis=1, kind="stable")
     truth, names = np.asarray(labels_val)[val], np.asarray(labels_train)[train]
-    seen = float(np.mean(names[order[:, 0]] == truth))
     beyond = min(int(np.ceil(LOOK_ALIKE * len(train))), len(train) - 1)
-    unseen = float(np.mean(names[order[:, beyond]] == truth))
+    seen, unseen = (float(np.mean(names[order[:, place]] == truth)) for place in (0, beyond))
     pairs = [
         (paths_val[v], [paths_train[t] for t in train[near[:NEIGHBOURS]]]) for v, near in zip(val, order, strict=True)
     ]
-    copies, aligned = _copies(pairs[:ALIGNED], end)
-    example = copies[0] if copies else None
-    return LeakProbe(len(train), len(val), seen, unseen, aligned, len(copies), example)
+    copies = _in_time(start + SECONDS, lambda pair: _has_copy(*pair), pairs[:ALIGNED], batch=10)
+    return LeakProbe(seen, unseen, len(copies), sum(copies))
 
 
 def colour_histogram(path: Path) -> Array | None:
@@ -139,39 +118,25 @@ def colour_histogram(path: Path) -> Array | None:
 
 def _colours(paths: Sequence[Path], chosen: Array, end: float) -> tuple[Array, Array]:
     """Return those of the chosen images that can be read in time, int (n,), and their colours, (n, 512)."""
-    found = _in_time(lambda number: (number, colour_histogram(paths[number])), list(chosen), _BATCH, end)
+    found = _in_time(end, lambda number: (number, colour_histogram(paths[number])), list(chosen), batch=200)
     found = [(number, colours) for number, colours in found if colours is not None]
     numbers = np.array([number for number, _ in found], np.int64)
     return numbers, np.array([colours for _, colours in found], np.float32).reshape(len(found), _BINS**3)
 
 
-def _copies(pairs: list[tuple[Path, list[Path]]], end: float) -> tuple[list[tuple[Path, Path]], int]:
-    """Return the pairs that show the same cell, and how many images were aligned in time."""
-    found = _in_time(lambda pair: [pair[0], _copy_of(*pair)], pairs, 10, end)
-    return [(image, copy) for image, copy in found if copy is not None], len(found)
-
-
-def _copy_of(image: Path, candidates: list[Path]) -> Path | None:
-    """Return the first candidate that shows the same cell as the image."""
+def _has_copy(image: Path, candidates: list[Path]) -> bool:
+    """Return whether a candidate shows the same cell as the image."""
     record = extract(image)
-    mirrored = mirror(record)
-    for candidate in candidates:
-        other = extract(candidate)
-        if _same(record, other) or _same(mirrored, other):
-            return candidate
-    return None
+    for other in map(extract, candidates):
+        for side in (record, mirror(record)):
+            inliers, cells = compare(side, other, LEAST)
+            if cells is Cells.SAME or inliers >= PLENTY:
+                return True
+    return False
 
 
-def _same(first: Record, second: Record) -> bool:
-    alignment = align(first, second)
-    if alignment.inliers < LEAST:
-        return False
-    same = compare_cells(first["map"][0], second["map"][0], alignment.matrix) is Cells.SAME
-    return same or alignment.inliers >= PLENTY
-
-
-def _in_time(function: Callable[[Any], Any], items: list[Any], batch: int, end: float) -> list[Any]:
-    """Return the results of the items that are begun in time, at least of one batch."""
+def _in_time(end: float, function: Callable[[Any], Any], items: Sequence[Any], batch: int) -> list[Any]:
+    """Return the results of the batches of items that start in time; the first batch always does."""
     results: list[Any] = []
     for start in range(0, len(items), batch):
         if start and time.monotonic() > end:

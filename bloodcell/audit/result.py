@@ -1,31 +1,31 @@
-"""The outcome of an audit, and what it says in plain sentences."""
+"""The outcome of an audit, and its verdict in plain sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-#: In the order in which the verdict speaks of them.
+from bloodcell.runtime.console import counted
+
+#: In the order in which the verdict names them.
 _TESTS = ("test", "test_simple")
 _NAMES = {"train": "training", "val": "validation", "test": "test", "test_simple": "simple test"}
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What is known of the provenance of a data set.
+    """Where the images of a data set come from.
 
     Attributes:
         samples: The samples that were audited: path, label, split.
-        sources: A row an image, in the order of the samples: path, source (the physical cell), photograph
+        sources: A row for each image, in the order of the samples: path, source (the physical cell), photograph
             (bare name of the original; empty without originals or match), evidence (matched key points, 0 for
             an image that matches nothing), strength (strong, weak or none).
-        leaks: Sources on two sides of the splits, with an example pair; see `tables.LEAK_COLUMNS`.
-        conflicts: Sources whose images carry different labels; see `tables.CONFLICT_COLUMNS`.
-        duplicates: Files that are there twice; see `tables.DUPLICATE_COLUMNS`.
-        unreadable: path and reason of each file that is no image.
-        with_originals: Whether original photographs were at hand.
+        leaks: Sources in two splits, with an example pair; see `audit_tables.LEAK_COLUMNS`.
+        conflicts: Sources whose images have different labels; see `audit_tables.CONFLICT_COLUMNS`.
+        duplicates: Files that exist twice; see `audit_tables.DUPLICATE_COLUMNS`.
+        unreadable: path and reason of each file that cannot be read as an image.
     """
 
     samples: pd.DataFrame
@@ -34,93 +34,65 @@ class Audit:
     conflicts: pd.DataFrame
     duplicates: pd.DataFrame
     unreadable: pd.DataFrame
-    with_originals: bool
 
     def verdict(self) -> str:
-        """Return plain sentences, one a line: what an honest accuracy can rest on, leaks, contradictions."""
-        return "\n".join([*self._support(), *self._leaks(), *self._conflicts(), *self._files()])
-
-    def shared(self, train: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
-        """Return how many images, and sources, of one set of paths have a source in another set.
-
-        Args:
-            train: Paths of the training images.
-            other: Paths of the images to be judged.
-        """
-        source = self.sources.set_index("path")["source"]
-        known = set(source.reindex(list(train)).dropna())
-        judged = source.reindex(list(other)).dropna()
-        hit = judged[judged.isin(known)]
-        return len(hit), int(hit.nunique())
-
-    def _table(self) -> pd.DataFrame:
+        """Return plain sentences, one a line: the number of cells in each split, leaks, contradicting labels, files."""
         table = self.samples.assign(source=self.sources["source"].to_numpy())
         table["split"] = table["split"].fillna("")
-        return table[~table["path"].isin(set(self.unreadable["path"]))]
+        table = table[~table["path"].isin(set(self.unreadable["path"]))]
+        return "\n".join([*_cells(table), *self._leaks(table), *self._conflicts(), *self._files()])
 
-    def _support(self) -> list[str]:
-        """Say how many cells stand behind each split, and the class that has the fewest."""
-        table, lines = self._table(), []
-        splits = [split for split in ("train", "val", *_TESTS, "") if (table["split"] == split).any()]
-        for split in splits:
-            part = table[table["split"] == split]
-            cells = part.groupby("label")["source"].nunique().sort_values(kind="stable")
-            name = f"{_NAMES[split]} " if split else ""
-            line = f"{_count(len(part), name + 'image')} {_show(len(part))} {_count(part['source'].nunique(), 'cell')}"
-            lines.append(f"{line}; {cells.iloc[0]} of class {cells.index[0]}.")
-        rests = [split for split in splits if split in _TESTS] or splits
-        if rests:
-            cells = table[table["split"] == rests[0]]["source"].nunique()
-            lines.append(f"An honest accuracy rests on {_count(cells, 'cell')}, not on the number of images.")
-        return lines
-
-    def _leaks(self) -> list[str]:
-        """Say which splits share cells, and how many images that concerns."""
-        table, lines = self._table(), []
-        for (a, b), rows in self.leaks.groupby(["split_a", "split_b"], sort=False):
-            first, second = sorted((a, b), key=list(_NAMES).index) if {a, b} <= set(_NAMES) else (a, b)
+    def _leaks(self, table: pd.DataFrame) -> list[str]:
+        """Return a sentence for each pair of splits that share cells."""
+        lines = []
+        for (first, second), rows in self.leaks.groupby(["split_a", "split_b"], sort=False):
             images = int(((table["split"] == second) & table["source"].isin(set(rows["source"]))).sum())
-            cells, names = _count(len(rows), "cell"), (_NAMES.get(second, second), _NAMES.get(first, first))
-            have = "has" if images == 1 else "have"
-            if {first, second} <= set(_TESTS):
-                lines.append(
-                    f"{_count(images, names[0] + ' image')} {_show(images)} {cells} of the {names[1]} set too."
-                )
+            cells, names = counted(len(rows), "cell"), (_NAMES[second], _NAMES[first])
+            if first in _TESTS:
+                lines.append(f"{_phrase(images, names[0] + ' image', 'show')} {cells} of the {names[1]} set too.")
             else:
-                lines.append(f"Leak: {_count(images, names[0] + ' image')} {have} {cells} in common with {names[1]}.")
+                have = _phrase(images, names[0] + " image", "have", "has")
+                lines.append(f"Leak: {have} {cells} in common with {names[1]}.")
         splits = table["split"][table["split"] != ""].nunique()
         return lines or (["No cell lies on two sides of the split."] if splits > 1 else [])
 
     def _conflicts(self) -> list[str]:
-        count = self.conflicts["source"].nunique()
-        if not count:
+        if self.conflicts.empty:
             return []
-        row = self.conflicts.iloc[0]
-        verb = "carries" if count == 1 else "carry"
-        return [f"{_count(count, 'cell')} {verb} different labels, {row.source}: {row.label_a} and {row.label_b}."]
+        row, cells = self.conflicts.iloc[0], _phrase(self.conflicts["source"].nunique(), "cell", "carry", "carries")
+        return [f"{cells} different labels, {row.source}: {row.label_a} and {row.label_b}."]
 
     def _files(self) -> list[str]:
         lines = []
         if len(self.duplicates):
             copies = len(self.duplicates) - self.duplicates["group"].nunique()
-            verb = "repeats" if copies == 1 else "repeat"
-            lines.append(f"{_count(copies, 'file')} {verb} the picture of another file.")
+            lines.append(f"{_phrase(copies, 'file', 'repeat')} the picture of another file.")
         if len(self.unreadable):
-            lines.append(f"{_count(len(self.unreadable), 'file')} cannot be read, {self.unreadable['path'].iloc[0]}.")
+            lines.append(f"{counted(len(self.unreadable), 'file')} cannot be read, {self.unreadable['path'].iloc[0]}.")
         alone = int((self.sources["strength"] == "none").sum()) - len(self.unreadable)
         if alone > 0:
-            verb = "matches" if alone == 1 else "match"
-            lines.append(f"{_count(alone, 'image')} {verb} nothing and {_count_as(alone)}.")
+            count = "count as cells of their own" if alone > 1 else "counts as a cell of its own"
+            lines.append(f"{_phrase(alone, 'image', 'match', 'matches')} nothing and {count}.")
         return lines
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _cells(table: pd.DataFrame) -> list[str]:
+    """Return the number of cells in each split, with the class that has the fewest."""
+    lines = []
+    splits = [split for split in ("train", "val", *_TESTS, "") if (table["split"] == split).any()]
+    for split in splits:
+        part = table[table["split"] == split]
+        cells = part.groupby("label")["source"].nunique().sort_values(kind="stable")
+        show = _phrase(len(part), f"{_NAMES[split]} image" if split else "image", "show")
+        fewest = f"{cells.iloc[0]} of class {cells.index[0]}"
+        lines.append(f"{show} {counted(part['source'].nunique(), 'cell')}; {fewest}.")
+    if splits:
+        measured = next((split for split in splits if split in _TESTS), splits[0])
+        cells = counted(table[table["split"] == measured]["source"].nunique(), "cell")
+        lines.append(f"The accuracy rests on {cells}, not on the number of images.")
+    return lines
 
 
-def _count_as(number: int) -> str:
-    return "counts as a cell of its own" if number == 1 else "count as cells of their own"
-
-
-def _show(number: int) -> str:
-    return "shows" if number == 1 else "show"
+def _phrase(number: int, noun: str, plural: str, singular: str | None = None) -> str:
+    """Return a number with its noun and verb: 1 image shows, 2 images show."""
+    return f"{counted(number, noun)} {plural if number != 1 else singular or plural + 's'}"

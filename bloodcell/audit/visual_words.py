@@ -1,4 +1,4 @@
-"""Candidates in nearly linear time: visual words and an inverted index of images.
+"""Candidate pairs in nearly linear time: visual words and an inverted index of images.
 
 Descriptors are quantised by a two-level vocabulary; images that share rare words are candidates for the
 geometric check. Sivic and Zisserman, Video Google, ICCV 2003; Nister and Stewenius, Scalable Recognition with
@@ -7,21 +7,21 @@ a Vocabulary Tree, CVPR 2006.
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
 
-#: Descriptors a word, on average, in the training of the vocabulary.
+from bloodcell.audit.chunks import Array
+from bloodcell.audit.keypoints import Record, descriptors_of
+
+#: Training descriptors for each word of the vocabulary, on average.
 _SHARE = 4
 #: Most branches of a level: 512 x 512 words, some 100 entries each for 100,000 images.
 _BRANCHES = 512
-#: Longest posting list that is kept. Caps the cost of words that every image has, so that the whole grows
-#: linearly; of a longer list every image still finds some entries.
+#: Longest posting list that is kept. It limits the cost of words that every image has, so that the total grows
+#: linearly; every image keeps some entries of a longer list.
 _POSTINGS = 400
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Vocabulary:
@@ -29,64 +29,70 @@ class Vocabulary:
 
     Args:
         descriptors: Training sample, float32 (n, 128).
-        images: Images that will be indexed; decides the number of words.
-        seed: Seed of the initial centres.
+        images: Number of images to index; decides the number of words.
     """
 
-    def __init__(self, descriptors: Array, images: int, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
+    def __init__(self, descriptors: Array, images: int) -> None:
+        rng = np.random.default_rng(0)
         words = min(images * 4, len(descriptors) // _SHARE * 2)
         self.branches = int(np.clip(np.sqrt(words), 2, _BRANCHES))
         sample = descriptors[rng.permutation(len(descriptors))[: 100 * self.branches]]
         self.coarse = _centres(sample, self.branches, rng)
-        nearest = _nearest(descriptors, self.coarse)
-        order = np.argsort(nearest, kind="stable")
-        bounds = np.searchsorted(nearest[order], np.arange(len(self.coarse) + 1))
         self.fine = [
-            _centres(descriptors[order[a:b]], min(self.branches, max(1, (b - a) // 2)), rng)
-            for a, b in pairwise(bounds)
+            _centres(descriptors[part], min(self.branches, max(1, len(part) // 2)), rng)
+            for part in self._branches_of(descriptors)
         ]
         self.size = len(self.coarse) * self.branches
 
     def words(self, descriptors: Array) -> Array:
         """Return the word of each descriptor, float32 (n, 128): int32 (n,), 0 to size - 1."""
-        coarse = _nearest(descriptors, self.coarse)
-        order = np.argsort(coarse, kind="stable")
-        bounds = np.searchsorted(coarse[order], np.arange(len(self.coarse) + 1))
         words = np.zeros(len(descriptors), np.int32)
-        for branch, (a, b) in enumerate(pairwise(bounds)):
-            if b > a:
-                inside = _nearest(descriptors[order[a:b]], self.fine[branch])
-                words[order[a:b]] = branch * self.branches + inside
+        for branch, part in enumerate(self._branches_of(descriptors)):
+            words[part] = branch * self.branches + _nearest(descriptors[part], self.fine[branch])
         return words
+
+    def _branches_of(self, descriptors: Array) -> list[Array]:
+        """Return the indices of the descriptors in each branch, ascending."""
+        nearest = _nearest(descriptors, self.coarse)
+        order = np.argsort(nearest, kind="stable")
+        return np.split(order, np.searchsorted(nearest[order], np.arange(1, len(self.coarse))))
 
 
 class Index:
     """An inverted index: which images have which words.
 
     Args:
-        counts: Words of each image, int (n,).
-        words: The words of all images, one image after the other.
-        size: Number of words in the vocabulary.
-        seed: Seed of the thinning of very long lists.
+        vocabulary: The visual words.
+        chunks: Records of the images, one chunk after the other.
     """
 
-    def __init__(self, counts: Array, words: Array, size: int, seed: int = 0) -> None:
-        table = _table(counts, words, size)
+    def __init__(self, vocabulary: Vocabulary, chunks: Sequence[Record]) -> None:
+        self.vocabulary = vocabulary
+        table = self._words(chunks)
+        images, size = table.shape
         frequency = np.bincount(table.indices, minlength=size)
-        self.images = table.shape[0]
-        idf = np.log((1 + self.images) / np.maximum(frequency, 1)).astype(np.float32)
-        rank = np.random.default_rng(seed).random(len(table.indices), dtype=np.float32)
+        idf = np.log((1 + images) / np.maximum(frequency, 1)).astype(np.float32)
+        rank = np.random.default_rng(0).random(len(table.indices), dtype=np.float32)
         kept = rank <= (_POSTINGS / np.maximum(frequency, 1))[table.indices]
-        rows = np.repeat(np.arange(self.images), np.diff(table.indptr))
-        norm = np.sqrt(np.maximum(np.bincount(rows, idf[table.indices], minlength=self.images), 1))
+        rows = np.repeat(np.arange(images), np.diff(table.indptr))
+        norm = np.sqrt(np.maximum(np.bincount(rows, idf[table.indices], minlength=images), 1))
         weights = (idf[table.indices] / norm[rows])[kept].astype(np.float32)
         entries = (weights, (table.indices[kept], rows[kept]))
-        self.postings = sparse.csr_matrix(entries, shape=(size, self.images))
+        self.postings = sparse.csr_matrix(entries, shape=(size, images))
 
-    def votes(self, counts: Array, words: Array) -> sparse.csr_matrix:
-        """Return the votes of the indexed images for each query: sparse float32 (queries, images)."""
-        return _table(counts, words, self.postings.shape[0]) @ self.postings
+    def votes(self, records: Record, mirrored: bool = False) -> sparse.csr_matrix:
+        """Return the votes of the indexed images for each record or its mirror image: sparse float32 (n, images)."""
+        return self._words([records], mirrored) @ self.postings
+
+    def _words(self, chunks: Sequence[Record], mirrored: bool = False) -> sparse.csr_matrix:
+        """Return which image has which word, once each: sparse float32 0/1 (images, words)."""
+        counts = np.concatenate([np.zeros(0, np.int32), *[chunk["count"] for chunk in chunks]])
+        words = [self.vocabulary.words(descriptors_of(chunk, mirrored)) for chunk in chunks]
+        columns = np.concatenate([np.zeros(0, np.int32), *words])
+        entries = (np.ones(len(columns), np.float32), (np.repeat(np.arange(len(counts)), counts), columns))
+        table = sparse.csr_matrix(entries, shape=(len(counts), self.vocabulary.size))
+        table.data[:] = 1
+        return table
 
 
 def strongest(votes: sparse.csr_matrix, number: int) -> list[Array]:
@@ -99,16 +105,6 @@ def strongest(votes: sparse.csr_matrix, number: int) -> list[Array]:
             columns, values = columns[part], values[part]
         best.append(columns[np.lexsort((columns, -values))])
     return best
-
-
-def _table(counts: Array, words: Array, size: int) -> sparse.csr_matrix:
-    """Return which query has which word, once each: sparse float32 0/1 (queries, words)."""
-    rows = np.repeat(np.arange(len(counts)), counts)
-    entries = (np.ones(len(words), np.float32), (rows, words))
-    table = sparse.csr_matrix(entries, shape=(len(counts), size))
-    table.sum_duplicates()
-    table.data[:] = 1
-    return table
 
 
 def _centres(points: Array, number: int, rng: np.random.Generator, rounds: int = 5) -> Array:
@@ -128,7 +124,6 @@ def _centres(points: Array, number: int, rng: np.random.Generator, rounds: int =
 def _nearest(points: Array, centres: Array, block: int = 20_000) -> Array:
     """Return the index of the nearest centre of each point: int (n,)."""
     half = (centres * centres).sum(axis=1) / 2
-    parts = [
-        (points[start : start + block] @ centres.T - half).argmax(axis=1) for start in range(0, len(points), block)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    starts = range(0, len(points), block)
+    parts = [(points[start : start + block] @ centres.T - half).argmax(axis=1) for start in starts]
+    return np.concatenate([np.zeros(0, np.int64), *parts])

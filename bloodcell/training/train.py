@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from bloodcell.audit.advice import leak_advice
-from bloodcell.audit.leaks import check_leaks, say_leak, weights_leak
+from bloodcell.audit.leaks import check_leaks, leak_advice, report_leak
+from bloodcell.audit.overlap import weights_leak
 from bloodcell.data.image_check import check_images, without_bad_images
 from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import load_samples
@@ -188,7 +188,7 @@ def _checked(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
     write_samples(samples, folder / "samples.csv")
     policy, cache = config.data.leak_check, cache_root(config.cache.root)
     check_leaks(samples, policy, leak_advice(config.data, samples), cache)
-    say_leak(weights_leak(samples, config.model.weights), policy)
+    report_leak(weights_leak(samples, config.model.weights), policy)
     return samples
 
 

@@ -1,4 +1,4 @@
-"""The verb audit: verdict, tables, page, and sources that later commands know."""
+"""The verb audit: verdict, tables, report, and sources that later commands know."""
 
 import pandas as pd
 import pytest
@@ -29,8 +29,8 @@ def audited(compose, painted, tmp_path_factory):
     return folder, cache, typed(cfg, AuditConfig).data
 
 
-def test_it_writes_all_tables_and_a_page_that_asks_for_nothing(audited):
-    folder, *_ = audited
+def test_it_writes_all_tables_and_a_page_that_loads_nothing_else(audited):
+    folder, cache, _ = audited
     for name in ("sources", "leaks", "conflicts", "duplicates", "unreadable"):
         assert (folder / f"{name}.csv").is_file()
     page = (folder / "report.html").read_text()
@@ -38,6 +38,7 @@ def test_it_writes_all_tables_and_a_page_that_asks_for_nothing(audited):
     assert "https://" not in page
     assert "data:image/png;base64," in page
     assert (folder / "verdict.txt").read_text().splitlines()[0] in page
+    assert not list(cache.rglob("*.npy"))  # intermediate results
 
 
 def test_it_finds_the_true_sources(audited, painted):

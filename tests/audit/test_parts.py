@@ -5,7 +5,7 @@ import pytest
 from bloodcell.audit import groups
 from bloodcell.audit.clusters import agreeing_components
 from bloodcell.audit.geometry import align, plausible
-from bloodcell.audit.keypoints import extract, mirror, mirrored_descriptors, root_sift
+from bloodcell.audit.keypoints import KEYPOINTS, RECORD, descriptors_of, extract, mirror
 from bloodcell.audit.nuclei import FIELD, NUCLEUS, OUTSIDE, Cells, compare_cells, field_map
 from bloodcell.audit.visual_words import Index, Vocabulary, strongest
 from bloodcell.data.synthetic.painter import paint_photograph
@@ -24,9 +24,8 @@ def record(folder, picture):
 
 def test_mirrored_descriptors_are_those_of_the_mirror_image(tmp_path, photograph):
     straight, flipped = record(tmp_path, photograph), record(tmp_path, photograph[:, ::-1])
-    a = root_sift(mirrored_descriptors(straight["descriptors"][0, : straight["count"][0]]))
-    b = root_sift(flipped["descriptors"][0, : flipped["count"][0]])
-    assert np.median((a @ b.T).max(axis=1)) > 0.99
+    cosine = descriptors_of(straight, mirrored=True) @ descriptors_of(flipped).T
+    assert np.median(cosine.max(axis=1)) > 0.99
     assert align(straight, flipped).inliers == 0
     assert align(mirror(straight), flipped).inliers > 150
 
@@ -55,7 +54,7 @@ def test_plausible_maps(linear, rigid, expected):
     assert plausible(np.array([[*linear[0], 5], [*linear[1], -5]], float), rigid) is expected
 
 
-def test_field_map_tells_fill_field_and_nucleus(photograph):
+def test_field_map_has_fill_field_and_nucleus(photograph):
     picture = photograph.copy()
     picture[:40] = 0
     outside, places = field_map(picture)
@@ -81,7 +80,7 @@ def places(x, y):
         ((70, 20), (10, 40), (200, 0), Cells.UNKNOWN),  # both nuclei outside the overlap
     ],
 )
-def test_nuclei_tell_cells_apart(first, second, shift, expected):
+def test_nuclei_distinguish_cells(first, second, shift, expected):
     matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], float)
     assert compare_cells(places(*first), places(*second), matrix) is expected
 
@@ -89,7 +88,7 @@ def test_nuclei_tell_cells_apart(first, second, shift, expected):
 @pytest.mark.parametrize(
     ("first", "second", "shift", "expected"),
     [
-        ([(40, 30), (60, 34)], [(20, 26), (40, 30)], (-80, -16), Cells.NEIGHBOURS),  # each crop around its own cell
+        ([(40, 30), (60, 34)], [(20, 26), (40, 30)], (-80, -16), Cells.NEIGHBOURS),  # crops around two cells
         ([(40, 30), (60, 34)], [(41, 31), (61, 35)], (4, 4), Cells.SAME),  # two crops around one cell
         ([(60, 34), (20, 26)], [(40, 30)], (-80, -16), Cells.SAME),  # the first is not around a cell
     ],
@@ -102,7 +101,7 @@ def test_crops_around_two_cells_of_one_field_are_neighbours(first, second, shift
     assert compare_cells(*maps, matrix) is expected
 
 
-def test_neighbours_are_not_joined_whatever_their_key_points_say():
+def test_neighbours_are_not_joined_by_many_key_points():
     edges = np.array([(0, 1, 144, Cells.NEIGHBOURS), (1, 2, 144, Cells.SAME)], groups.EDGE)
     assert groups.components(3, edges).tolist() == [0, 1, 1]
 
@@ -127,7 +126,7 @@ def test_two_independent_edges_join_groups():
     assert components(6, [*TRIANGLES, (2, 3, 20, True), (1, 4, 20, True)]) == [0] * 6
 
 
-def test_opposing_edges_outvote():
+def test_more_opposing_than_supporting_edges_prevent_a_join():
     edges = [(2, 3, 20, True), (1, 4, 20, True), (0, 3, 30, False), (0, 5, 30, False)]
     assert components(6, [*TRIANGLES, *edges]) == [0, 0, 0, 1, 1, 1]
 
@@ -137,12 +136,16 @@ def test_certain_edge_and_lone_image_join():
     assert components(3, [(0, 1, 90, True), (1, 2, 12, True)]) == [0, 0, 0]
 
 
-def test_index_votes_for_the_image_itself_and_caps_common_words():
+def test_index_votes_for_the_image_itself():
     rng = np.random.default_rng(0)
-    descriptors = root_sift(rng.integers(0, 256, (4000, 128), np.uint8))
+    records = np.zeros(100, RECORD)
+    records["count"] = 40
+    records["descriptors"] = rng.integers(0, 256, (100, KEYPOINTS, 128), np.uint8)
+    descriptors = descriptors_of(records)
+    assert descriptors.shape == (4000, 128)
     vocabulary = Vocabulary(descriptors, 100)
-    words, counts = vocabulary.words(descriptors), np.full(100, 40)
+    words = vocabulary.words(descriptors)
     assert words.min() >= 0
     assert words.max() < vocabulary.size
-    votes = Index(counts, words, vocabulary.size).votes(counts, words)
+    votes = Index(vocabulary, [records[:30], records[30:]]).votes(records)
     assert [best[0] for best in strongest(votes, 3)] == list(range(100))

@@ -10,7 +10,7 @@ def probe(folder, train, val):
 
 
 @pytest.mark.parametrize("strength", ["mild", "kaggle"])
-def test_fires_on_a_random_split_of_copies(smears, strength):
+def test_leak_on_a_random_split_of_copies(smears, strength):
     folder, truth = smears(strength)
     mixed = truth.sample(frac=1, random_state=0)
     found = probe(folder, mixed[40:], mixed[:40])
@@ -21,7 +21,7 @@ def test_fires_on_a_random_split_of_copies(smears, strength):
 
 
 @pytest.mark.parametrize("strength", ["mild", "kaggle", "strong"])
-def test_silent_on_a_split_by_cell_and_on_independent_images(smears, strength):
+def test_no_leak_on_a_split_by_cell_and_on_independent_images(smears, strength):
     folder, truth = smears(strength)
     cells = truth["source"].unique()
     val = truth["source"].isin(np.random.default_rng(0).permutation(cells)[:6])
@@ -31,7 +31,8 @@ def test_silent_on_a_split_by_cell_and_on_independent_images(smears, strength):
     assert (found.leak, found.copies) == (False, 0)
 
 
-def test_same_figures_each_time(smears):
+def test_same_figures_each_time(smears, monkeypatch):
+    monkeypatch.setattr("bloodcell.audit.probe.SECONDS", 60.0)  # a busy machine does not cut it short
     folder, truth = smears("kaggle")
     assert probe(folder, truth[::2], truth[1::2]) == probe(folder, truth[::2], truth[1::2])
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bloodcell.audit.chunks import parallel
 from bloodcell.audit.geometry import align
 from bloodcell.audit.keypoints import extract, mirror
 from bloodcell.audit.originals import OVERLAP, STRONG, WEAK
-from bloodcell.audit.threads import parallel
 from bloodcell.data.images import EXTENSIONS
 
 
