@@ -1,4 +1,4 @@
-"""The verb `app`: from a checkpoint to a page that is served until it is interrupted."""
+"""The verb `app`: serve the page until Ctrl+C."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bloodcell.runtime.schema.verbs import AppConfig
 
 
 def run(cfg: DictConfig) -> None:
-    """Serve the page as the command line says, until it is interrupted."""
+    """Serve the page until Ctrl+C."""
     serve(typed(cfg, AppConfig))
 
 
@@ -47,7 +47,7 @@ def serve(config: AppConfig) -> None:
 
 
 def application_of(config: AppConfig) -> Any:
-    """Return the page and what answers it, an ASGI application.
+    """Return the page's ASGI application.
 
     Raises:
         BloodcellError: There is no such checkpoint, or no such threshold.

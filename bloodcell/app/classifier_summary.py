@@ -1,4 +1,4 @@
-"""What the page says of its classifier: what it knows, on what that rests, and when an answer is sure."""
+"""The page's summary of its classifier: training data, accuracy, and when an answer is sure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bloodcell.runtime import run_folder
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.html import count, percent
 
-#: The share of errors that is asked of a checkpoint where none is named, and the confidence where it promises none.
+#: The error rate that is asked of a checkpoint if none is named, and the threshold if it promises none.
 ERROR_RATE, USUAL = 0.05, 0.8
 #: Part of a run's figures -> what its images are called; the first that is there comes first.
 PARTS = {"test_disjoint": "test images of sources not in training", "test": "test images", "val": "validation images"}
 
 
 def about(ensemble: Ensemble) -> dict[str, Any]:
-    """Return what the page says of an ensemble: `classes`, `localises`, `knows_limits`, and `lines` of plain words."""
+    """Return `classes`, `localises`, `knows_limits` and the `lines` of the summary."""
     several = len(ensemble.engines) > 1
     lines = [_of_several(ensemble)] if several else _of_one(ensemble.engines[0])
     return {
@@ -34,14 +34,11 @@ def about(ensemble: Ensemble) -> dict[str, Any]:
 
 
 def _of_several(ensemble: Ensemble) -> str:
-    return (
-        f"An answer is the mean of {len(ensemble.engines)} classifiers. How often that is right, "
-        "evaluate.py says of the same list of checkpoints."
-    )
+    count = len(ensemble.engines)
+    return f"An answer is the mean of {count} classifiers. evaluate.py measures its accuracy from the same checkpoints."
 
 
 def _of_one(engine: Engine) -> list[str]:
-    """Say what one classifier learnt from, and how often it is right; so much as its run folder holds of it."""
     folder = run_folder.run_of(engine.file) if engine.file else None
     samples = training_samples(engine.file) if engine.file else None
     lines = []
@@ -49,11 +46,11 @@ def _of_one(engine: Engine) -> list[str]:
         known = f" of {count(samples.table['source'].nunique())} sources" if samples.sources_known() else ""
         lines.append(f"It learnt from {count(len(samples.table))} images{known}.")
     figures = figure_lines(folder) if folder else []
-    return lines + (figures or ["How often it is right is not known here: its run folder is not beside it."])
+    return lines + (figures or ["Its accuracy is not known here: its run folder is not beside it."])
 
 
 def figure_lines(folder: Path) -> list[str]:
-    """Say how often the classifier of a run is right, by its metrics.json; nothing if that cannot be read."""
+    """Return a line for each evaluated part of a run; none if its metrics.json cannot be read."""
     parts = parts_in(read_metrics(folder))
     known = {part: name for part, name in PARTS.items() if "images" in parts.get(part, {})}
     return [accuracy_line(parts[part], name, unseen=False) for part, name in known.items()]
@@ -64,8 +61,7 @@ def sureness(abstain_below: Any, error_rate: Any, engines: list[Engine], tta: st
 
     Args:
         abstain_below: As in `bloodcell.inference.predict.threshold_of`.
-        error_rate: Likewise. Where both are None, it is `ERROR_RATE` where that is promised, else the confidence is
-            `USUAL`.
+        error_rate: Likewise. If both are None: `ERROR_RATE` if that is promised, else a confidence of `USUAL`.
         engines: The classifiers.
         tta: The symmetries that are averaged over.
 

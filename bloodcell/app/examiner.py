@@ -1,4 +1,4 @@
-"""One uploaded image: from its bytes to all that the page shows of it."""
+"""One uploaded image: from its bytes to everything that the page shows."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SIDE = 480
 
 
 class Examiner:
-    """Judges images as `bloodcell predict` does, and keeps none.
+    """Predicts images as `bloodcell predict` does, and stores none.
 
     Args:
         ensemble: What predicts.
-        threshold: An answer of less confidence is not sure.
-        max_pixels: Of an image.
+        threshold: An answer of lower confidence is not sure.
+        max_pixels: Largest size of an image.
 
     Attributes:
         classes: In the order of the probabilities.
         header: The first line of the table, as `bloodcell predict` writes it.
-        no_map: Why there is no Grad-CAM; '' where there is one.
+        no_map: Why there is no Grad-CAM; '' if there is one.
     """
 
     def __init__(self, ensemble: Ensemble, threshold: float, max_pixels: int) -> None:
@@ -41,20 +41,20 @@ class Examiner:
         self.classes = ensemble.classes
         self.header = lines([columns_of(ensemble.classes)]).decode()
         self.explaining = next((engine for engine in ensemble.engines if engine.classifier is not None), None)
-        self.no_map = "" if self.explaining else "its file holds what judging needs, and no net to look into"
-        self._try()
+        self.no_map = "" if self.explaining else "its file has no net to look into"
+        self._warm_up()
 
-    def _try(self) -> None:
-        """Judge a grey image: so the first upload need not wait, and it is known whether the net can show its eyes."""
+    def _warm_up(self) -> None:
+        """Predict a grey image: it warms up the net, and shows whether Grad-CAM works."""
         grey = np.full((64, 64, 3), 200, np.uint8)
-        group = self._judged("grey", grey)
+        group = self._predicted("grey", grey)
         try:
             self._looked(grey, grey, group)
         except NoMapError as error:
             self.no_map, self.explaining = str(error), None
 
     def examine(self, name: str, content: bytes) -> dict[str, Any]:
-        """Say what the ensemble predicts of an image.
+        """Return what the page shows of an image.
 
         Args:
             name: What the table calls it; never a path that is opened.
@@ -64,13 +64,13 @@ class Examiner:
             Plain values: `row`, its line of the table; `prediction`, `probabilities` in the order of `classes`,
             `confidence`, `abstained`, `cell` and `unlike` as in the table; `size`, width and height of the upright
             image, and `square` in its pixels, or None; `picture` and `looked`, the image and its Grad-CAM as addresses
-            that hold them, the second None where there is none.
+            that hold them, the second None if there is none.
 
         Raises:
             ImageError: It cannot be read.
         """
         picture = read_image(content, self.max_pixels)
-        group = self._judged(name, picture)
+        group = self._predicted(name, picture)
         (row,), _, _ = rows_of(group, self.classes, self.threshold)
         cells = dict(zip(columns_of(self.classes), row, strict=True))
         shown = fitted(picture, SIDE)
@@ -84,13 +84,12 @@ class Examiner:
             "looked": self._looked(picture, shown, group),
         }
 
-    def _judged(self, name: str, picture: Array) -> Group:
-        """Return the verdict on one picture, uint8 (H, W, 3), under its name."""
+    def _predicted(self, name: str, picture: Array) -> Group:
         (group,) = self.ensemble.predict([[picture]], count=1, threads=1)
         return dataclasses.replace(group, given=[name], images=[name])
 
     def _looked(self, picture: Array, shown: Array, group: Group) -> str | None:
-        """Return the Grad-CAM of the predicted class by the first classifier that can tell; None: none can."""
+        """Return the Grad-CAM of the predicted class by the first member that has one; None: none has."""
         if self.explaining is None:
             return None
         prediction = self.classes[int(group.probabilities[0].argmax())]

@@ -1,4 +1,4 @@
-"""The pictures of an image on the page: small, and with where the net looked."""
+"""The pictures of an image on the page: small, and with its Grad-CAM."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def looked_at(picture: Array, shown: Array, engine: Engine, prediction: str) -> Array:
-    """Return a small picture on which lies, over the part that the net saw, what spoke for a class.
+    """Return a small picture with the Grad-CAM of a class over the part that the net saw.
 
     Args:
         picture: uint8 (H, W, 3).
         shown: The same, small.
-        engine: The classifier, which is there.
+        engine: Of a classifier whose net can be looked into.
         prediction: The class.
 
     Raises:

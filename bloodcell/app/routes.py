@@ -26,18 +26,18 @@ FILES = {
     "/app.js": ("app/static/app.js", "text/javascript"),
     "/icon.svg": ("app/static/icon.svg", "image/svg+xml"),
 }
-#: Files that are held in memory at the same time; further ones wait in the network.
+#: Files that are held in memory at the same time; further uploads wait.
 AT_ONCE = 4
-#: How long a client may keep silent within a file, and how long a file may take.
+#: Seconds that a client may pause within a file, and that a file may take.
 SILENCE, WHOLE = 10.0, 120.0
 
 
 class Uploads:
-    """Takes images one by one, and answers each with a verdict; nothing is kept, and nothing written.
+    """Takes images one by one and answers each with its prediction; nothing is stored.
 
     Args:
-        examiner: Judges them.
-        most: Bytes of a file.
+        examiner: What predicts.
+        most: Largest size of a file, bytes.
     """
 
     def __init__(self, examiner: Examiner, most: int) -> None:
