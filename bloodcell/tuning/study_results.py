@@ -39,8 +39,8 @@ class TrialLog:
 
     def __init__(self, study: Any, wanted: int, metric: str, folder: Path) -> None:
         self.study, self.wanted, self.metric, self.folder = study, wanted, metric, folder
-        self.before = self.known = {trial.number for trial in finished_trials(study)}
-        self.started = time.perf_counter()
+        self.known = {trial.number for trial in finished_trials(study)}
+        self.before, self.started = len(self.known), time.perf_counter()
 
     def __call__(self) -> None:
         """Print a line of each trial that is new; write the table and TensorBoard's files.
@@ -50,15 +50,17 @@ class TrialLog:
         """
         finished = finished_trials(self.study)
         new = [trial for trial in finished if trial.number not in self.known]
-        each = (time.perf_counter() - self.started) / max(1, len(finished) - len(self.before))
-        for trial in new:
-            left = each * max(0, self.wanted - len(finished))
-            say(trial_line(trial, finished, self.wanted, self.metric, left))
+        if not new:
+            return
+        each = (time.perf_counter() - self.started) / (len(finished) - self.before)
+        best = best_of(finished, self.metric)
+        for count, trial in enumerate(new, len(self.known) + 1):
+            left = each * max(0, self.wanted - count) / 60
+            say(f"{count}/{self.wanted}   {trial_line(trial, best, self.metric)}   {left:.1f} min left")
             write_tensorboard(trial, self.metric, self.folder)
-        if new:
-            write_csv(table_of(finished), self.folder / "trials.csv")
-            self.known = {trial.number for trial in finished}
-        if new and len(finished) >= HOPELESS and all(map(failure, finished)):
+        write_csv(table_of(finished), self.folder / "trials.csv")
+        self.known = {trial.number for trial in finished}
+        if len(finished) >= HOPELESS and all(map(failure, finished)):
             raise BloodcellError(f"the first {len(finished)} trials all failed, the last one so: {failure(new[-1])}")
 
 
