@@ -82,15 +82,15 @@ def conclude(study: Any, metric: str, folds: list[int] | None, configs: TrialCon
     places = [item for item in configs.overrides if lies_in(key_of(item), PLACES)]
     conf = (folder / "conf").as_posix()
     command = shlex.join(["python", "train.py", "--config-dir", conf, "experiment=tuned", *places])
-    over = "" if folds is None else f", the mean over data.fold={','.join(map(str, folds))} of data.folds"
     value = f"{metric.replace('_', ' ')} {shown(best.value, metric)}"
-    text = (
+    over = "" if folds is None else f", the mean over data.fold={','.join(map(str, folds))} of data.folds"
+    header = (
         f"# @package _global_\n# Trial {best.number} of the study in {folder.absolute().as_posix()}.\n#   {command}\n"
         "# or, from a copy in conf/experiment: python train.py experiment=tuned data.root=DIR\n"
         f"# Of validation: {value}{over}.\n"
         "# It was chosen as the best of many by these images, so expect less on others.\n\n"
-        f"{experiment(configs.overrides, best.params, configs.is_group)}"
     )
+    text = header + experiment(configs.overrides, best.params, configs.is_group)
     file = folder / "conf" / "experiment" / "tuned.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
