@@ -68,7 +68,9 @@ class Objective:
         self.devices = device_arguments(trainer.gpus, trainer.accelerator, trainer.devices)
         self.samples: dict[str, Samples] = {}
         self.kept: dict[str, Any] = {}
-        _refuse_more_than_one(self.devices)
+        count = self.devices["devices"]
+        if len(count) > 1 if isinstance(count, list) else isinstance(count, int) and count not in (0, 1):
+            raise BloodcellError("tune trains each trial on one device; set trainer.gpus=1, and more tune.workers")
 
     def __call__(self, trial: Any) -> float:
         """Train a trial of Optuna's and return its metric.
@@ -198,12 +200,6 @@ def _no_resuming(callbacks: dict[str, Any]) -> dict[str, Any]:
     saves = {name for name, node in callbacks.items() if node and node["_target_"].endswith("ModelCheckpoint")}
     best = {name for name in saves if callbacks[name].get("monitor")}
     return {name: node for name, node in callbacks.items() if not best or name in best or name not in saves}
-
-
-def _refuse_more_than_one(devices: dict[str, Any]) -> None:
-    count = devices["devices"]
-    if (isinstance(count, list) and len(count) > 1) or (isinstance(count, int) and count not in (0, 1)):
-        raise BloodcellError("tune trains each trial on one device; set trainer.gpus=1, and more tune.workers")
 
 
 def check_validation(samples: Samples, metric: str) -> None:

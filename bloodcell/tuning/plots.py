@@ -53,7 +53,7 @@ def _save(plot: Callable[..., Any], study: Any, name: str, file: Path, size: tup
     import matplotlib.pyplot as plt
 
     # the context keeps Optuna's style from other figures, too
-    with plt.rc_context({"axes.titlesize": 12, "axes.labelsize": 10}), warnings.catch_warnings():
+    with plt.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Attempting to set identical")  # all trials have the same value
         axes = plot(study, target_name=name)
         axes.figure.set_size_inches(size)

@@ -62,7 +62,7 @@ def open_storage(url: str | None, folder: Path) -> Any:
         except (ImportError, SQLAlchemyError, ValueError, RuntimeError) as error:
             if not isinstance(error, DBAPIError) or not remaining:
                 said = without_password(f"tune.storage={url}: {' '.join(str(error).split())[:200]}")
-                raise BloodcellError(f"{said}; give a URL such as postgresql://USER@HOST/NAME") from error
+                raise BloodcellError(f"{said}; give a URL such as postgresql+psycopg://USER@HOST/NAME") from error
             time.sleep(1)  # another worker may be creating the tables
     raise AssertionError("the last try returns or raises")
 

@@ -39,8 +39,8 @@ class TrialLog:
 
     def __init__(self, study: Any, wanted: int, metric: str, folder: Path) -> None:
         self.study, self.wanted, self.metric, self.folder = study, wanted, metric, folder
-        self.before = self.known = {trial.number for trial in finished_trials(study)}
-        self.started = time.perf_counter()
+        self.known = {trial.number for trial in finished_trials(study)}
+        self.before, self.started = len(self.known), time.perf_counter()
 
     def __call__(self) -> None:
         """Print a line of each trial that is new; write the table and TensorBoard's files.
@@ -50,15 +50,17 @@ class TrialLog:
         """
         finished = finished_trials(self.study)
         new = [trial for trial in finished if trial.number not in self.known]
-        each = (time.perf_counter() - self.started) / max(1, len(finished) - len(self.before))
-        for trial in new:
-            left = each * max(0, self.wanted - len(finished))
-            say(trial_line(trial, finished, self.wanted, self.metric, left))
+        if not new:
+            return
+        each = (time.perf_counter() - self.started) / (len(finished) - self.before)
+        best = best_of(finished, self.metric)
+        for count, trial in enumerate(new, len(self.known) + 1):
+            left = each * max(0, self.wanted - count) / 60
+            say(f"{count}/{self.wanted}   {trial_line(trial, best, self.metric)}   {left:.1f} min left")
             write_tensorboard(trial, self.metric, self.folder)
-        if new:
-            write_csv(table_of(finished), self.folder / "trials.csv")
-            self.known = {trial.number for trial in finished}
-        if new and len(finished) >= HOPELESS and all(map(failure, finished)):
+        write_csv(table_of(finished), self.folder / "trials.csv")
+        self.known = {trial.number for trial in finished}
+        if len(finished) >= HOPELESS and all(map(failure, finished)):
             raise BloodcellError(f"the first {len(finished)} trials all failed, the last one so: {failure(new[-1])}")
 
 
@@ -80,15 +82,15 @@ def conclude(study: Any, metric: str, folds: list[int] | None, configs: TrialCon
     places = [item for item in configs.overrides if lies_in(key_of(item), PLACES)]
     conf = (folder / "conf").as_posix()
     command = shlex.join(["python", "train.py", "--config-dir", conf, "experiment=tuned", *places])
-    over = "" if folds is None else f", the mean over data.fold={','.join(map(str, folds))} of data.folds"
     value = f"{metric.replace('_', ' ')} {shown(best.value, metric)}"
-    text = (
+    over = "" if folds is None else f", the mean over data.fold={','.join(map(str, folds))} of data.folds"
+    header = (
         f"# @package _global_\n# Trial {best.number} of the study in {folder.absolute().as_posix()}.\n#   {command}\n"
         "# or, from a copy in conf/experiment: python train.py experiment=tuned data.root=DIR\n"
         f"# Of validation: {value}{over}.\n"
         "# It was chosen as the best of many by these images, so expect less on others.\n\n"
-        f"{experiment(configs.overrides, best.params, configs.is_group)}"
     )
+    text = header + experiment(configs.overrides, best.params, configs.is_group)
     file = folder / "conf" / "experiment" / "tuned.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))

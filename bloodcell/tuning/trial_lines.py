@@ -31,17 +31,14 @@ def short_names(keys: list[str]) -> dict[str, str]:
     return {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
 
 
-def trial_line(trial: Any, finished: list[Any], wanted: int, metric: str, seconds: float) -> str:
-    """Return how a trial ended, which one is best so far, how long the rest takes, and the trial's values."""
+def trial_line(trial: Any, best: Any, metric: str) -> str:
+    """Return how a trial ended, which one is best so far, and the trial's values."""
     outcome = f"failed: {failure(trial)}" if trial.state.name == "FAIL" else shown(trial.value, metric)
     pruned = "pruned at " if trial.state.name == "PRUNED" else ""
-    best, names = best_of(finished, metric), short_names(list(trial.params))
-    parts = [
-        f"{len(finished)}/{wanted}", f"trial {trial.number}: {pruned}{outcome}",
-        f"best {shown(best.value, metric)} (trial {best.number})" if best else "none complete yet",
-        f"{seconds / 60:.1f} min left", " ".join(f"{names[key]}={value_text(trial.params[key])}" for key in names),
-    ]  # fmt: skip
-    return "   ".join(parts)
+    beside = f"best {shown(best.value, metric)} (trial {best.number})" if best else "none complete yet"
+    names = short_names(list(trial.params))
+    values = " ".join(f"{names[key]}={value_text(value)}" for key, value in trial.params.items())
+    return f"trial {trial.number}: {pruned}{outcome}   {beside}   {values}"
 
 
 def counts(trials: list[Any]) -> str:

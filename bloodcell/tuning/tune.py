@@ -56,8 +56,11 @@ def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         _run_study(config, configs, space, folds, folder)
-    except StorageInternalError as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
+    except (StorageInternalError, UnboundLocalError) as error:  # Optuna 5.0 may raise the second in place of the first
+        cause = error if isinstance(error, StorageInternalError) else error.__context__
+        if not isinstance(cause, StorageInternalError):
+            raise
+        reason = " ".join(str(cause.__cause__ or cause).split())[:200]
         raise BloodcellError(
             f"the study's storage failed ({reason}); the same command with study=FOLDER continues it"
         ) from error
