@@ -47,7 +47,7 @@ def scores_by_class(rows: pd.DataFrame, classes: list[str]) -> list[ClassScores]
 def _scores(name: str, rows: pd.DataFrame, report: dict[str, float], known: bool) -> ClassScores:
     labelled, predicted = rows["label"] == name, rows["prediction"] == name
     recall, precision, jaccard = (
-        Score(report[key] if chosen.any() else None, _share_right(rows[chosen]) if known and chosen.any() else None)
+        Score(report[key] if chosen.any() else None, share_right(rows[chosen]) if known and chosen.any() else None)
         for key, chosen in (("recall", labelled), ("precision", predicted), ("f1-score", labelled | predicted))
     )
     sources = rows.loc[labelled, "source"].nunique() if known else None
@@ -61,7 +61,7 @@ def _f1(jaccard: Estimate) -> Estimate:
     return Estimate(value, low, high, jaccard.sources)
 
 
-def _share_right(rows: pd.DataFrame) -> Estimate:
+def share_right(rows: pd.DataFrame) -> Estimate:
     """Return the share of rows that are right, all of them counted as one class."""
     outcome = np.where(rows["label"] == rows["prediction"], "right", "wrong").tolist()
     parts = count_parts(["right"] * len(rows), outcome, rows["source"])
