@@ -38,12 +38,7 @@ def write_comparison(
 
     The columns of comparison.csv are one (the first system), other, split, figure (the metric), difference (the one
     less the other, -1 to 1), low and high (of the 95 % interval), images, sources, p, and only_one and only_other: the
-    number of sources of which most images are right by that system alone. What needs sources is empty without them.
-
-    Args:
-        tables: Name -> predictions table of each system, of the same images.
-        folder: An existing folder.
-        trained_on: Sources of the training images of any system.
+    number of sources whose images that system alone gets mostly right. What needs sources is empty without them.
 
     Returns:
         The metrics of each system, and the lines to print.
@@ -62,8 +57,8 @@ def write_comparison(
         for part, pair in pairs.items():
             found, tests = differences_of(*pair), _swap_tests(*pair)
             for metric, one_found in found.items():
-                columns = {"one": first, "other": name, "split": part, "figure": metric, **_columns(one_found)}
-                rows.append({**columns, **tests.get(metric, _NO_TEST)})
+                key = {"one": first, "other": name, "split": part, "figure": metric}
+                rows.append(key | _columns(one_found) | tests.get(metric, _NO_TEST))
             printed.append(gain_line(name, part, found) + _test_words(tests))
     write_csv(pd.DataFrame(rows), folder / "comparison.csv")
     for number, table in enumerate(tables.values()):
@@ -74,8 +69,8 @@ def write_comparison(
 
 
 def _columns(found: Difference) -> dict[str, Any]:
-    limits = {"difference": found.value, "low": found.low, "high": found.high}
-    return {**limits, "images": found.images, "sources": found.sources or None}
+    values = asdict(found)
+    return {"difference": values.pop("value"), **values, "sources": found.sources or None}
 
 
 def _swap_tests(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -108,8 +103,7 @@ def _contributions(parts: Parts, apart: Floats, weight: Floats, share: Floats) -
 def swap_test(shares: Floats) -> float:
     """Return the probability, above 0 to 1, that swaps of interchangeable systems make as large a difference.
 
-    Args:
-        shares: What each source contributes to the difference, (S,).
+    `shares` is what each source contributes to the difference, (S,).
     """
     telling = shares[shares != 0]
     actual = abs(telling.sum()) - 1e-12 * np.abs(telling).sum()  # rounding makes no difference smaller than itself
@@ -135,11 +129,7 @@ def write_gain(
 ) -> list[str]:
     """Write gain.json, by other system, part and metric, and return a line for each system and part.
 
-    Args:
-        predictions: The predictions table of the system that is evaluated.
-        others: Name -> predictions table of another one, of the same images; none: nothing is written.
-        folder: An existing folder.
-        trained_on: Sources of the training images.
+    `others` has predictions tables of the same images by name; if it is empty, nothing is written.
     """
     gains = {name: differences(predictions, table, trained_on) for name, table in others.items()}
     plain = {
@@ -153,11 +143,11 @@ def write_gain(
 
 def gain_line(name: str, part: str, found: dict[str, Difference]) -> str:
     """Return a line on how much better a system is than another on one part, in percentage points."""
-    said = []
+    gains = []
     for metric in shown_in(Place.COMPARISON):
         if one := found.get(metric.name):
             limits = "" if one.low is None or one.high is None else f" ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
-            said.append(f"{metric.words} {100 * one.value:+.1f}{limits}")
+            gains.append(f"{metric.words} {100 * one.value:+.1f}{limits}")
     known = found["accuracy"].sources
     ground = f"{known:,} sources" if known else "sources unknown, so no honest interval"
-    return f"{part} gain over {name}, in points: {', '.join(said)}; {ground}"
+    return f"{part} gain over {name}, in points: {', '.join(gains)}; {ground}"

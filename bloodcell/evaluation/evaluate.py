@@ -1,4 +1,4 @@
-"""Evaluating: from a checkpoint and images to a predictions table and what is said of it."""
+"""Evaluation: from a checkpoint and images to a predictions table and its results."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 
 def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """Evaluate one checkpoint, or the mean of several; architecture, classes and preprocessing are each one's own.
+    """Evaluate one checkpoint, or the mean of several, each with its own architecture, classes and preprocessing.
 
     With `predictions`, a file of predictions is evaluated in place of a checkpoint. With `compare`, the first of
     several is compared with each of the others.
 
     Args:
         cfg: The configuration that `conf/evaluate.yaml` composes.
-        folder: Where predictions, metrics, reports and figures go; a new one.
+        folder: Where the results go; a new one.
 
     Returns:
         The content of metrics.json.
@@ -139,10 +139,8 @@ def _origin(config: EvaluateConfig, engines: list[Engine]) -> Origin:
 def warn_of_overlap(samples: Samples, training: dict[Path, Samples | None], moved: bool) -> None:
     """Warn if a member was trained on images that are evaluated, or if that cannot be known.
 
-    Args:
-        samples: The samples that are evaluated.
-        training: Checkpoint -> the samples that it was trained on.
-        moved: The samples are the first run's own, whose folder may lie elsewhere by now.
+    `training` has the samples that each checkpoint was trained on. With `moved`, the samples to evaluate are the first
+    run's own, and their folder may have moved since.
     """
     own = next(iter(training.values()))
     recorded = Samples(samples.table, own.root) if moved and own else samples

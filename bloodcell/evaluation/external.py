@@ -19,15 +19,9 @@ from bloodcell.runtime.schema.verbs import EvaluateConfig
 
 
 def evaluate_files(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
-    """Evaluate a file of predictions, or compare several.
+    """Evaluate a file of predictions, or compare several; write to a new folder and return the content of metrics.json.
 
-    Args:
-        config: The verb's configuration. The images, of which the worst failures are shown, are
-            in `data.root`, else beside the first file.
-        folder: Where the results go; a new one.
-
-    Returns:
-        The content of metrics.json.
+    The images are in `data.root`, else beside the first file; the worst failures are shown.
 
     Raises:
         BloodcellError: Anything that the user got wrong.

@@ -26,8 +26,7 @@ def worst_errors(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
 def failures_of(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each source, under each of its labels, that has a wrong image; the worst first in each split.
 
-    Args:
-        predictions: The predictions table; an image of unknown source is its own source.
+    An image of unknown source is its own source.
 
     Returns:
         Columns split, source, label, images, right (share of them), mistaken_for (the most frequent wrong class),

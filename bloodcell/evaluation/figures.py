@@ -21,21 +21,18 @@ MOST, ACROSS = 24, 6
 
 
 def curves_figure(history: pd.DataFrame, chosen: int) -> Figure:
-    """Draw loss and accuracy of training and validation over the epochs.
+    """Draw loss and accuracy of training and validation over the epochs; a line marks the chosen one, from 1.
 
-    Args:
-        history: Columns epoch, train/loss, val/loss, train/accuracy, val/accuracy; validation may be missing.
-        chosen: The epoch, from 1, whose weights the run took; a line marks it.
+    The history has columns epoch, train/loss, val/loss, train/accuracy, val/accuracy; validation may be missing.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for split, colour, marker in (("train", BLUE, "o"), ("val", ORANGE, "s")):
+        for split, name, colour, marker in (("train", "training", BLUE, "o"), ("val", "validation", ORANGE, "s")):
             if f"{split}/{metric}" in history:
-                name = {"train": "training", "val": "validation"}[split]
                 values = history[f"{split}/{metric}"]
                 axes.plot(history["epoch"], values, color=colour, marker=marker, markersize=4, label=name)
         axes.axvline(chosen, color="grey", linestyle=":", linewidth=1, label=f"chosen epoch ({chosen})")
-        axes.set(xlabel="epoch", title={"loss": "Loss", "accuracy": "Accuracy"}[metric])
+        axes.set(xlabel="epoch", title=metric.capitalize())
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
@@ -46,14 +43,7 @@ def curves_figure(history: pd.DataFrame, chosen: int) -> Figure:
 
 
 def confusion_figure(matrix: np.ndarray[Any, Any], classes: list[str], title: str, normalise: bool) -> Figure:
-    """Draw a confusion matrix.
-
-    Args:
-        matrix: Counts (classes, classes), rows are true classes.
-        classes: Their names.
-        title: Title of the figure.
-        normalise: Show each row's shares in percent instead of counts.
-    """
+    """Draw a confusion matrix of counts (classes, classes), a row for each true class, or with `normalise` of shares."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = max(4.2, 0.62 * len(classes) + 2.2)
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
@@ -73,12 +63,7 @@ def confusion_figure(matrix: np.ndarray[Any, Any], classes: list[str], title: st
 
 
 def failures_figure(failures: pd.DataFrame, root: Path, split: str) -> Figure:
-    """Draw the worst image of each failure, with its label, what it was taken for, and how often.
-
-    Args:
-        failures: Rows of `failures_of` of one split.
-        root: The folder of the images.
-        split: The name of the split.
+    """Draw the worst image of each failure of one split, with its label and how often it was taken for what.
 
     Raises:
         BloodcellError: An image cannot be read.

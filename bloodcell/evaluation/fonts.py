@@ -16,7 +16,7 @@ from bloodcell.runtime.console import say
 def as_written(names: Iterable[str]) -> dict[str, Any]:
     """Return properties of matplotlib's texts for these names: a $ is no formula, and all letters are drawn.
 
-    Letters that the usual font lacks are taken from other fonts of the machine; what none has becomes a box.
+    Letters that the usual font lacks are taken from other fonts of the machine; those that none has become boxes.
     """
     further = (_further_font(letter) for letter in sorted(set().union(*names)))
     families = dict.fromkeys((*rcParams["font.family"], *further))
@@ -25,7 +25,7 @@ def as_written(names: Iterable[str]) -> dict[str, Any]:
 
 @cache
 def _further_font(letter: str) -> str:
-    """Return the family that draws a letter which the usual one does not; '' where it does, or none can."""
+    """Return the family that draws a letter which the usual one lacks; '' if it has it, or none does."""
     usual = findfont(FontProperties(family=rcParams["font.family"]))
     if not letter.isprintable() or _draws(usual, letter):
         return ""

@@ -39,35 +39,21 @@ _COLOURS = (matplotlib.colormaps["viridis"](np.arange(256))[:, :3] * 255).round(
 
 @dataclass(frozen=True)
 class Picture:
-    """One row of a predictions table with its picture.
+    """One row of a predictions table with its picture."""
 
-    Attributes:
-        source: As in the table; '' if it is unknown.
-        path: As in the table.
-        label: The true class.
-        prediction: The predicted class.
-        confidence: The probability of the predicted class.
-        jpeg: The image, the crop of the cell and the Grad-CAM side by side, as far as there are any.
-    """
-
-    source: str
+    source: str  # '' if it is unknown
     path: str
     label: str
     prediction: str
-    confidence: float
-    jpeg: bytes
+    confidence: float  # probability of the predicted class
+    jpeg: bytes  # the image, the crop of the cell and the Grad-CAM side by side, as far as there are any
 
 
 def pictures_of(rows: pd.DataFrame, root: Path, classifier: Classifier | None) -> list[Picture]:
-    """Return the picture of each row of a predictions table.
+    """Return the picture of each row of a predictions table, whose images are in `root`.
 
-    The picture of an image that cannot be read shows its name and the reason.
-
-    Args:
-        rows: The rows.
-        root: The folder of the images.
-        classifier: The net whose crop (with `data.crop=cell`) and Grad-CAM of the predicted class are shown; None: the
-            images alone.
+    It shows the crop (with `data.crop=cell`) and the Grad-CAM of the predicted class, if a classifier is given. The
+    picture of an image that cannot be read shows its name and the reason.
 
     Raises:
         BloodcellError: The classifier does not know a predicted class.
@@ -119,7 +105,7 @@ def fitted(image: Array, side: int = SIDE) -> Array:
 
 
 def _outlined(image: Array, left: int, top: int, side: int) -> Array:
-    """Return a picture, fitted, with the outline of a square: white within black, to be seen on any colour."""
+    """Return the fitted picture with the outline of a square: white within black, visible on any colour."""
     picture = fitted(image).copy()
     scale = np.array([picture.shape[1] / image.shape[1], picture.shape[0] / image.shape[0]])
     first, last = (np.array([left, top]) * scale).round(), (np.array([left + side, top + side]) * scale).round() - 1

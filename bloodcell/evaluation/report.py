@@ -27,32 +27,19 @@ from bloodcell.runtime.html import write_page
 
 #: Most rows of a list in the report, whose whole is in a file beside it, and most pictures of errors and of labels.
 MOST, PICTURES = 20, 12
-#: Split -> what its images are called.
-NAMES = {
-    "train": "training images",
-    "val": "validation images",
-    "test": "test images",
-    "test_simple": "simple test images",
-}
+#: What the images of a split are called, if not "SPLIT images".
+NAMES = {"train": "training images", "val": "validation images", "test_simple": "simple test images"}
 
 
 @dataclass(frozen=True)
 class Origin:
-    """How predictions were made, for their report.
+    """How predictions were made, for their report."""
 
-    Attributes:
-        title: What made them.
-        classifier: The net whose crops and Grad-CAM the pictures show; None: there are several, or none is known.
-        temperature: The temperature of its probabilities; 1 if they are not calibrated.
-        notes: What else a reader should know.
-        history: Its history.csv, at the end of its training.
-    """
-
-    title: str
-    classifier: Any = None
-    temperature: float = 1.0
-    notes: tuple[str, ...] = ()
-    history: pd.DataFrame | None = None
+    title: str  # what made them
+    classifier: Any = None  # the net whose crops and Grad-CAM the pictures show; None: there are several, or none
+    temperature: float = 1.0  # of its probabilities; 1 if they are not calibrated
+    notes: tuple[str, ...] = ()  # what else a reader should know
+    history: pd.DataFrame | None = None  # its history.csv, at the end of its training
 
 
 def write_report(
@@ -63,21 +50,17 @@ def write_report(
     root: Path | None = None,
     suspects: pd.DataFrame | None = None,
 ) -> None:
-    """Write the report: one file, which loads nothing.
+    """Write the report of a predictions table with at least one row: one file, which loads nothing.
 
-    Args:
-        predictions: The predictions table; at least one row.
-        file: The file.
-        origin: How the predictions were made.
-        trained_on: Sources of the training images, as far as they are known.
-        root: The folder of the images; None: they are not there, and the report has no pictures.
-        suspects: Labels that may be wrong, the worst first, as `suspected_labels` finds them; None: nothing is known.
+    Without `root`, the folder of the images, it has no pictures. `trained_on` has the sources of the training images that
+    are known, and `suspects` the labels that may be wrong, the worst first, as `suspected_labels` returns them.
     """
     parts, metrics = rows_by_part(predictions, trained_on), parts_in(metrics_of(predictions, trained_on))
     main, *further = shown_parts(parts)
     rows, first = parts[main], _section(main, parts[main])
     test = threshold_test(parts, main, trained_on)
     promises = promise_results(test) if test else None
+    unseen = bool(trained_on - {""}) and not rows["source"].isin(trained_on).any()
     doubtful = predictions[:0] if suspects is None else _images_of(suspects[:PICTURES], predictions)
     pictures = [
         pictures_of(chosen, root, origin.classifier) if root else []
@@ -86,7 +69,7 @@ def write_report(
     write_page(
         file, "bloodcell.evaluation", "report.html",
         title=origin.title,
-        verdict=_verdict(rows, metrics[main], first, promises, trained_on),
+        verdict=_verdict(rows, metrics[main], first, promises, unseen),
         warnings=[
             *verdict.source_warnings({name_of(part): parts[part] for part in parts if "[" not in part}, trained_on),
             *verdict.few_warnings(metrics[main], first["scores"]),
@@ -112,7 +95,7 @@ def write_report(
 
 
 def name_of(part: str) -> str:
-    """Return what the images of a part are called: "test images of mine" for `test[mine]`."""
+    """Return a name for the images of a part: "test images of mine" for `test[mine]`."""
     split, _, data_set = part.removesuffix("_disjoint").partition("[")
     name = NAMES.get(split, f"{split} images") + (f" of {data_set.removesuffix(']')}" if data_set else "")
     return f"{name} of unseen sources" if part.endswith("_disjoint") else name
@@ -130,7 +113,7 @@ def shown_parts(parts: Iterable[str]) -> list[str]:
 
 
 def _section(part: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the values that are shown of a part in detail."""
+    """Return what the template shows of a part in detail."""
     classes = classes_of(rows)
     found, matrix = reliability(rows), confusion_of(rows, classes)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -153,14 +136,9 @@ def _section(part: str, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _verdict(
-    rows: pd.DataFrame,
-    metrics: dict[str, float],
-    section: dict[str, Any],
-    promises: list[Promise] | None,
-    trained_on: frozenset[str],
+    rows: pd.DataFrame, metrics: dict[str, float], section: dict[str, Any], promises: list[Promise] | None, unseen: bool
 ) -> dict[str, Any]:
     """Return the lines of the verdict, and the classes by what they can be trusted with."""
-    unseen = bool(trained_on - {""}) and not rows["source"].isin(trained_on).any()
     return {
         "first": verdict.accuracy_line(metrics, section["name"], unseen),
         "further": [
@@ -184,6 +162,6 @@ def _failing(rows: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _images_of(suspects: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return the row of the predictions table of each suspected label's picture."""
+    """Return the rows of the predictions table that belong to suspected labels."""
     images = predictions.drop_duplicates(["path", "label"])
     return suspects[["path", "label"]].merge(images, on=["path", "label"])

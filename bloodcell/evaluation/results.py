@@ -1,4 +1,4 @@
-"""What an evaluation leaves in its folder: predictions, metrics, reports, figures and failures."""
+"""The files of an evaluation: predictions, metrics, reports, figures and failures."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def write_results(
         trained_on: Sources of the training images, for the metrics on unseen sources.
         root: The folder of the images; None: they are not there, and no picture of one is shown.
         figures: Draw confusion matrices, and pictures of the failures.
-        origin: What report.html says of the predictions; None: there is no report.
+        origin: How the predictions were made, for report.html; None: there is no report.
         others: Name -> predictions table of each system that it is compared with in gain.json.
         members: Checkpoint -> predictions table of each member of an ensemble, for members.csv.
         more: Further content of metrics.json.
@@ -115,19 +115,11 @@ def write_evaluation(
     root: Path | None,
     origin: Origin,
 ) -> dict[str, Any]:
-    """Write and print what the verb `evaluate` found: of the mean of several systems, or with `compare` of each.
+    """Write and print the results of `evaluate`, of the mean of several systems or, with `compare`, of each.
 
-    Args:
-        config: The verb's configuration.
-        folder: An existing folder.
-        predicted: Checkpoint or file -> predictions table, and that without test-time augmentation, if there was any.
-        record: What evaluation.json says of the input.
-        trained_on: Sources of the training images of all systems.
-        root: As in `write_results`.
-        origin: As in `write_results`.
-
-    Returns:
-        The content of metrics.json.
+    `predicted` has for each checkpoint or file its predictions table and, if there was test-time augmentation, that
+    without it. `record` is the input, for evaluation.json. The folder exists; `trained_on`, `root` and `origin` are as in
+    `write_results`. The content of metrics.json is returned.
     """
     tables = {str(path): table for path, (table, *_) in predicted.items()}
     metrics: dict[str, Any]
@@ -135,9 +127,8 @@ def write_evaluation(
         metrics, printed = write_comparison(tables, folder, trained_on)
     else:
         members = tables if len(tables) > 1 else {}
-        others = dict(members)
-        if any(len(both) > 1 for both in predicted.values()):
-            others = {"tta=none": averaged([both[-1] for both in predicted.values()]), **members}
+        plain = [both[-1] for both in predicted.values() if len(both) > 1]
+        others = {"tta=none": averaged(plain), **members} if plain else members
         metrics, printed = write_results(
             folder, averaged(list(tables.values())), trained_on=trained_on, root=root, figures=config.figures,
             origin=origin if config.report else None, others=others, members=members,
@@ -152,11 +143,7 @@ def write_evaluation(
 def record_test_reads(cache: Path, samples: Samples, splits: list[str], readers: Iterable[Path]) -> None:
     """Append each reading of a test part to test_reads.csv, so that a user sees how often it was looked at.
 
-    Args:
-        cache: The cache root.
-        samples: The samples.
-        splits: The parts that were read.
-        readers: The run folders, checkpoints or files that they were read for.
+    The readers are run folders, checkpoints or files of predictions.
     """
     parts = {split: samples.of_split(split) for split in splits if split.startswith("test")}
     rows = [

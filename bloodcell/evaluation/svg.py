@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from bloodcell.metrics.parts import Floats
 
 #: Margins for the ticks' texts and the axes' titles: left, right, above, below, in pixels.
 LEFT, RIGHT, ABOVE, BELOW = 56, 20, 10, 42
@@ -26,7 +28,7 @@ class Axis:
     ticks: Sequence[float]
     form: str = "{:.0%}"
 
-    def part(self, values: ArrayLike) -> NDArray[np.float64]:
+    def part(self, values: ArrayLike) -> Floats:
         """Return where values lie between the first tick, 0, and the last one, 1."""
         first, last = self.ticks[0], self.ticks[-1]
         return np.clip((np.asarray(values, float) - first) / ((last - first) or 1.0), 0.0, 1.0)
@@ -34,39 +36,23 @@ class Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """Values that a chart shows.
-
-    Attributes:
-        x: (N,).
-        y: (N,).
-        kind: Class in the style sheet: one and two are data, guide is what they are compared with.
-        shape: line; dots; both; bars, from the horizontal axis up; or ranges, from y to `top`.
-        top: Upper ends of ranges, (N,).
-    """
+    """Values that a chart shows, x and y, (N,)."""
 
     x: ArrayLike
     y: ArrayLike
-    kind: str = "one"
-    shape: str = "line"
-    top: ArrayLike = ()
+    kind: str = "one"  # class in the style sheet: one and two are data, guide is what they are compared with
+    shape: str = "line"  # line; dots; both; bars, from the horizontal axis up; or ranges, from y to `top`
+    top: ArrayLike = ()  # upper ends of ranges, (N,)
 
 
 def chart(label: str, x: Axis, y: Axis, series: Sequence[Series], size: tuple[int, int] = (340, 260)) -> Markup:
-    """Draw a chart.
-
-    Args:
-        label: What it shows, for screen readers.
-        x: The horizontal axis.
-        y: The vertical axis.
-        series: Drawn in this order.
-        size: Width and height in pixels.
-    """
+    """Draw a chart of some series, in their order; size is in pixels, and the label is for screen readers."""
     right, bottom = size[0] - RIGHT, size[1] - BELOW
 
-    def across(values: ArrayLike) -> NDArray[np.float64]:
+    def across(values: ArrayLike) -> Floats:
         return np.asarray(LEFT + x.part(values) * (right - LEFT))
 
-    def down(values: ArrayLike) -> NDArray[np.float64]:
+    def down(values: ArrayLike) -> Floats:
         return np.asarray(ABOVE + (1 - y.part(values)) * (bottom - ABOVE))
 
     grid = "".join(f"M{LEFT} {place:.1f}H{right}" for place in down(y.ticks))
@@ -88,9 +74,7 @@ def _text(x: float, y: float, text: str, anchor: str = "middle", turned: bool = 
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}"{}>{}</text>').format(x, y, anchor, turn, escape(text))
 
 
-def _drawn(
-    series: Series, x: NDArray[np.float64], y: NDArray[np.float64], top: NDArray[np.float64], bottom: int
-) -> Markup:
+def _drawn(series: Series, x: Floats, y: Floats, top: Floats, bottom: int) -> Markup:
     path, dots = "", Markup("")
     if series.shape in ("line", "both"):
         path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in thinned(x, y))
@@ -105,17 +89,11 @@ def _drawn(
     return Markup('<g class="{} {}">{}{}</g>').format(series.kind, series.shape, line, dots)
 
 
-def thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def thinned(x: Floats, y: Floats) -> Floats:
     """Return the visible points of a line: in each pixel column the first, lowest, highest and last.
 
-    Jugel et al. 2014, M4: A Visualization-Oriented Time Series Data Aggregation, doi:10.14778/2732951.2732953.
-
-    Args:
-        x: In pixels, rising or falling, (N,).
-        y: In pixels, (N,).
-
-    Returns:
-        (M, 2), in their order.
+    Jugel et al. 2014, M4: A Visualization-Oriented Time Series Data Aggregation, doi:10.14778/2732951.2732953. x, (N,),
+    rises or falls; x, y and the result, (M, 2), are in pixels.
     """
     columns = pd.Series(y).groupby(np.floor(x * FINE))
     ends = pd.Series(np.arange(len(y))).groupby(np.floor(x * FINE)).agg(["first", "last"]).to_numpy().ravel()

@@ -37,12 +37,9 @@ def trust_of(scores: list[ClassScores]) -> Trust:
 
 
 def accuracy_line(metrics: dict[str, float], name: str, unseen: bool) -> str:
-    """Say how often the classifier is right, and how sure that is.
+    """Return a sentence on the accuracy on a part, given its metrics and a name for its images.
 
-    Args:
-        metrics: The metrics of one part, by their own names.
-        name: What its images are called.
-        unseen: It is known that none of their sources is in training.
+    With `unseen`, none of their sources is in training.
     """
     text = f"Right on {percent(metrics['accuracy'])} of {count(metrics['images'])} {name}"
     if "sources" not in metrics:
@@ -53,20 +50,14 @@ def accuracy_line(metrics: dict[str, float], name: str, unseen: bool) -> str:
 
 
 def baseline_line(rows: pd.DataFrame) -> str:
-    """Say how often the most frequent class would be right."""
+    """Return a sentence on the accuracy of the most frequent class."""
     frequent = rows["label"].value_counts()
     share = percent(frequent.iloc[0] / len(rows))
     return f"For comparison: always answering {frequent.index[0]} would be right on {share} of them."
 
 
 def confidence_line(confidence: float, accuracy: float, ece: float) -> str:
-    """Say whether the classifier's confidence is right.
-
-    Args:
-        confidence: Mean probability of the predicted class.
-        accuracy: Share of the images that are right.
-        ece: Expected calibration error.
-    """
+    """Return a sentence on the calibration, given mean confidence, accuracy and calibration error, all 0 to 1."""
     claims = f"on average it claims {percent(confidence)} and is right on {percent(accuracy)}"
     if ece <= CALIBRATED:
         return f"Its confidence is well calibrated: {claims}."
@@ -78,11 +69,10 @@ def confidence_line(confidence: float, accuracy: float, ece: float) -> str:
 
 
 def abstention_line(promises: list[Promise] | None, known: bool) -> str:
-    """Say what it can answer alone: at the lowest error rate with which it answers most images, else at the highest.
+    """Return a sentence on the images that the classifier can answer alone.
 
-    Args:
-        promises: The result of each promised error rate; None if there is a single source.
-        known: Sources are known; else a promise rests on images that may be copies of one another.
+    It is about the lowest error rate at which most images are answered, else about the highest. If there is a single
+    source, there are no promises; if sources are not `known`, images may be copies of one another.
     """
     line = _abstention(promises)
     return line if known else f"If no image is a copy of another, which is unknown: {line[0].lower()}{line[1:]}"
@@ -108,12 +98,7 @@ def _abstention(promises: list[Promise] | None) -> str:
 
 
 def source_warnings(images: dict[str, pd.DataFrame], trained_on: frozenset[str]) -> list[str]:
-    """Warn of images whose source is in training, and of images whose source is unknown.
-
-    Args:
-        images: Their name -> rows of the predictions table.
-        trained_on: Sources of the training images.
-    """
+    """Warn of images, by their name, whose source is in training or unknown."""
     found = []
     for name, rows in images.items():
         seen = rows.loc[rows["source"].isin(trained_on - {""}), "source"]

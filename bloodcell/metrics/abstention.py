@@ -18,7 +18,7 @@ of sources and for any classifier, if sources at hand and future ones are drawn 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,19 +40,12 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True)
 class Promise:
-    """A confidence from which images are answered with at most `error_rate` errors, also of future sources.
+    """A confidence from which images are answered with at most `error_rate` errors, also of future sources."""
 
-    Attributes:
-        error_rate: The most errors, 0 to 1.
-        threshold: Images of this confidence or more are answered; infinite if the rate cannot be promised.
-        coverage: Share of the images at hand that are answered.
-        risk: Share of errors among these; NaN if none is answered.
-    """
-
-    error_rate: float
-    threshold: float = np.inf
-    coverage: float = 0.0
-    risk: float = np.nan
+    error_rate: float  # the most errors, 0 to 1
+    threshold: float = np.inf  # images of this confidence or more are answered; infinite: the rate cannot be promised
+    coverage: float = 0.0  # share of the images at hand that are answered
+    risk: float = np.nan  # share of errors among these; NaN if none is answered
 
     @property
     def attained(self) -> bool:
@@ -61,10 +54,7 @@ class Promise:
 
 
 def risk_coverage(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return coverage and risk at each threshold; all sources weigh the same.
-
-    Args:
-        rows: Rows of a predictions table.
+    """Return coverage and risk of rows of a predictions table at each threshold; all sources weigh the same.
 
     Returns:
         Columns threshold (each confidence that occurs, falling), coverage (share of images at or above it) and risk
@@ -84,27 +74,23 @@ def _wrong(rows: pd.DataFrame) -> Flags:
 
 
 def promise(rows: pd.DataFrame, error_rate: float) -> Promise:
-    """Return the promise of an error rate with the lowest threshold; see above.
-
-    Args:
-        rows: Rows of a predictions table that the threshold is chosen on: images that no training has seen.
-        error_rate: The most errors, between 0 and 1.
+    """Return the promise of an error rate with the lowest threshold, chosen on images that no training has seen.
 
     Raises:
         BloodcellError: The rate is not between 0 and 1.
     """
     if not 0 < error_rate < 1:
         raise BloodcellError(f"an error rate of {error_rate} cannot be promised; give a share, e.g. 0.02 for 2 %")
-    threshold = _threshold(rows, error_rate)
-    return with_outcome(Promise(error_rate, threshold), rows, matrix_of(rows).max(axis=1) >= threshold)
+    made = Promise(error_rate, _threshold(rows, error_rate))
+    return with_outcome(made, rows, matrix_of(rows).max(axis=1) >= made.threshold)
 
 
 def with_outcome(made: Promise, rows: pd.DataFrame, answered: Flags) -> Promise:
-    """Return a promise with the coverage and the risk that it has on some rows of which some are answered, (N,)."""
+    """Return a promise with its coverage and risk on some rows; `answered`, (N,), marks those that are answered."""
     weight = source_weights(rows)
     coverage = round(float(weight[answered].sum()), 12)  # all is exactly 1
     risk = float(weight[answered & _wrong(rows)].sum()) / coverage if coverage else np.nan
-    return Promise(made.error_rate, made.threshold, coverage, risk)
+    return replace(made, coverage=coverage, risk=risk)
 
 
 def _threshold(rows: pd.DataFrame, error_rate: float) -> float:
@@ -129,7 +115,7 @@ def one_per_source(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def candidate_ranks(sources: int, error_rate: float) -> list[int]:
-    """Return how many of the drawn images each candidate answers, falling; none if so few can prove nothing."""
+    """Return how many of the drawn images each candidate answers, falling; none if there are too few to prove it."""
     ranks: list[int] = []
     while (rank := round(sources * STEP ** len(ranks))) not in ranks:
         if (1 - error_rate) ** rank > (1 - CONFIDENCE) / (len(ranks) + 1):

@@ -22,29 +22,20 @@ class Score:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The limits of its interval; 0 and 1 if it has none."""
+        """Limits of its interval; 0 and 1 if it has none."""
         return (self.interval.low, self.interval.high) if self.interval else (0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """How well one class is recognised.
-
-    Attributes:
-        name: The class.
-        images: Number of images with this label.
-        sources: Number of sources with an image of this label; None if sources are unknown.
-        recall: Share of the images with this label that are predicted so.
-        precision: Share of the images that are predicted so that have this label; no value if there are none.
-        f1: Harmonic mean of the two.
-    """
+    """How well one class is recognised."""
 
     name: str
-    images: int
-    sources: int | None
-    recall: Score
-    precision: Score
-    f1: Score
+    images: int  # with this label
+    sources: int | None  # with an image of this label; None if sources are unknown
+    recall: Score  # share of the images with this label that are predicted so
+    precision: Score  # share of the images predicted so that have this label; no value if there are none
+    f1: Score  # harmonic mean of the two
 
 
 def scores_by_class(rows: pd.DataFrame, classes: list[str]) -> list[ClassScores]:
@@ -71,7 +62,7 @@ def _f1(jaccard: Estimate) -> Estimate:
 
 
 def share_right(rows: pd.DataFrame) -> Estimate:
-    """Return the share of some rows that are right, all of them counted as one class, whatever their labels."""
+    """Return the share of rows that are right, all of them counted as one class."""
     outcome = np.where(rows["label"] == rows["prediction"], "right", "wrong").tolist()
     parts = count_parts(["right"] * len(rows), outcome, rows["source"])
     return mean_estimate(parts, *by_image(parts))

@@ -22,7 +22,7 @@ def sources_of(rows: pd.DataFrame) -> pd.Series[str]:
 
 
 def source_weights(rows: pd.DataFrame) -> Floats:
-    """Return the weight of each row, (N,), which sum to 1: sources weigh the same, and the images of a source too."""
+    """Return the weight of each row, (N,), with sum 1: sources weigh the same, and so do the images of a source."""
     sources = sources_of(rows)
     return np.asarray(1 / sources.map(sources.value_counts()) / sources.nunique(), float)
 
@@ -30,12 +30,8 @@ def source_weights(rows: pd.DataFrame) -> Floats:
 def rows_by_part(predictions: pd.DataFrame, trained_on: frozenset[str] = frozenset()) -> dict[str, pd.DataFrame]:
     """Return the rows of each part that is evaluated: of each split, see `splits_of`, and of unseen sources.
 
-    `SPLIT_disjoint` has the rows of a test split that share no source with training. It exists if the sources are
-    known and some of them, but not all, were in training.
-
-    Args:
-        predictions: The predictions table.
-        trained_on: Sources of the training images.
+    `SPLIT_disjoint` has the rows of a test split that share no source with training, whose sources are `trained_on`.
+    It exists if the sources are known and some of them, but not all, were in training.
     """
     parts: dict[str, pd.DataFrame] = {}
     for split, rows in splits_of(predictions).items():

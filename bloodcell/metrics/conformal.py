@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bloodcell.metrics.by_source import source_weights, sources_of
-from bloodcell.metrics.predictions import classes_of, matrix_of
+from bloodcell.metrics.predictions import classes_of, matrix_of, probability_of
 from bloodcell.runtime.errors import BloodcellError
 
 Sets = np.ndarray[Any, np.dtype[np.bool_]]
@@ -39,7 +39,7 @@ def conformal_threshold(rows: pd.DataFrame, alpha: float) -> float:
     if not 0 < alpha < 1:
         raise BloodcellError(f"sets cannot miss the true class with alpha={alpha}; give a share, e.g. 0.1 for 10 %")
     sources = sources_of(rows).nunique()
-    true = np.take_along_axis(matrix_of(rows), _truth(rows)[:, None], axis=1)[:, 0]
+    true = probability_of(rows, "label")
     order = np.argsort(true, kind="stable")
     known = sources / (sources + 1)
     below = np.concatenate([[0.0], source_weights(rows)[order].cumsum()])  # weight of what each threshold would miss
@@ -54,9 +54,5 @@ def conformal_sets(rows: pd.DataFrame, threshold: float) -> Sets:
 
 def coverage_by_source(rows: pd.DataFrame, sets: Sets) -> float:
     """Return the share of the images whose set contains the true class, 0 to 1; all sources weigh the same."""
-    return float(source_weights(rows) @ sets[np.arange(len(rows)), _truth(rows)])
-
-
-def _truth(rows: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Return the true class of each row as its index in `classes_of`, (N,)."""
-    return np.asarray(pd.Index(classes_of(rows)).get_indexer(rows["label"]))
+    truth = pd.Index(classes_of(rows)).get_indexer(rows["label"])
+    return float(source_weights(rows) @ sets[np.arange(len(rows)), truth])

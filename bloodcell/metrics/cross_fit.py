@@ -31,20 +31,14 @@ Decision = Callable[[pd.DataFrame, pd.DataFrame], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class ThresholdTest:
-    """What thresholds are tested on, and what they are chosen on.
+    """What thresholds are tested on, and what they are chosen on."""
 
-    Attributes:
-        rows: Rows of a predictions table that thresholds are tested on.
-        chosen_on: Other rows that thresholds are chosen on; None: cross-fitting.
-        how: The same in words.
-    """
-
-    rows: pd.DataFrame
-    chosen_on: pd.DataFrame | None
-    how: str
+    rows: pd.DataFrame  # of a predictions table, that thresholds are tested on
+    chosen_on: pd.DataFrame | None  # other rows, that thresholds are chosen on; None: cross-fitting
+    how: str  # the same in words
 
     def decisions(self, decide: Decision) -> NDArray[np.bool_]:
-        """Return what is decided for each row, with a threshold that was chosen without its source."""
+        """Return the decision for each row, with a threshold that was chosen without its source."""
         if self.chosen_on is not None:
             return decide(self.chosen_on, self.rows)
         groups = sources_of(self.rows)
@@ -60,13 +54,7 @@ class ThresholdTest:
 
 
 def threshold_test(parts: dict[str, pd.DataFrame], tested: str, trained_on: frozenset[str]) -> ThresholdTest | None:
-    """Return how thresholds can be tested on a part; None if it has a single source.
-
-    Args:
-        parts: Name -> rows, as `rows_by_part` returns them.
-        tested: The part that thresholds are tested on.
-        trained_on: Sources of the training images.
-    """
+    """Return how thresholds can be tested on a part of `rows_by_part`; None if it has a single source."""
     rows, val = parts[tested], parts.get("val")
     if sources_of(rows).nunique() < 2:
         return None
@@ -77,13 +65,13 @@ def threshold_test(parts: dict[str, pd.DataFrame], tested: str, trained_on: froz
 
 
 def _apart(one: pd.DataFrame, other: pd.DataFrame, trained_on: frozenset[str]) -> bool:
-    """Return whether it is known that no source of the one rows is among those of the others or in training."""
+    """Return whether the sources are known, and none of the one rows is in the others or in training."""
     known = sources_known(one) and sources_known(other)
     return known and not one["source"].isin(trained_on | set(other["source"])).any()
 
 
 def promise_results(test: ThresholdTest) -> list[Promise]:
-    """Return the promise of each of `RATES`, with coverage and risk as the test finds them."""
+    """Return the promise of each of `RATES`, with coverage and risk in the test."""
     return [_promise_result(test, rate) for rate in RATES]
 
 
@@ -97,23 +85,14 @@ def _promise_result(test: ThresholdTest, rate: float) -> Promise:
 
 @dataclass(frozen=True)
 class SetResult:
-    """Conformal sets at one level; all sources weigh the same.
+    """Conformal sets at one level; all sources weigh the same."""
 
-    Attributes:
-        level: How often a set is to contain the true class.
-        coverage: How often it did.
-        size: Mean number of classes in a set.
-        single: Share of the sets with one class.
-        several: Share of the sets with more.
-        empty: Share of the sets with none.
-    """
-
-    level: float
-    coverage: float
-    size: float
-    single: float
-    several: float
-    empty: float
+    level: float  # how often a set is to contain the true class
+    coverage: float  # how often it did
+    size: float  # mean number of classes in a set
+    single: float  # share of the sets with one class
+    several: float  # share of the sets with more
+    empty: float  # share of the sets with none
 
 
 def set_results(test: ThresholdTest) -> list[SetResult]:

@@ -120,16 +120,11 @@ def confusion_score(parts: Parts, score: ConfusionScore) -> float:
 
 
 def confusion_estimate(parts: Parts, score: ConfusionScore, lowest: float = 0.0) -> Estimate:
-    """Estimate a metric of the confusion matrix in which each part weighs one.
+    """Estimate a metric of the confusion matrix in which each part weighs one; it is `lowest` at worst and 1 at best.
 
     So a source counts one however many images it has, a class counts as much as it has sources, and a source whose
     images carry several labels counts one under each. The distances are the metric's changes when the recall of one
     class moves to its limits: downwards its errors keep their proportions, upwards those that hurt most vanish first.
-
-    Args:
-        parts: The parts.
-        score: The metric; 1 is the best.
-        lowest: The least that it can be.
     """
     rows, held = _confusions(parts)
     by = _by_class(parts, np.ones(len(parts.label)), np.ones(len(held)))
@@ -169,5 +164,5 @@ def _best(score: ConfusionScore, rows: Floats, held: Floats, c: int, recall: flo
 
 
 def macro_f1(rows: Floats, held: Floats) -> float:
-    """Return the mean F1 of the classes that occur as labels; a `ConfusionScore`."""
+    """Return the mean F1 of the classes that occur as labels."""
     return float((2 * held * rows.diagonal() / (held + held @ rows[:, :-1])).mean())

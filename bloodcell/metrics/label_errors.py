@@ -38,15 +38,9 @@ def label_quality(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def suspected_labels(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the labels that may be wrong, the worst first.
+    """Return the rows of `label_quality` whose label may be wrong, the worst first.
 
     If all labels are one class, none is suspected; nor is the only source of a class.
-
-    Args:
-        rows: As for `label_quality`.
-
-    Returns:
-        The suspected ones of its rows.
     """
     from cleanlab.filter import find_label_issues  # takes seconds to import
 

@@ -39,21 +39,13 @@ UNSEEN = 0.1  # parts of difference 1 that are added before q is found; by simul
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of one system less that of another on the same images.
+    """A metric of one system less that of another on the same images."""
 
-    Attributes:
-        value: -1 to 1.
-        low: Lower limit of the 95 % interval; None if sources are unknown or the metric is no mean over parts.
-        high: Upper limit.
-        images: Number of images.
-        sources: Number of sources; 0 if they are unknown.
-    """
-
-    value: float
-    low: float | None
+    value: float  # -1 to 1
+    low: float | None  # limit of the 95 % interval; None if sources are unknown or the metric is no mean over parts
     high: float | None
     images: int
-    sources: int
+    sources: int  # 0 if they are unknown
 
 
 def paired_rows(
@@ -87,12 +79,8 @@ def differences(
 ) -> dict[str, dict[str, Difference]]:
     """Return by part and metric how much better one system is than another.
 
-    If the sources of a part are not all known, there are the metrics that need none, without an interval.
-
-    Args:
-        one: Predictions table of the one system.
-        other: Predictions table of the other, of the same images in any order.
-        trained_on: Sources of the training images, for the differences on unseen sources.
+    The tables may have the images in any order. If the sources of a part are not all known, there are the metrics that
+    need none, without an interval.
 
     Raises:
         BloodcellError: The tables are of different images.
@@ -121,12 +109,7 @@ def _difference(metric: Metric, one: pd.DataFrame, other: pd.DataFrame, known: b
 
 
 def paired_parts(one: pd.DataFrame, other: pd.DataFrame) -> tuple[Parts, Parts]:
-    """Return the parts as either system predicts them.
-
-    Args:
-        one: Rows of the one system's predictions table, whose sources are known.
-        other: Rows of the other's for the same images in the same order.
-    """
+    """Return the parts as either system predicts them, from rows of the same images in the same order."""
     return parts_of(one), parts_of(other.assign(source=one["source"]))
 
 
@@ -148,7 +131,7 @@ def mean_difference(parts: Parts, apart: Floats, weight: Floats, share: Floats, 
     free = parts.by_class(np.ones(len(apart))) - 1
     expected = typical_difference(apart) ** 2 / 2 * parts.by_class(weight**2)
     variance = share**2 * (free * parts.by_class(moves**2) + prior * expected) / (free + prior)
-    whole = variance.sum() + _tied(parts, share[parts.label] * moves)
+    whole = variance.sum() + _shared_variance(parts, share[parts.label] * moves)
     freedom = variance.sum() ** 2 / (variance**2 / (free + prior)).sum() if whole else 1.0
     half = float(student.ppf(1 - TAIL, freedom) * np.sqrt(whole))
     limits = max(value - half, -1.0), min(value + half, 1.0)
@@ -156,15 +139,15 @@ def mean_difference(parts: Parts, apart: Floats, weight: Floats, share: Floats, 
 
 
 def typical_difference(apart: Floats) -> float:
-    """How far apart two systems are in a part that tells them apart, above 0 to 1, by the parts' differences, (P,).
+    """Return how far apart two systems are in a part that tells them apart, above 0 to 1.
 
-    It is the mean of the differences' sizes, each weighed by itself, so that parts without any do not count.
+    It is the mean of the sizes of the parts' differences, (P,), each weighed by itself: parts without any do not count.
     """
     size = np.abs(apart)
     return float(((size**2).sum() + UNSEEN) / (size.sum() + UNSEEN))
 
 
-def _tied(parts: Parts, moves: Floats) -> float:
-    """Return what sources under several labels add to the variance, by the moves of their parts, (P,)."""
+def _shared_variance(parts: Parts, moves: Floats) -> float:
+    """Return what sources under several labels add to the variance."""
     together = np.bincount(parts.source, moves)
     return max(float((together**2).sum() - (moves**2).sum()), 0.0)

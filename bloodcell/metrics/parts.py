@@ -18,19 +18,12 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Parts:
-    """A row for each pair of source and label that occurs, P of them.
+    """The P pairs of source and label that occur."""
 
-    Attributes:
-        classes: The labels that occur, sorted; C of them.
-        label: Index of the part's label in `classes`, (P,).
-        source: Index of the part's source from 0, (P,).
-        counts: Images by predicted class, (P, C + 1); the last column counts predictions outside `classes`.
-    """
-
-    classes: tuple[str, ...]
-    label: Indices
-    source: Indices
-    counts: Floats
+    classes: tuple[str, ...]  # the labels that occur, sorted; C of them
+    label: Indices  # index of the part's label in `classes`, (P,)
+    source: Indices  # index of the part's source from 0, (P,)
+    counts: Floats  # images by predicted class, (P, C + 1); the last column counts predictions outside `classes`
 
     @property
     def images(self) -> Floats:
@@ -52,7 +45,7 @@ class Parts:
         return np.asarray(np.bincount(self.label, values, len(self.classes)), dtype=np.float64)
 
 
-#: Returns the weights of the parts within their class, (P,), and of the classes, (C,): what a mean over parts is of.
+#: Returns the weights of the parts within their class, (P,), and of the classes, (C,), for a mean over parts.
 Weights = Callable[[Parts], tuple[Floats, Floats]]
 
 
@@ -62,12 +55,7 @@ def parts_of(rows: pd.DataFrame) -> Parts:
 
 
 def count_parts(labels: Sequence[str], predictions: Sequence[str], sources: Sequence[str]) -> Parts:
-    """Count the images of each part by predicted class.
-
-    Args:
-        labels: True class of each image, (N,).
-        predictions: Predicted class of each image, (N,).
-        sources: Source of each image, (N,); an image of unknown source needs a name of its own.
+    """Count the images of each part, given the true class, predicted class and source of each image, (N,).
 
     Raises:
         ValueError: A source is missing.

@@ -77,18 +77,14 @@ def splits_of(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def probability_of(predictions: pd.DataFrame, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the probability, (N,), that each row gives to the class which its `label` or `prediction` names."""
-    classes = classes_of(predictions)
-    probabilities = predictions[[PROBABILITY + name for name in classes]].to_numpy(float)
-    chosen = pd.Index(classes).get_indexer(predictions[column])
-    return np.asarray(probabilities[np.arange(len(predictions)), chosen])
+    chosen = pd.Index(classes_of(predictions)).get_indexer(predictions[column])
+    return np.asarray(matrix_of(predictions)[np.arange(len(predictions)), chosen])
 
 
 def confusion_of(rows: pd.DataFrame, classes: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return counts (classes, classes): rows are true classes, columns predicted ones; others are not counted."""
-    places = np.stack([pd.Index(classes).get_indexer(rows[name]) for name in ("label", "prediction")])
-    counts = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(counts, tuple(places[:, (places >= 0).all(axis=0)]), 1)
-    return counts
+    counts = pd.crosstab(rows["label"], rows["prediction"])
+    return np.asarray(counts.reindex(index=classes, columns=classes, fill_value=0), np.int64)
 
 
 def report_of(rows: pd.DataFrame, classes: list[str], as_dict: bool = False) -> Any:

@@ -121,10 +121,6 @@ def _check_prediction(table: pd.DataFrame, file: Path) -> None:
 
 
 def _refuse(rows: pd.DataFrame, odd: Flags, file: Path, words: Words) -> None:
-    """Refuse the first row that is odd, if one is.
-
-    Raises:
-        BloodcellError: It names the row and says what is wrong.
-    """
+    """Raise a BloodcellError about the first odd row, if there is one."""
     if (found := np.flatnonzero(np.asarray(odd))).size:
         raise BloodcellError(f"{file}, row {rows.index[found[0]]}: {words(rows.iloc[found[0]])}")

@@ -38,28 +38,17 @@ class Metric:
     """A number that says how good predictions are.
 
     With `weights` or `score` it has a 95 % interval if all sources are known. Without `value` it exists only then.
-
-    Attributes:
-        name: Its key in metrics.json, after the part and a slash.
-        title: The words it is shown with.
-        places: Where it is shown.
-        value: Computes it from rows of a predictions table and the classes that are counted.
-        weights: It is a weighted mean of the parts' correctness; differences of two systems have an interval too.
-        score: It is a function of the confusion matrix in which every source counts one.
-        lowest: The least that `score` can be; the most is 1.
-        direction: Which way is better.
-        short: The words in a sentence about accuracy; '': the title.
     """
 
-    name: str
+    name: str  # its key in metrics.json, after the part and a slash
     title: str
     places: Place
-    value: Callable[[pd.DataFrame, list[str]], float] | None = None
-    weights: Weights | None = None
-    score: ConfusionScore | None = None
-    lowest: float = 0.0
-    direction: Literal["maximize", "minimize"] = "maximize"
-    short: str = ""
+    value: Callable[[pd.DataFrame, list[str]], float] | None = None  # of rows and the classes that are counted
+    weights: Weights | None = None  # it is a weighted mean of the parts' correctness; differences have an interval too
+    score: ConfusionScore | None = None  # it is a function of the confusion matrix in which every source counts one
+    lowest: float = 0.0  # the least that `score` can be; the most is 1
+    direction: Literal["maximize", "minimize"] = "maximize"  # which way is better
+    short: str = ""  # title in a sentence about accuracy, if it differs
 
     @property
     def has_interval(self) -> bool:
@@ -68,7 +57,7 @@ class Metric:
 
     @property
     def words(self) -> str:
-        """The words in a sentence about accuracy."""
+        """Title in a sentence about accuracy."""
         return self.short or self.title
 
     def estimate(self, parts: Parts) -> Estimate | None:
@@ -76,15 +65,6 @@ class Metric:
         if self.weights:
             return mean_estimate(parts, *self.weights(parts))
         return confusion_estimate(parts, self.score, self.lowest) if self.score else None
-
-
-def _accuracy(rows: pd.DataFrame, classes: list[str]) -> float:
-    return float((rows["label"] == rows["prediction"]).mean())
-
-
-def _macro_f1(rows: pd.DataFrame, classes: list[str]) -> float:
-    """Return the mean F1 of the classes; one that is neither a label nor predicted counts 0."""
-    return float(np.mean(f1_by_class(rows, classes)))
 
 
 def f1_by_class(rows: pd.DataFrame, classes: list[str]) -> list[float]:
@@ -101,7 +81,7 @@ def _loss(rows: pd.DataFrame, classes: list[str]) -> float:
 METRICS = [
     Metric(
         "accuracy", "accuracy", Place.REPORT | Place.CARD | Place.LEADERBOARD | Place.COMPARISON | Place.TUNING,
-        _accuracy, weights=by_image,
+        lambda rows, _: float((rows["label"] == rows["prediction"]).mean()), weights=by_image,
     ),
     Metric(
         "accuracy_by_source", "accuracy by source", Place.REPORT | Place.COMPARISON | Place.TUNING,
@@ -114,7 +94,8 @@ METRICS = [
     Metric("macro_f1_by_source", "macro F1 by source", Place.REPORT | Place.TUNING, score=macro_f1),
     Metric(
         "macro_f1", "macro F1",
-        Place.TERMINAL | Place.REPORT | Place.CARD | Place.LEADERBOARD | Place.TUNING, _macro_f1,
+        Place.TERMINAL | Place.REPORT | Place.CARD | Place.LEADERBOARD | Place.TUNING,
+        lambda rows, classes: float(np.mean(f1_by_class(rows, classes))),
     ),
     Metric("loss", "loss", Place.LEADERBOARD | Place.TUNING, _loss, direction="minimize"),
     Metric("ece", "calibration error", Place.CARD, lambda rows, _: reliability(rows).ece, direction="minimize"),
@@ -133,12 +114,7 @@ def tunable() -> dict[str, str]:
 
 
 def value_of(rows: pd.DataFrame, name: str) -> float:
-    """Return one metric of some rows of a predictions table.
-
-    Args:
-        rows: The rows; if the metric is by source, their sources are known.
-        name: Of the metric.
-    """
+    """Return one metric of rows of a predictions table, whose sources are known if the metric needs them."""
     metric = next(metric for metric in METRICS if metric.name == name)
     if metric.value:
         return metric.value(rows, classes_of(rows))

@@ -25,21 +25,13 @@ TINY = np.finfo(float).tiny
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often a classifier is right, by its confidence: arrays (bins,), one entry for each bin that has an image.
+    """How often a classifier is right, by its confidence: arrays (bins,), one entry for each bin that has an image."""
 
-    Attributes:
-        confidence: Mean of the highest probability.
-        accuracy: Share of the images that are right.
-        low: Lower limit of the accuracy's 95 % interval; NaN if sources are unknown.
-        high: Upper limit.
-        share: Share of all images that are in the bin.
-    """
-
-    confidence: Floats
-    accuracy: Floats
-    low: Floats
+    confidence: Floats  # mean of the highest probability
+    accuracy: Floats  # share of the images that are right
+    low: Floats  # limit of the accuracy's 95 % interval; NaN if sources are unknown
     high: Floats
-    share: Floats
+    share: Floats  # of all images, that are in the bin
 
     @property
     def ece(self) -> float:
@@ -48,11 +40,9 @@ class Reliability:
 
 
 def reliability(rows: pd.DataFrame, bins: int = 15) -> Reliability:
-    """Compare confidence and accuracy in bins of the highest probability.
+    """Compare confidence and accuracy in equally wide bins of the highest probability, 0 to 1.
 
-    Args:
-        rows: Rows of a predictions table, at least one.
-        bins: Number of equally wide bins from 0 to 1. A bin has its lower edge; 1 has its own bin, as in torchmetrics.
+    A bin includes its lower edge; 1 has its own bin, as in torchmetrics. There is at least one row.
     """
     top, right = matrix_of(rows).max(axis=1), (rows["label"] == rows["prediction"]).to_numpy()
     number = np.digitize(top, np.linspace(0, 1, bins + 1))
@@ -79,11 +69,9 @@ def brier_score(rows: pd.DataFrame) -> float:
 def fit_temperature(rows: pd.DataFrame) -> float:
     """Return the temperature, `LEAST` to `MOST`, that makes the labels most likely.
 
-    All sources weigh the same; all images do if sources are unknown. The likelihood has one peak, as its logarithm is
-    concave in 1 / temperature. If all rows are right it has none, and the temperature is `LEAST`.
-
-    Args:
-        rows: Rows of a predictions table at temperature 1, none of which was trained on; at least one.
+    The rows, at least one, are of temperature 1 and were not trained on. All sources weigh the same; all images do if
+    sources are unknown. The likelihood has one peak, as its logarithm is concave in 1 / temperature. If all rows are
+    right it has none, and the temperature is `LEAST`.
     """
     weights = 1 / rows.groupby("source")["source"].transform("size") if sources_known(rows) else np.ones(len(rows))
     logits = _logits(matrix_of(rows))
@@ -99,12 +87,7 @@ def fit_temperature(rows: pd.DataFrame) -> float:
 
 
 def tempered(probabilities: Floats, temperature: float) -> Floats:
-    """Return the probabilities, (N, C), that the same logits have at a temperature; at 1 the same object.
-
-    Args:
-        probabilities: At temperature 1, (N, C).
-        temperature: Above 0; above 1 the probabilities of a row become more alike, below 1 less.
-    """
+    """Return the probabilities, (N, C), that the same logits have at a temperature above 0; at 1 the same object."""
     if temperature == 1:
         return probabilities
     # one memory layout: rows of another are summed in another order, which moves the last digit

@@ -15,23 +15,14 @@ from bloodcell.metrics.predictions import PROBABILITY
 
 @dataclass(frozen=True)
 class Ranking:
-    """Curves of one class against all others, all images weigh the same.
-
-    Attributes:
-        name: The class.
-        share: Share of the images that have this label.
-        roc: False positive rate and recall, (N, 2).
-        precision_recall: Recall and precision, (M, 2).
-        auc: Area under the ROC curve.
-        average_precision: Mean precision over the recall.
-    """
+    """Curves of one class against all others; all images weigh the same."""
 
     name: str
-    share: float
-    roc: NDArray[Any]
-    precision_recall: NDArray[Any]
-    auc: float
-    average_precision: float
+    share: float  # of the images, that have this label
+    roc: NDArray[Any]  # false positive rate and recall, (N, 2)
+    precision_recall: NDArray[Any]  # recall and precision, (M, 2)
+    auc: float  # area under the ROC curve
+    average_precision: float  # mean precision over the recall
 
 
 def rankings_of(rows: pd.DataFrame, classes: list[str]) -> list[Ranking]:

@@ -21,10 +21,6 @@ def metrics_of(predictions: pd.DataFrame, trained_on: frozenset[str] = frozenset
     which no cell was found, if cells were looked for.
 
     The macro F1 is the mean over all classes of the classifier; for one data set of several, over its own classes.
-
-    Args:
-        predictions: The predictions table.
-        trained_on: Sources of the training images, for the metrics on unseen sources.
     """
     classes = classes_of(predictions)
     metrics: dict[str, float] = {}
