@@ -1,4 +1,4 @@
-"""A classifier for another laboratory: its batch norm with the statistics of that laboratory's images."""
+"""Adaptation of a classifier to another laboratory, by the batch-norm statistics of its images."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def adapted(engine: Engine, images: Sequence[Any], threads: int) -> Engine:
     """Return an engine whose batch norm has the statistics of some images; no label is used.
 
     Args:
-        engine: The engine; left as it is.
+        engine: The engine; not changed.
         images: Files, RGB arrays uint8 (H, W, 3) or Pillow images, as various as those to predict.
-        threads: That decode.
+        threads: Decoding threads.
 
     Raises:
         BloodcellError: There are too few images, one cannot be read, or the net's batch norm has no statistics of its
@@ -33,5 +33,5 @@ def adapted(engine: Engine, images: Sequence[Any], threads: int) -> Engine:
         return {name: value.cpu() for name, value in classifier.net.state_dict().items()}
 
     classifier.net.load_state_dict(distributed.once(statistics))
-    classifier.limits = None  # they are of the features as they were
+    classifier.limits = None  # they describe the former features
     return engine_of(classifier, backbone.device, backbone.asked, backbone.precision, engine.file)

@@ -1,4 +1,4 @@
-"""The forward pass of a backbone in evaluation mode, by the fastest backend that the machine has."""
+"""The forward pass of a backbone in evaluation mode, by the fastest backend of the machine."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from bloodcell.runtime.hardware import cpu_count
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: From this many images on, building the fastest backend, which takes seconds, pays.
+#: Number of images from which building the fastest backend pays; it takes seconds.
 WORTH_BUILDING = 500
-#: Images at once. Larger batches leave the processor's cache.
+#: Batch sizes; larger batches do not fit the processor's cache.
 BATCH = {"onnx": 8, "compile": 32, "eager": 32}
 
 
@@ -36,9 +36,9 @@ class Forward:
 
     Attributes:
         name: Backend, device, precision and release: all that a feature depends on besides net and image.
-        streams: How many threads may run it at the same time.
-        batch: Images at once.
-        run: uint8 (N, H, W, 3) images, one to `batch` of them, to float32 (N, C) pooled features.
+        streams: The number of threads that may run it at the same time.
+        batch: Batch size.
+        run: 1 to `batch` images, uint8 (N, H, W, 3), to pooled features, float32 (N, C).
     """
 
     name: str
@@ -47,7 +47,7 @@ class Forward:
     run: Callable[[Array], Array]
 
     def all(self, images: Array) -> Array:
-        """Return float32 (N, C) of one image or any more."""
+        """Return features, float32 (N, C), of one image or more."""
         starts = range(0, len(images), self.batch)
         return np.concatenate([self.run(images[start : start + self.batch]) for start in starts])
 
@@ -56,7 +56,7 @@ class Backbone:
     """Chooses the backend and builds the forward pass when it is first needed.
 
     Args:
-        net: The net; it is left as it is.
+        net: The net; not changed.
         size: Side of the images, pixels.
         backend: auto, onnx, compile or eager. auto: on the CPU ONNX Runtime for float32 and compiled code for bf16,
             on other devices eager.
@@ -64,7 +64,7 @@ class Backbone:
         device: Where to compute.
 
     Raises:
-        BloodcellError: ONNX Runtime is asked for with another precision or device than it takes here.
+        BloodcellError: The backend is onnx, and precision or device are not float32 and cpu.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Backbone:
 
     @property
     def name(self) -> str:
-        """What a feature depends on besides net and image; it may change once, when the forward pass is built."""
+        """The name of the forward pass; it changes if building falls back to eager PyTorch."""
         return self._name(self.backend)
 
     def _name(self, backend: str) -> str:
@@ -90,21 +90,16 @@ class Backbone:
         return f"{backend} {self.device.partition(':')[0]}{tf32} {self.precision} {package} {version(package)}"
 
     def forward(self, images: int | None = None) -> Forward:
-        """Return the forward pass. What cannot be built falls back on eager PyTorch and says so in one line.
+        """Return the forward pass; if it cannot be built, fall back to eager PyTorch and print why.
 
         Args:
-            images: How many will pass. If the backend is auto, a few images take eager PyTorch, which is not built.
-                None: enough for the fastest backend; what is kept on disk always takes that one.
+            images: Number of images; with backend auto, a few take eager PyTorch. None: the fastest backend.
         """
         if self.asked == "auto" and images is not None and images < WORTH_BUILDING:
             self.at_once = self.at_once or Forward(self._name("eager"), 1, BATCH["eager"], self._eager())
             return self.at_once
         if self.built is None:
-            build: dict[str, Callable[[], Callable[[Array], Array]]] = {
-                "onnx": self._onnx,
-                "compile": self._compiled,
-                "eager": self._eager,
-            }
+            build = {"onnx": self._onnx, "compile": self._compiled, "eager": self._eager}
             try:
                 run = build[self.backend]()
             except Exception as error:
@@ -118,13 +113,11 @@ class Backbone:
         return self.built
 
     def _choose(self, backend: str) -> str:
-        """Return the backend to try, as the machine is equipped."""
-        if backend == "auto" and self.device == "cpu":
-            backend = "onnx" if self.precision == "float32" else "compile"
-        elif backend == "auto":
+        if backend == "auto" and self.device != "cpu":
             return "eager"
-        missing = {"onnx": _without_onnx, "compile": _without_compiler}.get(backend)
-        if missing and (reason := missing()):
+        if backend == "auto":
+            backend = "onnx" if self.precision == "float32" else "compile"
+        if reason := _missing(backend):
             self._fall_back(reason)
             return "eager"
         return backend
@@ -134,11 +127,10 @@ class Backbone:
         self.backend = "eager"
 
     def _module(self) -> _Features:
-        """Return a copy of the backbone with normalisation and pooling, in evaluation mode."""
         return _Features(copy.deepcopy(self.net).to(self.device)).eval().requires_grad_(False)
 
     def _onnx(self) -> Callable[[Array], Array]:
-        """Export to ONNX and open a session. Each thread runs batches of its own on one core: no barrier to wait at.
+        """Export to ONNX and open a session, in which each thread runs its own batches on one core.
 
         The batch size is fixed: with a symbolic one the export takes three times as long.
         """
@@ -152,11 +144,10 @@ class Backbone:
         return _padded(lambda images: np.asarray(session.run(None, {"images": images})[0]), BATCH["onnx"])
 
     def _compiled(self) -> Callable[[Array], Array]:
-        """Compile with frozen weights, for one batch size: another one would be compiled anew."""
         module: Any = self._module()
         module = torch.compile(module, options={"freezing": True}) if self.device == "cpu" else torch.compile(module)
         run = _padded(self._torch(module), BATCH["compile"])
-        run(np.zeros((1, self.size, self.size, 3), np.uint8))  # compiles here, so that a failure falls back
+        run(np.zeros((1, self.size, self.size, 3), np.uint8))  # compile here, so that a failure falls back
         return run
 
     def _eager(self) -> Callable[[Array], Array]:
@@ -173,7 +164,7 @@ class Backbone:
 
 
 class _Features(nn.Module):
-    """A net's pooled features of images as they are decoded: uint8 (N, H, W, 3)."""
+    """A net from decoded images, uint8 (N, H, W, 3), to pooled features (N, C)."""
 
     def __init__(self, net: Net) -> None:
         super().__init__()
@@ -181,12 +172,11 @@ class _Features(nn.Module):
         self.net.head = nn.Sequential()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return (N, C)."""
         return self.net.features(images.permute(0, 3, 1, 2))
 
 
 def _padded(run: Callable[[Array], Array], batch: int) -> Callable[[Array], Array]:
-    """Return a function that fills up short batches, for what takes one size alone."""
+    """Return a function that pads short batches to `batch` images for `run`."""
 
     def padded(images: Array) -> Array:
         if not (missing := batch - len(images)):
@@ -197,7 +187,7 @@ def _padded(run: Callable[[Array], Array], batch: int) -> Callable[[Array], Arra
 
 
 def exported(module: nn.Module, size: int, batch: int) -> bytes:
-    """Return an ONNX model of a module on the CPU that takes uint8 `images` (batch, size, size, 3)."""
+    """Return an ONNX model of a module on the CPU; its input is uint8 `images` (batch, size, size, 3)."""
     example = torch.zeros(batch, size, size, 3, dtype=torch.uint8)
     with quiet():
         program = torch.onnx.export(
@@ -223,18 +213,13 @@ def quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _without_onnx() -> str | None:
-    """Return what is missing for ONNX Runtime; None if nothing is."""
-    for package in ("onnxruntime", "onnxscript"):
+def _missing(backend: str) -> str | None:
+    """Return what the machine lacks for a backend; None if nothing."""
+    for package in ("onnxruntime", "onnxscript") if backend == "onnx" else ():
         try:
             version(package)
         except PackageNotFoundError:
             return f"{package} is not installed"
+    if backend == "compile" and not any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl")):
+        return "there is no C++ compiler"
     return None
-
-
-def _without_compiler() -> str | None:
-    """Return what is missing for compiled code; None if nothing is."""
-    if any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl")):
-        return None
-    return "there is no C++ compiler"

@@ -17,21 +17,14 @@ from bloodcell.models.ood import Limits, fit_limits, least_sources, to_plain
 from bloodcell.models.weights import write_checkpoint
 from bloodcell.runtime.console import progress
 
-#: Training images whose features are read for the limits: enough for a covariance in the widest directions of the
-#: features, and some seconds' work however large the training part is.
+#: Training images used for the limits: enough for a covariance in the widest directions, in a few seconds.
 MOST = 4096
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the validation part says of how sure to be.
-
-    Attributes:
-        temperature: By which probabilities are calibrated; 1: none was fitted.
-        limits: What is out-of-distribution and which error rates are promised; None: none were fitted.
-        lines: What to tell the user.
-    """
+    """A temperature, 1 if none was fitted; limits, None if none were fitted; and messages for the user."""
 
     temperature: float
     limits: Limits | None
@@ -47,16 +40,16 @@ def calibrate(
     temperature: bool = True,
     limits: bool = True,
 ) -> Calibration:
-    """Fit temperature and limits to the validation part, as far as it can tell.
+    """Fit temperature and limits to the validation part, as far as its samples allow.
 
     Args:
         samples: The run's samples.
         predictions: Its predictions table at temperature 1.
         classes: The classifier's classes.
-        extractor: Of the net that predicted.
-        tta: The symmetries over which the predictions are averaged.
-        temperature: Whether to fit one.
-        limits: Whether to fit them.
+        extractor: Extractor of the net that predicted.
+        tta: The test-time augmentation of the predictions.
+        temperature: Whether to fit the temperature.
+        limits: Whether to fit the limits.
     """
     rows = predictions[predictions["split"] == "val"]
     fitted, found, lines = 1.0, None, []
@@ -72,13 +65,7 @@ def calibrate(
 
 
 def keep_calibration(calibration: Calibration, checkpoint: dict[str, Any], file: Path) -> None:
-    """Write a checkpoint with its temperature and limits.
-
-    Args:
-        calibration: What was fitted.
-        checkpoint: The content of the file.
-        file: The checkpoint.
-    """
+    """Write a checkpoint's content with temperature and limits to its file, if any were fitted."""
     kept: dict[str, Any] = {}
     if calibration.temperature != 1:
         kept["temperature"] = calibration.temperature
@@ -89,12 +76,7 @@ def keep_calibration(calibration: Calibration, checkpoint: dict[str, Any], file:
 
 
 def temperature_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
-    """Return why the validation part cannot tell how sure to be of unseen cells; None if it can.
-
-    Args:
-        samples: The run's samples.
-        rows: The predictions of the validation part.
-    """
+    """Return why no temperature can be fitted to predictions of the validation part; None if one can."""
     if reason := seen_obstacle(samples):
         return reason
     if (rows["label"] == rows["prediction"]).all():
@@ -103,7 +85,7 @@ def temperature_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
 
 
 def limits_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
-    """Return why the validation part cannot tell what unseen cells look like; None if it can. See above."""
+    """Return why no limits can be fitted to predictions of the validation part; None if they can."""
     if reason := seen_obstacle(samples):
         return reason
     if (sources := rows["source"].nunique()) < least_sources():
@@ -112,7 +94,7 @@ def limits_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
 
 
 def seen_obstacle(samples: Samples) -> str | None:
-    """Return why validation images may be copies of what the net learnt from; None if they are not."""
+    """Return why validation images may be copies of training images; None if they are not."""
     train, val = samples.of_split("train").table, samples.of_split("val").table
     beside = pd.concat([train[train["set"].isin(val["set"])], val])
     if (beside["source"] == "").any():
@@ -123,7 +105,7 @@ def seen_obstacle(samples: Samples) -> str | None:
 
 
 def spread(train: Samples) -> Samples:
-    """Return at most `MOST` training images, drawn so that no source has many while another lacks one."""
+    """Return at most `MOST` training images, spread evenly over the sources."""
     mixed = train.table.sample(frac=1, random_state=SEED)
     turn = mixed.groupby(sources_of(mixed)).cumcount()
     turn[~mixed["label"].duplicated()] = -1  # each class needs a mean, however rare it is

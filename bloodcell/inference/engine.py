@@ -1,4 +1,4 @@
-"""A trained classifier as a function from images to probabilities, whatever file it came from."""
+"""A trained classifier as a function from images to probabilities."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Pass:
-    """The way of images through a net.
+    """A net's forward pass, ready to run.
 
     Attributes:
         name: Backend, device, precision and release: all that a probability depends on besides net and image.
-        streams: How many threads may run it at the same time.
-        run: uint8 (N, size, size, 3) images to probabilities at temperature 1, float64 (N, C), and the features that
-            the head saw, float32 (N, F).
+        streams: The number of threads that may run it at the same time.
+        run: Images, uint8 (N, size, size, 3), to probabilities at temperature 1, float64 (N, C), and pooled features,
+            float32 (N, F).
     """
 
     name: str
@@ -42,12 +42,12 @@ class Pass:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier predicts of N images.
+    """A classifier's predictions of N images.
 
     Attributes:
         probabilities: Calibrated, averaged over the symmetries, float64 (N, C).
-        plain: The same of the images as they are, without test-time augmentation.
-        unlike: bool (N,): the image is out-of-distribution; None: the classifier has no limits to tell it by.
+        plain: The same without test-time augmentation.
+        unlike: bool (N,): the image is out-of-distribution; None: the classifier has no limits.
     """
 
     probabilities: Array
@@ -61,13 +61,13 @@ class Engine:
 
     Attributes:
         classes: In the order of the probabilities.
-        preprocessing: What makes the net's input of pictures.
-        temperature: By which probabilities are calibrated.
-        limits: Where it can be trusted; None: not known.
-        passes: Returns the fastest way for a number of images.
-        classifier: As it was trained; None: the file holds no net that can be looked into.
-        file: Where it came from; None: from memory.
-        extractor: Passes image files through its backbone, and may keep the features; None likewise.
+        preprocessing: Turns pictures into the net's input.
+        temperature: Calibrates the probabilities.
+        limits: Where it can be trusted; None: unknown.
+        passes: Returns the fastest pass for a number of images.
+        classifier: The LightningModule; None: the file is an exported one.
+        file: Its file; None: it comes from memory.
+        extractor: Computes, and may keep, features of image files; None: the file is an exported one.
     """
 
     classes: list[str]
@@ -82,28 +82,25 @@ class Engine:
     def predict(
         self, images: Array, through: Pass | None = None, symmetries: Sequence[Symmetry] = (IDENTITY,)
     ) -> Prediction:
-        """Predict images, uint8 (N, size, size, 3), one or more.
+        """Predict one image or more.
 
         Args:
-            images: As the preprocessing makes them.
-            through: The way, if it is chosen already; several threads may take the same.
-            symmetries: Over which the probabilities are averaged, the identity first.
+            images: Preprocessed images, uint8 (N, size, size, 3).
+            through: The pass, if it is chosen already; several threads may share one.
+            symmetries: Symmetries to average over, the identity first.
         """
         run = (through or self.passes(len(images))).run
         seen = [run(symmetry(images, [])) for symmetry in symmetries]
         return self._prediction(np.stack([one for one, _ in seen]), seen[0][1])
 
     def predict_features(self, rows: Sequence[Rows]) -> Prediction:
-        """Predict images from their pooled features (N, F) under each symmetry, the identity first."""
+        """Predict images from their pooled features (N, F) of each symmetry, the identity first."""
         classifier = self.trained()
         probabilities = np.stack([probabilities_of(classifier.net, one) for one in rows])
         return self._prediction(probabilities, np.asarray(rows[0][:]) if self.limits else None)
 
     def _prediction(self, probabilities: Array, features: Array | None) -> Prediction:
-        """Return the prediction of probabilities at temperature 1 (symmetries, N, C).
-
-        The temperature comes after the mean over the symmetries, so it changes no predicted class.
-        """
+        """Calibrate probabilities (symmetries, N, C) after averaging, so that no predicted class changes."""
         calibrated, plain = (tempered(one, self.temperature) for one in (probabilities.mean(axis=0), probabilities[0]))
         if self.limits is None or features is None:
             return Prediction(calibrated, plain, None)
@@ -115,11 +112,7 @@ class Engine:
         return self.extractor is not None and self.extractor.root is not None
 
     def trained(self) -> Classifier:
-        """Return the classifier as it was trained.
-
-        Raises:
-            BloodcellError: The file does not hold it.
-        """
+        """Return the classifier; raise BloodcellError if the file is an exported one."""
         if self.classifier is None:
             raise BloodcellError(f"{self.file} holds a net that cannot be changed any more; adapt the run it is of")
         return self.classifier
@@ -142,8 +135,8 @@ def engine_of(
         backend: See `bloodcell.inference.backends.Backbone`.
         precision: float32 or bf16.
         file: Its checkpoint.
-        root: Where features are kept; None: nowhere.
-        workers: Threads that decode; None: one a core.
+        root: Folder of kept features; None: features are not kept.
+        workers: Decoding threads; None: one per core.
     """
     net, preprocessing = classifier.net, Preprocessing(**classifier.hparams["preprocessing"])
     backbone = Backbone(net, preprocessing.image_size, backend, precision, device)

@@ -18,16 +18,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Rows of the largest chunk; a place in the store is one number, chunk * ROWS + row.
 ROWS = 2**20
-_BLOCK = 2**20  # bytes that are read at once to check a chunk
+_BLOCK = 2**20  # bytes to read at once
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError, ArithmeticError, TokenError)
 
 
 class FeatureStore:
     """Features on disk, in append-only chunks that several processes may write at once.
 
-    A chunk is one `.npy` file with a `.json` beside it that names each row's file identity and holds a checksum. The
-    `.json` is written last and atomically; a chunk without it counts as not there. The checksum is verified when a
-    row of the chunk is first asked for: a damaged chunk counts as not there either.
+    A chunk is one `.npy` file and a `.json` with the file identity of each row and a checksum. The `.json` is written
+    last and atomically. The checksum is verified at the first use of the chunk; a chunk that is damaged or has no
+    `.json` is ignored.
 
     Args:
         folder: The folder of one backbone, weights, preprocessing, precision and backend.
@@ -36,9 +36,9 @@ class FeatureStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.chunks: list[Path] = []
-        self.names: list[list[str]] = []  # of each chunk's rows; none of a chunk that is damaged
+        self.names: list[list[str]] = []  # of each chunk's rows; empty if the chunk is damaged
         self.place_of: dict[str, int] = {}
-        self.sound: dict[int, Array | None] = {}  # chunks that were verified; None: damaged
+        self.sound: dict[int, Array | None] = {}  # verified chunks; None: damaged
         for index in sorted(folder.glob("chunk-*.json")) if folder.is_dir() else []:
             self._register(index.with_suffix(".npy"), _names(index))
 
@@ -53,7 +53,7 @@ class FeatureStore:
         self.place_of.update({name: number * ROWS + row for row, name in enumerate(self.names[number])})
 
     def _forget(self, damaged: list[int]) -> None:
-        """Take damaged chunks for not there: another chunk may have the same names."""
+        """Forget damaged chunks, as another chunk may have the same names."""
         for number in damaged:
             self.names[number] = []
         self.place_of.clear()
@@ -70,7 +70,7 @@ class FeatureStore:
             self._forget(damaged)
 
     def rows(self, places: Array) -> StoredRows:
-        """Return the features at some places, all of them valid, in their order."""
+        """Return the features at some places, all of them valid."""
         return StoredRows({int(n): self._rows(int(n)) for n in np.unique(places // ROWS)}, places)
 
     def add(self, names: list[str], features: Array) -> None:
@@ -98,18 +98,17 @@ class FeatureStore:
         self._register(chunk, names)
 
     def _rows(self, number: int) -> Array | None:
-        """Return a chunk, mapped into memory; None if it is damaged."""
         if number not in self.sound:
             self.sound[number] = _open(self.chunks[number])
         return self.sound[number]
 
 
 class StoredRows:
-    """Rows of a store, mapped into memory and read when they are asked for.
+    """Rows of a store, mapped into memory and read lazily.
 
     Args:
         chunks: Number -> rows, float32 (n, C).
-        places: Of the rows, int64 (N,).
+        places: The rows' places, int64 (N,).
     """
 
     def __init__(self, chunks: dict[int, Array | None], places: Array) -> None:
@@ -118,7 +117,6 @@ class StoredRows:
         self.shape, self.ndim = (len(places), self.width), 2
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.places)
 
     def __getitem__(self, chosen: Any) -> Tensor:
@@ -138,7 +136,7 @@ class StoredRows:
         return StoredRows(chunks, self.places)
 
     def followed_by(self, others: list[StoredRows]) -> StoredRows:
-        """Return these rows and those of others after them, unread; each reading of a store numbers its chunks anew."""
+        """Return these rows and then those of others, unread; every store numbers its chunks from 0."""
         places, chunks = [self.places], dict(self.chunks)
         for other in others:
             first = max(chunks, default=-1) + 1
@@ -148,7 +146,6 @@ class StoredRows:
 
 
 def _names(index: Path) -> list[str]:
-    """Return the names of a chunk's rows; none if its index is damaged."""
     try:
         names = json.loads(index.read_text(encoding="utf-8"))["files"]
         return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
@@ -174,10 +171,10 @@ def _open(chunk: Path) -> Array | None:
 
 
 def _checksum(chunk: Path, size: int) -> int:
-    """Return the CRC-32 of a file's last `size` bytes, in blocks: mapped, they would count as memory in use."""
+    """Return the CRC-32 of a file's last `size` bytes, read in blocks: mapped, they would count as memory in use."""
     total = 0
     with chunk.open("rb") as file:
-        file.seek(-size, os.SEEK_END) if size else None
+        file.seek(chunk.stat().st_size - size)
         while block := file.read(_BLOCK):
             total = zlib.crc32(block, total)
     return total

@@ -35,27 +35,25 @@ Rows = Tensor | StoredRows
 Item = TypeVar("Item")
 Decoded = tuple[Array, list[str]]  # images, and for each whether its cell was found
 
-#: Rows that are written to disk together: what an interruption loses at most.
+#: Rows to write to disk at once; an interruption loses no more.
 CHUNK = 2048
-#: Images, counted once for each view, that a thread decodes before they pass the backbone: after smaller groups, code
-#: and data of decoding and backbone push each other out of the processor's cache (measured: 4 % of the rate).
+#: Images times views that a thread decodes before they pass the backbone: with smaller groups, decoding and backbone
+#: push each other out of the processor's cache (measured: 4 % of the rate).
 GROUP = 64
-#: Rows that pass the head at once.
 HEAD_ROWS = 4096
 
 
 class Extractor:
     """Passes images through a net's backbone, each only once if the features are kept.
 
-    If the preprocessing looks for the cell, whether it was found comes out of the same decoding and is kept in the same
-    row: one column behind the features, 1 or 0.
+    If the preprocessing looks for the cell, a last column holds 1 if the cell was found, else 0.
 
     Args:
-        net: The net, in the state whose features are wanted.
+        net: The net; it must not change.
         preprocessing: The evaluation pipeline.
         backbone: The forward pass of the net.
-        root: Where features are kept, in a folder for each net, preprocessing and backend; None: nowhere.
-        workers: Threads that decode; None: one a core.
+        root: The folder of all kept features; None: features are not kept.
+        workers: Decoding threads; None: one per core.
     """
 
     def __init__(
@@ -66,7 +64,7 @@ class Extractor:
         self.threads = decoders(workers)
 
     def described(self) -> dict[str, Any]:
-        """Return all that a feature depends on besides the image; the head and its training are no part of it."""
+        """Return all that a feature depends on besides the image."""
         return {
             "model": self.net.name,
             "weights": state_digest(self.net.backbone),
@@ -75,7 +73,7 @@ class Extractor:
             "pool": str(self.net.pool),
             "preprocessing": self.preprocessing.as_dict(),
             "backend": self.backbone.name,
-            # the square follows from the algorithm that finds the cell, so its features do
+            # the features depend on the algorithm that finds the cell
             **({"last column": "cell", "cell finder": FINDER_VERSION} if self.preprocessing.crops_cell else {}),
         }
 
@@ -88,9 +86,8 @@ class Extractor:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
-                raise BloodcellError(
-                    f"no folder can be made below {self.root}; choose another features.root"
-                ) from error
+                reason = f"no folder can be made below {self.root}; choose another features.root"
+                raise BloodcellError(reason) from error
             write_json(self.described(), folder / "about.json")
         return FeatureStore(folder)
 
@@ -99,8 +96,8 @@ class Extractor:
 
         Args:
             samples: The images.
-            progress: Called with the numbers of images done and to do.
-            view: Change each image like this before it passes the backbone; None: as it is.
+            progress: Called with the number of images done and the total.
+            view: Changes each image before it passes the backbone; None: no change.
 
         Raises:
             BloodcellError: An image cannot be read.
@@ -108,14 +105,12 @@ class Extractor:
         (rows,), _ = self.rows(samples, (view or IDENTITY,), progress)
         return rows
 
-    def rows(
-        self, samples: Samples, views: Sequence[View | Symmetry], progress: Progress | None = None
-    ) -> tuple[list[Rows], list[str]]:
+    def rows(self, samples: Samples, views: Views, progress: Progress | None = None) -> tuple[list[Rows], list[str]]:
         """Return the features of each view, float32 (N, C), and for each image whether its cell was found.
 
         Args:
-            samples: The images; one that lacks a view is decoded once for all.
-            views: The changes of each image.
+            samples: The images.
+            views: The changes of each image, which is decoded once for all.
             progress: As in `features`.
 
         Raises:
@@ -128,8 +123,8 @@ class Extractor:
         cells = ["found" if one else "none" for one in found.flatten().tolist()]
         return [_columns(one, slice(self.net.width)) for one in rows], cells
 
-    def _rows(self, samples: Samples, views: Sequence[View | Symmetry], progress: Progress | None) -> list[Rows]:
-        """Return the rows of each view, float32 (N, columns); each image that lacks one is decoded once."""
+    def _rows(self, samples: Samples, views: Views, progress: Progress | None) -> list[Rows]:
+        """Return the rows of each view, float32 (N, columns)."""
         files = samples.paths()
         if self.root is None:
             parts = list(self._batches(files, views, progress))
@@ -139,7 +134,7 @@ class Extractor:
         store, places = self._stored(names)
         if any(distributed.gather(bool((places < 0).any()))):
             before = self.backbone.name
-            if self.backbone.forward().name != before:  # it fell back to another backend, which has a store of its own
+            if self.backbone.forward().name != before:  # it fell back to a backend with another store
                 store, places = self._stored(names)
             todo, lacking = distributed.once(
                 lambda: [np.flatnonzero((places < 0).any(axis=axis)).tolist() for axis in (0, 1)]
@@ -154,14 +149,12 @@ class Extractor:
                 return bool((places >= 0).all())
 
             if not distributed.until(complete):
-                raise BloodcellError(
-                    f"{store.folder}: features that were just written cannot be read; is the disk sound, and the same "
-                    "for all processes?"
-                )
+                failure = "features that were just written cannot be read"
+                raise BloodcellError(f"{store.folder}: {failure}; is the disk sound, and the same for all processes?")
         return [store.rows(of_view) if len(files) else torch.empty(0, self.columns) for of_view in places]
 
     def _stored(self, names: list[list[str]]) -> tuple[FeatureStore, Array]:
-        """Return the store, and the place in it of each view's names, int64 (views, N); -1: not there."""
+        """Return the store, and the place of each view's names, int64 (views, N); -1: not in the store."""
         store = self.store()
         return store, np.stack([store.places(of_view) for of_view in names])
 
@@ -172,10 +165,10 @@ class Extractor:
         names: list[list[str]],
         todo: list[int],
         lacking: list[int],
-        views: Sequence[View | Symmetry],
+        views: Views,
         progress: Progress | None,
     ) -> None:
-        """Write the rows of some files under some views; each process writes its share."""
+        """Write this process's share of the rows of the files `todo` under the views `lacking`."""
         chosen = [views[v] for v in lacking]
         mine = [i for group in distributed.share(_groups(todo, len(chosen))) for i in group]
         start = 0
@@ -185,9 +178,7 @@ class Extractor:
             store.add([names[v][i] for i in written for v in lacking], chunk.reshape(-1, self.columns))
             start += len(chunk)
 
-    def _batches(
-        self, files: Sequence[str], views: Sequence[View | Symmetry], progress: Progress | None
-    ) -> Iterator[Array]:
+    def _batches(self, files: Sequence[str], views: Views, progress: Progress | None) -> Iterator[Array]:
         """Yield the rows of the files in order, float32 (n, views, columns), whichever process computes them."""
         if not files:
             return
@@ -195,9 +186,7 @@ class Extractor:
         mine = [file for group in distributed.share(groups) for file in group]
         yield from distributed.in_turn(self._own(forward, mine, views, progress))
 
-    def _own(
-        self, forward: Forward, files: Sequence[str], views: Sequence[View | Symmetry], progress: Progress | None
-    ) -> Iterator[Array]:
+    def _own(self, forward: Forward, files: Sequence[str], views: Views, progress: Progress | None) -> Iterator[Array]:
         """Yield the rows of the files in order, float32 (n, views, columns), computed by this process."""
         groups = _groups(files, len(views))
 
@@ -225,7 +214,7 @@ class View:
 
     Args:
         augment: The random change.
-        number: Which view, from 0.
+        number: The number of the view, from 0.
     """
 
     def __init__(self, augment: Augment, number: int) -> None:
@@ -234,13 +223,16 @@ class View:
         self.name = f"|view {number} of {key}"
 
     def __call__(self, images: Array, files: Sequence[str]) -> Array:
-        """Return the changed images, uint8 (N, H, W, 3); each change follows from file name and view alone."""
+        """Return the changed images, uint8 (N, H, W, 3); each change depends on file name and view alone."""
         changed = np.empty_like(images)
         for row, image, file in zip(changed, images, files, strict=True):
             generator = torch.Generator().manual_seed(zlib.crc32(f"{Path(file).name}{self.name}".encode()))
             result = self.augment(torch.from_numpy(image).permute(2, 0, 1)[None], generator)
             row[:] = (result[0].permute(1, 2, 0) * 255).round().numpy()
         return changed
+
+
+Views = Sequence[View | Symmetry]
 
 
 def _groups(items: Sequence[Item], views: int) -> list[Sequence[Item]]:
@@ -265,14 +257,14 @@ def _joined(parts: Iterator[Array], rows: int) -> Iterator[Array]:
 
 
 def in_memory(rows: Rows) -> Rows:
-    """Return rows as one tensor if that takes at most a quarter of the free memory, else as they are, on disk."""
+    """Return rows as one tensor if that takes at most a quarter of the free memory, else leave them on disk."""
     if isinstance(rows, StoredRows) and rows.shape[0] * rows.shape[1] * 4 <= available_memory() // 4:
         return rows[:]
     return rows
 
 
 def probabilities_of(net: Net, features: Rows) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return softmax probabilities (N, classes), float64, of pooled features (N, C)."""
+    """Return probabilities at temperature 1, float64 (N, classes), of pooled features (N, C)."""
     head = net.head.to("cpu").eval()
     starts = range(0, len(features), HEAD_ROWS)
     with torch.inference_mode():
@@ -286,12 +278,10 @@ def features_root(features: FeaturesConfig, cache: Path, frozen: bool, augmented
     Args:
         features: The `features` group.
         cache: The cache root.
-        frozen: Whether the backbone stays as it is.
+        frozen: Whether the backbone never learns.
         augmented: Whether training changes its images at random.
 
     Raises:
-        BloodcellError: They are to be kept, and cannot be.
+        BloodcellError: Features are to be kept, but the backbone learns or images change.
     """
-    if not features.keeps(frozen, augmented):
-        return None
-    return Path(features.root or cache / "features")
+    return Path(features.root or cache / "features") if features.keeps(frozen, augmented) else None

@@ -20,14 +20,14 @@ def load_engines(
     cache: Path | None = None,
     workers: int | None = None,
 ) -> list[Engine]:
-    """Load the classifier of one run folder, checkpoint or exported file, or several of the same classes.
+    """Load one classifier, or several of the same classes.
 
     Args:
         given: A run folder, a .ckpt file or an exported one, or a list of them.
-        device: Where to compute. An exported file computes as it was exported, whatever this and the next one say.
+        device: Where to compute; exported files ignore it and `features`.
         features: The `features` group; None: its defaults.
-        cache: The cache root, below which the features of frozen backbones are kept; None: they are not.
-        workers: Threads that decode; None: one a core.
+        cache: The cache root, for the features of frozen backbones; None: they are not kept.
+        workers: Decoding threads; None: one per core.
 
     Raises:
         BloodcellError: A checkpoint is missing, damaged or named twice, or the classes differ.
@@ -52,7 +52,7 @@ def _load(file: Path, device: str, features: FeaturesConfig, cache: Path | None,
 
     if is_exported(file):
         return load_exported(file)
-    from bloodcell.models.classifier import load_classifier  # with Lightning, which an exported file does without
+    from bloodcell.models.classifier import load_classifier  # with Lightning, which exported files do not need
 
     classifier = load_classifier(file)
     root = features_root(features, cache, classifier.frozen) if cache else None

@@ -1,4 +1,4 @@
-"""The verb `predict`: a table of predictions of any images, written while they are computed."""
+"""The verb `predict`: a table of predictions, written while they are computed."""
 
 from __future__ import annotations
 
@@ -42,19 +42,16 @@ def run(cfg: DictConfig) -> None:
 
 
 def predict(cfg: DictConfig) -> dict[str, int]:
-    """Predict images, or go on after an interruption.
-
-    Args:
-        cfg: The configuration that `conf/predict.yaml` composes.
+    """Predict images, or go on after an interruption, by the configuration of `conf/predict.yaml`.
 
     Returns:
         The numbers of "images" that were read, "bad" files, and images "abstained" from, "without cell" or "unlike".
 
     Raises:
-        BloodcellError: Anything that the user got wrong.
+        BloodcellError: The configuration or an input is wrong.
     """
     config = typed(cfg, PredictConfig)
-    keep_freed_memory()  # each picture takes the blocks of the last one
+    keep_freed_memory()  # the next picture reuses it
     given = images_given(config.images)
     table = ResumableCsv(output_file(config.output), config.overwrite)
     threads = decoders(config.workers)
@@ -99,8 +96,8 @@ def fill(
     """Write a row for each image that is left, and print a summary of all.
 
     Args:
-        table: Where the rows go.
-        ensemble: What predicts.
+        table: The table to write to.
+        ensemble: The classifiers.
         names: The files that are left.
         counts: The number of files that were done before, and of all files.
         threshold: Images with a lower confidence are abstained from.
@@ -117,37 +114,31 @@ def fill(
                 table.add(group.given, *rows_of(group, ensemble.classes, threshold))
                 advance(table.progress.items - before, total - before)
     if place.rank == 0:
-        say_end(table, total, before, time.perf_counter() - start)
+        _say_end(table, total, before, time.perf_counter() - start)
 
 
 def grouped(names: Iterator[str], left: int) -> Iterator[list[str]]:
-    """Yield groups of names; the last ones are smaller, so that all threads end at about the same time."""
+    """Yield groups of names; the last groups are smaller, so that all threads end at about the same time."""
     while names_of_group := list(islice(names, GROUP if left > 2 * GROUP else max(1, GROUP // 4))):
         left -= len(names_of_group)
         yield names_of_group
 
 
 def columns_of(classes: list[str]) -> list[str]:
-    """Return the columns of the table, in their order."""
+    """Return the columns of the table."""
     return ["path", "prediction", *(PROBABILITY + name for name in classes), *FURTHER]
 
 
 def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, Rows, dict[str, int]]:
-    """Return a group's rows, in the columns of `columns_of`, the rows of its bad files, and the counts of both."""
+    """Return a group's rows in the columns of `columns_of`, the rows of its bad files, and counts."""
     sure = group.probabilities.max(axis=1, initial=0)
-    best = group.probabilities.argmax(axis=1)
+    best = group.probabilities.argmax(axis=1).tolist()
     unlike = [None] * len(group.images) if group.unlike is None else group.unlike.tolist()
+    numbers = best, group.probabilities.tolist(), sure.tolist()
     rows = [
         [path, classes[number], *chances, confidence, confidence < threshold, *(square or ("", "", "")), cell, strange]
-        for path, number, chances, confidence, square, cell, strange in zip(
-            group.images,
-            best.tolist(),
-            group.probabilities.tolist(),
-            sure.tolist(),
-            group.squares,
-            group.cells,
-            unlike,
-            strict=True,
+        for path, square, cell, strange, number, chances, confidence in zip(
+            group.images, group.squares, group.cells, unlike, *numbers, strict=True
         )
     ]
     counts = {
@@ -160,8 +151,7 @@ def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, R
     return rows, group.bad, counts
 
 
-def say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> None:
-    """Print how many images were predicted, how fast, and what was special about them."""
+def _say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> None:
     counts = table.progress.counts
     went_on = f"{before:,} of them before it was interrupted, " if before else ""
     rate = (total - before) / max(seconds, 1e-9)
@@ -174,11 +164,7 @@ def say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> Non
 
 
 def engines_of(config: PredictConfig | AppConfig) -> list[Engine]:
-    """Load the classifiers that are asked for.
-
-    Raises:
-        BloodcellError: It is not set, or one cannot be loaded.
-    """
+    """Load the classifiers of `checkpoint`; raise BloodcellError if it is not set or cannot be loaded."""
     if config.checkpoint is None:
         raise BloodcellError(
             "checkpoint is not set; give a run folder, or a .ckpt or exported file, with checkpoint=..."
@@ -194,12 +180,12 @@ def threshold_of(abstain_below: float | None, error_rate: float | None, engines:
 
     Args:
         abstain_below: The threshold itself, 0 to 1; None: it is not given.
-        error_rate: The share of errors that the answers may have, which names a threshold of the checkpoint; or None.
+        error_rate: The share of errors among the answers, which selects a threshold of the checkpoint; or None.
         engines: The classifiers.
-        tta: The symmetries that are averaged over.
+        tta: The test-time augmentation.
 
     Raises:
-        BloodcellError: Nothing was promised for the rate.
+        BloodcellError: The checkpoint does not promise this rate.
     """
     if error_rate is None:
         return float(abstain_below or 0)
@@ -217,11 +203,7 @@ def threshold_of(abstain_below: float | None, error_rate: float | None, engines:
 
 
 def output_file(output: Any) -> Path:
-    """Return the file of the predictions.
-
-    Raises:
-        BloodcellError: It is not set, no .csv file, or there and no regular file.
-    """
+    """Return the path of the predictions; raise BloodcellError if it is no .csv or no regular file."""
     file = Path(str(output or "")).expanduser()
     if file.suffix != ".csv" or file.is_dir():
         raise BloodcellError(f"output={output or ''} names no CSV file; give output=FILE.csv")
@@ -231,11 +213,7 @@ def output_file(output: Any) -> Path:
 
 
 def images_given(images: Any) -> list[str]:
-    """Return the folders, files and patterns that are asked for.
-
-    Raises:
-        BloodcellError: None is.
-    """
+    """Return the folders, files and patterns; raise BloodcellError if there are none."""
     several = images if isinstance(images, list) else [images]
     if not several or None in several:
         raise BloodcellError("images is not set; give a folder, a file or a pattern with images=...")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,27 +10,26 @@ import pandas as pd
 from bloodcell.data.samples import Samples
 from bloodcell.inference.engine import Engine, Prediction
 from bloodcell.inference.ensemble import GROUP, Ensemble
+from bloodcell.inference.features import Progress
 from bloodcell.inference.tta import symmetries
 from bloodcell.metrics.predictions import predictions_table
 from bloodcell.runtime import distributed
 from bloodcell.runtime.console import progress
 from bloodcell.runtime.errors import BloodcellError
 
-Progress = Callable[[int, int], None]
-
 
 def predict_samples(
     engines: Sequence[Engine], samples: Samples, tta: str = "none", threads: int | None = None
 ) -> list[list[pd.DataFrame]]:
-    """Return each classifier's predictions tables: with its test-time augmentation and, if there is any, without.
+    """Return each classifier's predictions tables: with test-time augmentation and, if there is any, without.
 
-    A classifier that keeps features reads them, or computes what is not there; the others share the decoding.
+    Classifiers without kept features share the decoding.
 
     Args:
         engines: The classifiers, of the same classes in any order.
         samples: The images.
-        tta: none, flips or d4: the symmetries that are averaged over.
-        threads: That decode; None: one a core.
+        tta: none, flips or d4: the symmetries to average over.
+        threads: Decoding threads; None: one per core.
 
     Raises:
         BloodcellError: An image cannot be read.
@@ -72,7 +71,7 @@ def _from_images(
 def _tables(
     samples: Samples, classes: list[str], predictions: list[Prediction], cells: list[str], tta: str
 ) -> list[pd.DataFrame]:
-    """Return the table of the averaged probabilities of consecutive groups of images, then that of the plain ones."""
+    """Return the table of the averaged probabilities of consecutive groups, then that of the plain ones."""
     rows, nothing = samples.table.assign(cell=cells), np.empty((0, len(classes)))
     averaged = np.concatenate([nothing, *(one.probabilities for one in predictions)])
     if tta == "none":

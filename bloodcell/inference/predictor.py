@@ -1,4 +1,4 @@
-"""Trained classifiers as an object: the way in from Python."""
+"""Trained classifiers as a Python object."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Predictor:
 
     Args:
         engines: The classifiers, of the same classes in any order.
-        device: The torch device that they compute on.
-        tta: none, flips or d4: the symmetries of each image over which the probabilities are averaged.
+        device: Their torch device.
+        tta: none, flips or d4: the symmetries to average over.
     """
 
     def __init__(self, engines: list[Engine], device: str = "cpu", tta: str = "none") -> None:
@@ -35,10 +35,10 @@ class Predictor:
         self.classes = self.ensemble.classes
 
     def predict(self, images: ImageLike | Iterable[ImageLike], batch_size: int = GROUP) -> pd.DataFrame:
-        """Return the predictions table of some images, a row each, in their order.
+        """Return the predictions table of one image or several, in their order.
 
         Args:
-            images: One image or several.
+            images: Files, RGB arrays uint8 (H, W, 3) or Pillow images.
             batch_size: Images at once.
 
         Returns:
@@ -61,7 +61,7 @@ class Predictor:
         return predictions_table(samples, self.classes, np.concatenate(parts))
 
     def adapt(self, images: Iterable[ImageLike]) -> Predictor:
-        """Return a predictor for another laboratory: batch norm has the statistics of its images, which need no labels.
+        """Return a predictor for another laboratory, with the batch-norm statistics of its images.
 
         Args:
             images: Some of its images, as various as those to predict; 32 or more.
@@ -75,7 +75,6 @@ class Predictor:
 
 
 def _as_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
-    """Return one image or several as a list; one array (H, W, 3) is one image."""
     single = isinstance(images, str | Path) or hasattr(images, "getbands")
     if single or (isinstance(images, np.ndarray) and images.ndim == 3):
         return [images]
@@ -85,13 +84,13 @@ def _as_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
 def load(
     run: str | Path | list[str | Path], device: str | None = None, tta: str = "none", backend: str = "auto"
 ) -> Predictor:
-    """Load the classifier of a run folder, a checkpoint or an exported file, or several, whose mean then predicts.
+    """Load a classifier, or several, whose mean then predicts.
 
     Args:
         run: A run folder, a .ckpt file or an exported one, or a list of them.
         device: cpu, cuda or mps; None: the best there is.
         tta: none, flips or d4.
-        backend: auto, onnx, compile or eager: what computes; auto: the fastest, which for a few images is eager.
+        backend: auto, onnx, compile or eager; auto: the fastest.
 
     Raises:
         BloodcellError: There is no checkpoint, it is not one of this package, or several have other classes.

@@ -1,4 +1,4 @@
-"""A CSV file that is written step by step: if its process is killed, the next one goes on to the same bytes."""
+"""A CSV file written in steps; after its process was killed, the next one completes it to the same bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Progress:
         items: Number of items that are done, bad ones included.
         seen: Digest of their names.
         sizes: Bytes of FILE.csv and FILE.bad.csv.
-        counts: The sums of the counts of all steps.
+        counts: Sums over all steps.
     """
 
     settings: dict[str, Any]
@@ -48,8 +48,8 @@ class Progress:
 class ResumableCsv:
     """FILE.csv and FILE.bad.csv, with FILE.state.json until both are complete.
 
-    The state names the size of both files after each step, so whatever a killed process wrote after that is cut off.
-    It is written when the rows are on the disk, so a power cut leaves no state that is ahead of them.
+    The state holds the size of both files after each step; what a killed process wrote later is cut off. The state is
+    written after the rows are on the disk, so a power cut leaves no state that is ahead of them.
 
     Args:
         file: FILE.csv.
@@ -57,14 +57,13 @@ class ResumableCsv:
     """
 
     def __init__(self, file: Path, overwrite: bool = False) -> None:
-        self.file, self.bad, self.state, self.lock = (
-            file.with_suffix(ending) for ending in (".csv", ".bad.csv", ".state.json", ".lock")
-        )
+        endings = ".csv", ".bad.csv", ".state.json", ".lock"
+        self.file, self.bad, self.state, self.lock = map(file.with_suffix, endings)
         self.overwrite, self.progress = overwrite, Progress({})
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the files for this process; if the context ends without an error, they are complete.
+        """Lock the files; if the context ends without an error, they are complete.
 
         Raises:
             BloodcellError: Another process writes them, they are complete already, or their folder cannot be made.
@@ -86,7 +85,7 @@ class ResumableCsv:
         """Begin both files, or go on with those of a killed process; return the names of the items that are left.
 
         Args:
-            columns: Of FILE.csv.
+            columns: Columns of FILE.csv.
             settings: All that the rows depend on besides the items; plain values.
             names: Yields the names of all items.
 
@@ -101,13 +100,13 @@ class ResumableCsv:
             if not self.overwrite:
                 raise
         self.progress = Progress(settings)
-        write_json(vars(self.progress), self.state)  # first, so that what is unfinished never looks complete
+        write_json(vars(self.progress), self.state)  # first, so that an unfinished file never looks complete
         self.bad.unlink(missing_ok=True)
         self.file.write_bytes(lines([columns]))
         return names()
 
     def _resume(self, settings: dict[str, Any], names: Iterator[str]) -> bool:
-        """Take the names that are done, and cut off what came after the last step; return whether there was one."""
+        """Skip the names that are done, and cut off rows after the last step; return whether there was one."""
         try:
             then = Progress(**json.loads(self.state.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
@@ -129,14 +128,7 @@ class ResumableCsv:
         return then.items > 0
 
     def add(self, names: list[str], rows: Rows, bad: Rows, counts: dict[str, int]) -> None:
-        """Write one step.
-
-        Args:
-            names: Of its items, in their order.
-            rows: For FILE.csv.
-            bad: For FILE.bad.csv, path and reason each; the file begins with the first of them.
-            counts: To be added to the counts of the steps before.
-        """
+        """Write a step: its items' names, rows of FILE.csv, rows (path, reason) of FILE.bad.csv, and counts to add."""
         now, bad = self.progress, list(bad)
         _append(self.file, lines(rows))
         if bad:
@@ -147,7 +139,7 @@ class ResumableCsv:
         write_json(vars(now), self.state)
 
     def is_own(self, name: str) -> bool:
-        """Return whether a name is that of one of the files that are written here."""
+        """Return whether a name is one of this table's files."""
         own = [one.name for one in (self.file, self.bad, self.state, self.lock)]
         return Path(name).name in own and Path(name).parent.resolve() == self.file.parent.resolve()
 
@@ -156,25 +148,21 @@ class ResumableCsv:
 
 
 def digest(before: str, names: Iterable[str]) -> str:
-    """Return the digest of a sequence of names, which begins with the names whose digest is `before`."""
+    """Return the digest of a sequence of names that continues one with the digest `before`."""
     for name in names:
         before = hashlib.sha256(before.encode() + os.fsencode(name)).hexdigest()
     return before
 
 
 def lines(rows: Rows) -> bytes:
-    """Return rows as CSV; text is in quotes, whatever line breaks are in it.
-
-    Bytes of a name that are not UTF-8 are written as Python shows them: else such a name would make the whole file
-    unreadable.
-    """
+    """Return rows as CSV with quoted text; bytes of a name that are not UTF-8 are escaped as Python shows them."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
     return text.getvalue().encode("utf-8", errors="backslashreplace")
 
 
 def _append(file: Path, content: bytes) -> None:
-    """Add to a file, and wait until the disk has it: less than a millisecond of a step of a tenth of a second."""
+    """Add to a file, and wait until the disk has it: below 1 % of a step's time."""
     with file.open("ab") as opened:
         opened.write(content)
         opened.flush()

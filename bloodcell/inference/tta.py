@@ -1,4 +1,4 @@
-"""Test-time augmentation: the symmetries of the square under which a cell stays the cell that it is."""
+"""Test-time augmentation by symmetries of the square."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Symmetry:
 
     Args:
         turns: Quarter turns, counter-clockwise, 0 to 3.
-        mirrored: Left and right are changed over first.
+        mirrored: Left and right are swapped first.
     """
 
     turns: int = 0
@@ -27,18 +27,18 @@ class Symmetry:
 
     @property
     def name(self) -> str:
-        """What it adds to the name under which an image's features are kept; the identity adds nothing."""
+        """The suffix of an image's name in the feature store; the identity has none."""
         return f"|{'mirrored ' if self.mirrored else ''}turned {self.turns}" if self.turns or self.mirrored else ""
 
     def __call__(self, images: Array, _: Sequence[str]) -> Array:
-        """Return the images as this symmetry shows them: uint8 (N, size, size, 3), whatever their files."""
+        """Return the transformed images, uint8 (N, size, size, 3)."""
         turned = np.rot90(images[:, :, ::-1] if self.mirrored else images, self.turns, axes=(1, 2))
         return np.ascontiguousarray(turned)
 
 
 IDENTITY = Symmetry()
 
-#: What `tta` may be -> the symmetries whose probabilities are averaged; the identity is the first.
+#: `tta` -> the symmetries to average over, the identity first.
 SYMMETRIES = {
     "none": (IDENTITY,),
     "flips": tuple(Symmetry(turns, mirrored) for turns in (0, 2) for mirrored in (False, True)),
@@ -47,11 +47,7 @@ SYMMETRIES = {
 
 
 def symmetries(tta: str) -> tuple[Symmetry, ...]:
-    """Return the symmetries that a choice of `tta` averages.
-
-    Raises:
-        BloodcellError: There is no such choice.
-    """
+    """Return the symmetries of a `tta`; raise BloodcellError if it is unknown."""
     if tta not in SYMMETRIES:
         raise BloodcellError(f"tta={tta}; choose none, flips or d4")
     return SYMMETRIES[tta]

@@ -17,11 +17,7 @@ from bloodcell.runtime.errors import BloodcellError
 
 
 class TokenMap(nn.Module):
-    """The patch tokens of torchvision's VisionTransformer as a feature map.
-
-    Args:
-        vit: The whole classifier; its heads are not used.
-    """
+    """The patch tokens of torchvision's VisionTransformer as a feature map; its heads are not used."""
 
     def __init__(self, vit: Any) -> None:
         super().__init__()
@@ -39,11 +35,7 @@ class TokenMap(nn.Module):
 
 
 class TimmMap(nn.Module):
-    """A timm model's features as a map, whatever form the model gives them.
-
-    Args:
-        net: The model without pooling and classifier.
-    """
+    """The features of a timm model without pooling and classifier, as a map."""
 
     def __init__(self, net: Any) -> None:
         super().__init__()
@@ -64,7 +56,7 @@ class TimmMap(nn.Module):
 #: torchvision's name -> (prefix of the classifier's parameters, how to leave the classifier out).
 TORCHVISION: dict[str, tuple[str, Callable[[Any], nn.Module]]] = {
     "mobilenet_v2": ("classifier.", lambda net: net.features),
-    "resnet18": ("fc.", lambda net: _all_but_last(net, 2)),
+    "resnet18": ("fc.", lambda net: _all_but_last(net, 2)),  # without pooling and classifier
     "resnet50": ("fc.", lambda net: _all_but_last(net, 2)),
     "efficientnet_b0": ("classifier.", lambda net: net.features),
     "densenet121": ("classifier.", lambda net: nn.Sequential(net.features, nn.ReLU())),
@@ -76,7 +68,6 @@ _WIDEST = 4  # multiples of MobileNetV2's width; memory grows with its square
 
 
 def _all_but_last(net: nn.Module, count: int) -> nn.Sequential:
-    """Return a network's children in order, without the last ones (ResNet: pooling and classifier)."""
     return nn.Sequential(OrderedDict(list(net.named_children())[:-count]))
 
 
@@ -92,14 +83,13 @@ def build_backbone(
     Args:
         name: The library's name of the model.
         library: torchvision or timm.
-        weights: DEFAULT: the library's download. None: random. Else a path: of a state dict of the library's model, or
-            a run folder or checkpoint of this package, whose backbone is taken. It is loaded with `weights_only=True`
-            and checked against the architecture; its classifier is ignored.
+        weights: DEFAULT: the library's download. None: random. Else the path of a state dict of the library's model, or
+            of a run folder or checkpoint of this package; its classifier is ignored.
         width: MobileNetV2's width multiplier; other than 1 only without weights or with those of a run.
         image_size: Pixels; only the vision transformer depends on it.
 
     Raises:
-        BloodcellError: The name is unknown, the weights cannot be had or are another architecture's.
+        BloodcellError: The name is unknown; or the weights cannot be loaded, or belong to another architecture.
     """
     if (learned := run_backbone(weights)) is not None:
         backbone = build_backbone(name, library, None, width, image_size)
@@ -161,7 +151,6 @@ def _downloaded(name: str, build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _build_timm(name: str, weights: str | None) -> nn.Module:
-    """Build a timm model whose `forward_features` is the backbone."""
     try:
         import timm
     except ModuleNotFoundError as error:
@@ -172,9 +161,8 @@ def _build_timm(name: str, weights: str | None) -> nn.Module:
         alike = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {', '.join(alike)}?" if alike else "timm.list_models() lists all"
         raise BloodcellError(f"model.name={name} is unknown to timm; {hint}")
-    net: Any
     if weights == "DEFAULT":
-        net = _downloaded(name, lambda: timm.create_model(name, pretrained=True))
+        net: Any = _downloaded(name, lambda: timm.create_model(name, pretrained=True))
     else:
         net = timm.create_model(name, pretrained=False)
     if weights not in (None, "DEFAULT"):

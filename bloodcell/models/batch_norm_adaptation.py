@@ -1,4 +1,4 @@
-"""Another laboratory's images without labels: batch norm takes their statistics in place of training's.
+"""Adaptation to another laboratory's images without labels: batch norm takes their statistics.
 
 Li et al. 2016, "Revisiting batch normalization for practical domain adaptation" (https://arxiv.org/abs/1603.04779).
 Stain, lamp and camera shift the mean and spread of every channel; these are measured again, and nothing is learnt.
@@ -24,21 +24,18 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-#: The statistics of training weigh as much as so many images of the new laboratory, so that a handful of images does
-#: not run away with them (Schneider et al. 2020, https://arxiv.org/abs/2006.16971, who find 8 to 128 to serve well).
+#: Weight of the training statistics, in images of the new laboratory; 8 to 128 work well (Schneider et al. 2020,
+#: https://arxiv.org/abs/2006.16971).
 PRIOR = 16
-#: Fewer images than this say too little about a laboratory.
-LEAST = 32
-#: More images than this say nothing new.
-MOST = 2048
+LEAST, MOST = 32, 2048
 BATCH = 64
 
 
 def require_own_statistics(classifier: Classifier) -> None:
-    """Check that a net's batch norm has the statistics of its training images, which others' can replace.
+    """Check that a net's batch norm has the statistics of its training images.
 
     Raises:
-        BloodcellError: They are those of the pretrained weights, which need not be of any images at all.
+        BloodcellError: It has those of the pretrained weights, which may be of no images at all.
     """
     finetune = classifier.finetune
     unfinished = finetune.frozen or classifier.epoch_reached < classifier.last_phase
@@ -50,18 +47,14 @@ def require_own_statistics(classifier: Classifier) -> None:
 
 
 def adapt_to_images(net: Net, images: Sequence[Any], preprocessing: Preprocessing, threads: int, device: str) -> int:
-    """Move a net's batch-norm statistics to those of some images, `MOST` of them at most.
+    """Move a net's batch-norm statistics to those of at most `MOST` images; return the number of images.
 
     Args:
         net: The net; changed in place.
-        images: Files, RGB arrays or Pillow images. They are shuffled: sorted by class they would make batches of one
-            class.
+        images: Files, RGB arrays or Pillow images, at least `LEAST`.
         preprocessing: The net's evaluation pipeline.
-        threads: That decode.
+        threads: Decoding threads.
         device: Where to compute.
-
-    Returns:
-        How many images were looked at.
 
     Raises:
         BloodcellError: There are too few images, one cannot be read, or the net has no batch norm.
@@ -74,14 +67,17 @@ def adapt_to_images(net: Net, images: Sequence[Any], preprocessing: Preprocessin
 
 
 def mixed(items: Sequence[Item]) -> list[list[Item]]:
-    """Return `MOST` of the items at most, drawn and mixed in groups of about `BATCH`; each time the same."""
+    """Return at most `MOST` of the items, shuffled, as items sorted by class would make batches of one class.
+
+    The order is the same each time; groups have about `BATCH` items.
+    """
     chosen = np.random.default_rng(0).permutation(len(items))[:MOST]
     return [[items[i] for i in group] for group in np.array_split(chosen, max(1, len(chosen) // BATCH))]
 
 
 @torch.no_grad()
 def adapt_batch_norm(net: Net, batches: Iterable[Tensor]) -> int:
-    """Move the batch-norm statistics of a net to those of some images, and return how many there were.
+    """Move the batch-norm statistics of a net to those of some images; return the number of images.
 
     Args:
         net: The net; changed in place, and left in evaluation mode.
@@ -116,7 +112,6 @@ def adapt_batch_norm(net: Net, batches: Iterable[Tensor]) -> int:
 
 
 def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Return the running mean and variance of a batch norm, the tensors themselves."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     return norm.running_mean, norm.running_var

@@ -10,12 +10,10 @@ from torch import nn
 
 @dataclass
 class Block:
-    """Some successive modules of a backbone.
+    """Some successive modules of a backbone; each parameter of a backbone lies in exactly one block.
 
     Args:
-        name: That of its first module within the backbone.
-        modules: The modules, each with all that is in it.
-        parameters: Their parameters; each parameter of a backbone lies in exactly one block.
+        name: Name of its first module within the backbone.
     """
 
     name: str
@@ -26,9 +24,9 @@ class Block:
 def blocks_of(backbone: nn.Module) -> list[Block]:
     """Cut a backbone into blocks, the lowest first.
 
-    A module with more than half of all parameters is cut into its children, those again where they have more than
-    half. What is left are the blocks, but that a norm, an activation and the like, which have no kernel of their own,
-    belong to the block below. Parameters outside of every child, as a class token, belong to the lowest block.
+    A module with more than half of all parameters is cut into its children, recursively; the pieces are the blocks.
+    A module without a kernel (a norm, an activation) belongs to the block below. A parameter outside of every child
+    (a class token) belongs to the lowest block.
     """
     half = _size(backbone) / 2
     blocks: list[Block] = []

@@ -36,15 +36,11 @@ class Classifier(pl.LightningModule):
     Every argument is a plain value, so that a checkpoint describes itself and loads with `weights_only=True`.
 
     Args:
-        model: The `model` configuration.
+        model, optimizer, scheduler, finetune, augment: The configuration groups of these names.
         classes: Class names, in the order of the logits.
-        preprocessing: What turns a file into the net's input; see `bloodcell.data.preprocessing.Preprocessing`.
-        optimizer: The `optimizer` configuration.
-        scheduler: The `scheduler` configuration.
-        finetune: The `finetune` configuration; see `bloodcell.runtime.schema.model.FinetuneConfig`.
-        augment: The `augment` configuration.
+        preprocessing: The fields of `bloodcell.data.preprocessing.Preprocessing`.
         loss: The `loss` configuration, but class_weights a list of numbers or None.
-        seed: Dropout and augmentation of an epoch follow from it and from the epoch's number alone.
+        seed: Determines dropout and augmentation of an epoch, together with its number.
     """
 
     def __init__(
@@ -69,32 +65,32 @@ class Classifier(pl.LightningModule):
         self.metrics = torch.nn.ModuleDict({split: metrics.clone() for split in ("train_", "val_")})
         self.outputs: dict[str, list[Batch]] = {"train_": [], "val_": []}
         self.results: dict[str, dict[str, Tensor]] = {}
-        self.epoch_reached = 0  # of a checkpoint that was loaded, from 0
-        self.limits: Limits | None = None  # of a checkpoint that was loaded and has them
+        self.epoch_reached = 0  # in the checkpoint that was loaded, from 0
+        self.limits: Limits | None = None  # in the checkpoint that was loaded
         self.finetune = FinetuneConfig(**finetune)
         apply_phase(self.finetune, self.net, epoch=0)
 
     @property
     def frozen(self) -> bool:
-        """Whether the backbone stays as it is."""
+        """Whether the backbone never learns."""
         return self.finetune.frozen
 
     @property
     def last_phase(self) -> int:
-        """The first epoch, from 0, in which all that ever learns does."""
+        """The first epoch, from 0, in which all blocks learn that ever do."""
         return self.finetune.last_phase(len(blocks_of(self.net.backbone)))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits (N, classes) of images (N, 3, H, W), or of pooled features (N, C) where those are given."""
+        """Return logits (N, classes) of images (N, 3, H, W) or of pooled features (N, C)."""
         return cast(Tensor, self.net.head(inputs) if inputs.ndim == 2 else self.net(inputs))
 
     def setup(self, stage: str) -> None:
-        """Let processes share the gradients of all that ever learns: what has none when they begin never has one."""
+        """Give all that ever learns a gradient before processes begin: they share no gradient that comes later."""
         if distributed.here().size > 1:
             apply_phase(self.finetune, self.net, self.last_phase)
 
     def on_train_epoch_start(self) -> None:
-        """Let the epoch's blocks learn; start its random numbers from seed and epoch: a resumed run repeats both."""
+        """Set the blocks that learn and the random numbers by the epoch alone, so a resumed run repeats both."""
         apply_phase(self.finetune, self.net, self.current_epoch)
         torch.manual_seed(_mix(self.hparams["seed"], self.current_epoch, self.global_rank))
 
@@ -109,7 +105,7 @@ class Classifier(pl.LightningModule):
         return cast(Tensor, self.loss(logits, labels)) * self._share(labels)
 
     def _share(self, labels: Tensor) -> Tensor | float:
-        """Return how much a process's mean loss counts, so that the mean over processes is that over all images."""
+        """Return the weight of a process's mean loss with which the mean over processes is that over all images."""
         if distributed.here().size == 1:
             return 1.0
         weight = torch.ones(len(self.classes), device=labels.device) if self.loss.weight is None else self.loss.weight
@@ -119,13 +115,13 @@ class Classifier(pl.LightningModule):
         return mine * distributed.here().size / total
 
     def on_validation_epoch_start(self) -> None:
-        """Give every process the first one's statistics of batch norm, which a checkpoint has."""
+        """Give every process the batch-norm statistics of the first, which the checkpoint holds."""
         if distributed.here().size > 1 and not self.frozen:
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Keep the logits of one batch until the epoch's end; in float32, whatever precision training steps have."""
+        """Keep the logits of one batch until the epoch's end, in float32 at any training precision."""
         inputs, labels = batch
         with torch.autocast(inputs.device.type, enabled=False):
             self.outputs["val_"].append((self(inputs), labels))
@@ -135,15 +131,15 @@ class Classifier(pl.LightningModule):
         self._finish("val_")
 
     def on_train_epoch_end(self) -> None:
-        """Compute the training metrics, of the images as augmented and the weights as they were at each step."""
+        """Compute the training metrics of the augmented images, with the weights of each step."""
         self._finish("train_")
         if isinstance(scheduler := self.lr_schedulers(), ReduceLROnPlateau):
             scheduler.step(self.trainer.callback_metrics["val/loss"])
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Step a scheduler, but for the plateau's: `on_train_epoch_end` has done so.
+        """Step a scheduler, except the plateau's, which `on_train_epoch_end` steps.
 
-        Lightning steps that one only after the epoch's checkpoint is written, so a resumed run would miss a step.
+        Lightning would step it only after the epoch's checkpoint is written, so a resumed run would miss a step.
         """
         if not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
@@ -165,13 +161,7 @@ class Classifier(pl.LightningModule):
         scalars = {"loss": loss, "accuracy": values["accuracy"], "macro_f1": values["class_f1"].mean()}
         scalars |= {f"f1_{name}": f1 for name, f1 in zip(self.classes, values["class_f1"], strict=True)}
         for name, value in scalars.items():
-            self.log(
-                prefix + name,
-                value,
-                on_epoch=True,
-                logger=False,
-                prog_bar=name != "macro_f1" and "f1_" not in name,
-            )
+            self.log(prefix + name, value, on_epoch=True, logger=False, prog_bar=name in ("loss", "accuracy"))
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer of all parameters that ever learn, and the scheduler."""
@@ -186,7 +176,7 @@ class Classifier(pl.LightningModule):
 
 
 def _metrics(classes: int) -> MetricCollection:
-    """Return the metrics of one split; a class that is neither there nor predicted has an F1 of 0."""
+    """Return the metrics of one split; a class without images and predictions has an F1 of 0."""
     options: dict[str, Any] = {"validate_args": False, "sync_on_compute": False}  # every process has all images
     return MetricCollection(
         {
@@ -199,20 +189,20 @@ def _metrics(classes: int) -> MetricCollection:
 
 
 def _of_all(mine: Tensor) -> Tensor:
-    """Return the rows (n, ...) of all processes, of which each has every size-th, in the order of one process."""
+    """Return the rows (n, ...) of all processes in the order of one; each process has every size-th row."""
     parts = distributed.gather(mine.cpu())
     places = torch.cat([torch.arange(len(part)) * len(parts) + rank for rank, part in enumerate(parts)])
     return torch.cat(parts)[places.argsort()].to(mine.device)
 
 
 def _mix(seed: int, epoch: int, rank: int) -> int:
-    """Return a seed of its own for each seed, epoch and process (splitmix-like, 63 bits)."""
+    """Return a distinct seed for each seed, epoch and process (splitmix-like, 63 bits)."""
     mixed = (seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB + 1) & (2**63 - 1)
     return mixed ^ (mixed >> 31)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of this package without running any code that the file may hold.
+    """Read a checkpoint of this package without running any code in it.
 
     Raises:
         BloodcellError: The file is missing, damaged, or another program's.
@@ -241,26 +231,17 @@ def load_classifier(path: Path) -> Classifier:
     try:
         classifier = Classifier(**_described(checkpoint))
         classifier.load_state_dict(checkpoint["state_dict"])
+        _restore_calibration(classifier, checkpoint)
     except BloodcellError as error:
         raise BloodcellError(f"{path}: {error}") from error
     except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise BloodcellError(f"{path}: the weights do not fit the model that it names ({reason})") from error
-    if not all(bool(torch.isfinite(value).all()) for value in classifier.net.state_dict().values()):
-        raise BloodcellError(f"{path}: some weights are no finite numbers; its training went astray, train it anew")
-    classifier.net.temperature = _temperature_of(checkpoint, path)
-    classifier.limits = _limits_of(checkpoint, path, (len(classifier.classes), classifier.net.width))
-    classifier.epoch_reached = _epoch_of(checkpoint, path)
     return classifier.eval()
 
 
 def _described(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return the hyper-parameters of a checkpoint, checked so far that no absurd number takes the machine's memory.
-
-    Raises:
-        BloodcellError: The preprocessing is none.
-        ValueError: They are not those of its weights.
-    """
+    """Return the hyper-parameters of a checkpoint, checked before an absurd number can take the machine's memory."""
     hparams, state = checkpoint["hyper_parameters"], checkpoint["state_dict"]
     classes, size = hparams["classes"], Preprocessing(**hparams["preprocessing"]).image_size
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
@@ -273,45 +254,20 @@ def _described(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {**hparams, "model": {**hparams["model"], "weights": None, "image_size": size}}
 
 
-def _epoch_of(checkpoint: dict[str, Any], path: Path) -> int:
-    """Return the epoch, from 0, that a checkpoint was written in.
-
-    Raises:
-        BloodcellError: It is none.
-    """
-    found = checkpoint.get("epoch", 0)
-    if not isinstance(found, int):
-        raise BloodcellError(f"{path}: its epoch is {found!r}, which is no whole number; the file is damaged")
-    return found
-
-
-def _temperature_of(checkpoint: dict[str, Any], path: Path) -> float:
-    """Return a checkpoint's temperature; 1 where none was fitted.
-
-    Raises:
-        BloodcellError: It is none.
-    """
-    found = checkpoint.get("temperature", 1.0)
-    if not isinstance(found, float) or not 0 < found < math.inf:
-        raise BloodcellError(f"{path}: its temperature is {found!r}, which is no number above 0; the file is damaged")
-    return found
-
-
-def _limits_of(checkpoint: dict[str, Any], path: Path, shape: tuple[int, int]) -> Limits | None:
-    """Return a checkpoint's limits; None where it has none.
-
-    Raises:
-        BloodcellError: They are not whole, or not of so many classes and features.
-    """
-    if "limits" not in checkpoint:
-        return None
-    try:
-        limits = from_plain(checkpoint["limits"])
-    except BloodcellError as error:
-        raise BloodcellError(f"{path}: {error}") from error
-    if limits.means.shape != shape:
-        raise BloodcellError(f"{path}: its limits are of another net; the file is damaged")
-    return limits
+def _restore_calibration(classifier: Classifier, checkpoint: dict[str, Any]) -> None:
+    """Check a classifier's weights, and set its temperature, limits and epoch from its checkpoint."""
+    net = classifier.net
+    if not all(bool(torch.isfinite(value).all()) for value in net.state_dict().values()):
+        raise BloodcellError("some weights are no finite numbers; its training went astray, train it anew")
+    temperature, epoch = checkpoint.get("temperature", 1.0), checkpoint.get("epoch", 0)
+    if not isinstance(temperature, float) or not 0 < temperature < math.inf:
+        raise BloodcellError(f"its temperature is {temperature!r}, which is no number above 0; the file is damaged")
+    limits = from_plain(checkpoint["limits"]) if "limits" in checkpoint else None
+    if limits is not None and limits.means.shape != (len(classifier.classes), net.width):
+        raise BloodcellError("its limits are of another net; the file is damaged")
+    if not isinstance(epoch, int):
+        raise BloodcellError(f"its epoch is {epoch!r}, which is no whole number; the file is damaged")
+    net.temperature, classifier.limits, classifier.epoch_reached = temperature, limits, epoch
 
 
 def parameter_counts(classifier: Classifier) -> tuple[int, int]:

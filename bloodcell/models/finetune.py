@@ -16,15 +16,10 @@ from bloodcell.runtime.schema.model import FinetuneConfig
 
 
 def apply_phase(finetune: FinetuneConfig, net: Net, epoch: int) -> None:
-    """Put a net into the state of an epoch: which parameters have a gradient, and which modules are in which mode.
+    """Set the gradients and modes of a net's modules for an epoch, from 0.
 
     A block without gradient is in evaluation mode too, or its batch norm would move. Lightning keeps each module's own
     mode.
-
-    Args:
-        finetune: The `finetune` group.
-        net: The net; changed.
-        epoch: From 0.
     """
     blocks = blocks_of(net.backbone)
     first = len(blocks) - finetune.trainable_blocks(epoch, len(blocks))
@@ -39,9 +34,8 @@ def apply_phase(finetune: FinetuneConfig, net: Net, epoch: int) -> None:
 def parameter_groups(finetune: FinetuneConfig, net: Net, lr: float) -> list[dict[str, Any]]:
     """Return the optimizer's groups of all that ever learns, from the head down, each with name and learning rate.
 
-    Optimizers leave a parameter without gradient alone, in decay and momentum too, so every group can be there from the
-    start. What learns at one rate from the first step on is one group. What begins later never shares a group with
-    others: the fused SGD wants the momentum of all parameters of a group or of none.
+    Optimizers skip a parameter without gradient, so every group can be there from the start. A block that begins later
+    has a group of its own: the fused SGD needs the momentum of all parameters of a group or of none.
     """
     blocks = blocks_of(net.backbone)[::-1]
     named: list[tuple[str, list[nn.Parameter]]] = [("head", list(net.head.parameters()))]

@@ -1,8 +1,8 @@
-"""Weights whose batch norm was folded into the convolutions: a batch norm that can learn, with the same function.
+"""Unfolding of batch norm that was folded into the convolutions, so that it can learn and computes the same.
 
 Folding (Jacob et al. 2018, https://arxiv.org/abs/1712.05877) leaves each batch norm with mean 0, variance 1 and scale
-1, whatever its input is. Such a net computes the same as before. But in training mode batch norm takes the statistics
-of each batch: the first step would compute something else, and what was pretrained would be lost.
+1, whatever its input is. In training mode batch norm takes the statistics of each batch instead, so the first step
+would compute something else and lose what was pretrained.
 """
 
 from __future__ import annotations
@@ -17,23 +17,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bloodcell.data.decoder import decode, map_in_order
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.models.net import Net
+from bloodcell.models.net import Net, evaluation_mode
 
-#: Images whose statistics are taken, and how many at a time.
 IMAGES, BATCH = 512, 64
 
 
 def unfold_where_folded(net: Net, files: list[str], preprocessing: Preprocessing, threads: int) -> int:
-    """Unfold the batch norm of a net that was pretrained and folded, by images that it will be trained on.
+    """Unfold the batch norm of a pretrained net if it is folded; return the number of images used, 0 if it is not.
 
     Args:
         net: The net; changed in place.
-        files: The training images; some that are drawn without chance are looked at.
+        files: The training images; at most `IMAGES` are used, the same each time.
         preprocessing: The net's evaluation pipeline.
-        threads: That decode.
-
-    Returns:
-        How many images were looked at; 0 where nothing was folded.
+        threads: Decoding threads.
     """
     if not folded(net):
         return 0
@@ -44,7 +40,7 @@ def unfold_where_folded(net: Net, files: list[str], preprocessing: Preprocessing
 
 
 def folded(net: nn.Module) -> bool:
-    """Say whether every batch norm of a net is folded: it shifts, as no new one does, and does nothing else."""
+    """Return whether every batch norm of a net only shifts, and some do shift, which new ones do not."""
     norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
     return bool(norms) and all(_only_shifts(norm) for norm in norms) and any(norm.bias.any() for norm in norms)
 
@@ -61,27 +57,24 @@ def unfold(net: Net, batches: Iterable[Tensor]) -> int:
     """Give each batch norm of a net the statistics of its input, and the scale and shift that keep its function.
 
     Args:
-        net: The net; changed in place, and left in the mode that it is in.
-        batches: Images (N, 3, H, W), uint8 of 0 to 255 or float of 0 to 1; two at least.
+        net: The net; changed in place; it keeps its mode.
+        batches: Images (N, 3, H, W), uint8 of 0 to 255 or float of 0 to 1, at least two.
 
     Returns:
-        How many images were looked at.
+        The number of images.
     """
     norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
     sums = [torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms]
     hooks = [norm.register_forward_pre_hook(_adds_to(total)) for norm, total in zip(norms, sums, strict=True)]
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
+    count = 0
     try:
-        count = 0
-        for images in batches:
-            net.features(images)
-            count += len(images)
+        with evaluation_mode(net):
+            for images in batches:
+                net.features(images)
+                count += len(images)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes:
-            module.training = mode
     for norm, (values, total, squares) in zip(norms, sums, strict=True):
         mean = total / values
         variance = (squares - values * mean**2) / (values - 1)
@@ -100,7 +93,7 @@ def _adds_to(sums: Tensor) -> Callable[[nn.Module, tuple[Any, ...]], None]:
 
 
 def _keep_function(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    """Set the statistics of a batch norm, and scale and shift so that it computes what it did."""
+    """Set the statistics of a batch norm, and scale and shift so that its function stays."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()

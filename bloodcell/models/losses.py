@@ -12,12 +12,7 @@ from bloodcell.runtime.schema.model import LossConfig
 
 
 def build_loss(loss: LossConfig, class_weights: list[float] | None) -> nn.CrossEntropyLoss:
-    """Build the loss of logits (N, classes) and labels (N,).
-
-    Args:
-        loss: The `loss` group.
-        class_weights: The weight of each class (classes,); None: 1.
-    """
+    """Build the loss of logits (N, classes) and labels (N,); class weights None: 1 for each class."""
     weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
     if loss.robust == 0:
         return nn.CrossEntropyLoss(weight=weight, label_smoothing=loss.label_smoothing)
@@ -25,12 +20,7 @@ def build_loss(loss: LossConfig, class_weights: list[float] | None) -> nn.CrossE
 
 
 class RobustCrossEntropy(nn.CrossEntropyLoss):
-    """The generalised cross-entropy as a module.
-
-    Args:
-        robust: Its q.
-        **options: weight and label_smoothing, as of torch's cross-entropy.
-    """
+    """`robust_cross_entropy` with q = `robust` as a module; the options are those of torch's cross-entropy."""
 
     def __init__(self, robust: float, **options: Any) -> None:
         super().__init__(**options)
@@ -46,16 +36,15 @@ def robust_cross_entropy(
 ) -> Tensor:
     """Return the mean generalised cross-entropy of Zhang and Sabuncu 2018 (https://arxiv.org/abs/1805.07836).
 
-    The loss of a class with probability p is (1 - p^q) / q: for q towards 0 cross-entropy, for q = 1 the (halved) mean
-    absolute error. The larger q, the less an image counts that the net holds for another class: its label may be wrong.
-    Class weights and smoothing enter as in torch's cross-entropy, whose limit it is with both.
+    The loss of a class with probability p is (1 - p^q) / q: for q towards 0 cross-entropy, for q = 1 half of the mean
+    absolute error. The larger q, the less an image counts if the net predicts another class: its label may be wrong.
 
     Args:
         logits: (N, classes).
         labels: (N,).
         q: Above 0, up to 1.
-        weight: Of each class (classes,); None: 1.
-        smoothing: The share of each label that goes to all classes alike.
+        weight: Class weights (classes,), as in torch's cross-entropy; None: 1.
+        smoothing: Label smoothing, as in torch's cross-entropy.
     """
     losses = -torch.expm1(q * logits.float().log_softmax(dim=1)) / q
     weight = losses.new_ones(losses.shape[1]) if weight is None else weight

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +20,8 @@ POOLS = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
 class Net(nn.Module):
     """A backbone with a new head.
 
-    Args:
-        model: The `model` group.
-        classes: Number of classes.
-
     Attributes:
-        temperature: By which probabilities are calibrated; logits are without it.
+        temperature: Calibrates probabilities; logits are not calibrated.
     """
 
     mean: Tensor
@@ -61,18 +59,28 @@ class Net(nn.Module):
     @torch.no_grad()
     def _feature_width(self, size: int) -> int:
         """Measure the number of channels on a blank image, in evaluation mode so that no statistic moves."""
-        training = self.backbone.training
         try:
-            width = self.backbone.eval()(torch.zeros(1, 3, size, size)).shape[1]
+            with evaluation_mode(self.backbone):
+                return int(self.backbone(torch.zeros(1, 3, size, size)).shape[1])
         except (RuntimeError, AssertionError) as error:
             reason = " ".join(str(error).split())[:160]
             raise BloodcellError(f"the model does not take images of model.image_size={size}: {reason}") from error
-        self.backbone.train(training)
-        return int(width)
+
+
+@contextmanager
+def evaluation_mode(net: nn.Module) -> Iterator[None]:
+    """Put a net into evaluation mode, then each of its modules back into its own mode."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class StridedDepthwise(nn.Conv2d):
-    """A depthwise convolution with a stride, in float32 where a processor computes the rest in bf16.
+    """A depthwise convolution with a stride, in float32 if a processor computes the rest in bf16.
 
     oneDNN has no fast gradient of it in bf16: in MobileNetV2 these four layers took half of a training step
     (measured: tests/benchmarks/finetuning.py).
@@ -93,7 +101,7 @@ def build_head(features: int, classes: int, hidden: int, dropout: float) -> nn.S
         features: Width of the pooled features.
         classes: Number of classes.
         hidden: Width of the hidden layer with ReLU; 0: none.
-        dropout: Probability of dropping an input of the last layer, 0 to below 1.
+        dropout: Dropout of the last layer's input, 0 to below 1.
     """
     layers: list[tuple[str, nn.Module]] = []
     if hidden:

@@ -1,16 +1,15 @@
-"""What a classifier knows of its own limits: what is unlike all that it learnt, and when to leave an image to a human.
+"""The limits of a classifier: out-of-distribution images, and the confidence below which to leave an image to a human.
 
-Unlike the training data is what lies far from every class in the space of the pooled features: the least squared
-Mahalanobis distance to a class mean, all classes sharing one covariance (Lee et al. 2018,
-https://arxiv.org/abs/1807.03888). Features are brought to unit length first, as their length varies with how sure the
-net is and hides distances of direction (Mueller & Hein 2025, https://arxiv.org/abs/2505.18032). The covariance is
+The score of an image is the least squared Mahalanobis distance of its pooled features to a class mean, with one
+covariance for all classes (Lee et al. 2018, https://arxiv.org/abs/1807.03888). Features are scaled to unit length
+first, as their length varies with confidence (Mueller & Hein 2025, https://arxiv.org/abs/2505.18032). The covariance is
 shrunk (Ledoit & Wolf 2004, doi:10.1016/S0047-259X(03)00096-4), and distances are taken along its `DIRECTIONS` widest
-directions, which tell classes that were left out from cells of the known ones as well as all directions do (area under
-the ROC curve 0.947 and 0.945, by a MobileNetV2) and take a tenth of the numbers.
+directions, which recognise classes that were left out as well as all directions do (area under the ROC curve 0.947 and
+0.945, MobileNetV2) and take a tenth of the numbers.
 
-Training images lie nearer to their means than other images of the same kind, so the threshold is set by images that no
-training has seen, in the manner of `bloodcell.metrics.abstention`: one image of each source, and an exact binomial
-test. With its `CONFIDENCE`, at most `FLAGGED` of the sources to come are flagged; that takes `LEAST_SOURCES` sources.
+Training images lie nearer to their means than others, so the threshold comes from unseen images, as in
+`bloodcell.metrics.abstention`: one image of each source, and an exact binomial test. With its `CONFIDENCE`, at most
+`FLAGGED` of future sources are flagged.
 """
 
 from __future__ import annotations
@@ -26,11 +25,10 @@ from bloodcell.runtime.errors import BloodcellError
 Array = np.ndarray[Any, np.dtype[Any]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
-#: The most of unseen images of the known classes that may be called unlike the training data.
+#: The largest share of unseen images of the known classes that may be flagged as out-of-distribution.
 FLAGGED = 0.05
-#: Error rates that are promised, as they are named.
+#: Names of the error rates that are promised.
 RATES = ("0.01", "0.02", "0.05", "0.1")
-#: Directions of the feature space in which distances are measured.
 DIRECTIONS = 128
 
 
@@ -40,11 +38,11 @@ class Limits:
 
     Attributes:
         means: Mean of each class's features of unit length, float32 (C, F).
-        whitening: float32 (F, K); the squared norm of (f - mean) @ whitening is the Mahalanobis distance.
-        threshold: An image of a higher score is unlike the training data.
-        abstention: Error rate, one of `RATES` -> the lowest confidence with which to answer so that no more answers are
-            wrong, of sources drawn as those of the validation part; None: it cannot be promised.
-        tta: The symmetries over which predictions were averaged when that was promised; with others it may not hold.
+        whitening: float32 (F, K); the squared norm of (f - mean) @ whitening is the squared Mahalanobis distance.
+        threshold: An image of a higher score is out-of-distribution.
+        abstention: Error rate, one of `RATES` -> the lowest confidence to answer with that keeps it on sources like
+            those of the validation part; None: it cannot be promised.
+        tta: The test-time augmentation with which that holds.
     """
 
     means: Floats
@@ -55,12 +53,7 @@ class Limits:
 
 
 def score(limits: Limits, features: Array) -> Array:
-    """Return how unlike the training data images are: float64 (N,), the larger the more.
-
-    Args:
-        limits: The classifier's.
-        features: What its backbone makes of the images, pooled, under no symmetry: (N, F).
-    """
+    """Return the out-of-distribution scores, float64 (N,), of pooled features (N, F) without augmentation."""
     return _distance(_unit(features), limits.means, limits.whitening)
 
 
@@ -71,10 +64,10 @@ def fit_limits(
 
     Args:
         train_features: Pooled features of training images, not augmented, (N, F).
-        train_labels: The class of each, 0 to C - 1, each class once at least, (N,).
-        val_features: Those of images that share no source with training, (M, F).
-        val_rows: Their rows of a predictions table, calibrated as the classifier is, a data frame of M rows.
-        tta: The symmetries over which the predictions of `val_rows` are averaged.
+        train_labels: The class of each, 0 to C - 1, each class at least once, (N,).
+        val_features: Pooled features of images that share no source with training, (M, F).
+        val_rows: Their rows of a predictions table, calibrated, a data frame of M rows.
+        tta: The test-time augmentation of `val_rows`.
 
     Raises:
         BloodcellError: There are too few validation sources to set a threshold.
@@ -101,7 +94,7 @@ def _fit_distance(features: Array, labels: Array) -> tuple[Floats, Floats]:
     means = np.stack([features[labels == one].mean(axis=0) for one in range(labels.max() + 1)])
     covariance, _ = ledoit_wolf(features - means[labels], assume_centered=True)
     variances, directions = np.linalg.eigh(covariance)
-    least = np.finfo(np.float32).eps * max(variances[-1], np.finfo(np.float32).tiny)  # where features never vary
+    least = np.finfo(np.float32).eps * max(variances[-1], np.finfo(np.float32).tiny)  # tiny if features never vary
     whitening = directions[:, -DIRECTIONS:] / np.sqrt(np.maximum(variances[-DIRECTIONS:], least))
     return means.astype(np.float32), whitening.astype(np.float32)
 
@@ -114,10 +107,10 @@ def _distance(features: Array, means: Floats, whitening: Floats) -> Array:
 
 
 def unlike_threshold(scores: Array, rows: Any) -> float:
-    """Return the score above which at most `FLAGGED` of the sources to come lie, as the module says.
+    """Return the score above which at most `FLAGGED` of future sources lie.
 
     Args:
-        scores: Of images that no training has seen, (M,).
+        scores: Scores (M,) of images that are not in training.
         rows: Their rows of a predictions table.
 
     Raises:
@@ -135,26 +128,25 @@ def unlike_threshold(scores: Array, rows: Any) -> float:
 
 
 def least_sources() -> int:
-    """Return the number of sources of which, if none is flagged, at most `FLAGGED` of all are."""
+    """Return the smallest number of sources that can set a threshold."""
     from bloodcell.metrics.abstention import CONFIDENCE
 
     return math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - FLAGGED))
 
 
 def to_plain(limits: Limits) -> dict[str, Any]:
-    """Return limits as tensors and plain values, which a checkpoint may hold."""
+    """Return limits as tensors and plain values for a checkpoint."""
     import torch
 
     arrays = {"means": torch.from_numpy(limits.means), "whitening": torch.from_numpy(limits.whitening)}
-    plain = {"threshold": limits.threshold, "abstention": dict(limits.abstention), "tta": limits.tta}
-    return {**arrays, **plain}
+    return {**vars(limits), **arrays, "abstention": dict(limits.abstention)}
 
 
 def from_plain(plain: dict[str, Any]) -> Limits:
-    """Return the limits that `to_plain` made plain; its tensors may be arrays or lists by now.
+    """Return the limits in the plain form of `to_plain`; arrays and lists serve as well as tensors.
 
     Raises:
-        BloodcellError: They are not whole.
+        BloodcellError: They are incomplete or do not fit together.
     """
     try:
         means, whitening = (np.asarray(plain[name], np.float32) for name in ("means", "whitening"))

@@ -18,8 +18,8 @@ def build_scheduler(
     Args:
         scheduler: The `scheduler` configuration, with a target. The value `total_steps` stands for their number.
         optimizer: The optimizer.
-        shares: What each group's rate is of the head's: `max_lr` is the head's, all else multiplies what a group has.
-        steps: Called for the number of steps of the whole training; infinite where there is no end.
+        shares: Each group's rate relative to the head's; `max_lr` is the head's.
+        steps: Returns the number of steps of the whole training; infinite if there is no end.
 
     Raises:
         BloodcellError: The scheduler needs an end, and there is none.

@@ -16,12 +16,12 @@ from bloodcell.runtime.run_folder import checkpoint_of
 
 
 def load_state(net: nn.Module, path: Path, name: str, ignore: str) -> None:
-    """Load a file of weights into a whole classifier, its own classifier left as it is.
+    """Load a file of weights into a network, but for its classifier.
 
     Args:
         net: The network.
         path: A state dict, or a dictionary with one under `state_dict`.
-        name: Of the architecture, for messages.
+        name: Name of the architecture, for messages.
         ignore: The prefix of the classifier's parameters.
 
     Raises:
@@ -32,11 +32,7 @@ def load_state(net: nn.Module, path: Path, name: str, ignore: str) -> None:
 
 
 def fit_state(net: nn.Module, state: dict[str, Tensor], source: str, name: str, ignore: str | None = None) -> None:
-    """Load a state dict that fits a net wholly, but for batch counters and what is to be ignored.
-
-    Raises:
-        BloodcellError: It does not fit.
-    """
+    """Load a state dict into a net; raise BloodcellError if it does not fit, batch counters and `ignore` aside."""
     own = {key: value for key, value in net.state_dict().items() if ignore is None or not key.startswith(ignore)}
     optional = {key for key in own if key.endswith("num_batches_tracked")}
     wrong = [key for key in own if key not in state and key not in optional]
@@ -55,7 +51,7 @@ def _current(key: str) -> str:
 
 
 def run_backbone(weights: str | None) -> dict[str, Tensor] | None:
-    """Return the state of the backbone that a run learned; None where the weights are no run folder or checkpoint.
+    """Return the backbone's state in a run folder or checkpoint; None if the weights are neither.
 
     Raises:
         BloodcellError: A folder holds no checkpoint, or a checkpoint cannot be read.
@@ -87,35 +83,22 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_safely(path: Path) -> Any:
-    """Read what `torch.save` wrote: no code that the file may hold is run, and nothing in it is inflated.
+    """Read a file of `torch.save` without running code in it, and refuse one that grows when it is unpacked.
 
     Raises:
-        Exception: It is none, damaged, or holds more than tensors and plain values.
+        Exception: It is another file, damaged, or holds more than tensors and plain values.
     """
     with path.open("rb") as file:
-        if file.read(4) == b"PK\3\4":  # what torch goes by
-            refuse_inflated(torch._C.PyTorchFileReader(str(path)), path.stat().st_size)
+        archived = file.read(4) == b"PK\3\4"  # torch decides by the same bytes
+    if archived:
+        reader = torch._C.PyTorchFileReader(str(path))  # another reader may see other parts in it
+        if sum(reader.get_record_size(name) for name in reader.get_all_records()) > path.stat().st_size:
+            raise ValueError("a part of it is compressed, which torch.save never does")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def refuse_inflated(archive: Any, size: int) -> None:
-    """Refuse an archive whose parts are larger than it is, by torch's own reader: others may see other parts in it.
-
-    Args:
-        archive: The reader, a `PyTorchFileReader`.
-        size: Of the archive, bytes.
-
-    Raises:
-        ValueError: They are.
-    """
-    if sum(archive.get_record_size(name) for name in archive.get_all_records()) > size:
-        raise ValueError("a part of it is compressed, which torch.save never does")
-
-
 def write_checkpoint(content: dict[str, Any], file: Path) -> None:
-    """Write what `torch.save` makes of a checkpoint.
-
-    It is whole in memory first: torch's own writer does not say why it fails where the disk is full.
+    """Write a checkpoint with `torch.save`, into memory first: torch's own writer does not name a full disk.
 
     Raises:
         OSError: The disk is full, or cannot be written.

@@ -54,7 +54,7 @@ def test_what_is_missing_falls_back_and_says_so(monkeypatch, capsys):
     assert engine.backend == "eager"
     assert "there is no C++ compiler; eager PyTorch instead" in " ".join(capsys.readouterr().out.split())
 
-    monkeypatch.setattr(backends, "_without_onnx", lambda: "onnxruntime is not installed")
+    monkeypatch.setattr(backends, "_missing", lambda _: "onnxruntime is not installed")
     assert Backbone(make_net(), 32).backend == "eager"
     assert "onnxruntime is not installed" in " ".join(capsys.readouterr().out.split())
 

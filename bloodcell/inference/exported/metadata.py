@@ -1,4 +1,4 @@
-"""The description inside an exported file: all that inference needs besides the graph."""
+"""The description in an exported file: all that inference needs besides the graph."""
 
 from __future__ import annotations
 
@@ -85,7 +85,6 @@ def read_about(text: Any) -> About:
 
 
 def _checked(plain: dict[str, Any]) -> About:
-    """Return the description if each value is of the right type; else raise ValueError, TypeError or KeyError."""
     classes, temperature = plain["classes"], plain["temperature"]
     names = isinstance(classes, list) and len(classes) > 1 and all(isinstance(name, str) and name for name in classes)
     if not names or len(set(classes)) < len(classes):
@@ -102,19 +101,16 @@ def _checked(plain: dict[str, Any]) -> About:
 
 def _packed(limits: Limits) -> dict[str, Any]:
     """Return limits as plain values; float32 arrays as their shape and their bytes in base64, lowest byte first."""
-    arrays = {"means": limits.means, "whitening": limits.whitening}
     packed = {
         name: {"shape": list(array.shape), "float32": base64.b64encode(array.astype("<f4").tobytes()).decode()}
-        for name, array in arrays.items()
+        for name, array in (("means", limits.means), ("whitening", limits.whitening))
     }
-    return {**packed, "threshold": limits.threshold, "abstention": limits.abstention, "tta": limits.tta}
+    return {**vars(limits), **packed}
 
 
 def _unpacked(plain: dict[str, Any]) -> dict[str, Any]:
-    arrays = {
-        name: np.frombuffer(base64.b64decode(plain[name]["float32"], validate=True), "<f4").reshape(
-            plain[name]["shape"]
-        )
-        for name in ("means", "whitening")
-    }
+    arrays = {}
+    for name in ("means", "whitening"):
+        content = base64.b64decode(plain[name]["float32"], validate=True)
+        arrays[name] = np.frombuffer(content, "<f4").reshape(plain[name]["shape"])
     return {**plain, **arrays}

@@ -1,4 +1,4 @@
-"""The check of an ONNX file that may be hostile: only what an exported classifier needs gets past it."""
+"""The check that an ONNX file, which may be hostile, holds only what an exported classifier needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ONNX_DOMAINS = ("", "ai.onnx")
 
 
 def checked(content: bytes) -> About:
-    """Return the description in an ONNX file, every part of which is harmless.
+    """Return the description in an ONNX file.
 
     Raises:
         BloodcellError: It is not an ONNX file, or it holds anything that an exported classifier does not need.

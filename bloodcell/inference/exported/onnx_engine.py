@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from bloodcell.inference.backends import BATCH
 from bloodcell.inference.engine import Engine, Pass
@@ -17,17 +18,16 @@ from bloodcell.runtime.hardware import cpu_count
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: Bytes; ONNX itself ends at 2 GB.
-LARGEST = 2**31
+LARGEST = 2**31  # bytes; the limit of ONNX itself
 
 
 def is_exported(file: Path) -> bool:
-    """Return whether a file is one that the verb `export` writes, by its ending."""
+    """Return whether a file has an ending that the verb `export` writes."""
     return file.suffix.lower() in (".onnx", ".pt2")
 
 
 def load_exported(file: Path) -> Engine:
-    """Load an exported ONNX file; nothing else is needed, and no code in it runs. It computes on the CPU.
+    """Load an exported ONNX file, which computes on the CPU; no code in it runs.
 
     Raises:
         BloodcellError: It is a .pt2 file, damaged, another program's, or holds what no exported classifier needs.
@@ -58,7 +58,7 @@ def _engine(file: Path) -> Engine:
         starts = range(0, len(images), BATCH["onnx"])
         parts = [forward(images[start : start + BATCH["onnx"]]) for start in starts]
         logits, features = (np.concatenate(one) for one in zip(*parts, strict=True))
-        return _softmax(logits), features
+        return softmax(logits.astype(np.float64), axis=1), features
 
     _probe(forward, about)
     way = Pass(f"exported onnx cpu {version('onnxruntime')}", cpu_count(), run)
@@ -81,12 +81,6 @@ def _session(content: bytes, size: int) -> Any:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise BloodcellError(f"ONNX Runtime refuses it ({' '.join(str(error).split())[:120]})") from error
-
-
-def _softmax(logits: Array) -> Array:
-    """Return probabilities at temperature 1, float64 (N, C)."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def _probe(forward: Any, about: About) -> None:
