@@ -1,4 +1,4 @@
-"""The verb `cache`: what is kept between runs, and how to be rid of it."""
+"""The verb `cache`: list or clear what is kept between runs."""
 
 from __future__ import annotations
 
@@ -30,25 +30,17 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that is kept.
+    """A file or folder that is kept."""
 
-    Attributes:
-        kind: Of `KINDS`.
-        path: Its file or folder.
-        what: In words.
-        size: Bytes.
-        changed: When it was last written, seconds since 1970.
-    """
-
-    kind: str
+    kind: str  # a key of `KINDS`
     path: Path
-    what: str
-    size: int
-    changed: float
+    what: str  # a description
+    size: int  # bytes
+    changed: float  # when it was last written, seconds since 1970
 
 
 def run(cfg: DictConfig) -> None:
-    """List what is kept, or clear what was asked for."""
+    """List what is kept, or clear what `clear` names."""
     config = typed(cfg, ClearCacheConfig)
     root = cache_root(config.cache.root)
     kept = entries(root)
@@ -62,7 +54,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def entries(root: Path) -> list[Entry]:
-    """Return all that is kept below a cache root, by kind and the newest first."""
+    """Return all entries below a cache root, by kind, newest first."""
     found = []
     for kind in KINDS:
         paths = [path for path in (root / kind).glob("*") if not path.name.startswith(".")]
@@ -90,7 +82,7 @@ def remove(path: Path) -> None:
 
 
 def show(kept: list[Entry], root: Path) -> None:
-    """Print a table of what is kept."""
+    """Print a table of entries."""
     if not kept:
         say(f"nothing is kept in {root}")
         return
@@ -117,12 +109,11 @@ def _entry(kind: str, path: Path) -> Entry:
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     status = [file.stat() for file in files]
     changed = max((one.st_mtime for one in status), default=0.0)
-    what = _features(path) if kind == "features" else KINDS[kind]
+    what = _describe_features(path) if kind == "features" else KINDS[kind]
     return Entry(kind, path, what, sum(one.st_size for one in status), changed)
 
 
-def _features(folder: Path) -> str:
-    """Describe a folder of features in words."""
+def _describe_features(folder: Path) -> str:
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         size, weights = about["preprocessing"]["image_size"], about["weights"][:6]

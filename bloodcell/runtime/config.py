@@ -21,8 +21,8 @@ from bloodcell.runtime.schema.verbs import SCHEMAS
 
 Schema = TypeVar("Schema")
 
-#: How a `_target_` may begin: a configuration may come from anyone, and a target is code that runs. The list has what
-#: `conf/` needs and a choice of other optimizers, callbacks and loggers; other modules have functions that write files.
+#: How a `_target_` may begin. A configuration may come from anyone and a target is code that runs, so only optimizers,
+#: callbacks, loggers and what `conf/` needs are allowed: other modules have functions that write files.
 ALLOWED_TARGETS = (
     "bloodcell.training.callbacks.",
     "bloodcell.data.joint.read_joint",
@@ -41,8 +41,12 @@ MOVED = {
     "bloodcell.callbacks.averaging.MovingAverage": "bloodcell.training.callbacks.ema.MovingAverage",
 }
 
-#: What an argument has to be, by the type of its default.
-_WANTED: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number"}
+#: Type of an argument's default -> (accepted types, in words).
+_WANTED: dict[type, tuple[Any, str]] = {
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: (int | float, "a number"),
+}
 
 
 def config_dir() -> Path:
@@ -52,7 +56,7 @@ def config_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Register what `conf/` needs: its schemas, and `${run_tag:}`, eight random characters, the same in one process."""
+    """Register the schemas and `${run_tag:}`, eight random characters for each process."""
     tag = uuid.uuid4().hex[:8]
     OmegaConf.register_new_resolver("run_tag", lambda: tag, replace=True)
     for verb, schema in SCHEMAS.items():
@@ -86,22 +90,16 @@ def plain(node: Any) -> Any:
 
 
 def listed(given: Any) -> list[Any]:
-    """Return what a key holds that takes one value or a list of them; nothing for null."""
+    """Return a value or list of values as a list; null is an empty list."""
     if given is None:
         return []
     return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
 
 
 def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call what `node._target_` names with the node's other entries and the given arguments.
+    """Call the class or function `node._target_` with the node's other entries, as plain values.
 
-    Args:
-        node: A mapping with `_target_`, the dotted name of a class or function that `ALLOWED_TARGETS` lets through.
-        *args: Positional arguments that go first.
-        **kwargs: Arguments that go over the node's own.
-
-    Returns:
-        Whatever the target returns. It is handed plain values, never configuration objects.
+    `args` go first, and `kwargs` override the node's entries.
 
     Raises:
         BloodcellError: The target is not allowed, does not exist, lacks its package, or has no such argument.
@@ -114,7 +112,7 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
     try:
         return function(*args, **{**values, **kwargs})
     except TypeError as error:
-        if f"{target.rpartition('.')[2]}" in str(error) or "__init__()" in str(error):
+        if target.rpartition(".")[2] in str(error) or "__init__()" in str(error):
             raise BloodcellError(f"{target}: {error}") from error
         raise
     except (ModuleNotFoundError, ValueError) as error:
@@ -122,7 +120,7 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _check_arguments(target: str, function: Any, values: dict[str, Any]) -> None:
-    """Refuse an argument that is no number if its default is one: many a class takes it, and fails in mid-training."""
+    """Refuse an argument of another type than its default: many classes accept it and fail during training."""
     for name, parameter in inspect.signature(function).parameters.items():
         kind = type(parameter.default)
         if name not in values or kind not in _WANTED:
@@ -130,17 +128,14 @@ def _check_arguments(target: str, function: Any, values: dict[str, Any]) -> None
         if kind is int and "float" in str(parameter.annotation):
             kind = float
         value = values[name]
-        takes = {bool: bool, int: int, float: int | float}[kind]
-        right = isinstance(value, takes) and (kind is bool or not isinstance(value, bool))
+        accepted, words = _WANTED[kind]
+        right = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
         if not right or (kind is float and not math.isfinite(value)):
-            raise BloodcellError(f"{target}: {name}={value}; give {_WANTED[kind]}")
+            raise BloodcellError(f"{target}: {name}={value}; give {words}")
 
 
 def _locate(target: Any) -> Any:
-    """Import a class or function from the allow-list.
-
-    Its own module counts too: a module's attributes are also whatever it imports, such as `os`.
-    """
+    """Import a class or function that is allowed, and defined in an allowed module: modules also import e.g. `os`."""
     if not isinstance(target, str) or not target.startswith(ALLOWED_TARGETS):
         raise _not_allowed(target)
     module, _, name = target.rpartition(".")
@@ -160,7 +155,7 @@ def _not_allowed(target: Any) -> BloodcellError:
 
 
 def cache_root(configured: str | None) -> Path:
-    """Return the folder for all that is kept between runs: `cache.root`, $BLOODCELL_CACHE or the user's own.
+    """Return the cache folder: `cache.root`, else $BLOODCELL_CACHE, else the user's cache.
 
     Raises:
         BloodcellError: The folder cannot be made.
@@ -179,7 +174,7 @@ def cache_root(configured: str | None) -> Path:
 
 
 def job_folder() -> Path:
-    """Return the folder that Hydra chose for its job, in the first process if there are several."""
+    """Return the folder that Hydra chose for the job, of several processes that of the first."""
     from hydra.core.hydra_config import HydraConfig
 
     return distributed.once(lambda: Path(HydraConfig.get().runtime.output_dir))

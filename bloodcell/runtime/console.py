@@ -11,7 +11,7 @@ import rich
 #: Text as it is: no colours for numbers, no line broken by us.
 STYLE = {"highlight": False, "soft_wrap": True}
 
-# rich's own console, so that Lightning's bar and our lines know of each other
+# rich's own console, because Lightning's progress bar uses it too
 rich.reconfigure(**STYLE)
 console = rich.get_console()
 
@@ -33,7 +33,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Print nothing for a while but warnings and errors."""
+    """Print only warnings and errors inside."""
     before, console.quiet = console.quiet, True
     try:
         yield
@@ -43,14 +43,7 @@ def muted() -> Iterator[None]:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar with rate and remaining time; nothing if the output is no terminal.
-
-    Args:
-        what: Its name, e.g. "reading images".
-
-    Yields:
-        A function to call with the numbers of items done and of all.
-    """
+    """Show a progress bar named `what` if the output is a terminal; yield a function of the items done and of all."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     rate = TextColumn("{task.fields[rate]}")

@@ -1,6 +1,6 @@
-"""Several processes that work on one job: each one's place, what they exchange, and which one reports a failure.
+"""Several processes of one job: their ranks, what they exchange, and which one reports a failure.
 
-One process alone has rank 0 of 1, until `start` is called in processes that torchrun, srun or the launcher started.
+A process has rank 0 of 1 until it calls `start` as one of several that torchrun, srun or the launcher started.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from bloodcell.runtime.errors import BloodcellError
 
 Item = TypeVar("Item")
 
-#: How long processes wait for the last one to start, and for what one does alone. The end of one is noticed at once;
-#: these limits are for one that hangs, or a machine that is gone.
+#: How long processes wait for the last one to start, and for what one does alone. The end of a process is noticed at
+#: once; these limits are for a process that hangs or a machine that is gone.
 MEETING, WAITING = timedelta(minutes=10), timedelta(hours=2)
-#: Seconds until every process sees a file that one has written.
+#: Seconds until all processes see a new file.
 NETWORK = 60
-#: Seconds that a process waits for its end after another one has failed.
+#: Seconds that a process waits to be ended after another one has failed.
 GRACE = 5
-#: How gloo, NCCL and torch's store say that they lost another process, and how we do.
+#: Messages of gloo, NCCL and torch's store about a lost process, and ours.
 _LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection|[Bb]roken pipe|[Tt]imed? ?out|recvValue|sendBytes")
 LOST = "another process of this job has ended, or cannot be reached any more"
 
@@ -37,11 +37,11 @@ LOST = "another process of this job has ended, or cannot be reached any more"
 class Place:
     """A process's place in its job."""
 
-    rank: int = 0  # among all
+    rank: int = 0  # among all processes
     size: int = 1
-    local_rank: int = 0  # among those of its machine
+    local_rank: int = 0  # among the processes of its machine
     local_size: int = 1
-    sharing: int = 1  # how many use the same processor cores
+    sharing: int = 1  # number of processes on the same processor cores
     group: Any = None  # torch's process group for objects
     store: Any = None  # torch's, for the cause of a failure
 
@@ -73,15 +73,15 @@ def announced() -> Place | None:
 
 
 def start() -> None:
-    """Meet the other processes, if torchrun or srun started several; all but the first fall silent.
+    """Connect to the other processes, if torchrun or srun started several; all but the first print nothing.
 
     Raises:
-        BloodcellError: They do not come.
+        BloodcellError: They do not connect.
     """
     place = announced()
     if place is None or place.size == 1 or _here.size > 1:
         return
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what goes wrong comes as an exception
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # errors also raise exceptions
     from torch import distributed
 
     _set_torchrun_variables(place)
@@ -105,7 +105,7 @@ def start() -> None:
 
 
 def _set_torchrun_variables(place: Place) -> None:
-    """Give torch and Lightning the variables that torchrun sets, if srun has started the processes."""
+    """Set torchrun's variables for torch and Lightning, if srun started the processes."""
     if "RANK" in os.environ:
         return
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
@@ -117,7 +117,7 @@ def _set_torchrun_variables(place: Place) -> None:
 
 
 def stop() -> None:
-    """Part from the other processes, when all have finished."""
+    """Disconnect from the other processes when all have finished."""
     if _here.size > 1:
         from torch import distributed
 
@@ -129,7 +129,7 @@ def stop() -> None:
 def leave(error: BaseException) -> None:
     """End this process at once with an error's traceback or exit code, if it is one of several.
 
-    Python's own exit aborts now and then over the open connections, and closing them can wait for the other processes.
+    Python's own exit may abort because of open connections, and closing them may wait for the other processes.
     """
     if _here.size > 1:
         if not isinstance(error, SystemExit):
@@ -140,9 +140,9 @@ def leave(error: BaseException) -> None:
 
 
 def once(function: Callable[[], Item]) -> Item:
-    """Return in every process what a function returns that the first one alone calls, as if there were no others.
+    """Call a function in the first process alone and return its result, which is pickled, in all.
 
-    Every process calls this at the same point; the result can be pickled. If the function fails, the job has failed.
+    All processes call this at the same point.
     """
     if (place := _here).size == 1:
         return function()
@@ -160,7 +160,7 @@ def once(function: Callable[[], Item]) -> Item:
 
 
 def gather(mine: Item) -> list[Item]:
-    """Return in every process what each one gives, in the order of their ranks."""
+    """Return in all processes what each one gives, by rank."""
     if _here.size == 1:
         return [mine]
     from torch import distributed
@@ -181,21 +181,19 @@ def share(items: list[Item]) -> list[Item]:
 
 
 def in_turn(mine: Iterator[Item]) -> Iterator[Item]:
-    """Yield in every process what all make of some items, in the items' order.
+    """Yield the results of all processes in the order of the items that they `share`, in every process.
 
-    Args:
-        mine: What this one makes of its `share` of the items, none of it None; taken one by one, so that only one
-            result of each process is in memory.
+    `mine` yields this process's results, none of them None; each process holds one result at a time in memory.
     """
     if _here.size == 1:
         yield from mine
         return
-    while (found := gather(next(mine, None)))[0] is not None:  # the first has as many as any other
+    while (found := gather(next(mine, None)))[0] is not None:  # no process has more than the first
         yield from (one for one in found if one is not None)
 
 
 def until(condition: Callable[[], bool]) -> bool:
-    """Wait for a condition and return whether it is met; a network file system shows new files late."""
+    """Return whether a condition is met in time; network file systems show new files late."""
     deadline = time.monotonic() + (NETWORK if _here.size > 1 else 0)
     while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -208,7 +206,7 @@ def lost_another(error: BaseException) -> bool:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return an error's message; in several processes "process RANK: MESSAGE" of the first that failed, if any did."""
+    """Return an error's message; in several processes "process RANK: MESSAGE" of the first that failed."""
     cause = LOST if lost_another(error) else str(error)
     if _here.store is None:
         return cause
@@ -222,8 +220,7 @@ def cause_of(error: BaseException) -> str:
 def reports(error: BaseException) -> bool:
     """Return whether this process prints the error that ends it: the first of its job to fail does.
 
-    Whoever started the processes ends the others then, and says what signal ended one; so whoever was not the first,
-    or only lost another process, waits for that.
+    The launcher then ends the others and reports the signal that ended one, so all others wait for that.
     """
     place = announced()
     if place is None or place.size == 1:

@@ -1,4 +1,4 @@
-"""The one exception for everything that a user can get wrong, and what to say of a name that is not there."""
+"""The exception for errors that a user can correct, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Iterable
 
 
 class BloodcellError(Exception):
-    """A mistake or a lack that the user can mend.
+    """An error that the user can correct.
 
-    The message says what is wrong, where, and what to do next, in at most three lines. The command line
-    prints it without a traceback and exits with a code that is not 0.
+    Its message, at most three lines, says what is wrong, where, and what to do next; it is printed without traceback.
     """
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Name the most alike valid name, whatever the letter case, or all where there are few."""
+    """Suggest the most similar valid name, ignoring case; list all if none is similar and there are few."""
     names = {other.casefold(): other for other in sorted(valid)}
     folded = name.casefold()
     leaf = folded.rpartition(".")[2]

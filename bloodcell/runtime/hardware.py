@@ -12,13 +12,13 @@ from bloodcell.runtime.errors import BloodcellError
 
 
 def cpu_count() -> int:
-    """Return how many processor cores this process may use, containers' limits and its neighbours' share included."""
+    """Return how many processor cores this process may use, given the limits of its container and other processes."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(allowed, _cgroup_limit() or allowed) // distributed.here().sharing)
 
 
 def decoders(workers: int | None) -> int:
-    """Return how many threads decode images: one or more; None: one a core."""
+    """Return how many threads decode images: at least one; None: one per core."""
     return cpu_count() if workers is None else max(1, workers)
 
 
@@ -39,7 +39,7 @@ def _cgroup_limit() -> int | None:
 
 
 def available_memory() -> int:
-    """Return how many bytes this process may still take without swapping, containers' limits included."""
+    """Return how many bytes this process may still allocate without swapping, given the limits of its container."""
     from pathlib import Path
 
     free: list[int] = []
@@ -56,11 +56,10 @@ def available_memory() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep freed blocks for the next batch in place of returning them to the system.
+    """Let glibc keep freed blocks for the next batch; does nothing on other systems than Linux with glibc.
 
-    Training frees and takes the same large blocks in each step. By default each goes back to the system, and each page
-    comes back by a fault, which costs more the more virtual the machine is (measured: tests/benchmarks/finetuning.py).
-    Elsewhere than on Linux with glibc nothing happens.
+    By default it returns each large block to the system in every step, and page faults get it back, which is slow on
+    virtual machines (measured: tests/benchmarks/finetuning.py).
     """
     import ctypes
     import sys
@@ -74,11 +73,10 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def short_lived() -> Iterator[None]:
-    """Free at the end what is made inside and refers to itself in a circle, as a figure with its pixels does.
+    """Free reference cycles made inside, such as figures, at the end.
 
-    Python looks for such circles among old objects only when their number has grown by a quarter, which with all the
-    packages that are loaded takes hundreds of figures. Inside, nothing grows old, so that looking at the young is
-    enough. What a name of the caller still refers to stays.
+    Python collects old objects only when their number has grown by a quarter, which takes hundreds of figures. Inside,
+    no object becomes old, so a collection of the young ones suffices.
     """
     import gc
 
@@ -113,8 +111,8 @@ def device_arguments(gpus: Any, accelerator: str | None, devices: Any) -> dict[s
     """Translate `trainer.gpus` into the accelerator and devices of Lightning's Trainer.
 
     Args:
-        gpus: None: the best device there is. 0: the CPU. n: that many GPUs. -1: all. A list: these.
-        accelerator: Lightning's own word, in place of `gpus`.
+        gpus: None: the best device. 0: the CPU. n: n GPUs. -1: all. A list: these positions.
+        accelerator: Lightning's argument, instead of `gpus`.
         devices: Likewise.
 
     Raises:
@@ -141,7 +139,6 @@ def device_arguments(gpus: Any, accelerator: str | None, devices: Any) -> dict[s
 
 
 def _is_choice(gpus: Any) -> bool:
-    """Return whether `gpus` is a number, -1 for all, or a list of different positions."""
     if not isinstance(gpus, list):
         return isinstance(gpus, int) and not isinstance(gpus, bool) and gpus >= -1
     return bool(gpus) and all(type(gpu) is int and gpu >= 0 for gpu in gpus) and len(set(gpus)) == len(gpus)

@@ -1,4 +1,4 @@
-"""Pages that people read: one file each, which asks for nothing from elsewhere, in one style."""
+"""HTML pages: one self-contained file each, in one style."""
 
 from __future__ import annotations
 
@@ -22,11 +22,7 @@ def write_page(file: Path, package: str, template: str, **values: Any) -> None:
 def render(package: str, template: str, **values: Any) -> str:
     """Return a page as text.
 
-    Args:
-        package: Whose `templates` folder has the template; page.html, which it extends, is in that of
-            `bloodcell.runtime`.
-        template: Its name.
-        **values: What it shows; text is escaped.
+    The template is in `package`'s folder `templates` and extends page.html of `bloodcell.runtime`; values are escaped.
     """
     loader = ChoiceLoader([PackageLoader(package), PackageLoader("bloodcell.runtime")])
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -40,7 +36,7 @@ def count(number: float) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Return a share as a percentage: 57.3 %; its space does not break."""
+    """Return a share as a percentage with a no-break space: 57.3 %."""
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
@@ -51,6 +47,6 @@ def size(picture: bytes) -> tuple[int, int]:
 
 
 def embedded(picture: bytes) -> str:
-    """Return the address under which a page holds a PNG or JPEG file in itself."""
+    """Return a PNG or JPEG file as a data URL."""
     kind = "jpeg" if picture.startswith(b"\xff\xd8") else "png"
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"

@@ -26,12 +26,7 @@ def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
 
 
 def remove_temporaries(folder: Path, name: str = "*") -> None:
-    """Remove what killed processes left half-written in a folder that no other process writes in now.
-
-    Args:
-        folder: The folder; nothing below it.
-        name: Of the files that were to be written; a pattern.
-    """
+    """Remove the temporary files of killed processes from a folder, of files named like the pattern `name`."""
     for left in folder.glob(f".{name}.*"):
         if left.suffix[1:].isdecimal():
             left.unlink(missing_ok=True)
@@ -53,15 +48,14 @@ def write_json(values: Any, file: Path) -> None:
 
 
 def read_cells(file: Path, key: str) -> pd.DataFrame:
-    """Read a user's CSV file with a header, every cell as the text that it is.
+    """Read a user's UTF-8 CSV file with a header, every cell as text, without empty rows.
 
     Args:
-        file: The file, in UTF-8.
-        key: What it was given by, for messages.
+        file: The file.
+        key: Its configuration key, for messages.
 
     Returns:
-        A column a name, indexed by the row's number in the file, the header being row 1; rows without any text are left
-        out.
+        The cells, indexed by row number; the header is row 1.
 
     Raises:
         BloodcellError: It is missing, no regular file, no CSV file or empty, a row is longer than the header, or two

@@ -1,4 +1,4 @@
-"""How many devices a command asks for, and one process for each: started here, or by torchrun or srun."""
+"""The devices that a command asks for, and one process for each: started here, or by torchrun or srun."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def count_of(devices: Any, accelerator: str = "auto") -> int:
     """Return how many devices of a machine are asked for.
 
     Args:
-        devices: A number, or a list of positions; auto or -1: one for each started process, else all GPUs; None: one.
-        accelerator: Lightning's name of the kind of device.
+        devices: A number or a list of positions; auto or -1: one per started process, else all GPUs; None: one.
+        accelerator: Lightning's argument.
 
     Raises:
-        BloodcellError: It is something else.
+        BloodcellError: `devices` is something else.
     """
     if devices is None:
         return 1
@@ -42,10 +42,10 @@ def count_of(devices: Any, accelerator: str = "auto") -> int:
 
 
 def trainer_devices(cfg: Any) -> tuple[int, int]:
-    """Return how many devices of each machine the configuration of a training asks for, and how many machines.
+    """Return the numbers of devices per machine and of machines that a training's configuration asks for.
 
     Raises:
-        BloodcellError: It asks for what is no number, or is not there.
+        BloodcellError: One is no number, or the devices do not exist.
     """
     trainer = plain(cfg.trainer)
     found = device_arguments(*(trainer[key] for key in ("gpus", "accelerator", "devices")))
@@ -56,15 +56,17 @@ def trainer_devices(cfg: Any) -> tuple[int, int]:
 
 
 def launch(devices: int, machines: int = 1, folder: Path | None = None) -> None:
-    """Run this command once for each device and exit with its code; return if one process does, or this is one of them.
+    """Run this command in one process per device and exit with its code.
+
+    Returns if one process suffices, or if this is one of several.
 
     Args:
-        devices: How many of this machine.
-        machines: How many take part.
-        folder: The one that Hydra made for this process, which does not need it.
+        devices: The number of devices per machine.
+        machines: The number of machines.
+        folder: The folder that Hydra made for this process, which is then not needed.
 
     Raises:
-        BloodcellError: A multirun works on one device; processes of several machines are started there.
+        BloodcellError: This is a multirun, or several machines are asked for but torchrun or srun started nothing.
     """
     if devices * machines == 1 and distributed.here().size == 1:
         return
@@ -87,7 +89,7 @@ def launch(devices: int, machines: int = 1, folder: Path | None = None) -> None:
 
 
 def _launch(count: int) -> None:
-    """Run this process's own command in several processes, as torchrun does; raise as the first that failed ended."""
+    """Run this process's command in several processes, as torchrun does; end like the first that fails."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -119,7 +121,7 @@ def _launch(count: int) -> None:
 
 
 def require(devices: int, machines: int) -> None:
-    """Raise a BloodcellError unless a process for each of the devices on each of the machines has been started."""
+    """Raise a BloodcellError unless one process per device runs on each machine."""
     place = distributed.here()
     if (place.local_size, place.size) != (devices, devices * machines):
         raise BloodcellError(

@@ -13,15 +13,10 @@ from bloodcell.runtime.errors import BloodcellError
 
 @contextmanager
 def locked(file: Path, message: str | None = None, remove: bool = False) -> Iterator[None]:
-    """Hold a lock file.
-
-    Args:
-        file: The lock file; its folder exists.
-        message: The error if another process holds it; None: wait for that process.
-        remove: Delete the file at the end.
+    """Hold a lock file in an existing folder, and delete it at the end if `remove` is set.
 
     Raises:
-        BloodcellError: Another process holds it, and there is a message.
+        BloodcellError: With the message, if another process holds it; without a message, wait for that process.
     """
     lock = FileLock(file, timeout=0 if message else -1)
     try:
@@ -37,7 +32,7 @@ def locked(file: Path, message: str | None = None, remove: bool = False) -> Iter
 
 
 def is_locked(file: Path) -> bool:
-    """Return whether some process holds a lock file now."""
+    """Return whether a process holds a lock file."""
     if not file.is_file():
         return False
     try:

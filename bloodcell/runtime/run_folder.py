@@ -1,4 +1,4 @@
-"""Run folders: who owns one, how it ended, and how to find it again."""
+"""Run folders: their records, locks and checkpoints."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def fingerprint(config: dict[str, Any], samples_digest: str) -> str:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Return a run's `run.json`; empty where there is none that can be read."""
+    """Return a run's `run.json`; empty if it cannot be read."""
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -54,7 +54,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def write_run(folder: Path, **changes: Any) -> None:
-    """Change entries of a run's `run.json`; of several processes the first does so."""
+    """Change entries of a run's `run.json`, in the first process."""
     if distributed.here().rank == 0:
         write_json({**read_run(folder), **changes}, folder / "run.json")
 
@@ -66,7 +66,7 @@ def begin(folder: Path, identity: str) -> None:
 
 
 def circumstances() -> dict[str, Any]:
-    """Return command, time, machine and versions: how to repeat what begins now."""
+    """Return what repeating a run takes: command, time, machine and versions."""
     return {
         "command": command(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -82,7 +82,7 @@ def circumstances() -> dict[str, Any]:
 
 
 def command() -> str:
-    """Return the command line that this process was started with, without what the entry point added."""
+    """Return this process's command line, without what the entry point added."""
     return shlex.join(["python", *(item for item in sys.argv if not item.startswith("hydra.job.name="))])
 
 
@@ -94,13 +94,9 @@ def _version(name: str) -> str | None:
 
 
 def refuse_used(folder: Path) -> None:
-    """Refuse to write a new run into a folder that holds one, or anything else.
-
-    Raises:
-        BloodcellError: The folder is not empty.
-    """
+    """Raise a BloodcellError if the folder for a new run is not empty."""
     there = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")} if folder.exists() else set()
-    if there - {"run.json"}:  # that alone is of a run that was killed as it began
+    if there - {"run.json"}:  # a run that was killed as it began leaves that alone
         raise BloodcellError(
             f"{folder} is not empty; a new run needs a new folder: choose another hydra.run.dir, "
             f"or continue a run there with resume={folder}"
@@ -108,11 +104,7 @@ def refuse_used(folder: Path) -> None:
 
 
 def refuse_finished(folder: Path) -> None:
-    """Refuse to continue a run that came to its end.
-
-    Raises:
-        BloodcellError: It did.
-    """
+    """Raise a BloodcellError if the run to continue has finished."""
     if read_run(folder).get("status") == "finished":
         raise BloodcellError(
             f"resume={folder}: that run has finished; evaluate it with evaluate.py checkpoint={folder}"
@@ -121,11 +113,7 @@ def refuse_finished(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder for this job's first process; the system lets go of it however the process ends.
-
-    Raises:
-        BloodcellError: Another process works in it.
-    """
+    """Lock a run's folder in the job's first process; raise a BloodcellError if another job holds it."""
     if distributed.here().rank:
         yield
         return
@@ -135,11 +123,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def require_shared(folder: Path) -> None:
-    """Check that every process of the job finds the run's folder, on whatever machine it runs.
-
-    Raises:
-        BloodcellError: One does not.
-    """
+    """Raise a BloodcellError if this process of the job, on whatever machine, does not find the run's folder."""
     if not distributed.until((folder / "run.json").is_file):
         raise BloodcellError(
             f"{folder} is not there on {socket.gethostname()}; the machines of a job share run folder and cache: "
@@ -148,12 +132,9 @@ def require_shared(folder: Path) -> None:
 
 
 def find_runs(roots: list[Path], identity: str, finished: bool) -> list[Path]:
-    """Return the folders of runs with a fingerprint, newest first.
+    """Return the folders of runs with the fingerprint `identity` at any depth below the roots, newest first.
 
-    Args:
-        roots: Where to search, at any depth.
-        identity: The fingerprint.
-        finished: Those that finished; else those that neither finished nor are held by a process.
+    Either the finished ones, or those that neither finished nor are locked by a process.
     """
     found: dict[Path, str] = {}
     for file in {file.resolve() for root in roots if root.is_dir() for file in root.rglob("run.json")}:
@@ -165,7 +146,7 @@ def find_runs(roots: list[Path], identity: str, finished: bool) -> list[Path]:
 
 
 def checkpoint_of(path: Path) -> Path:
-    """Return the checkpoint that a run folder or a file stands for: a run's best, else its last.
+    """Return a run folder's best checkpoint, else its last; a file is returned as it is.
 
     Raises:
         BloodcellError: There is none.
@@ -181,6 +162,6 @@ def checkpoint_of(path: Path) -> Path:
 
 
 def run_of(checkpoint: Path) -> Path | None:
-    """Return the run folder that a checkpoint lies in; None where it stands alone."""
+    """Return the run folder that a checkpoint lies in, or None."""
     folder = checkpoint.absolute().parents[1] if len(checkpoint.absolute().parents) > 1 else None
     return folder if folder and (folder / "run.json").is_file() else None

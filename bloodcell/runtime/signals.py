@@ -1,4 +1,4 @@
-"""Ctrl+C and SIGTERM both raise an exception, so that whatever is being written is completed."""
+"""Ctrl+C and SIGTERM both raise an exception, so that files being written are completed."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any, NoReturn
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was sent SIGTERM, as a scheduler, a container or `kill` do."""
+    """The process received SIGTERM, e.g. from a scheduler, a container or `kill`."""
 
 
 @contextmanager
 def raising_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated` in the main thread, which has to enter this context."""
+    """Let SIGTERM raise `Terminated` inside; only the main thread may enter."""
     before = raise_on_sigterm()
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
         atexit.unregister(_ignore_signals)
-        atexit.register(_ignore_signals)  # last registered, first called: before all that torch does at the end
+        atexit.register(_ignore_signals)  # registered last, called first: before torch's own functions
 
 
 def raise_on_sigterm(*_: Any) -> Any:
-    """Let SIGTERM raise `Terminated` from now on, and return the handler until now."""
+    """Let SIGTERM raise `Terminated` from now on; return the previous handler."""
     return signal.signal(signal.SIGTERM, _terminate)
 
 
@@ -35,22 +35,19 @@ def _terminate(number: int, frame: Any) -> NoReturn:
 
 
 def _ignore_signals() -> None:
-    """Let no signal disturb the end of the interpreter, which takes a while: the work is done."""
+    """Ignore signals while the interpreter shuts down, which takes a while: the work is done."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def ending_of(error: KeyboardInterrupt) -> tuple[str, int]:
-    """Return how a process ended in one word, and the exit code that shells use for it: 128 plus the signal."""
+    """Return how a process ended in one word, and the shell's exit code: 128 plus the signal."""
     return ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let an interruption of Lightning's `fit` through.
-
-    Lightning turns it into `SystemExit(1)`, as if training had failed, and leaves Ctrl+C without effect.
-    """
+    """Raise interruptions of Lightning's `fit`, which turns them into `SystemExit(1)` and disables Ctrl+C."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield

@@ -17,11 +17,11 @@ from bloodcell.runtime.signals import ending_of
 
 @contextmanager
 def one_clear_line() -> Iterator[None]:
-    """Print an error that the user can correct in a line or two and exit with 1; let other exceptions through."""
+    """Print errors that the user can correct in at most three lines and exit with 1; let other exceptions through."""
     try:
         yield
     except KeyboardInterrupt as error:
-        exec("")  # one that went through an `exec` of text has CPython die by SIGINT at the end, unless another follows
+        exec("")  # CPython ends by SIGINT after an interruption of an `exec` of text, unless another `exec` follows
         word, code = ending_of(error)
         if distributed.reports(error):
             print(f"{word}; resume=RUN continues a training, the same command again all else", file=sys.stderr)
@@ -39,13 +39,13 @@ def one_clear_line() -> Iterator[None]:
 
 
 def _short(message: str) -> str:
-    """Return at most three lines of a message, none too long and none with control characters of a terminal."""
+    """Return at most three lines of at most 500 printable characters."""
     lines = [line if len(line) <= 500 else f"{line[:500]}..." for line in message.splitlines()[:3]]
     return printable("\n".join(lines))
 
 
 def user_message(error: BaseException) -> str | None:
-    """Return the one clear line for an error that the user can correct; None for any other."""
+    """Return the message for an error that the user can correct, None for any other."""
     if isinstance(error, BloodcellError):
         return str(error)
     if isinstance(error, OSError) and error.errno in _DISK:
@@ -55,9 +55,9 @@ def user_message(error: BaseException) -> str | None:
         return f"a file's name is longer than the system allows; choose a shorter one: {error.filename or ''}"
     if distributed.lost_another(error):
         return distributed.LOST
-    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `expanduser`
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # from `expanduser`
         return "a path begins with ~ and a name that no user of this machine has; write ./~ for such a file"
-    if type(error).__name__ == "MisconfigurationException":  # Lightning's word for what a user got wrong
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's user errors
         return " ".join(str(error).split())
     if isinstance(error, RuntimeError) and _WORKER_DIED.search(str(error)):
         return (
@@ -68,10 +68,7 @@ def user_message(error: BaseException) -> str | None:
     return _hydra_message(error) if package in ("hydra", "omegaconf") else None
 
 
-#: What torch says of it.
 _WORKER_DIED = re.compile(r"DataLoader worker \(pid.*?\) (is killed by signal|exited unexpectedly)")
-
-
 _DISK = {
     28: "no space left on the disk",
     122: "the disk quota is used up",
@@ -81,7 +78,7 @@ _DISK = {
 
 
 def _hydra_message(error: BaseException) -> str:
-    """Return what is wrong with the command line or the configuration, and which valid name is nearest."""
+    """Return what is wrong with the command line or the configuration, with the most similar valid name."""
     text = f"{error}\n{error.__cause__ or ''}"
     if "LexerNoViableAlt" in str(error):
         what = str(error).splitlines()[0].rpartition(": ")[2]
@@ -95,20 +92,16 @@ def _hydra_message(error: BaseException) -> str:
         return f"no configuration key '{full}'; {nearest(full, _all_keys())}"
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
-        return (
-            f"no option '{option}' in group '{group}'; {nearest(option, options(group))}"
-            if group
-            else (f"no configuration '{option}'")
-        )
+        if not group:
+            return f"no configuration '{option}'"
+        return f"no option '{option}' in group '{group}'; {nearest(option, options(group))}"
     if match := re.search(r"(?:Missing mandatory value|Structured config of type).*?: (\S+)", text):
         return f"{match[1]} is not set; give {match[1]}=..."
-    if match := re.search(r"Could not override '([^']+)'. No match in the defaults list", text):
-        return f"no group '{match[1]}'; {nearest(match[1], groups())}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "; ".join(lines[:2])
 
 
-#: What OmegaConf says of a value that is of another type -> what to give.
+#: OmegaConf's message about a value of another type -> what to give.
 _TYPES = {
     r"Value '(?P<value>.*?)' of type '.*?' could not be converted to Integer": "give a whole number",
     r"Value '(?P<value>.*?)' of type '.*?' could not be converted to Float": "give a number",
@@ -123,7 +116,7 @@ _TYPES = {
 
 
 def _type_message(text: str) -> str | None:
-    """Return which key has a value of another type, and what to give; None if the text is about something else."""
+    """Return which key has a value of another type and what to give; None for other messages."""
     key = re.search(r"full_key: (\S+)", text)
     for pattern, wanted in _TYPES.items():
         if key and (match := re.search(pattern, text)):
@@ -132,7 +125,7 @@ def _type_message(text: str) -> str | None:
 
 
 def _all_keys() -> list[str]:
-    """Return every dotted key of the configuration that the command line asks for."""
+    """Return all dotted keys of the configuration that the command line asks for."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf

@@ -19,13 +19,14 @@ from bloodcell.runtime.config import instantiate
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import has_bf16, has_cuda
+from bloodcell.runtime.schema.model import FinetuneConfig
 from bloodcell.runtime.schema.trainer import TrainerConfig
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.signals import raise_on_sigterm
 
 
 def build_classifier(config: TrainConfig, samples: Samples, classes: list[str], preprocessing: Preprocessing) -> Any:
-    """Build the LightningModule from plain values, which its checkpoints describe it by."""
+    """Build the LightningModule from plain values, which go into its checkpoints."""
     from bloodcell.models.classifier import Classifier
     from bloodcell.models.losses import balanced_weights
 
@@ -34,7 +35,7 @@ def build_classifier(config: TrainConfig, samples: Samples, classes: list[str], 
         counts = samples.of_split("train").table["label"].value_counts()
         weights = balanced_weights([int(counts[name]) for name in classes])
     return Classifier(
-        model={**asdict(config.model), "image_size": preprocessing.image_size},  # the size that the net is really given
+        model={**asdict(config.model), "image_size": preprocessing.image_size},  # the input's real size
         classes=classes,
         preprocessing=preprocessing.as_dict(),
         optimizer=config.optimizer,
@@ -49,18 +50,13 @@ def build_classifier(config: TrainConfig, samples: Samples, classes: list[str], 
 def build_trainer(
     config: TrainConfig, folder: Path, devices: dict[str, Any], resumed: bool, watch: Sequence[Any] = ()
 ) -> Any:
-    """Build Lightning's Trainer with the configured callbacks and loggers, and those of `watch`.
-
-    Raises:
-        BloodcellError: The Trainer refuses an argument.
-    """
+    """Build Lightning's Trainer with the configured loggers and callbacks, and those of `watch`; see `trainer_of`."""
     from bloodcell.runtime.console import console
     from bloodcell.training.callbacks.history import History
     from bloodcell.training.callbacks.progress import EpochProgress
     from bloodcell.training.callbacks.tensorboard import TensorBoardReport
 
     watched = bool(config.trainer.enable_progress_bar and console.is_terminal and distributed.here().rank == 0)
-    late = config.finetune.name == "gradual"
     loggers = [_logger(node, folder, resumed) for node in config.logger.values()]
     callbacks = [
         History(folder / "history.csv", say),
@@ -70,20 +66,11 @@ def build_trainer(
         *watch,
     ]
     changes = {"callbacks": callbacks, "logger": loggers, "enable_progress_bar": watched}
-    return trainer_of(config.trainer, devices, config.finetune.frozen, late, **changes)
+    return trainer_of(config.trainer, devices, config.finetune, **changes)
 
 
-def trainer_of(
-    trainer: TrainerConfig, devices: dict[str, Any], frozen: bool, late: bool = False, **changes: Any
-) -> Any:
-    """Build Lightning's Trainer.
-
-    Args:
-        trainer: The `trainer` group.
-        devices: Its accelerator and devices.
-        frozen: Whether the backbone stays as it is, on which the precision depends.
-        late: Whether parts of it begin to learn later.
-        **changes: Further arguments, which replace the configured ones.
+def trainer_of(trainer: TrainerConfig, devices: dict[str, Any], finetune: FinetuneConfig, **changes: Any) -> Any:
+    """Build Lightning's Trainer for accelerator and devices; `changes` replace configured arguments.
 
     Raises:
         BloodcellError: The Trainer refuses an argument.
@@ -96,24 +83,20 @@ def trainer_of(
     arguments = {**asdict(trainer), **devices, **changes}
     del arguments["gpus"]
     on_gpu = devices["accelerator"] in ("gpu", "cuda") or (devices["accelerator"] == "auto" and has_cuda())
-    arguments["precision"] = precision(arguments["precision"], frozen, "cuda" if on_gpu else "cpu")
+    arguments["precision"] = precision(arguments["precision"], finetune.frozen, "cuda" if on_gpu else "cpu")
     arguments["plugins"] = [AtomicCheckpointIO(), *(arguments["plugins"] or [])]
-    strategy_for(arguments, late)
+    strategy_for(arguments, gradual=finetune.name == "gradual")
     try:
         return pl.Trainer(**arguments)
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise BloodcellError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-def strategy_for(arguments: dict[str, Any], late: bool) -> None:
+def strategy_for(arguments: dict[str, Any], gradual: bool) -> None:
     """Change the Trainer's arguments to those of one process of several, or of one alone.
 
-    Args:
-        arguments: The Trainer's.
-        late: Whether parts of the net begin to learn later: gradients of what does not learn yet are not waited for.
-
     Raises:
-        BloodcellError: The strategy is another one than ddp.
+        BloodcellError: Several processes have another strategy than ddp.
     """
     asked, place = str(arguments["strategy"]), distributed.here()
     if place.size == 1:
@@ -124,18 +107,18 @@ def strategy_for(arguments: dict[str, Any], late: bool) -> None:
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from pytorch_lightning.callbacks import LambdaCallback
 
-    arguments["strategy"] = "ddp_find_unused_parameters_true" if late else asked.replace("auto", "ddp")
-    arguments["use_distributed_sampler"] = False  # Lightning's fills up with duplicates; ours gives each image once
+    arguments["strategy"] = "ddp_find_unused_parameters_true" if gradual else asked.replace("auto", "ddp")
+    arguments["use_distributed_sampler"] = False  # Lightning's repeats images; ours does not
     # torchrun's variables are set, also in processes that srun started
     arguments["plugins"] = [*arguments["plugins"], TorchElasticEnvironment()]
-    # Lightning's handler of SIGTERM broadcasts to processes that may be in the middle of something else, and hangs
+    # Lightning's handler of SIGTERM broadcasts to processes that may be busy elsewhere, and hangs
     arguments["callbacks"] = [*arguments["callbacks"], LambdaCallback(on_train_start=raise_on_sigterm)]
     if not isinstance(arguments["devices"], list):
         arguments["devices"] = place.local_size
 
 
 def _callback(name: str, node: dict[str, Any], folder: Path) -> Any:
-    """Build one callback; a ModelCheckpoint writes into the run's folder as each epoch is over."""
+    """Build a callback; a ModelCheckpoint writes into the run's folder at the end of each epoch."""
     if not isinstance(node, dict) or "_target_" not in node:
         raise BloodcellError(
             f"callbacks.{name}={node}: the chosen group `callbacks` has no callback of this name; leave it out, or "
@@ -152,7 +135,7 @@ def _callback(name: str, node: dict[str, Any], folder: Path) -> Any:
 
 
 def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
-    """Build one logger; a resumed TensorBoard log drops what the killed process wrote after its last checkpoint."""
+    """Build a logger; a resumed TensorBoard log drops what followed the last checkpoint."""
     from bloodcell.models.classifier import load_checkpoint
 
     last = folder / "checkpoints" / "last.ckpt"
@@ -163,16 +146,15 @@ def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
 
 
 def precision(asked: Any, frozen: bool, device: str) -> Any:
-    """Return Lightning's precision: bf16 steps where the backbone learns and the device multiplies bf16 itself."""
+    """Return Lightning's precision: bf16 if the backbone learns and the device multiplies bf16 in hardware."""
     if asked != "auto":
         return asked
     return "bf16-mixed" if not frozen and has_bf16(device) else "32-true"
 
 
 def quiet() -> None:
-    """Silence what Lightning prints at each start; each line names why it is of no use here."""
-    # Lightning has torch look for NVIDIA's library whenever it asks for a GPU, which optimizers do at each step.
-    if not has_cuda():
+    """Silence messages of Lightning that do not apply here."""
+    if not has_cuda():  # else torch loads NVIDIA's library at each step of an optimizer
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)

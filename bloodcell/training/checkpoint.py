@@ -1,4 +1,4 @@
-"""The state of an unfinished run, from which it goes on."""
+"""The state of an unfinished run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bloodcell.runtime.io import write_csv
 
 
 def restored(last: Path) -> dict[str, Any]:
-    """Return the state after the last whole epoch of a run, and write its history.csv anew.
+    """Return the state after the last complete epoch of a run, and write its history.csv again.
 
     Raises:
         BloodcellError: The checkpoint is damaged.
@@ -33,7 +33,7 @@ def restored(last: Path) -> dict[str, Any]:
 
 
 def _drop_damaged(best: Path) -> None:
-    """Delete a best checkpoint that cannot be read, and print so: at the end it would be chosen."""
+    """Delete a best checkpoint that cannot be read, which would be chosen at the end."""
     try:
         load_checkpoint(best) if best.is_file() else None
     except BloodcellError as error:
@@ -42,13 +42,9 @@ def _drop_damaged(best: Path) -> None:
 
 
 def moved(callbacks: Iterable[dict[str, Any]], folder: Path) -> bool:
-    """Change the paths in the states of ModelCheckpoint to the present folder; return whether it was another.
+    """Change the paths in callbacks' states to the present folder of checkpoints; return whether any changed.
 
-    Otherwise Lightning forgets how good the best epoch was, and any later one replaces it.
-
-    Args:
-        callbacks: The states; changed.
-        folder: Of the checkpoints.
+    Otherwise Lightning forgets the best epoch's score, and any later epoch replaces it.
     """
     elsewhere = [state for state in callbacks if state.get("dirpath", str(folder)) != str(folder)]
     for state in elsewhere:

@@ -1,4 +1,4 @@
-"""The end of a cross-validation: tables of out-of-fold predictions, the mean of several, their metrics and reports."""
+"""Out-of-fold predictions of cross-validations, their mean, metrics and reports."""
 
 from __future__ import annotations
 
@@ -25,20 +25,18 @@ _NAMES = dict.fromkeys(("path", "source", "set", "label", "prediction", "suggest
 def out_of_fold(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Write the out-of-fold predictions of each complete cross-validation of a multirun, and their mean.
 
-    Folds belong together if nothing but `data.fold` differs. A cross-validation with a failed fold is left out: it
-    goes on when the command is repeated. If all of several are of the same images, out_of_fold_mean.csv has the mean
-    of their probabilities. Their folds may differ: each member saw nothing of what it predicts.
-
-    If no source is in two folds, suspected_labels.csv, named in the same way, has the labels that may be wrong.
+    Writes cross_validation.csv and out_of_fold.csv, or out_of_fold_N.csv for several. Folds belong together if only
+    `data.fold` differs. If several have the same images, in whatever folds, out_of_fold_mean.csv has the mean of their
+    probabilities. If no source is in two folds, suspected_labels.csv, named alike, has labels that may be wrong.
 
     Args:
         table: The multirun's leaderboard, with the columns overrides, folds, fold, status and run.
-        folder: Where out_of_fold.csv (or out_of_fold_N.csv, for several) and cross_validation.csv go.
+        folder: Where the files go.
 
     Returns:
-        A row for each cross-validation, and one for their mean: choices, predictions (its file), members (the number
-        of cross-validations in it), suspects (the number of labels that may be wrong, none if folds share sources), and
-        the metrics of metrics.json by their own names; those of a single data set as `NAME[SET]`.
+        A row for each cross-validation and their mean: choices, predictions (its file), members (the number of
+        cross-validations), suspects (the number of labels that may be wrong, none if folds share sources), and the
+        metrics of metrics.json; those of a single data set as `NAME[SET]`.
     """
     found = _complete(table)
     several, parts = len(found) > 1, list(found.values())
@@ -74,7 +72,7 @@ def _written(
 
 
 def _complete(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return choices -> out-of-fold predictions, in the order of the folds, of each that has all its folds."""
+    """Return choices -> out-of-fold predictions of each cross-validation with all its folds."""
     done = table[(table["fold"] != "") & table["status"].isin(["finished", "reused"])]
     found = {}
     for choices, rows in done.assign(choices=done["overrides"].map(_without_fold)).groupby("choices", sort=False):
@@ -97,12 +95,12 @@ def _read(file: Path) -> pd.DataFrame:
 
 
 def _sources_apart(predictions: pd.DataFrame) -> bool:
-    """Return whether every source is known and in one fold alone, so that no net saw another image of it."""
+    """Return whether all sources are known and each is in one fold only."""
     return sources_known(predictions) and not _sources_of_several_folds(predictions)
 
 
 def _sources_of_several_folds(predictions: pd.DataFrame) -> frozenset[str]:
-    """Return the sources that were in training and validation of some fold; none for a mean, which has no folds."""
+    """Return the sources of several folds; none for a mean, which has no folds."""
     if "fold" not in predictions:
         return frozenset()
     folds = predictions[predictions["source"] != ""].groupby("source")["fold"].nunique()
@@ -110,7 +108,7 @@ def _sources_of_several_folds(predictions: pd.DataFrame) -> frozenset[str]:
 
 
 def _same_images(tables: list[pd.DataFrame]) -> bool:
-    """Return whether tables are of the same images, in any order, with the same labels, sources and classes."""
+    """Return whether tables have the same images, in any order, with the same labels, sources and classes."""
     first, *others = [table.set_index(_key(table))[["label", "source"]].sort_index() for table in tables]
     classes = [set(classes_of(table)) for table in tables]
     same = all(first.equals(other) for other in others) and all(names == classes[0] for names in classes)
@@ -125,12 +123,12 @@ def _mean(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _key(table: pd.DataFrame) -> list[str]:
-    """Return the columns that name an image: a file may be in two data sets."""
+    """Return the columns that identify an image: a file may be in two data sets."""
     return [name for name in ("set", "path") if name in table]
 
 
 def lines(summary: pd.DataFrame) -> list[str]:
-    """Return a line for each cross-validation and their mean, for their spread, and for labels that may be wrong."""
+    """Return lines on each cross-validation, their mean, their spread, and labels that may be wrong."""
     if summary.empty:
         return []
     sets = [name.removeprefix("images") for name in summary.columns if name.startswith("images")]
@@ -147,7 +145,7 @@ def _compared() -> list[Metric]:
 
 
 def _line(row: dict[Hashable, Any], of: str) -> str:
-    """Return the line of a cross-validation, of all images or `of` one data set, as [SET]."""
+    """Return the line of a cross-validation, of all images or of one data set, `of` = [SET]."""
     values = {str(name).removesuffix(of): value for name, value in row.items() if str(name).endswith(of)}
     mean = f", mean of {row['members']}" if row["members"] > 1 else ""
     text = f"out of fold{of}{mean}: {values['images']:,.0f} images, accuracy {100 * values['accuracy']:.1f} %"
@@ -175,12 +173,9 @@ def _suspects_line(row: dict[Hashable, Any]) -> str:
 
 
 def write_fold_reports(summary: pd.DataFrame, folder: Path, root: Path) -> None:
-    """Write a report for each cross-validation of a multirun and for their mean: report.html for out_of_fold.csv.
+    """Write a report for each row of `out_of_fold`'s summary, e.g. report.html for out_of_fold.csv.
 
-    Args:
-        summary: What `out_of_fold` returns.
-        folder: The multirun's, with the files that it wrote.
-        root: The folder of the images.
+    `root` is the folder of the images.
     """
     rows = summary.to_dict("records")
     shared = {row["predictions"]: _sources_of_several_folds(_read(folder / row["predictions"])) for row in rows}

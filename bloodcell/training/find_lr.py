@@ -1,7 +1,7 @@
 """The verb `find-lr`: a learning rate for training, by a range test (Smith 2015, https://arxiv.org/abs/1506.01186).
 
-Lightning's own Tuner is not used: it gives all parameter groups one rate, which ignores `finetune.lr_decay`, keeps
-smoothed losses alone, and suggests a rate even if the loss falls by chance.
+Lightning's Tuner ignores `finetune.lr_decay`, keeps only smoothed losses, and suggests a rate even if the loss falls by
+chance.
 """
 
 from __future__ import annotations
@@ -29,27 +29,22 @@ from bloodcell.training.build import trainer_of
 from bloodcell.training.fit import build_data, classifier_of, extractor_of, keep_function
 from bloodcell.training.train import readable, samples_of
 
-#: The smoothed loss may fall by chance by up to this many standard deviations of the single losses around it.
+#: A smaller fall of the smoothed loss, in standard deviations of the single losses around it, is chance.
 CLEAR_FALL = 2.0
 
 
 def run(cfg: DictConfig) -> float:
-    """Find a rate, in the folder that Hydra chose."""
+    """Run `find_lr` in the folder that Hydra chose."""
     return find_lr(cfg, job_folder())
 
 
 def find_lr(cfg: DictConfig, folder: Path) -> float:
-    """Train with a learning rate that grows from step to step, and suggest one.
+    """Train with a learning rate that grows at each step, and suggest an `optimizer.lr`.
 
-    Args:
-        cfg: The configuration that `conf/find-lr.yaml` composes.
-        folder: Where config.yaml, lr_finder.csv (lr, loss, smoothed) and lr_finder.png go; a new one.
-
-    Returns:
-        The suggested `optimizer.lr`.
+    Writes config.yaml, lr_finder.csv (lr, loss, smoothed) and lr_finder.png into a new folder.
 
     Raises:
-        BloodcellError: Anything that the user got wrong, or the loss falls at no rate.
+        BloodcellError: The user made an error, or the loss falls at no rate.
     """
     config = typed(cfg, FindLrConfig)
     rates = grown_rates(**asdict(config.finder))
@@ -73,21 +68,17 @@ def grown_rates(min_lr: float, max_lr: float, steps: int) -> list[float]:
 
 
 def growth(rates: list[float]) -> dict[str, Any]:
-    """Return the `scheduler` configuration that raises the learning rate of every parameter group step by step."""
+    """Return the `scheduler` configuration that multiplies all learning rates by a constant at each step."""
     return {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": rates[1] / rates[0]}
 
 
 def measure(config: TrainConfig, samples: Any, devices: dict[str, Any], rates: list[float]) -> pd.DataFrame:
-    """Train one step at each rate; all blocks that ever learn do so from the first step.
+    """Train one step at each rate of the head, with all blocks that ever learn.
 
-    Args:
-        config: The configuration; its scheduler, callbacks and loggers are not used.
-        samples: The training part.
-        devices: The Trainer's accelerator and devices.
-        rates: The head's rate of each step.
+    The configured scheduler, callbacks and loggers are not used.
 
     Returns:
-        Columns lr, loss and smoothed, a row per step until the loss diverged.
+        Columns lr, loss and smoothed, a row per step until the loss diverges.
     """
     from bloodcell.training.callbacks.lr_range_test import RangeTest
 
@@ -97,7 +88,7 @@ def measure(config: TrainConfig, samples: Any, devices: dict[str, Any], rates: l
     classifier = classifier_of(config, samples)
     length: dict[str, Any] = {"max_steps": len(rates), "max_epochs": -1, "limit_val_batches": 0}
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = trainer_of(config.trainer, devices, classifier.frozen, **length, **quiet)
+    trainer = trainer_of(config.trainer, devices, config.finetune, **length, **quiet)
     extractor = extractor_of(config, classifier, str(trainer.strategy.root_device))
     keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, samples, extractor)
@@ -108,16 +99,10 @@ def measure(config: TrainConfig, samples: Any, devices: dict[str, Any], rates: l
 
 
 def suggested_rate(table: pd.DataFrame) -> float:
-    """Return the rate at which the smoothed loss falls most steeply over the logarithm of the rate.
-
-    Args:
-        table: Columns lr, loss, smoothed.
-
-    Returns:
-        The rate, rounded to two digits.
+    """Return the rate, to two digits, at which the smoothed loss falls most steeply over the rate's logarithm.
 
     Raises:
-        BloodcellError: The loss does not fall by more than its scatter, so the steepest point is one of chance.
+        BloodcellError: The loss does not fall by more than its scatter.
     """
     smooth = table["smoothed"].to_numpy()
     lowest = int(smooth.argmin()) if len(smooth) else 0
@@ -132,19 +117,14 @@ def suggested_rate(table: pd.DataFrame) -> float:
 
 
 def finder_figure(table: pd.DataFrame, rate: float) -> Figure:
-    """Draw the loss over the learning rate, and the suggested rate.
-
-    Args:
-        table: Columns lr, loss, smoothed.
-        rate: The suggested rate.
-    """
+    """Draw the loss over the learning rate, and the suggested rate."""
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     axes.plot(table["lr"], table["loss"], color=BLUE, alpha=0.3, linewidth=1, label="loss of each step")
     axes.plot(table["lr"], table["smoothed"], color=BLUE, linewidth=2, label="smoothed")
     axes.axvline(rate, color=ORANGE, linestyle="--", linewidth=1.5, label=f"steepest descent: {rate:.1e}")
     least, most = table["smoothed"].min(), table["smoothed"].max()
-    axes.set_ylim(max(0.0, least - 0.25 * (most - least)), most + 0.25 * (most - least))  # single steps may leap
+    axes.set_ylim(max(0.0, least - 0.25 * (most - least)), most + 0.25 * (most - least))  # single losses may be far off
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title="Learning-rate range test")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""From samples to trained weights: what is trained, on which rows, and the checkpoint that is chosen."""
+"""Training: the classifier, its training rows, and the checkpoint that is chosen."""
 
 from __future__ import annotations
 
@@ -25,17 +25,11 @@ from bloodcell.training.messages import missing_classes, start_line, unfinished_
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training ends with.
+    """The result of training."""
 
-    Attributes:
-        engine: The classifier, with the weights that were chosen.
-        chosen: The content of the checkpoint that they come from.
-        trainer: Lightning's Trainer, for its loggers.
-    """
-
-    engine: Engine
-    chosen: dict[str, Any]
-    trainer: Any
+    engine: Engine  # the classifier with the chosen weights
+    chosen: dict[str, Any]  # their checkpoint
+    trainer: Any  # Lightning's, for its loggers
 
 
 def fit(
@@ -55,10 +49,10 @@ def fit(
         samples: Readable samples with their splits.
         folder: Where history.csv and checkpoints go.
         devices: The Trainer's accelerator and devices.
-        tests: The test part will be predicted, so its features are computed with the others.
-        resumed: Continue after the last whole epoch.
+        tests: Whether to compute the features of the test part too, because it will be predicted.
+        resumed: Whether to continue after the last complete epoch.
         watch: Further callbacks.
-        kept: Where the latest training rows are kept for the next training; see `build_data`.
+        kept: See `training_rows`.
     """
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
@@ -88,11 +82,11 @@ def fit(
         trainer.save_checkpoint(last)
     chosen = load_checkpoint(run_folder.checkpoint_of(folder))
     classifier.load_state_dict(chosen["state_dict"])
-    return Fitted(_engine(config, classifier, device), chosen, trainer)  # of the weights that were chosen
+    return Fitted(_engine(config, classifier, device), chosen, trainer)
 
 
 def classifier_of(config: TrainConfig, samples: Samples) -> Any:
-    """Build the classifier that training starts with; the seed begins here."""
+    """Seed the random number generators and build the classifier that training starts with."""
     import pytorch_lightning as pl
 
     from bloodcell.data.preprocessing import Preprocessing
@@ -113,14 +107,14 @@ def _engine(config: TrainConfig, classifier: Any, device: str) -> Engine:
 
 
 def extractor_of(config: TrainConfig, classifier: Any, device: str) -> Extractor:
-    """Return what passes images through the backbone of a classifier, in the state in which it is now."""
+    """Return the extractor of a classifier's features with its present weights."""
     extractor = _engine(config, classifier, device).extractor
     assert extractor is not None
     return extractor
 
 
 def keep_function(classifier: Any, samples: Samples, extractor: Extractor) -> None:
-    """Let batch norm that will take each batch's statistics begin with the function that was pretrained."""
+    """Unfold folded batch norm that will learn, so that training starts from the pretrained function."""
     from bloodcell.models.folded_batch_norm import unfold_where_folded
 
     if classifier.frozen or classifier.finetune.batch_norm == "frozen":
@@ -133,16 +127,7 @@ def keep_function(classifier: Any, samples: Samples, extractor: Extractor) -> No
 def build_data(
     config: TrainConfig, classifier: Any, samples: Samples, extractor: Extractor, kept: dict[str, Any] | None = None
 ) -> Any:
-    """Build the LightningDataModule of what the samples are trained as: features or images.
-
-    Args:
-        config: The configuration.
-        classifier: What will be trained.
-        samples: What it will be trained on.
-        extractor: Of its net.
-        kept: Where the rows of the latest training of this process lie, which the next one takes if they are the same;
-            None: nothing is kept.
-    """
+    """Build the LightningDataModule of features or images; see `training_rows`."""
     from bloodcell.data.datamodule import BloodCellDataModule
 
     rows, views = training_rows(config, classifier, samples, extractor, kept)
@@ -154,10 +139,10 @@ def build_data(
 def training_rows(
     config: TrainConfig, classifier: Any, samples: Samples, extractor: Extractor, kept: dict[str, Any] | None = None
 ) -> tuple[Any, int]:
-    """Return what training slices its batches from, and how many fixed views of each training image are in it.
+    """Return the rows that batches are drawn from, and the number of fixed views of each training image in them.
 
-    Features if the backbone is frozen and the images stay the same; else the decoded images if they fit into memory;
-    else None, and each epoch decodes them.
+    The rows are features if the backbone is frozen and the images are not augmented; else decoded images if they fit
+    into memory; else None, and each epoch decodes them. `kept` holds the latest rows for the next training.
     """
     keeps = extractor.root is not None
     views = config.features.views if keeps else 0
@@ -168,13 +153,13 @@ def training_rows(
         return kept["rows"], views
     rows = feature_rows(views, classifier, samples, extractor) if keeps else decoded_rows(samples, extractor)
     if kept is not None:
-        kept.clear()  # one at a time: they are what is large
+        kept.clear()  # rows are large, so only the latest are kept
         kept.update(key=key, rows=rows)
     return rows, views
 
 
 def rows_key(classifier: Any, samples: Samples, extractor: Extractor, views: int) -> str:
-    """Return all that training rows depend on, as one text."""
+    """Return everything that training rows depend on, as text."""
     made = extractor.described() if extractor.root is not None else extractor.preprocessing.as_dict()
     changed = [classifier.augment.as_dict(), samples.of_split("train").paths()] if views else []
     return json.dumps([made, samples.paths(), views, changed], sort_keys=True)
@@ -191,7 +176,7 @@ def decoded_rows(samples: Samples, extractor: Extractor) -> Any:
 
 
 def feature_rows(views: int, classifier: Any, samples: Samples, extractor: Extractor) -> Any:
-    """Return the features of the samples, then those of each fixed view of the training samples."""
+    """Return the features of the samples, then of each fixed view of the training samples."""
     with progress("features") as report:
         rows: Any = extractor.features(samples, report)
     train = samples.of_split("train")
@@ -203,7 +188,7 @@ def feature_rows(views: int, classifier: Any, samples: Samples, extractor: Extra
 
 
 def decoded_images_fit(data: DataConfig, images: int, size: int) -> bool:
-    """Return whether training keeps all decoded images in memory: as asked, or if they take a quarter of it."""
+    """Return whether training keeps all decoded images in memory; auto: if a quarter of it suffices."""
     if data.in_memory != "auto":
         return bool(data.in_memory)
     return images * size * size * 3 <= available_memory() // 4

@@ -25,10 +25,7 @@ class Leaderboard(Callback):
     """Hydra's callback at the end of a multirun: leaderboard.csv, a table on the terminal, and reports of the folds."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Write and show the leaderboard; exit with 1 if a job failed, or if that cannot be done.
-
-        Hydra turns any exception but `SystemExit` into a warning.
-        """
+        """Write and show the leaderboard; exit with 1 if this or a job fails: Hydra only warns of other exceptions."""
         try:
             with one_clear_line():
                 failed = write_leaderboard(Path(config.hydra.sweep.dir), bool(config.get("report")))
@@ -40,12 +37,7 @@ class Leaderboard(Callback):
 
 
 def write_leaderboard(folder: Path, report: bool) -> bool:
-    """Write and show the leaderboard and what its folds have together; return whether a job failed.
-
-    Args:
-        folder: The multirun's folder.
-        report: Whether the folds get a report.
-    """
+    """Write and show a multirun's leaderboard and cross-validations; return whether a job failed."""
     table = leaderboard(folder)
     if table.empty:
         return False
@@ -63,18 +55,14 @@ def write_leaderboard(folder: Path, report: bool) -> bool:
 
 
 def leaderboard(folder: Path) -> pd.DataFrame:
-    """Return a row for each job of a multirun, best validation macro F1 first, failures last; no test metric is in it.
-
-    Args:
-        folder: The multirun's folder, with a folder for each job.
-    """
+    """Return a row for each job of a multirun, without test metrics: best validation macro F1 first, failures last."""
     jobs = sorted((entry for entry in folder.iterdir() if entry.is_dir()), key=_job_number)
     table = pd.DataFrame([row for job in jobs if (row := _row(job))])
     return table if table.empty else table.sort_values("val/macro_f1", ascending=False, kind="stable")
 
 
 def _row(job: Path) -> dict[str, Any]:
-    """Return the row of a job; empty if its folder holds no run."""
+    """Return the row of a job, empty if its folder holds no run."""
     reused = job / "reused.json"
     run = Path(json.loads(reused.read_text(encoding="utf-8"))["run"]) if reused.is_file() else job
     if not (record := run_folder.read_run(run)):
@@ -90,13 +78,13 @@ def _row(job: Path) -> dict[str, Any]:
 
 
 def _columns() -> dict[str, tuple[str, int]]:
-    """Return the columns of results -> title and digits after the point."""
+    """Return result column -> (title, digits after the point)."""
     metrics = {f"val/{metric.name}": (metric.title, 3) for metric in shown_in(Place.LEADERBOARD)}
     return metrics | {"best_epoch": ("best epoch", 0)}
 
 
 def _fold(run: Path) -> tuple[str, str]:
-    """Return the fold that a run validates on, and the number of folds; empty if it is no fold."""
+    """Return a run's fold and the number of folds, empty if it has none."""
     file = run / "config.yaml"
     data = plain(OmegaConf.load(file))["data"] if file.is_file() else {}
     return ("", "") if data.get("fold") is None else (str(data["fold"]), str(data["folds"]))

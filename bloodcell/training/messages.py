@@ -8,7 +8,7 @@ from bloodcell.data.samples import Samples
 
 
 def start_line(samples: Samples, classes: list[str], classifier: Any, device: str) -> str:
-    """Return which images train which net on which device."""
+    """Describe images, net and device."""
     from bloodcell.models.classifier import parameter_counts
 
     counts = samples.table["split"].value_counts()
@@ -23,7 +23,7 @@ def start_line(samples: Samples, classes: list[str], classifier: Any, device: st
 
 
 def missing_classes(samples: Samples, classes: list[str]) -> list[str]:
-    """Return a note for each split that lacks classes, whose metrics are then not those of all classes."""
+    """Return a note for each split that lacks classes."""
     lacks = {split: sorted(set(classes) - set(samples.of_split(split).table["label"])) for split in samples.splits()}
     return [f"note: the {split} part has no image of {', '.join(names)}" for split, names in lacks.items() if names]
 

@@ -18,7 +18,7 @@ from bloodcell.training.train import train
 
 
 def run(cfg: DictConfig) -> dict[str, float] | None:
-    """Run one job of Hydra's."""
+    """Run a single run or a job of a multirun."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -41,18 +41,11 @@ def _asks_for_several(cfg: DictConfig) -> bool:
 
 
 def job_of_many(cfg: DictConfig, folder: Path, overrides: list[str], number: int) -> dict[str, float] | None:
-    """Train one job of a multirun; a failure is recorded in its folder and printed in one line.
+    """Train a job of a multirun and return its metrics.
 
-    Args:
-        cfg: The job's configuration.
-        folder: Its folder.
-        overrides: Its part of the command line.
-        number: Its number, from 0.
-
-    Returns:
-        Its metrics; None if it failed.
+    If it fails, record that in its folder, print one line and return None.
     """
-    gc.collect()  # trainer, net and loops of the job before refer to each other
+    gc.collect()  # trainer, net and loops of the previous job refer to each other
     choices = [item for item in overrides if not item.startswith("hydra.")]
     say(f"job {number}: {' '.join(choices)}")
     try:

@@ -30,14 +30,10 @@ from bloodcell.training.fit import Fitted, fit
 
 
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
-    """Continue the run in a folder with its saved configuration.
-
-    Args:
-        folder: The run folder.
-        overrides: Arguments for the trainer alone, e.g. `trainer.gpus=1`; the rest is the run's own.
+    """Continue the run in a folder with its saved configuration; overrides may only change `trainer`.
 
     Raises:
-        BloodcellError: There is no such run, it has finished, or an override would make it another run.
+        BloodcellError: There is no such run, it has finished, or an override is not allowed.
     """
     if not run_folder.read_run(folder) or not (folder / "config.yaml").is_file():
         raise BloodcellError(f"resume={folder}: no run there (run.json, config.yaml); give a run folder")
@@ -52,16 +48,10 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
 
 
 def _set_or_added(override: str) -> str:
-    """Return `key=value` of `+key=value` and `++key=value` too; nothing can be taken away from a saved run."""
     return override.removeprefix("+").removeprefix("+")
 
 
 def _saved_configuration(folder: Path) -> DictConfig:
-    """Return the configuration that a run was begun with.
-
-    Raises:
-        BloodcellError: It is damaged, or not that of a training.
-    """
     from yaml import YAMLError
 
     try:
@@ -85,16 +75,16 @@ def train(
     Args:
         cfg: The configuration that `conf/train.yaml` composes.
         folder: The run folder; new, or with `resumed` that of an unfinished run.
-        many: One job of several: the test part is left alone unless asked for, and a job that an earlier run of the
-            same configuration finished is not repeated.
-        resumed: Continue after the last whole epoch.
+        many: Whether this is one of many jobs, which by default does not evaluate the test part, and is skipped if an
+            earlier run of the same configuration has finished.
+        resumed: Whether to continue after the last complete epoch.
         overrides: The command line's part of the configuration, for the leaderboard.
 
     Returns:
         The content of the run's metrics.json.
 
     Raises:
-        BloodcellError: Anything that the user got wrong.
+        BloodcellError: The user made an error.
     """
     config = typed(cfg, TrainConfig)
     devices = device_arguments(config.trainer.gpus, config.trainer.accelerator, config.trainer.devices)
@@ -129,7 +119,7 @@ def train(
 def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool) -> None:
     """Record that a run starts, with its configuration; or check that it can be continued."""
     if resumed:
-        run_folder.refuse_finished(folder)  # by the process that held the folder until now
+        run_folder.refuse_finished(folder)  # another process may have finished it meanwhile
     else:
         run_folder.refuse_used(folder)
     for part in (folder, folder / "checkpoints"):
@@ -141,7 +131,7 @@ def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool) -> None:
 
 
 def _reuse(folder: Path, finished: Path) -> dict[str, float]:
-    """Point to the run that finished this job before, and return its metrics."""
+    """Record the earlier run that finished this job, and return its metrics."""
     import json
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,20 +141,19 @@ def _reuse(folder: Path, finished: Path) -> dict[str, float]:
 
 
 def _newest_unfinished(roots: list[Path], identity: str, folder: Path) -> tuple[Path, bool]:
-    """Return the folder of the newest unfinished run of the same configuration and True, else the new one and False."""
+    """Return the newest unfinished run of the same configuration and True, else the new folder and False."""
     unfinished = run_folder.find_runs(roots, identity, finished=False)
     if not unfinished:
         say("resume=auto: no unfinished run of this configuration; starting a new one")
         return folder, False
     if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()  # Hydra's, for the new run that is not needed
+        folder.rmdir()  # Hydra made it for a new run
     return unfinished[0], True
 
 
 def _train(
     config: TrainConfig, samples: Samples, folder: Path, devices: dict[str, Any], many: bool, resumed: bool
 ) -> dict[str, float]:
-    """Check, fit, predict, conclude: the recipe."""
     samples = distributed.once(lambda: _checked(config, samples, folder))
     tests = config.tests(many)
     fitted = fit(config, samples, folder, devices, tests, resumed)
@@ -175,13 +164,13 @@ def _train(
 
 
 def samples_of(config: TrainConfig) -> Samples:
-    """Return the configured images, each with the source that an audit found and with its split."""
+    """Return the configured images with their splits and the sources that audits found."""
     known = with_saved_sources(load_samples(config.data), cache_root(config.cache.root))
     return assign_splits(known, config.data)
 
 
 def _checked(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
-    """Return the samples that can be read, written to the folder; warn of leaks, or refuse to go on."""
+    """Return readable samples and write them to the folder; leaks cause a warning or an error."""
     samples = readable(config, samples, folder)
     if "val" not in samples.splits():
         raise BloodcellError("there are no validation images; set data.val_fraction above 0")
@@ -193,29 +182,24 @@ def _checked(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
 
 
 def readable(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
-    """Return the samples without the images that cannot be read, which are listed in the folder.
+    """Return the samples without unreadable images, which are listed in the folder.
 
     Raises:
-        BloodcellError: There are such, and `data.on_bad_image` is error; or without them a class is empty.
+        BloodcellError: `data.on_bad_image` is error and some are unreadable, or a class is empty without them.
     """
     with progress("checking images") as report:
         bad = check_images(samples, cache_root(config.cache.root), report)
     samples = without_bad_images(samples, bad, config.data.on_bad_image, folder / "bad_images.csv")
-    require_classes(samples.table)  # once more: leaving out bad images may have emptied a class
+    require_classes(samples.table)  # without bad images, a class may be empty
     return samples
 
 
 def conclude(
     config: TrainConfig, folder: Path, fitted: Fitted, samples: Samples, raw: list[pd.DataFrame]
 ) -> dict[str, float]:
-    """Calibrate and evaluate the chosen weights, and write all that a run leaves.
+    """Calibrate and evaluate the chosen weights, and write the run's results; return its metrics.
 
-    Args:
-        config: The configuration.
-        folder: The run folder.
-        fitted: What training ended with.
-        samples: The run's samples.
-        raw: What `predict_samples` returned of the parts that are evaluated, at temperature 1.
+    `raw` holds the predictions of the parts to evaluate, from `predict_samples` at temperature 1.
     """
     from bloodcell.evaluation.report import Origin
     from bloodcell.evaluation.results import record_test_reads, write_results
@@ -231,7 +215,7 @@ def conclude(
     splits = [split for split in samples.splits() if split in set(predictions["split"])]
     record_test_reads(cache_root(config.cache.root), samples, splits, [folder])
     history = pd.read_csv(folder / "history.csv")
-    best_epoch = min(int(fitted.chosen["epoch"]) + 1, len(history))  # one written after the last epoch counts on
+    best_epoch = min(int(fitted.chosen["epoch"]) + 1, len(history))  # a checkpoint after the last epoch is one ahead
     origin = Origin(str(folder), classifier, calibration.temperature, history=history)
     metrics, lines = write_results(
         folder,
@@ -254,7 +238,7 @@ def conclude(
 
 
 def _log_hyperparameters(trainer: Any, config: TrainConfig, metrics: dict[str, float]) -> None:
-    """Give each logger the choices of the run, TensorBoard with the figures that they led to."""
+    """Log the run's choices to each logger, to TensorBoard with the metrics."""
     from pytorch_lightning.loggers import TensorBoardLogger
 
     values = asdict(config)

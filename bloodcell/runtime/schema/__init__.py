@@ -1,6 +1,5 @@
 """The configuration's types: one dataclass a group, with the checks of its values.
 
-Hydra takes them as the schema of `conf/`, so a misspelt key or a value of another type is refused while it composes;
-what a type cannot say is checked when the object is made. A field without a default comes from `conf/`. A default is
-how a run of a release before the field existed behaved.
+Hydra takes them as the schema of `conf/` and refuses misspelt keys and values of another type; other checks are in
+`__post_init__`. Fields without default come from `conf/`; a default is what releases before the field did.
 """

@@ -1,4 +1,4 @@
-"""The groups `data`, `features` and `cache`: images, and what is kept of them."""
+"""The groups `data`, `features` and `cache`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CacheConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
-    """The `features` group: how a frozen backbone is computed, and whether its features are kept."""
+    """The `features` group: how features of a frozen backbone are computed, and whether they are kept."""
 
     cache: Any = "auto"
     root: str | None = None
@@ -33,14 +33,10 @@ class FeaturesConfig:
         require(self.views >= 0, "features.views", self.views, "give the number of fixed views, or 0")
 
     def keeps(self, frozen: bool, augmented: bool) -> bool:
-        """Return whether the features of a net are kept.
-
-        Args:
-            frozen: Whether its backbone stays as it is.
-            augmented: Whether training changes its images at random.
+        """Return whether the features of a net with a frozen backbone or augmented images are kept.
 
         Raises:
-            BloodcellError: They are to be kept, and cannot be.
+            BloodcellError: `cache` or `views` demand it, and it is not possible.
         """
         wanted = {True: "on", False: "off"}.get(self.cache, self.cache)  # YAML reads on and off as true and false
         if self.views and not (frozen and augmented and wanted != "off"):
@@ -57,12 +53,9 @@ class FeaturesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The `data` group: where the images come from, how they are split, read and drawn.
+    """The `data` group: where the images come from, how they are split, read and drawn."""
 
-    `reader` names the function that reads them; an evaluation of a run's own images has none.
-    """
-
-    reader: dict[str, Any] = field(default_factory=dict)
+    reader: dict[str, Any] = field(default_factory=dict)  # names a function; empty: a run's own images
     root: str | None
     split: str = "auto"
     val_fraction: float = 0.15
@@ -85,7 +78,7 @@ class DataConfig:
     epoch_size: int | None = None
     workers: int | None = None
     in_memory: Any = "auto"
-    # of one kind of data set each
+    # keys of one `kind` each
     train_dir: str | None = None
     val_dir: str | None = None
     test_dir: str | None = None
@@ -118,7 +111,7 @@ class DataConfig:
         self._refuse_keys_of_other_kinds()
 
     def _refuse_keys_of_other_kinds(self) -> None:
-        """A key that nothing reads would be ignored without a word."""
+        """Refuse keys that would be ignored."""
         if self.kind == "as_trained":
             free = ("reader", "root", "on_bad_image")
             changed = [one.name for one in fields(self) if one.name not in free and self._is_set(one)]

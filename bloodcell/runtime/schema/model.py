@@ -1,4 +1,4 @@
-"""The groups `model`, `augment`, `loss` and `finetune`: the net, and how it learns."""
+"""The groups `model`, `augment`, `loss` and `finetune`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ModelConfig:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> ModelConfig:
-        """Return the settings that a checkpoint has as plain values."""
+        """Return the settings from a checkpoint's plain values."""
         return cls(**{**values, "head": HeadConfig(**values["head"])})
 
 
@@ -91,23 +91,14 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """The `finetune` group: which part of the net learns in which epoch, and how fast.
+    """The `finetune` group: which part of the net learns in which epoch, and how fast."""
 
-    Args:
-        name: frozen: the head; full: everything; gradual: the head, then one more block after the other.
-        lr_decay: The learning rate of a block is that of the block above times this; the head is above the topmost.
-        batch_norm: Of what learns; train: statistics of each batch; frozen: they stay as they are.
-        head_epochs: gradual: epochs in which the head alone learns.
-        block_epochs: gradual: epochs from one block to the next.
-        blocks: full and gradual: how many blocks ever learn, from the top; None: all.
-    """
-
-    name: str
-    lr_decay: float = 1.0
-    batch_norm: str = "train"
-    head_epochs: int = 0
-    block_epochs: int = 1
-    blocks: int | None = None
+    name: str  # frozen: the head learns; full: everything; gradual: the head, then one more block after the other
+    lr_decay: float = 1.0  # learning rate of a block over that of the block above; the head is above the topmost
+    batch_norm: str = "train"  # in blocks that learn; train: statistics of each batch; frozen: fixed statistics
+    head_epochs: int = 0  # gradual: epochs in which the head alone learns
+    block_epochs: int = 1  # gradual: epochs from one block to the next
+    blocks: int | None = None  # full and gradual: number of blocks that ever learn, from the top; None: all
 
     def __post_init__(self) -> None:
         require_choice("finetune", self.name, "frozen", "full", "gradual")
@@ -125,27 +116,18 @@ class FinetuneConfig:
         return self.name == "frozen"
 
     def most_blocks(self, count: int) -> int:
-        """Return how many of a backbone's blocks ever learn.
-
-        Raises:
-            BloodcellError: More are wanted than there are.
-        """
+        """Return how many of a backbone's blocks ever learn; raise a BloodcellError if it has fewer."""
         if self.blocks is not None and self.blocks > count:
             raise BloodcellError(f"finetune.blocks={self.blocks}, but this model has {count} blocks; null means all")
         return 0 if self.frozen else self.blocks or count
 
     def trainable_blocks(self, epoch: int, count: int) -> int:
-        """Return how many blocks, from the top, learn in an epoch.
-
-        Args:
-            epoch: From 0.
-            count: The blocks of the backbone.
-        """
+        """Return how many of a backbone's `count` blocks, from the top, learn in an epoch, counted from 0."""
         most = self.most_blocks(count)
         if self.name != "gradual":
             return most
         return min(most, max(0, (epoch - self.head_epochs) // self.block_epochs + 1))
 
     def last_phase(self, count: int) -> int:
-        """Return the first epoch, from 0, in which all that ever learns does."""
+        """Return the first epoch, counted from 0, in which every block that ever learns does."""
         return self.head_epochs + (self.most_blocks(count) - 1) * self.block_epochs if self.name == "gradual" else 0

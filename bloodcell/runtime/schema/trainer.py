@@ -1,4 +1,4 @@
-"""The group `trainer`: the arguments of Lightning's Trainer."""
+"""The group `trainer`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TrainerConfig:
     model_registry: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what Lightning takes as 0, and then fails on in the middle of the training."""
+        """Refuse zeros that Lightning accepts and fails on during training."""
         for key in (
             "max_epochs", "max_steps", "limit_train_batches", "limit_val_batches", "check_val_every_n_epoch",
             "accumulate_grad_batches",

@@ -22,7 +22,7 @@ from bloodcell.runtime.schema.trainer import TrainerConfig
 
 @dataclass(frozen=True, kw_only=True)
 class EndOfTrainingConfig:
-    """The `evaluate` settings of a training: what is done with the trained net."""
+    """The `evaluate` settings of a training."""
 
     test: bool | None
     tta: str
@@ -78,14 +78,11 @@ class TrainConfig(CommonConfig):
 
     @property
     def calibrates(self) -> bool:
-        """Whether a temperature is fitted. By default a fold has none: its predictions owe nothing to its labels."""
+        """Whether a temperature is fitted; by default not for a fold, whose predictions must not use its labels."""
         return self.data.fold is None if self.calibrate is None else self.calibrate
 
     def tests(self, many: bool) -> bool:
-        """Return whether the run ends with the test part.
-
-        By default a single run does, a fold or one job of many does not; a set that is left out is there to be tested.
-        """
+        """Return whether the run evaluates the test part: by default a single run, or one that leaves out a set."""
         if self.evaluate.test is not None:
             return self.evaluate.test
         return self.data.leave_out is not None or (not many and self.data.fold is None)

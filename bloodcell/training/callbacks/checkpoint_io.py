@@ -11,10 +11,9 @@ from bloodcell.models.weights import write_checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes each checkpoint beside its place and moves it there, so that a kill never leaves half a file.
+    """Writes each checkpoint into a temporary file beside its place, then renames it.
 
-    Lightning's own first writes it into the system's folder for temporary files, which may be on a smaller disk and
-    where a killed process leaves it behind.
+    Lightning's own uses the system's folder for temporary files, which may be on a smaller disk.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Early stopping that waits until everything learns."""
+"""Early stopping for gradual fine-tuning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bloodcell.runtime.errors import BloodcellError
 class EarlyStopping(callbacks.EarlyStopping):
     """Lightning's early stopping, from the last phase of fine-tuning on.
 
-    Each block that begins to learn may move the loss either way, so earlier epochs must not use up the patience.
+    A block that begins to learn may raise or lower the loss, so earlier epochs do not count.
     """
 
     def _run_early_stopping_check(self, trainer: pl.Trainer) -> None:

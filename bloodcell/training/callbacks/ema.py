@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is validated and saved."""
+"""A moving average of the weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bloodcell.runtime.errors import BloodcellError
 class MovingAverage(WeightAveraging):
     """Keeps the exponential moving average of weights and statistics over the optimizer's steps.
 
-    Validation uses the average, a checkpoint's `state_dict`; the weights that training goes on with lie beside
-    it. The first step's weights are taken as they are. After n more the decay is (1 + n) / (10 + n) at most, so that
-    the average of a short training forgets the random head that it began with.
+    The average is validated and is a checkpoint's `state_dict`, beside the weights for further training. It starts with
+    the first step's weights. After n more steps the decay is at most (1 + n) / (10 + n), so that short trainings forget
+    the random head too.
 
     Args:
         decay: The share of the average that stays at each step, 0 to below 1.
@@ -30,7 +30,7 @@ class MovingAverage(WeightAveraging):
 
     @torch.no_grad()
     def _move(self, averages: Any, values: Any, steps: Tensor | int) -> None:
-        """Move averages towards values of one type, in place; counters, which are whole numbers, are taken over."""
+        """Move averages towards values of one type, in place; copy integers, which are counters."""
         if averages[0].is_floating_point():
             torch._foreach_lerp_(averages, values, 1 - decay_after(int(steps), self.decay))
         else:
@@ -38,5 +38,5 @@ class MovingAverage(WeightAveraging):
 
 
 def decay_after(steps: int, decay: float) -> float:
-    """Return the decay after a number of steps."""
+    """Return the decay after a number of steps, at most `decay`."""
     return min(decay, (1 + steps) / (10 + steps))

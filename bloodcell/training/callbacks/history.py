@@ -1,4 +1,4 @@
-"""The history of a run: one row an epoch, in a file, in the checkpoint, on the terminal and in every logger."""
+"""The history of a run: a row per epoch."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ from bloodcell.runtime.io import write_csv
 
 
 class History(Checkpoint):
-    """Keeps each epoch's losses and scores.
+    """Writes each epoch's losses and scores to a file, the checkpoint, the terminal and every logger.
 
-    It is a `Checkpoint` because Lightning calls those last in an epoch, when every metric is known, and in the order
-    given: placed before ModelCheckpoint, its rows are part of the checkpoint, so a resumed run goes on with exactly
-    the rows that belong to it and each epoch stands in the file once.
+    It is a `Checkpoint` because Lightning calls those last in an epoch, when every metric is known. Placed before
+    ModelCheckpoint, its rows are part of the checkpoint, from which a resumed run continues them.
 
     Args:
         file: The CSV file, rewritten after each epoch.
-        say: Called with one line an epoch; None: silence.
+        say: Called with one line per epoch.
     """
 
-    def __init__(self, file: Path, say: Any = None) -> None:
+    def __init__(self, file: Path, say: Any) -> None:
         self.file, self.say = file, say
         self.rows: list[dict[str, float]] = []
         self.started, self.rates = 0.0, dict[str, float]()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the rows as plain values."""
+        """Return the rows."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the rows of the run that is resumed."""
+        """Load the rows of the resumed run."""
         self.rows = list(state_dict["rows"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock and note the learning rates that the epoch begins with."""
+        """Record the time and the learning rates at the start of the epoch."""
         self.started, self.rates = time.perf_counter(), learning_rates(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -55,8 +54,7 @@ class History(Checkpoint):
             logger.log_metrics(
                 {**metrics, **self.rates, "images_per_second": images / seconds}, step=trainer.current_epoch + 1
             )
-        if self.say:
-            self.say(epoch_line(self.rows[-1], trainer.max_epochs, seconds))
+        self.say(epoch_line(self.rows[-1], trainer.max_epochs, seconds))
 
 
 def learning_rates(trainer: pl.Trainer) -> dict[str, float]:

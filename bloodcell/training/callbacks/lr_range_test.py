@@ -11,16 +11,16 @@ import pandas as pd
 import pytorch_lightning as pl
 from scipy.ndimage import gaussian_filter1d
 
-#: A smoothed loss of this many times the lowest one is divergence.
+#: Training has diverged if the smoothed loss is this many times the lowest one.
 DIVERGED = 4.0
 
 
 class RangeTest(pl.Callback):
-    """Keeps the loss of each step while the scheduler raises the learning rate; ends training when it diverges.
+    """Records the loss of each step while the scheduler raises the learning rate; ends training that diverges.
 
     Args:
         rates: The head's learning rate of each step.
-        report: Called with the number of steps done and of all.
+        report: Called with the numbers of steps done and of all.
     """
 
     def __init__(self, rates: list[float], report: Callable[[int, int], None] = lambda done, total: None) -> None:
@@ -31,7 +31,7 @@ class RangeTest(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss; a step may gather the gradients of several batches."""
+        """Record the loss; a step may accumulate the gradients of several batches."""
         self.batches.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
         if trainer.global_step == len(self.losses):
             return
@@ -50,5 +50,5 @@ class RangeTest(pl.Callback):
 
 
 def smoothed(losses: Any, steps: int) -> Any:
-    """Return losses (N,) smoothed by a Gaussian, centred so that it shifts nothing, with sigma a 25th of all steps."""
+    """Return losses (N,) smoothed by a centred Gaussian with sigma a 25th of all steps."""
     return gaussian_filter1d(losses, sigma=steps / 25, mode="nearest") if len(losses) else losses

@@ -1,4 +1,4 @@
-"""Lightning's rich progress bar on the console that everything else is said on."""
+"""Lightning's progress bar on the shared console."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bloodcell.runtime.console import STYLE
 
 
 class EpochProgress(RichProgressBar):
-    """A bar for the epoch that goes on; it vanishes at the end, as `History` has said a line of each epoch."""
+    """A progress bar of the running epoch, which vanishes at the end: `History` prints a line per epoch."""
 
     def __init__(self) -> None:
         super().__init__(leave=False, console_kwargs=STYLE)
@@ -22,9 +22,8 @@ class EpochProgress(RichProgressBar):
             self.progress.live.transient = True
 
     def _get_train_description(self, current_epoch: int) -> str:
-        """Count epochs from 1, as everything else does."""
         return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Show no figures in the bar: they have a line of their own."""
+        """Show no metrics in the bar."""
         return {}

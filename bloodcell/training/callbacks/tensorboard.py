@@ -14,18 +14,13 @@ from torch import Tensor
 from bloodcell.evaluation.figures import confusion_figure
 from bloodcell.runtime.hardware import short_lived
 
-#: Architecture and shape of its input -> traced graph. TorchScript keeps what it traced until the process
-#: ends, some 30 MB a trace of MobileNetV2, so the jobs of a multirun share their graphs.
+#: Architecture and input shape -> traced graph. TorchScript keeps each trace, 30 MB for MobileNetV2, until the process
+#: ends, so the jobs of a multirun share them.
 _GRAPHS: dict[str, Any] = {}
 
 
 def graph_of(net: torch.nn.Module, images: Tensor) -> Any:
-    """Return the graph of a net as TensorBoard's writer takes it, traced once for each architecture.
-
-    Args:
-        net: The net.
-        images: Its input, (N, 3, H, W).
-    """
+    """Return the graph of a net with input images (N, 3, H, W), traced once for each architecture."""
     from torch.utils.tensorboard._pytorch_graph import graph
 
     key = f"{net}{tuple(images.shape)}{images.device}"
@@ -38,17 +33,13 @@ def graph_of(net: torch.nn.Module, images: Tensor) -> Any:
 
 
 class TensorBoardReport(pl.Callback):
-    """Writes one augmented batch, the graph and the configuration once; confusion matrix and PR curves each epoch.
-
-    Args:
-        config: The resolved configuration as YAML text.
-    """
+    """Writes an augmented batch, the graph and the configuration (YAML) once, and results of each epoch."""
 
     def __init__(self, config: str) -> None:
         self.config = config
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Write what does not change, unless the run is resumed and has it already."""
+        """Write what does not change, unless the run is resumed."""
         writer = writer_of(trainer)
         if writer is None or trainer.current_epoch > 0:
             return
@@ -56,7 +47,7 @@ class TensorBoardReport(pl.Callback):
         images = self._images(trainer)
         if images is None:
             return
-        with torch.random.fork_rng(), torch.no_grad():  # looking must not change the run
+        with torch.random.fork_rng(), torch.no_grad():  # keeps the run reproducible
             shown = pl_module.augment(images.to(pl_module.device)).float()
         writer.add_images("augmented training batch", shown / 255 if shown.max() > 1 else shown, 0)
         writer._get_file_writer().add_graph(graph_of(pl_module.net, images[:1].float().to(pl_module.device) / 255))
@@ -69,7 +60,7 @@ class TensorBoardReport(pl.Callback):
         return torch.stack([data.preprocessing(file) for file in files]) if files else None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Write the epoch's confusion matrix and PR curves of the validation part."""
+        """Write confusion matrix and PR curves of the validation part."""
         writer = writer_of(trainer)
         results = pl_module.results.get("val")
         if writer is None or results is None:
@@ -89,7 +80,7 @@ def write_confusion(writer: Any, matrix: Tensor, classes: list[str], epoch: int)
 
 
 def writer_of(trainer: pl.Trainer) -> Any:
-    """Return TensorBoard's SummaryWriter of a trainer; None if it has no such logger."""
+    """Return the SummaryWriter of a trainer's TensorBoard logger, in the first process; None if there is none."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
             return logger.experiment
