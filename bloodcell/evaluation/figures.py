@@ -43,7 +43,7 @@ def curves_figure(history: pd.DataFrame, chosen: int) -> Figure:
 
 
 def confusion_figure(matrix: np.ndarray[Any, Any], classes: list[str], title: str, normalise: bool) -> Figure:
-    """Draw a confusion matrix of counts (classes, classes), a row for each true class, or with `normalise` of shares."""
+    """Draw a confusion matrix of counts (classes, classes), a row for each true class; `normalise` draws shares."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = max(4.2, 0.62 * len(classes) + 2.2)
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")

@@ -52,8 +52,8 @@ def write_report(
 ) -> None:
     """Write the report of a predictions table with at least one row: one file, which loads nothing.
 
-    Without `root`, the folder of the images, it has no pictures. `trained_on` has the sources of the training images that
-    are known, and `suspects` the labels that may be wrong, the worst first, as `suspected_labels` returns them.
+    Without `root`, the folder of the images, it has no pictures. `trained_on` has the known sources of the training
+    images, and `suspects` the labels that may be wrong, the worst first, as `suspected_labels` returns them.
     """
     parts, metrics = rows_by_part(predictions, trained_on), parts_in(metrics_of(predictions, trained_on))
     main, *further = shown_parts(parts)

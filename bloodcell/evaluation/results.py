@@ -118,8 +118,8 @@ def write_evaluation(
     """Write and print the results of `evaluate`, of the mean of several systems or, with `compare`, of each.
 
     `predicted` has for each checkpoint or file its predictions table and, if there was test-time augmentation, that
-    without it. `record` is the input, for evaluation.json. The folder exists; `trained_on`, `root` and `origin` are as in
-    `write_results`. The content of metrics.json is returned.
+    without it. `record` is the input, for evaluation.json. The folder exists; `trained_on`, `root` and `origin` are as
+    in `write_results`. The content of metrics.json is returned.
     """
     tables = {str(path): table for path, (table, *_) in predicted.items()}
     metrics: dict[str, Any]
