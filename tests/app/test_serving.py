@@ -313,7 +313,7 @@ def test_a_file_without_a_net_is_judged_and_not_explained(start, seeing, seeing_
     assert status == 200
     assert answer["looked"] is None
     assert answer["row"] == whole["row"]
-    assert "cannot be shown: its file holds" in bare.ask("GET", "/")[2].decode()
+    assert "cannot be shown: its file has no net" in bare.ask("GET", "/")[2].decode()
     assert "cannot be shown" not in seeing.ask("GET", "/")[2].decode()
 
 

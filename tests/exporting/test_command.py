@@ -187,7 +187,7 @@ def test_the_card_says_what_it_was_made_of(exported, learnt_run):
         low, high = (100 * metrics[f"{split}/accuracy_{end}"] for end in ("low", "high"))
         assert f"| {100 * metrics[f'{split}/accuracy']:.1f} % ({low:.0f} to {high:.0f}) |" in text
     assert "**Not a medical device.**" in text
-    assert "cannot tell what is unlike" in text
+    assert "cannot flag images that are unlike its training data" in text
     assert not re.search(r"\{[{%]|None|nan", text.replace(snippet(text), ""))
 
 

@@ -92,7 +92,8 @@ def test_a_file_of_torch_export_is_not_read(tmp_path, smears, compose):
     from bloodcell.app.app import serve
     from bloodcell.evaluation.evaluate import evaluate
     from bloodcell.inference.predict import predict
-    from bloodcell.runtime.config import plain
+    from bloodcell.runtime.config import typed
+    from bloodcell.runtime.schema.verbs import AppConfig
 
     file = tmp_path / "x.PT2"
     file.write_bytes(b"")
@@ -100,7 +101,7 @@ def test_a_file_of_torch_export_is_not_read(tmp_path, smears, compose):
     verbs = {
         "predict": ([f"images={folder}", f"output={tmp_path / 'o.csv'}"], predict),
         "evaluate": (["data=imagefolder", f"data.root={folder}"], lambda cfg: evaluate(cfg, tmp_path / "evaluated")),
-        "app": (["port=0"], lambda cfg: serve(plain(cfg))),
+        "app": (["port=0"], lambda cfg: serve(typed(cfg, AppConfig))),
     }
     refused = pytest.raises(BloodcellError, match=r"x\.PT2: bloodcell writes \.pt2 files .* does not read them; give")
     with refused:
@@ -127,7 +128,6 @@ def test_an_onnx_file_is_not_run_by_another_reader(exported, model, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     one, other = (load_exported(each).predict(images) for each in (file, exported("onnx")))
     assert np.array_equal(one.probabilities, other.probabilities)
-    assert np.array_equal(one.features, other.features)
 
 
 def test_no_file_says_where_it_was_made(exported):
