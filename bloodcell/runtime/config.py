@@ -8,7 +8,7 @@ import math
 import os
 import uuid
 from collections.abc import Iterable
-from dataclasses import is_dataclass
+from dataclasses import FrozenInstanceError, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -81,7 +81,11 @@ def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
         OmegaConfBaseException: A key is unknown, missing, or of another type.
     """
     merged = OmegaConf.merge(_open(schema), cfg)
-    return cast(Schema, OmegaConf.to_object(merged))
+    try:
+        return cast(Schema, OmegaConf.to_object(merged))
+    except FrozenInstanceError as error:  # of a key that was added with a plus sign
+        key = str(error).split("'")[1]
+        raise BloodcellError(f"+{key}: nothing reads a key of this name; --help lists the keys") from error
 
 
 def plain(node: Any) -> Any:

@@ -85,6 +85,8 @@ def _hydra_message(error: BaseException) -> str:
         return f"cannot read {what}; keys are plain letters, and other text of a list stands in quotes: key='[\"ä\"]'"
     if said := _type_message(text):
         return said
+    if match := re.search(r"Error merging override ~(\S+)", text):
+        return f"{match[1]} is needed; give it another value"
     if match := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text):
         return f"no configuration key '{match[1]}'; {nearest(match[1].lstrip('+~'), _all_keys())}"
     if match := re.search(r"Key '([^']+)' (?:is )?not in", text):

@@ -83,7 +83,7 @@ class LossConfig:
     robust: float = 0.0
 
     def __post_init__(self) -> None:
-        require_choice("loss.class_weights", self.class_weights, "balanced", None, "none")
+        require_choice("loss.class_weights", self.class_weights, "none", "balanced", None)
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, "loss.label_smoothing", smoothing, "give a number from 0 to below 1")
         require(0 <= self.robust <= 1, "loss.robust", self.robust, "give a number from 0 to 1")
