@@ -35,6 +35,8 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
     Raises:
         BloodcellError: There is no such run, it has finished, or an override is not allowed.
     """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     if not run_folder.read_run(folder) or not (folder / "config.yaml").is_file():
         raise BloodcellError(f"resume={folder}: no run there (run.json, config.yaml); give a run folder")
     run_folder.refuse_finished(folder)
@@ -42,7 +44,8 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
     cfg = _saved_configuration(folder)
     changes = [item for item in map(_set_or_added, overrides) if item.startswith("trainer.")]
-    cfg = DictConfig(OmegaConf.merge(cfg, OmegaConf.from_dotlist(changes)))
+    for item in OverridesParser.create().parse_overrides(changes):
+        OmegaConf.update(cfg, str(item.key_or_group), item.value(), force_add=True)
     launch(*trainer_devices(cfg))
     return train(cfg, folder, resumed=True)
 
