@@ -111,7 +111,7 @@ def test_big_endian_16_bit_grey(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"), [([0, 100.7, 255, 300, -5], [0, 100, 255, 255, 0]), ([0, 0.5, 1], [0, 127, 255])]
+    ("values", "expected"), [([0, 100.7, 255, 260, -5], [0, 100, 255, 255, 0]), ([0, 0.5, 1], [0, 127, 255])]
 )
 def test_floating_point_is_of_0_to_255_or_of_0_to_1(tmp_path, values, expected):
     Image.fromarray(np.array([values], np.float32)).save(tmp_path / "a.tif")

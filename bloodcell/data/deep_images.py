@@ -1,0 +1,176 @@
+"""Image files with more than 8 bits a value, or with their colours in planes or pages, which Pillow cannot read."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodcell.data.image_limits import require_size
+from bloodcell.data.value_range import WHITES
+
+Values = NDArray[Any]
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_GREY, _RGB, _CMYK = {0, 1}, {2}, {5}  # TIFF's PhotometricInterpretation; 0: white is zero
+MOST_CHANNELS = 5
+_ALPHA = (1, 2)  # TIFF's ExtraSamples: associated and unassociated alpha
+_DECLARED = (281, 341)  # TIFF's MaxSampleValue and SMaxSampleValue
+_STACK = re.compile(r"\b(slices|frames)=[2-9]")  # ImageJ's description of pages that are no colours
+_PNM = re.compile(rb"P[2356](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+(\d+)\s")
+
+
+@dataclass(frozen=True)
+class DeepImage:
+    """Pixel values as a file has them.
+
+    Attributes:
+        values: (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, or (H, W, 4) RGB and alpha or CMYK.
+        white: The value of white if the file declares it.
+        white_is_zero: The values are those of a negative.
+        cmyk: Whether four channels are CMYK.
+        orientation: As in EXIF; 1: upright.
+        premultiplied: Whether the colours were multiplied by alpha.
+    """
+
+    values: Values
+    white: float | None = None
+    white_is_zero: bool = False
+    cmyk: bool = False
+    orientation: int = 1
+    premultiplied: bool = False
+
+
+def is_tiff(start: bytes) -> bool:
+    """Return whether a file's first four bytes are those of a TIFF file."""
+    return start in TIFF_STARTS
+
+
+def read_deep_tiff(file: str | Path | bytes, max_pixels: int) -> DeepImage | None:
+    """Return the values of a TIFF file; None if Pillow reads it as well: 8 bits or less, and colours side by side.
+
+    Three grey pages of one size are red, green and blue; of other files the first page is read.
+
+    Args:
+        file: The file, or its content.
+        max_pixels: The largest image that is decoded.
+
+    Raises:
+        ValueError: It is damaged, too large, or of a kind that is not read.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(file) if isinstance(file, bytes) else file, _multifile=False) as opened:
+        page: Any = opened.pages[0]
+        pages: list[Any] = list(islice(opened.pages, 4))
+        in_pages = len(pages) == 3 and len({_kind(one) for one in pages}) == 1 and page.photometric in _GREY
+        in_pages = in_pages and page.samplesperpixel == 1 and not _STACK.search(page.description or "")
+        if not in_pages and page.bitspersample <= 8 and page.sampleformat == 1 and not _is_premultiplied(page):
+            return None
+        require_size(page.imagewidth, page.imagelength, max_pixels)
+        if page.samplesperpixel > MOST_CHANNELS:
+            raise ValueError(f"{page.samplesperpixel} channels; save an RGB image")
+        values = [_values(one, opened.filehandle, file) for one in (pages if in_pages else [page])]
+        return _described(page, np.stack(values, axis=-1) if in_pages else values[0])
+
+
+def _is_premultiplied(page: Any) -> bool:
+    """Return whether the colours were multiplied by alpha; Pillow divides by it, and cannot undo an alpha of 0."""
+    return bool(page.samplesperpixel in (2, 4) and page.extrasamples[:1] == (1,))
+
+
+def _kind(page: Any) -> tuple[Any, ...]:
+    return page.shape, page.dtype, page.photometric, page.subfiletype
+
+
+def _values(page: Any, handle: Any, file: str | Path | bytes) -> Values:
+    """Return a page's values as (H, W) or (H, W, channels)."""
+    if any(start + count > handle.size for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)):
+        raise ValueError("the file is truncated")
+    if page.axes not in ("YX", "YXS", "SYX"):
+        raise ValueError(f"a TIFF page of the axes {page.axes}; save one plane as an image of its own")
+    try:
+        values = page.asarray()
+    except Exception as error:
+        if "imagecodecs" not in str(error):
+            raise
+        return _by_opencv_or_pillow(page, file)
+    return np.moveaxis(values, 0, -1) if page.axes == "SYX" else values
+
+
+def _by_opencv_or_pillow(page: Any, file: str | Path | bytes) -> Values:
+    """Return the values of a page whose compression tifffile does not read."""
+    content = file if isinstance(file, bytes) else Path(file).read_bytes()
+    if page.bitspersample in (16, 32) and page.axes != "SYX":
+        return by_opencv(content)
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
+        if page.axes == "YX" and image.mode in ("I;16", "I;16B"):
+            return np.asarray(image)
+    how = page.compression.name
+    raise ValueError(f"{page.bitspersample} bits with the compression {how}; save it without compression")
+
+
+def by_opencv(content: bytes) -> Values:
+    """Return the values of an image file, (H, W) or (H, W, channels) in the order R, G, B, A, of its own type."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it prints what it also returns
+    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    cv2.utils.logging.setLogLevel(level)
+    if values is None:
+        raise ValueError("the file is damaged, or of a kind that is not read")
+    if values.ndim == 3:
+        values = values[..., [2, 1, 0, *range(3, values.shape[2])]]
+    return np.asarray(values)
+
+
+def _described(page: Any, values: Values) -> DeepImage:
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"pixels of the type {values.dtype}")
+    tag = page.tags.get(274)
+    known: dict[str, Any] = {"white": _declared_white(page), "orientation": tag.value if tag else 1}
+    if page.photometric in _CMYK and page.samplesperpixel == 4:
+        return DeepImage(values, **known, cmyk=True)
+    if page.photometric not in _GREY | _RGB:
+        raise ValueError(f"{page.bitspersample} bits of the colour space {page.photometric.name}; save it as RGB")
+    channels = values.shape[2] if values.ndim == 3 else 1
+    colours = 3 if page.photometric in _RGB or channels == 3 else 1
+    has_alpha = channels == colours + 1 and page.extrasamples[:1] in [(kind,) for kind in _ALPHA]
+    if colours > channels or (colours == 1 and channels > 2):
+        raise ValueError(f"{channels} channels that are no colours; save an RGB image")
+    values = values[..., : colours + has_alpha] if channels > 1 else values
+    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    known["premultiplied"] = _is_premultiplied(page)
+    return DeepImage(values, **known, white_is_zero=page.photometric == 0)
+
+
+def _declared_white(page: Any) -> float | None:
+    """Return the white that a page declares by its bits, its tags or its OME description; None: it declares none."""
+    if page.bitspersample not in (8, 16, 32, 64):
+        return float(2**page.bitspersample - 1)
+    if found := re.search(r'SignificantBits="(\d+)"', page.description or ""):
+        return float(2 ** int(found[1]) - 1)
+    values = [page.tags[tag].value for tag in _DECLARED if tag in page.tags]
+    most = max(values[0]) if values and isinstance(values[0], tuple) else values[0] if values else 0
+    return float(most) if most in WHITES[1:-1] else None
+
+
+def read_deep_png(content: bytes) -> DeepImage | None:
+    """Return the values of a PNG file with 16 bits; None if it has fewer. Pillow has found it undamaged."""
+    return DeepImage(by_opencv(content)) if content[24:25] == b"\x10" else None
+
+
+def read_deep_pnm(content: bytes) -> DeepImage | None:
+    """Return the values of a PGM or PPM file with more than 8 bits; None if it has fewer."""
+    header = _PNM.match(content[:1000])
+    if header is None or int(header[1]) <= 255:
+        return None
+    most = int(header[1])
+    return DeepImage(by_opencv(content), None if most == 65535 else float(most))
