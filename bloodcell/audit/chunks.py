@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bloodcell.data.decoder import map_in_order
+from bloodcell.data.threads import map_in_order
 from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.io import write_atomically
 

@@ -1,23 +1,20 @@
-"""Decoding many files on all cores, in order and with bounded memory."""
+"""Decoding many files to the net's input, while others are computed."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
 from typing import Any, TypeVar
 
-import cv2
 import numpy as np
-import torch
 from threadpoolctl import threadpool_limits
 
 from bloodcell.data.images import Pixels
 from bloodcell.data.preprocessing import Preprocessing, as_array
+from bloodcell.data.threads import map_in_order
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -114,30 +111,3 @@ class _ReadAndCompute:
         # all other threads can read while one computes
         self.one_reader = (self.threads - 1) * (middle - start) <= perf_counter() - middle
         return result
-
-
-def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """Yield `function(item)` for each item in order, computed by several threads, or by the caller's thread if 1.
-
-    Items are taken as needed. At most two results per thread wait for the caller, which limits the memory. Pillow and
-    the backends release the interpreter's lock.
-    """
-    if threads <= 1:
-        yield from map(function, items)
-        return
-    previous = torch.get_num_threads(), cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    # there is one thread per core: further threads of torch and OpenCV would slow all of them down
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    waiting = deque[Future[Result]]()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(previous[0])  # for threads started later
-        cv2.setNumThreads(previous[1])

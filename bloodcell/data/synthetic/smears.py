@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,9 @@ from bloodcell.data.images import Pixels
 from bloodcell.data.synthetic import painter
 from bloodcell.data.synthetic.copies import STRENGTHS, make_copy
 from bloodcell.data.synthetic.painter import CLASSES, HEIGHT, MARGIN, WIDTH, Box
+from bloodcell.data.threads import map_in_order
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.schema.checks import require, require_choice
 
 #: Raise it when the painting changes: folders with another number are painted again.
@@ -167,8 +168,7 @@ def _paint_set(folder: Path, smears: Smears) -> None:
     (folder / "originals").mkdir()
     slots = _slots(smears)
     names = _file_names(slots, smears)
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        tables = list(pool.map(lambda slot: _paint_slot(folder, slot, names[slot], smears), slots))
+    tables = map_in_order(lambda slot: _paint_slot(folder, slot, names[slot], smears), slots, cpu_count())
     truth = pd.DataFrame([row for table in tables for row in table]).sort_values("path")
     (folder / "truth.csv").write_bytes(truth.to_csv(index=False, lineterminator="\n").encode())
     (folder / "smears.json").write_text(json.dumps(_settings(smears)) + "\n", "utf-8", newline="\n")
