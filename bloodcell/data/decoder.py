@@ -86,28 +86,28 @@ def read_and_compute(
     """
     if (streams := min(threads, streams)) > 1:
         with threadpool_limits(1, user_api="blas"):  # numpy's own threads would compete for the same cores
-            yield from map_in_order(_ReadAndCompute(read, compute, streams), items, streams)
+            yield from map_in_order(_read_and_compute(read, compute, streams), items, streams)
     else:
         yield from map(compute, map_in_order(read, items, threads))
 
 
-class _ReadAndCompute:
-    """Reads and computes in several threads; only one thread reads at a time if that is fast enough.
+def _read_and_compute(read: Callable[[Any], Any], compute: Callable[[Any], Any], threads: int) -> Callable[[Any], Any]:
+    """Return `compute(read(item))` for several threads; only one reads at a time if that is fast enough.
 
     Reading is many short calls. Threads that read at the same time wait for each other at the interpreter's lock, and
     reading then takes a third longer.
     """
+    lock, one_reader = Lock(), False
 
-    def __init__(self, read: Callable[[Any], Any], compute: Callable[[Any], Any], threads: int) -> None:
-        self.read, self.compute, self.threads = read, compute, threads
-        self.lock, self.one_reader = Lock(), False
-
-    def __call__(self, item: Any) -> Any:
-        with self.lock if self.one_reader else nullcontext():
+    def both(item: Any) -> Any:
+        nonlocal one_reader
+        with lock if one_reader else nullcontext():
             start = perf_counter()
-            read = self.read(item)
+            content = read(item)
             middle = perf_counter()
-        result = self.compute(read)
+        result = compute(content)
         # all other threads can read while one computes
-        self.one_reader = (self.threads - 1) * (middle - start) <= perf_counter() - middle
+        one_reader = (threads - 1) * (middle - start) <= perf_counter() - middle
         return result
+
+    return both
