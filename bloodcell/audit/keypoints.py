@@ -58,8 +58,7 @@ def extract(path: Path) -> Record:
     record["pixel_hash"] = _hash(repr(picture.shape).encode() + picture.tobytes())
     picture = working_size(picture)
     outside, places = field_map(picture)
-    height, width = picture.shape[:2]
-    record["size"] = width, height
+    record["size"] = picture.shape[1], picture.shape[0]
     record["map"][0, : places.shape[0], : places.shape[1]] = places
     points, descriptors = _keypoints(picture, outside)
     record["count"] = len(points)
@@ -70,12 +69,14 @@ def extract(path: Path) -> Record:
 
 def working_size(picture: Array) -> Array:
     """Scale a picture, uint8 (H, W, 3), to a longer side of `SIDE`; small ones are at most doubled."""
-    height, width = picture.shape[:2]
-    scale = min(2.0, SIDE / max(height, width))
-    if scale == 1:
-        return picture
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    scale = min(2.0, SIDE / max(picture.shape[:2]))
+    return picture if scale == 1 else scaled(picture, scale, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def scaled(picture: Array, scale: float, interpolation: int) -> Array:
+    """Return a picture, uint8 (H, W, 3), with both sides multiplied by a scale, at least one pixel each."""
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation))
 
 
 def mirror(record: Record) -> Record:

@@ -55,10 +55,8 @@ def read_photographs(folder: Path, store: ChunkStore) -> Photographs:
     """Describe and index the photographs of a folder.
 
     Raises:
-        BloodcellError: The folder is missing or holds no photograph that can be read.
+        BloodcellError: The folder holds no photograph that can be read.
     """
-    if not folder.is_dir():
-        raise BloodcellError(f"no folder of original photographs: {folder}; try data.originals=none")
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
     keys = identities(paths)
     parts = store.results("originals", keys, lambda items: extract_all(paths[items]))
