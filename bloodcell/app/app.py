@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from bloodcell.data.images import MAX_PIXELS
+from bloodcell.data.image_limits import MAX_PIXELS
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError

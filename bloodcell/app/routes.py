@@ -16,7 +16,7 @@ from starlette.routing import Route
 from bloodcell.app.classifier_summary import short
 from bloodcell.app.examiner import Examiner
 from bloodcell.app.security import Guard, Refusal
-from bloodcell.data.images import ImageError
+from bloodcell.data.image_limits import ImageError
 from bloodcell.runtime.html import render
 
 #: The page's files: address -> where it is in the package, and what it is. No other file is served.

@@ -18,7 +18,7 @@ from bloodcell.audit.result import Audit
 from bloodcell.data import joint
 from bloodcell.data.known_sources import save_sources
 from bloodcell.data.readers import absolute, load_samples
-from bloodcell.data.samples import Samples, digest
+from bloodcell.data.samples import Samples, digest, with_contents
 from bloodcell.data.splits import assign_splits
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import cache_root, job_folder, typed
@@ -50,7 +50,7 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     """
     config = typed(cfg, AuditConfig)
     cache = cache_root(config.cache.root)
-    samples = load_samples(config.data)
+    samples = with_contents(load_samples(config.data), cache)
     if samples.sets():
         commands = "; ".join(joint.audit_command(place) for place in joint.named_sets(config.data.sets).values())
         raise BloodcellError(f"audit each data set alone, joint training knows their sources afterwards: {commands}")

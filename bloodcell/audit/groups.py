@@ -16,7 +16,7 @@ from bloodcell.audit.geometry import compare
 from bloodcell.audit.keypoints import FILE, RECORD, Record, descriptors_of, extract_all, mirror
 from bloodcell.audit.nuclei import Cells
 from bloodcell.audit.visual_words import Index, Vocabulary, strongest
-from bloodcell.data.samples import identities
+from bloodcell.data.content import content_ids
 
 #: Candidates that are compared with each image, mirror images included.
 CANDIDATES = 10
@@ -41,7 +41,7 @@ class IndexedImages:
     """The records of image files, on disk, and their inverted index, in memory."""
 
     def __init__(self, paths: Sequence[Path], store: ChunkStore) -> None:
-        keys = identities(paths)
+        keys = content_ids(paths)
         self.chunks = list(store.results("features", keys, lambda items: extract_all(paths[items])))
         self.key = digest(*keys)
         self.count = len(paths)

@@ -12,7 +12,8 @@ import numpy as np
 
 from bloodcell.audit.chunks import Array, parallel
 from bloodcell.audit.nuclei import MAP_SCALE, field_map
-from bloodcell.data.images import ImageError, read_image
+from bloodcell.data.image_limits import ImageError
+from bloodcell.data.images import read_image
 
 #: Longer side at which key points are found, pixels: enough for red cells of some 30 px, and 100 images/s.
 SIDE = 320

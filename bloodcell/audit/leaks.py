@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
 
 from bloodcell.data import joint
 from bloodcell.data.samples import Samples, digest
+from bloodcell.runtime.console import counted
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_json
 from bloodcell.runtime.schema.data import DataConfig
 
 
-def check_leaks(samples: Samples, policy: str, advice: str, cache: Path) -> None:
+def check_leaks(samples: Samples, data: DataConfig, cache: Path) -> None:
     """Warn of images outside training that share a source with it, or refuse to continue.
 
     Known sources give the exact number. For unknown ones a probe of at most some seconds looks for copies; also between
@@ -26,17 +28,18 @@ def check_leaks(samples: Samples, policy: str, advice: str, cache: Path) -> None
 
     Args:
         samples: The samples with their splits.
-        policy: `data.leak_check`: warn, error or off.
-        advice: What to do about copies that the probe finds.
+        data: The `data` group: what to do about a leak, and what to advise.
         cache: The cache root, where the probe's outcome is kept for the same split of the same files.
 
     Raises:
         BloodcellError: The policy is error and there is a leak.
     """
+    policy, advice = data.leak_check, leak_advice(data, samples)
     if policy == "off":
         return
-    known, joined = known_leaks(samples), bool(samples.sets())
+    known, joined = known_leaks(samples, data.split), bool(samples.sets())
     report_leak(known, policy)
+    report_leak(identical_images(samples), policy)
     if joined or (known is None and not samples.sources_known()):
         rest = Samples(samples.table[~_shared(samples)].reset_index(drop=True), samples.root)
         for split in ("val", "test") if joined else ("val",):  # a set that was left out is the test part
@@ -55,18 +58,54 @@ def report_leak(message: str | None, policy: str) -> None:
         print(f"warning: {message}", file=sys.stderr)
 
 
-def known_leaks(samples: Samples) -> str | None:
-    """Return one line on the images that share a known source with training; None if there are none."""
+def known_leaks(samples: Samples, split: str) -> str | None:
+    """Return one line on the images that share a known source with training; None if there are none.
+
+    `split` is `data.split`, which a split that was drawn has followed.
+    """
     table, parts = samples.table.assign(shared=_shared(samples)), []
-    for split in samples.splits():
-        part = table[table["split"] == split]
+    for name in samples.splits():
+        part = table[table["split"] == name]
         if count := part["shared"].sum():
             sources = part.loc[part["shared"], "source"].nunique()
-            parts.append(f"{count:,} of {len(part):,} {split} images ({sources} sources)")
+            parts.append(f"{count:,} of {len(part):,} {name} images ({sources} sources)")
     if not parts:
         return None
-    advice = "; data.split=grouped keeps them apart" if any(" val " in part for part in parts) else ""
-    return f"leak: {', '.join(parts)} share a source with training: their accuracy is not that of unseen cells{advice}"
+    unknown = int((table["source"] == "").sum())
+    if unknown:
+        advice = f"give the sources of the other {unknown:,} images, and data.split=grouped keeps them apart"
+    elif split == "random":
+        advice = "data.split=grouped keeps them apart, if your folders or table do not fix the parts"
+    else:
+        advice = "your folders or table fix the parts: move all images of a source into one of them"
+    return (
+        f"leak: {', '.join(parts)} share a source with training: their accuracy is not that of unseen cells; {advice}"
+    )
+
+
+def identical_images(samples: Samples) -> str | None:
+    """Return one line on images that are in two parts, pixel for pixel; None if there are none.
+
+    Images that share a known source with training are not counted again.
+    """
+    if "pixels" not in samples.table:
+        return None
+    table = samples.table[~_shared(samples)]
+    found = []
+    for earlier, later in combinations(samples.splits(), 2):
+        sides = [table[table["split"] == split].drop_duplicates("pixels") for split in (earlier, later)]
+        both = sides[0].merge(sides[1], on="pixels")
+        if len(both):
+            count = int(((table["split"] == later) & table["pixels"].isin(both["pixels"])).sum())
+            where = {"train": "training", "val": "validation"}.get(earlier, earlier)
+            example = f"{both['path_x'][0]} = {both['path_y'][0]}"
+            found.append(f"{counted(count, f'{later} image')} also in {where}, e.g. {example}")
+    if not found:
+        return None
+    return (
+        f"leak: the same pictures are in two parts: {'; '.join(found)}: their accuracy is not that of unseen cells; "
+        "keep one of each"
+    )
 
 
 def _shared(samples: Samples) -> pd.Series:

@@ -15,8 +15,8 @@ from bloodcell.audit.geometry import align, compare
 from bloodcell.audit.keypoints import FILE, Record, descriptors_of, extract_all, mirror
 from bloodcell.audit.nuclei import Cells
 from bloodcell.audit.visual_words import Index, Vocabulary, strongest
+from bloodcell.data.content import content_ids
 from bloodcell.data.images import EXTENSIONS
-from bloodcell.data.samples import identities
 from bloodcell.runtime.errors import BloodcellError
 
 #: Inliers of strong and of weak evidence. Null: 67,161 pairs of a photograph and another's mirror image, which
@@ -58,7 +58,7 @@ def read_photographs(folder: Path, store: ChunkStore) -> Photographs:
         BloodcellError: The folder holds no photograph that can be read.
     """
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
-    keys = identities(paths)
+    keys = content_ids(paths)
     parts = store.results("originals", keys, lambda items: extract_all(paths[items]))
     records = np.concatenate([extract_all([]), *parts])
     usable = records["count"] > 0
@@ -72,7 +72,7 @@ def read_photographs(folder: Path, store: ChunkStore) -> Photographs:
 
 def match(photographs: Photographs, paths: Sequence[Path], store: ChunkStore) -> Array:
     """Find the photograph of each image: `MATCH` records, shape (len(paths),)."""
-    keys = [f"{name} {photographs.key}" for name in identities(paths)]
+    keys = [f"{name} {photographs.key}" for name in content_ids(paths)]
 
     def compute(items: slice) -> Array:
         records = extract_all(paths[items])

@@ -35,17 +35,26 @@ def trained_sources(samples: Samples, training: Iterable[Samples | None]) -> fro
         training: Training samples of each member; None if unknown.
     """
     known = [one for one in training if one]
-    files = {path for one in known for path in one.paths()}
-    seen = [source for path, source in zip(samples.paths(), samples.table["source"], strict=True) if path in files]
-    return (training_sources(known) | frozenset(seen)) - {""}
+    return (training_sources(known) | frozenset(samples.table.loc[_are_among(samples, known), "source"])) - {""}
+
+
+def _are_among(samples: Samples, training: Iterable[Samples]) -> pd.Series:
+    """Return whether each image is one of the training images: the same file, or the same pixels."""
+    files, pixels = set[str](), set[str]()
+    for one in training:
+        files |= set(one.paths())
+        pixels |= set(one.table.get("pixels", ())) - {""}
+    table = samples.table
+    shown = table["pixels"].isin(pixels) if "pixels" in table else False
+    return pd.Series(samples.paths(), table.index, dtype=str).isin(files) | shown
 
 
 def overlap_warning(samples: Samples, training: dict[Path, Samples | None]) -> str | None:
     """Return one line on the evaluated images that a member of an ensemble has seen; None if there are none.
 
-    A member has seen an image if it was trained on that file. For a validation image it is enough that another member
-    was trained on an image of the same source. Test images that share a source with training are not counted: the
-    figures of `test_disjoint` leave them out.
+    A member has seen an image if it was trained on that file or on the same pixels. For a validation image it is
+    enough that another member was trained on an image of the same source. Test images that share a source with training
+    are not counted: the figures of `test_disjoint` leave them out.
 
     Args:
         samples: What is evaluated, its root as the first member's run recorded it.
@@ -54,9 +63,8 @@ def overlap_warning(samples: Samples, training: dict[Path, Samples | None]) -> s
     """
     first, *others = training.values()
     table = samples.table
-    files = {path for known in (first, *others) if known for path in known.paths()}
     cousins = table["source"].isin(training_sources(others) - {""}) & (table["split"] == "val")
-    seen = (pd.Series(samples.paths(), table.index).isin(files) | cousins) & (table["split"] != "train")
+    seen = (_are_among(samples, [known for known in (first, *others) if known]) | cousins) & (table["split"] != "train")
     if not seen.any():
         return None
     counts = table.loc[seen, "split"].value_counts(sort=False)
@@ -78,10 +86,9 @@ def weights_leak(samples: Samples, weights: str | None) -> str | None:
     learned = training_samples(Path(str(weights)).expanduser())
     if learned is None:
         return None
-    files, sources = set(learned.paths()), trained_sources(samples, [learned])
+    sources, among = trained_sources(samples, [learned]), _are_among(samples, [learned])
     parts = []
     for split in (name for name in samples.splits() if name != "train"):
-        part = samples.of_split(split)
-        known = part.table["source"].isin(sources) | pd.Series(part.paths()).isin(files)
+        known = (samples.table["source"].isin(sources) | among)[samples.table["split"] == split]
         parts += [f"{known.sum():,} of {len(known):,} {split} images"] if known.any() else []
     return f"leak: the run of model.weights={weights} was trained on {', '.join(parts)}" if parts else None

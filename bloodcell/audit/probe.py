@@ -22,7 +22,8 @@ from bloodcell.audit.geometry import compare
 from bloodcell.audit.groups import LEAST, PLENTY
 from bloodcell.audit.keypoints import extract, mirror, scaled
 from bloodcell.audit.nuclei import Cells
-from bloodcell.data.images import ImageError, read_image
+from bloodcell.data.image_limits import ImageError
+from bloodcell.data.images import read_image
 
 #: Training and validation images whose colours are compared, and validation images that are aligned with
 #: their nearest neighbours: some 3 s on two cores at 320 x 240 pixels.

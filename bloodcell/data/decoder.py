@@ -28,7 +28,7 @@ def decode(files: Sequence[str | Path], preprocessing: Preprocessing) -> tuple[P
     """Return the net's input, uint8 (N, size, size, 3), and the cell status of each file."""
     size = preprocessing.image_size
     images, cells = np.empty((len(files), size, size, 3), np.uint8), list[str]()
-    for batch in image_batches(as_array(file) for file in files):
+    for batch in image_batches(as_array(file, preprocessing.white) for file in files):
         for pixels, square in preprocessing.prepare(batch):
             images[len(cells)] = pixels
             cells.append(preprocessing.cell_status(square))

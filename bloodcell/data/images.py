@@ -111,7 +111,7 @@ def _decode(path: str | Path | bytes, size: int, limit: int, white: float | None
         require_size(image.width, image.height, limit)
         image.load()
         read_deep = {"PNG": read_deep_png, "PPM": read_deep_pnm}.get(image.format or "")
-        if read_deep and (deep := read_deep(Path(path).read_bytes() if content is None else content)) is not None:
+        if read_deep and (deep := read_deep(_content(path) if content is None else content)) is not None:
             return _developed(deep, _orientation_of(image), white)
         return Picture(np.array(to_rgb(image)))  # a copy, because torch needs writable memory
 
@@ -164,7 +164,7 @@ def _start(path: str | Path | bytes) -> bytes:
         return file.read(4)
 
 
-def _content(path: str | Path) -> bytes:
+def _content(path: str | Path | bytes) -> bytes:
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - buffering and Path would double the time
         return file.read()
 

@@ -30,11 +30,14 @@ class Preprocessing:
         crop: none: the whole image is resized to the square. cell: the square around the white cell is cut out; if no
             cell is found, the whole image is used.
         crop_size: Side of that square in diameters of the nucleus, 1 to 10, so that magnification has no effect.
+        white: The least white of files with more than 8 bits that declare none; see `bloodcell.data.value_range`. None:
+            each file's own.
     """
 
     image_size: int = 224
     crop: str = "none"
     crop_size: float = 2.0
+    white: float | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -56,7 +59,7 @@ class Preprocessing:
 
     def pixels(self, image: ImageLike) -> Pixels:
         """Return the same as `__call__` as uint8 (size, size, 3)."""
-        return self.prepare([as_array(image)])[0][0]
+        return self.prepare([as_array(image, self.white)])[0][0]
 
     def prepare(self, images: Sequence[Pixels]) -> list[tuple[Pixels, Square | None]]:
         """Return for each image, uint8 (H, W, 3), the net's input, uint8 (size, size, 3), and its `square`."""
@@ -79,18 +82,20 @@ class Preprocessing:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the arguments of an equal pipeline as plain values."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("white", None)}
 
 
-def as_array(image: ImageLike) -> Pixels:
+def as_array(image: ImageLike, white: float | None = None) -> Pixels:
     """Return an upright array, uint8 (H, W, 3), from a file, an RGB array uint8 (H, W, 3) or a Pillow image.
+
+    `white` is that of `read_image`.
 
     Raises:
         ImageError: A file cannot be read.
         BloodcellError: An array has another shape or type.
     """
     if not isinstance(image, np.ndarray):
-        return np.array(to_rgb(image)) if isinstance(image, Image.Image) else read_image(image)
+        return np.array(to_rgb(image)) if isinstance(image, Image.Image) else read_image(image, white=white)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise BloodcellError(f"an image array is uint8 (H, W, 3) RGB; this one is {image.dtype} {image.shape}")
     return np.require(image, requirements=["C", "W"])  # torch needs writable memory

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from bloodcell.data.content import UNREADABLE, content_ids
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_csv
 
 #: path: relative to the data root, POSIX (absolute if outside it). label: class name. split: train, val, test,
 #: test_simple, or empty if not given. source: empty if unknown. set: name of the data set, empty if there is only one.
+#: Further columns, once the files were read: content identifies a file's bytes, pixels what they show.
 COLUMNS = ["path", "label", "split", "source", "set"]
 
 SPLITS = ("train", "val", "test", "test_simple")
@@ -26,10 +27,18 @@ SPLITS = ("train", "val", "test", "test_simple")
 
 @dataclass(frozen=True)
 class Samples:
-    """A samples table and the folder that its paths are relative to."""
+    """A samples table and the folder that its paths are relative to.
+
+    Attributes:
+        table: The rows; see `COLUMNS`.
+        root: The folder.
+        white: The value taken for white in files with more than 8 bits that declare none; None: there are none, or they
+            were not read yet.
+    """
 
     table: pd.DataFrame
     root: Path
+    white: float | None = None
 
     def files(self) -> list[Path]:
         """Return the full path of each row's image."""
@@ -107,7 +116,7 @@ def write_samples(samples: Samples, file: Path) -> None:
 
 
 def read_samples(file: Path, root: str | None = None) -> Samples:
-    """Read a file of `write_samples`, also an older one without the column `set`; `root` replaces its root if given.
+    """Read a file of `write_samples`, also an older one with fewer columns; `root` replaces its root if given.
 
     Raises:
         BloodcellError: The file is damaged.
@@ -115,33 +124,48 @@ def read_samples(file: Path, root: str | None = None) -> Samples:
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
         table = table if "set" in table else table.assign(set="")
-        return Samples(table[COLUMNS], Path(root or table["root"].iloc[0]))
+        further = [name for name in ("content", "pixels") if name in table]
+        return Samples(table[COLUMNS + further], Path(root or table["root"].iloc[0]))
     except (ValueError, KeyError, IndexError) as error:
         raise BloodcellError(
             f"{file} is damaged; name the images instead, e.g. data=imagefolder data.root=DIR"
         ) from error
 
 
-def cache_file(samples: Samples, folder: Path) -> Path:
-    """Return the CSV file in a cache folder that belongs to the samples' root."""
-    return folder / f"{hashlib.sha256(str(samples.root.absolute()).encode()).hexdigest()[:16]}.csv"
+def contents(samples: Samples) -> list[str]:
+    """Return what identifies the content of each row's file; see `bloodcell.data.content.content_ids`."""
+    return list(samples.table["content"]) if "content" in samples.table else content_ids(samples.paths())
 
 
-def identities(files: Sequence[str | Path]) -> list[str]:
-    """Return for each file its full path, size in bytes and modification time as one text; size -1 if unreadable."""
-    return [_identity(os.path.abspath(file)) for file in files]  # noqa: PTH100
+def with_contents(samples: Samples, cache: Path) -> Samples:
+    """Return the samples with the column content; the cache root keeps what was found."""
+    return replace(samples, table=samples.table.assign(content=content_ids(samples.paths(), cache)))
 
 
-def _identity(file: str) -> str:
-    try:
-        status = os.stat(file)  # noqa: PTH116
-    except (OSError, ValueError):  # a ValueError if the name contains a zero byte
-        return f"{file}|-1|0"
-    return f"{file}|{status.st_size}|{status.st_mtime_ns}"
+def changes_since(recorded: Samples, present: Samples) -> str:
+    """Return one line on recorded images that are gone or have another content now; empty if there are none.
+
+    Args:
+        recorded: The samples as they were.
+        present: The same rows `with_contents` of today.
+    """
+    table, now = recorded.table, pd.Series(contents(present))
+    gone = now.str.endswith(UNREADABLE)
+    if gone.any():
+        row = table[gone.to_numpy()].iloc[0]
+        return (
+            f"{gone.sum():,} of its {len(table):,} images are not in {present.root} any more, e.g. {row.path} "
+            f"(class {row.label}); put them back, or if all have moved, say where with data.root=DIR"
+        )
+    changed = (now != table["content"]) & (table["content"] != "") if "content" in table else gone
+    if not changed.any():
+        return ""
+    example = table["path"][changed.idxmax()]
+    return f"{changed.sum():,} of its {len(table):,} images have changed in {present.root}, e.g. {example}"
 
 
 def digest(samples: Samples) -> str:
-    """Return 16 hexadecimal digits that change with any row of the table and any of its files."""
-    columns = [samples.table[name].astype(str) for name in samples.table.columns]
-    text = "\n".join(map("|".join, zip(*columns, identities(samples.paths()), strict=True)))
+    """Return 16 hexadecimal digits that change with any row of the table and the content of any of its files."""
+    columns = [samples.table[name].astype(str) for name in COLUMNS]
+    text = "\n".join(map("|".join, zip(*columns, contents(samples), strict=True)))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

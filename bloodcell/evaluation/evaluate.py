@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 
 from bloodcell.audit.overlap import overlap_warning, trained_sources, training_samples
 from bloodcell.data.classes import with_spelling_of
-from bloodcell.data.image_check import check_images, without_bad_images
+from bloodcell.data.image_check import blank_lines, check_images, white_lines, without_bad_images
 from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import load_samples
-from bloodcell.data.samples import Samples, read_samples
+from bloodcell.data.samples import Samples, changes_since, read_samples, with_contents
 from bloodcell.evaluation.external import evaluate_files
 from bloodcell.evaluation.report import Origin
 from bloodcell.evaluation.results import chosen_splits, record_test_reads, write_evaluation
@@ -121,8 +121,10 @@ def _checked(config: EvaluateConfig, first: Engine, cache: Path, folder: Path) -
     run_folder.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with progress("checking images") as advance:
-        bad = check_images(samples, cache, advance)
-    return whole, without_bad_images(samples, bad, config.data.on_bad_image, folder / "bad_images.csv"), splits
+        checked = check_images(samples, cache, advance)
+    for line in [*white_lines(checked), *blank_lines(checked)]:
+        print(f"warning: {line}", file=sys.stderr)
+    return whole, without_bad_images(samples, checked, config.data.on_bad_image, folder / "bad_images.csv"), splits
 
 
 def _origin(config: EvaluateConfig, engines: list[Engine]) -> Origin:
@@ -165,4 +167,7 @@ def _samples(config: EvaluateConfig, checkpoint: Path, cache: Path) -> Samples:
     samples = read_samples(run / "samples.csv", config.data.root)
     if not samples.root.is_dir():
         raise BloodcellError(f"the run's images are no longer in {samples.root}; say where with data.root=DIR")
-    return samples
+    present = with_contents(samples, cache)
+    if (difference := changes_since(samples, present)) and "have changed" in difference:
+        print(f"warning: {difference}", file=sys.stderr)
+    return present

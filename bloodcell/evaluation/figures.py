@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from bloodcell.data.images import ImageError, read_image
+from bloodcell.data.image_limits import ImageError
+from bloodcell.data.images import read_image
 from bloodcell.evaluation.fonts import as_written
 from bloodcell.runtime.errors import BloodcellError
 

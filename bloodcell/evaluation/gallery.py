@@ -16,7 +16,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from bloodcell.data.cell_finder import cut
-from bloodcell.data.images import ImageError, read_image
+from bloodcell.data.image_limits import ImageError
+from bloodcell.data.images import read_image
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.metrics.predictions import probability_of
 from bloodcell.models.gradcam import NoMapError, grad_cam

@@ -48,7 +48,7 @@ def export(cfg: DictConfig) -> Path:
     file = output_file(config.output, checkpoint, form.ending, config.overwrite)
     classifier = load_classifier(checkpoint)
     about = about_of(classifier, checkpoint)
-    pictures = pictures_of(checkpoint)
+    pictures = pictures_of(checkpoint, about.preprocessing.white)
     content = _content(Graph(classifier.net, about.preprocessing.image_size, about.limits), about, form)
     compared = ""
 

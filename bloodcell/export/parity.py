@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bloodcell.data.cell_finder import cut
-from bloodcell.data.images import ImageError
+from bloodcell.data.image_limits import ImageError
 from bloodcell.data.preprocessing import as_array
 from bloodcell.data.samples import read_samples
 from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
@@ -40,15 +40,18 @@ class Pictures:
     each: list[Array]
 
 
-def pictures_of(checkpoint: Path) -> Pictures:
-    """Return validation images of a checkpoint's run, else training images, else painted cells; and a part of each."""
+def pictures_of(checkpoint: Path, white: float | None = None) -> Pictures:
+    """Return validation images of a checkpoint's run, else training images, else painted cells; and a part of each.
+
+    `white` is that of the checkpoint's preprocessing.
+    """
     run = run_folder.run_of(checkpoint)
     if run and (run / "samples.csv").is_file():
         samples = read_samples(run / "samples.csv")
         for split in ("val", "train"):
             part = samples.of_split(split)
             files = [part.paths()[i] for i in _spread(len(part.table))]
-            if len(whole := _read(files)) == len(files) > 0:
+            if len(whole := _read(files, white)) == len(files) > 0:
                 return Pictures(f"{len(whole)} {split} images and {len(whole)} parts of them", _with_parts(whole))
     whole = _painted()
     return Pictures(f"{len(whole)} painted cells and {len(whole)} parts of them", _with_parts(whole))
@@ -96,12 +99,12 @@ def _spread(count: int) -> list[int]:
     return [int(place) for place in np.linspace(0, count - 1, min(FILES, count))]
 
 
-def _read(files: list[str]) -> list[Array]:
+def _read(files: list[str], white: float | None) -> list[Array]:
     """Return the pictures of files, without those that cannot be read."""
     read = []
     for file in files:
         try:
-            read.append(as_array(file))
+            read.append(as_array(file, white))
         except ImageError:
             continue
     return read

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bloodcell.data.decoder import image_batches, read_and_compute
-from bloodcell.data.images import ImageError
+from bloodcell.data.image_limits import ImageError
 from bloodcell.data.preprocessing import as_array
 from bloodcell.inference.engine import Engine, Pass, Prediction
 from bloodcell.inference.tta import symmetries
@@ -69,6 +69,7 @@ class Ensemble:
         self.engines, self.symmetries = engines, symmetries(tta)
         self.classes = list(engines[0].classes)
         self.preprocessings = list(dict.fromkeys(engine.preprocessing for engine in engines))
+        self.white = max((one.white for one in self.preprocessings if one.white), default=None)
 
     def predict(self, groups: Iterable[list[ImageLike]], count: int, threads: int | None = None) -> Iterator[Group]:
         """Predict groups of images, in order; threads decode some groups ahead of the nets.
@@ -94,7 +95,7 @@ class Ensemble:
         def readable() -> Iterator[Array]:
             for item in items:
                 try:
-                    picture = as_array(item)
+                    picture = as_array(item, self.white)
                 except ImageError as error:
                     bad.append((item, str(error)))
                 else:

@@ -17,7 +17,7 @@ from bloodcell.data.augment import Augment
 from bloodcell.data.cell_finder import FINDER_VERSION
 from bloodcell.data.decoder import decode, read_and_compute
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.data.samples import Samples, identities
+from bloodcell.data.samples import Samples, contents
 from bloodcell.inference.backends import Backbone, Forward
 from bloodcell.inference.feature_store import FeatureStore, StoredRows
 from bloodcell.inference.tta import IDENTITY, Symmetry
@@ -130,7 +130,8 @@ class Extractor:
             parts = list(self._batches(files, views, progress))
             joined = np.concatenate(parts) if parts else np.empty((0, len(views), self.columns), np.float32)
             return list(torch.from_numpy(joined).unbind(1))
-        names = [[f"{name}{view.name}" for name in identities(files)] for view in views]
+        known = contents(samples)
+        names = [[f"{name}{view.name}" for name in known] for view in views]
         store, places = self._stored(names)
         if any(distributed.gather(bool((places < 0).any()))):
             before = self.backbone.name

@@ -21,6 +21,7 @@ from bloodcell.runtime.schema.verbs import ClearCacheConfig
 KINDS = {
     "features": "features of frozen backbones",
     "synthetic": "painted smears",
+    "contents": "which file has which content",
     "checks": "which images can be read",
     "probes": "leak probes",
     "audits": "sources that audits found",

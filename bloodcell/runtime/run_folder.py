@@ -107,7 +107,8 @@ def refuse_finished(folder: Path) -> None:
     """Raise a BloodcellError if the run to continue has finished."""
     if read_run(folder).get("status") == "finished":
         raise BloodcellError(
-            f"resume={folder}: that run has finished; evaluate it with evaluate.py checkpoint={folder}"
+            f"resume={folder}: that run has finished; evaluate it with evaluate.py checkpoint={folder}, "
+            "or train it further with trainer.max_epochs=N"
         )
 
 

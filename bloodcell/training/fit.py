@@ -96,7 +96,7 @@ def classifier_of(config: TrainConfig, samples: Samples) -> Any:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
     size = config.model.image_size if config.data.image_size is None else config.data.image_size
-    preprocessing = Preprocessing(size, config.data.crop, config.data.crop_size)
+    preprocessing = Preprocessing(size, config.data.crop, config.data.crop_size, samples.white)
     return build_classifier(config, samples, classes, preprocessing)
 
 

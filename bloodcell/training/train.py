@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from bloodcell.audit.leaks import check_leaks, leak_advice, report_leak
+from bloodcell.audit.leaks import check_leaks, report_leak
 from bloodcell.audit.overlap import weights_leak
-from bloodcell.data.image_check import check_images, without_bad_images
+from bloodcell.data.image_check import blank_lines, check_images, white_lines, without_bad_images
 from bloodcell.data.known_sources import with_saved_sources
-from bloodcell.data.readers import load_samples
-from bloodcell.data.samples import Samples, digest, write_samples
+from bloodcell.data.readers import existing_folder, load_samples
+from bloodcell.data.samples import Samples, changes_since, digest, read_samples, with_contents, write_samples
 from bloodcell.data.splits import assign_splits, require_classes
 from bloodcell.inference.predict_samples import predict_samples
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root, typed
-from bloodcell.runtime.console import progress, say
+from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.io import remove_temporaries, write_atomically, write_json
@@ -30,7 +32,9 @@ from bloodcell.training.fit import Fitted, fit
 
 
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
-    """Continue the run in a folder with its saved configuration; overrides may only change `trainer`.
+    """Continue the run in a folder with its saved configuration; overrides may change `trainer` and `data.root`.
+
+    A run that has finished is continued if `trainer.max_epochs` is among them.
 
     Raises:
         BloodcellError: There is no such run, it has finished, or an override is not allowed.
@@ -39,15 +43,20 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
 
     if not run_folder.read_run(folder) or not (folder / "config.yaml").is_file():
         raise BloodcellError(f"resume={folder}: no run there (run.json, config.yaml); give a run folder")
-    run_folder.refuse_finished(folder)
-    if foreign := [item for item in overrides if not _set_or_added(item).startswith(("trainer.", "hydra."))]:
+    changes = [item for item in map(_set_or_added, overrides) if item.startswith(("trainer.", "data.root="))]
+    further = any(item.startswith("trainer.max_epochs=") for item in changes)
+    if not further:
+        run_folder.refuse_finished(folder)
+    if foreign := [item for item in map(_set_or_added, overrides) if item not in changes and item[:6] != "hydra."]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
     cfg = _saved_configuration(folder)
-    changes = [item for item in map(_set_or_added, overrides) if item.startswith("trainer.")]
     for item in OverridesParser.create().parse_overrides(changes):
+        if item.key_or_group == "data.root" and (folder / "samples.csv").is_file():
+            moved = read_samples(folder / "samples.csv", str(existing_folder(str(item.value()))))
+            write_samples(moved, folder / "samples.csv")
         OmegaConf.update(cfg, str(item.key_or_group), item.value(), force_add=True)
     launch(*trainer_devices(cfg))
-    return train(cfg, folder, resumed=True)
+    return train(cfg, folder, resumed=True, further=further)
 
 
 def _set_or_added(override: str) -> str:
@@ -72,6 +81,7 @@ def train(
     many: bool = False,
     resumed: bool = False,
     overrides: list[str] | None = None,
+    further: bool = False,
 ) -> dict[str, float]:
     """Train and evaluate one classifier.
 
@@ -82,6 +92,7 @@ def train(
             earlier run of the same configuration has finished.
         resumed: Whether to continue after the last complete epoch.
         overrides: The command line's part of the configuration, for the leaderboard.
+        further: Whether a run may be continued that has finished, for more epochs.
 
     Returns:
         The content of the run's metrics.json.
@@ -93,14 +104,14 @@ def train(
     devices = device_arguments(config.trainer.gpus, config.trainer.accelerator, config.trainer.devices)
     require(*trainer_devices(cfg))
     roots = [Path(config.outputs), folder.parent]
-    samples = distributed.once(lambda: samples_of(config))
+    samples = distributed.once(lambda: samples_to_train(config, folder, resumed))
     identity = run_folder.fingerprint(asdict(config), digest(samples))
     if many and config.skip_finished and (finished := run_folder.find_runs(roots, identity, finished=True)):
         return _reuse(folder, finished[0])
     if not resumed and config.resume == "auto":
         folder, resumed = distributed.once(lambda: _newest_unfinished(roots, identity, folder))
     with run_folder.locked(folder):
-        distributed.once(lambda: _begin(cfg, folder, identity, resumed))
+        distributed.once(lambda: _begin(cfg, folder, identity, resumed, further))
         run_folder.require_shared(folder)
         run_folder.write_run(
             folder, status="running", overrides=[item for item in overrides or [] if not item.startswith("hydra.")]
@@ -119,12 +130,12 @@ def train(
     return metrics
 
 
-def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool) -> None:
+def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool, further: bool) -> None:
     """Record that a run starts, with its configuration; or check that it can be continued."""
-    if resumed:
-        run_folder.refuse_finished(folder)  # another process may have finished it meanwhile
-    else:
+    if not resumed:
         run_folder.refuse_used(folder)
+    elif not further:
+        run_folder.refuse_finished(folder)  # another process may have finished it meanwhile
     for part in (folder, folder / "checkpoints"):
         remove_temporaries(part)
     if not run_folder.read_run(folder):
@@ -166,6 +177,25 @@ def _train(
     return distributed.once(lambda: conclude(config, folder, fitted, samples, raw))
 
 
+def samples_to_train(config: TrainConfig, folder: Path, resumed: bool) -> Samples:
+    """Return the configured images; those of the run's samples.csv if it is continued, so that no image changes parts.
+
+    Raises:
+        BloodcellError: The configuration is wrong; or images of the run are gone or have changed.
+    """
+    file = folder / "samples.csv"
+    if not resumed or not file.is_file():
+        return samples_of(config)
+    recorded = read_samples(file)
+    present = with_contents(recorded, cache_root(config.cache.root))
+    if difference := changes_since(recorded, present):
+        raise BloodcellError(f"resume={folder}: {difference}")
+    with suppress(BloodcellError):  # what the folder is now may be no data set any more
+        if added := set(load_samples(replace(config.data, root=str(recorded.root))).paths()) - set(recorded.paths()):
+            say(f"{counted(len(added), 'image')} in {recorded.root} are not of this run; it goes on without them")
+    return present
+
+
 def samples_of(config: TrainConfig) -> Samples:
     """Return the configured images with their splits and the sources that audits found."""
     known = with_saved_sources(load_samples(config.data), cache_root(config.cache.root))
@@ -178,9 +208,8 @@ def _checked(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
     if "val" not in samples.splits():
         raise BloodcellError("there are no validation images; set data.val_fraction above 0")
     write_samples(samples, folder / "samples.csv")
-    policy, cache = config.data.leak_check, cache_root(config.cache.root)
-    check_leaks(samples, policy, leak_advice(config.data, samples), cache)
-    report_leak(weights_leak(samples, config.model.weights), policy)
+    check_leaks(samples, config.data, cache_root(config.cache.root))
+    report_leak(weights_leak(samples, config.model.weights), config.data.leak_check)
     return samples
 
 
@@ -191,8 +220,10 @@ def readable(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
         BloodcellError: `data.on_bad_image` is error and some are unreadable, or a class is empty without them.
     """
     with progress("checking images") as report:
-        bad = check_images(samples, cache_root(config.cache.root), report)
-    samples = without_bad_images(samples, bad, config.data.on_bad_image, folder / "bad_images.csv")
+        checked = check_images(samples, cache_root(config.cache.root), report)
+    for line in [*white_lines(checked), *blank_lines(checked)]:
+        print(f"warning: {line}", file=sys.stderr)
+    samples = without_bad_images(samples, checked, config.data.on_bad_image, folder / "bad_images.csv")
     require_classes(samples.table)  # without bad images, a class may be empty
     return samples
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 
-from bloodcell.audit.leaks import check_leaks, leak_advice
+from bloodcell.audit.leaks import check_leaks
 from bloodcell.data.samples import Samples
 from bloodcell.inference.calibration import seen_obstacle
 from bloodcell.inference.predict_samples import predict_samples
@@ -116,10 +116,9 @@ class Objective:
         folds: list[int | None] = [*self.folds] if self.folds else [None]
         for fold in folds:
             config = self.configured({}, fold)
-            samples, policy = self.samples_of(config), config.data.leak_check
+            samples = self.samples_of(config)
             check_validation(samples, self.metric)
-            advice, cache = leak_advice(config.data, samples), cache_root(config.cache.root)
-            check_leaks(samples.of_split("train", "val"), policy, advice, cache)
+            check_leaks(samples.of_split("train", "val"), config.data, cache_root(config.cache.root))
         config = self.configured({}, folds[0])
         samples = self.samples_of(config).of_split("train", "val")
         classifier = classifier_of(config, samples)

@@ -14,7 +14,8 @@ import pytest
 
 import bloodcell
 from bloodcell.data.image_check import check_images
-from bloodcell.data.images import ImageError, read_image
+from bloodcell.data.image_limits import ImageError
+from bloodcell.data.images import read_image
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import Samples
 from bloodcell.runtime.console import counted
@@ -31,7 +32,8 @@ pytestmark = [
 #: Decodes one file in a process of its own and says the peak of its memory before and after, in kilobytes.
 PEAK = """
 import resource, sys
-from bloodcell.data.images import ImageError, read_image
+from bloodcell.data.image_limits import ImageError
+from bloodcell.data.images import read_image
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()
 try:
