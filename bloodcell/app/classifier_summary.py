@@ -23,19 +23,15 @@ PARTS = {"test_disjoint": "test images of sources not in training", "test": "tes
 
 def about(ensemble: Ensemble) -> dict[str, Any]:
     """Return `classes`, `localises`, `knows_limits` and the `lines` of the summary."""
-    several = len(ensemble.engines) > 1
-    lines = [_of_several(ensemble)] if several else _of_one(ensemble.engines[0])
+    several = len(ensemble.engines)
+    mean = f"An answer is the mean of {several} classifiers."
+    measured = "evaluate.py measures its accuracy from the same checkpoints."
     return {
         "classes": ensemble.classes,
         "localises": any(one.crops_cell for one in ensemble.preprocessings),
         "knows_limits": all(engine.limits is not None for engine in ensemble.engines),
-        "lines": lines,
+        "lines": [f"{mean} {measured}"] if several > 1 else _of_one(ensemble.engines[0]),
     }
-
-
-def _of_several(ensemble: Ensemble) -> str:
-    count = len(ensemble.engines)
-    return f"An answer is the mean of {count} classifiers. evaluate.py measures its accuracy from the same checkpoints."
 
 
 def _of_one(engine: Engine) -> list[str]:

@@ -42,11 +42,7 @@ class Examiner:
         self.header = lines([columns_of(ensemble.classes)]).decode()
         self.explaining = next((engine for engine in ensemble.engines if engine.classifier is not None), None)
         self.no_map = "" if self.explaining else "its file has no net to look into"
-        self._warm_up()
-
-    def _warm_up(self) -> None:
-        """Predict a grey image: it warms up the net, and shows whether Grad-CAM works."""
-        grey = np.full((64, 64, 3), 200, np.uint8)
+        grey = np.full((64, 64, 3), 200, np.uint8)  # warms up the net, and shows whether Grad-CAM works
         group = self._predicted("grey", grey)
         try:
             self._looked(grey, grey, group)

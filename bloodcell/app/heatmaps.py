@@ -12,7 +12,6 @@ from PIL import Image
 from bloodcell.data.cell_finder import cut, whole_square
 from bloodcell.evaluation.gallery import map_of, overlaid
 from bloodcell.inference.engine import Engine
-from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.html import embedded
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -30,8 +29,7 @@ def looked_at(picture: Array, shown: Array, engine: Engine, prediction: str) -> 
     Raises:
         NoMapError: The net has no such map.
     """
-    if engine.classifier is None:
-        raise BloodcellError("this classifier holds no net to look into")
+    assert engine.classifier is not None
     ((pixels, square),) = engine.preprocessing.prepare([picture])
     seen = map_of(engine.classifier, torch.from_numpy(pixels).permute(2, 0, 1), prediction)
     if square is None:

@@ -7,7 +7,7 @@ import inspect
 import math
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import FrozenInstanceError, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
@@ -55,6 +55,16 @@ def config_dir() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "conf"
 
 
+def groups() -> list[str]:
+    """Return the names of the configuration groups."""
+    return [folder.name for folder in config_dir().iterdir() if folder.is_dir() and folder.name != "hydra"]
+
+
+def options(group: str) -> list[str]:
+    """Return the names of a group's options."""
+    return [file.stem for file in (config_dir() / group).glob("*.yaml") if file.stem != "base"]
+
+
 def register_resolvers() -> None:
     """Register the schemas and `${run_tag:}`, eight random characters for each process."""
     tag = uuid.uuid4().hex[:8]
@@ -91,6 +101,14 @@ def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
 def plain(node: Any) -> Any:
     """Return a configuration node as plain dicts, lists and values, interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each dotted key of plain dicts in one another, and its value, which may be a dict again."""
+    for name, value in node.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
 
 
 def listed(given: Any) -> list[Any]:

@@ -25,9 +25,10 @@ from bloodcell.runtime.config import cache_root, typed
 from bloodcell.runtime.console import muted
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
+from bloodcell.runtime.launcher import count_of
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.user_errors import user_message
-from bloodcell.training.fit import fit
+from bloodcell.training.fit import build_data, classifier_of, extractor_of, fit, keep_function
 from bloodcell.training.train import readable, samples_of
 from bloodcell.tuning.search_space import suggest
 from bloodcell.tuning.storage import retries_of
@@ -68,8 +69,7 @@ class Objective:
         self.devices = device_arguments(trainer.gpus, trainer.accelerator, trainer.devices)
         self.samples: dict[str, Samples] = {}
         self.kept: dict[str, Any] = {}
-        count = self.devices["devices"]
-        if len(count) > 1 if isinstance(count, list) else isinstance(count, int) and count not in (0, 1):
+        if count_of(**self.devices) != 1:
             raise BloodcellError("tune trains each trial on one device; set trainer.gpus=1, and more tune.workers")
 
     def __call__(self, trial: Any) -> float:
@@ -111,8 +111,6 @@ class Objective:
         Raises:
             BloodcellError: The validation part cannot tell which trial is better.
         """
-        from bloodcell.training.fit import build_data, classifier_of, extractor_of, keep_function
-
         folds: list[int | None] = [*self.folds] if self.folds else [None]
         for fold in folds:
             config = self.configured({}, fold)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bloodcell.data.samples import Samples
+from bloodcell.runtime.config import flat
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.tuning.trial_config import PLACES, flat, lies_in
+from bloodcell.tuning.trial_config import PLACES, lies_in
 
 #: Seconds between two heartbeats of a worker, and without one until its trial is retried.
 HEARTBEAT, GRACE = 10, 60

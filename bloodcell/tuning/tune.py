@@ -17,7 +17,7 @@ from bloodcell.runtime.io import write_json
 from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.runtime.schema.verbs import TuneConfig
 from bloodcell.tuning import storage, workers
-from bloodcell.tuning.search_space import described, read_space
+from bloodcell.tuning.search_space import read_space
 from bloodcell.tuning.trial_config import TrialConfigs
 
 
@@ -82,7 +82,8 @@ def _run_study(
     else:
         objective.prepare()
     samples = objective.samples_of(objective.configured({}, folds[0] if folds else None))
-    identity = storage.identity_of(plain(configs.base), described(space), metric, folds, samples)
+    ranges = {key: str(one) for key, one in space.items()}
+    identity = storage.identity_of(plain(configs.base), ranges, metric, folds, samples)
     name = str(settings.name or folder.absolute().name)
     opened = storage.open_storage(settings.storage, folder)
     study = storage.open_study(opened, name, tunable()[metric], identity)
