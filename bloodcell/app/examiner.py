@@ -31,14 +31,12 @@ class Examiner:
         max_pixels: Largest size of an image.
 
     Attributes:
-        classes: In the order of the probabilities.
         header: The first line of the table, as `bloodcell predict` writes it.
         no_map: Why there is no Grad-CAM; '' if there is one.
     """
 
     def __init__(self, ensemble: Ensemble, threshold: float, max_pixels: int) -> None:
         self.ensemble, self.threshold, self.max_pixels = ensemble, threshold, max_pixels
-        self.classes = ensemble.classes
         self.header = lines([columns_of(ensemble.classes)]).decode()
         self.explaining = next((engine for engine in ensemble.engines if engine.classifier is not None), None)
         self.no_map = "" if self.explaining else "its file has no net to look into"
@@ -57,7 +55,7 @@ class Examiner:
             content: Of the file.
 
         Returns:
-            Plain values: `row`, its line of the table; `prediction`, `probabilities` in the order of `classes`,
+            Plain values: `row`, its line of the table; `prediction`, `probabilities` in the order of the classes,
             `confidence`, `abstained`, `cell` and `unlike` as in the table; `size`, width and height of the upright
             image, and `square` in its pixels, or None; `picture` and `looked`, the image and its Grad-CAM as addresses
             that hold them, the second None if there is none.
@@ -67,8 +65,8 @@ class Examiner:
         """
         picture = read_image(content, self.max_pixels)
         group = self._predicted(name, picture)
-        (row,), _, _ = rows_of(group, self.classes, self.threshold)
-        cells = dict(zip(columns_of(self.classes), row, strict=True))
+        (row,), _, _ = rows_of(group, self.ensemble.classes, self.threshold)
+        cells = dict(zip(columns_of(self.ensemble.classes), row, strict=True))
         shown = fitted(picture, SIDE)
         return {
             "row": lines([row]).decode(),
@@ -88,5 +86,5 @@ class Examiner:
         """Return the Grad-CAM of the predicted class by the first member that has one; None: none has."""
         if self.explaining is None:
             return None
-        prediction = self.classes[int(group.probabilities[0].argmax())]
+        prediction = self.ensemble.classes[int(group.probabilities[0].argmax())]
         return address_of(looked_at(picture, shown, self.explaining, prediction))

@@ -158,22 +158,18 @@ def _check_arguments(target: str, function: Any, values: dict[str, Any]) -> None
 
 def _locate(target: Any) -> Any:
     """Import a class or function that is allowed, and defined in an allowed module: modules also import e.g. `os`."""
-    if not isinstance(target, str) or not target.startswith(ALLOWED_TARGETS):
-        raise _not_allowed(target)
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise BloodcellError(f"_target_={target}: {error}") from error
+    found: Any = None
+    if isinstance(target, str) and target.startswith(ALLOWED_TARGETS):
+        module, _, name = target.rpartition(".")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise BloodcellError(f"_target_={target}: {error}") from error
     callable_here = inspect.isclass(found) or inspect.isfunction(found)
-    if not callable_here or not f"{found.__module__}.{found.__qualname__}".startswith(ALLOWED_TARGETS):
-        raise _not_allowed(target)
-    return found
-
-
-def _not_allowed(target: Any) -> BloodcellError:
+    if callable_here and f"{found.__module__}.{found.__qualname__}".startswith(ALLOWED_TARGETS):
+        return found
     allowed = ", ".join(f"{name}*" if name.endswith((".", "_")) else name for name in ALLOWED_TARGETS)
-    return BloodcellError(f"_target_={target!r} is not allowed; a target is a class or function of {allowed}")
+    raise BloodcellError(f"_target_={target!r} is not allowed; a target is a class or function of {allowed}")
 
 
 def cache_root(configured: str | None) -> Path:

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -41,30 +41,20 @@ SCRATCH = ".trial-"
 Report = Callable[[float, int], None]
 
 
+@dataclass
 class Objective:
-    """Trains trials one after the other in this process; images are checked and features read once for all.
+    """Trains trials one after the other in this process; images are checked and features read once for all."""
 
-    Args:
-        configs: Composes the trials' configurations.
-        space: Key -> Optuna's distribution.
-        metric: One of `tunable`.
-        folds: Folds over which it is averaged; None: one validation part.
-        folder: The study's.
-        sampler: Builds the sampler of a trial from a number of its own, so that workers that start alike draw
-            differently, and a study with one worker repeats.
-    """
+    configs: TrialConfigs
+    space: dict[str, Any]  # key -> Optuna's distribution
+    metric: str  # one of `tunable`
+    folds: list[int] | None  # over which the metric is averaged; None: one validation part
+    folder: Path  # the study's
+    #: Builds the sampler of a trial from a number of its own, so that workers that start alike draw differently, and a
+    #: study with one worker repeats.
+    sampler: Callable[[int], Any]
 
-    def __init__(
-        self,
-        configs: TrialConfigs,
-        space: dict[str, Any],
-        metric: str,
-        folds: list[int] | None,
-        folder: Path,
-        sampler: Callable[[int], Any],
-    ) -> None:
-        self.configs, self.space, self.metric, self.folds = configs, space, metric, folds
-        self.folder, self.sampler = folder, sampler
+    def __post_init__(self) -> None:
         trainer = self.configured({}, None).trainer
         self.devices = device_arguments(trainer.gpus, trainer.accelerator, trainer.devices)
         self.samples: dict[str, Samples] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict
-from functools import cached_property
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -37,7 +36,7 @@ class TrialConfigs:
         self.overrides = [item for item in overrides if not lies_in(key_of(item), OWN)]
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
-    @cached_property
+    @property
     def base(self) -> DictConfig:
         """The configuration without a trial's values."""
         return self._compose(())
@@ -69,19 +68,18 @@ class TrialConfigs:
             BloodcellError: A key is unknown, a value is of another type, or a key changes which images validate.
         """
         known = [key for key, _ in flat(plain(self.base))]
+        drawn = drawn_by(typed(self.base, TrainConfig))
         for key, distribution in space.items():
             group = self.is_group(key)
             if not group and key not in known:
                 raise BloodcellError(f"sweep: no configuration key '{key}'; {nearest(key, known)}")
             for value in getattr(distribution, "choices", None) or (distribution.low, distribution.high):
-                if drawn_by(self._checked({key: value})) != drawn_by(self._checked({})):
+                try:
+                    config = typed(self.config({key: value}), TrainConfig)
+                except (OmegaConfBaseException, BloodcellError) as error:
+                    raise BloodcellError(f"sweep: {user_message(error)}") from error
+                if drawn_by(config) != drawn:
                     raise BloodcellError(f"sweep: {key} changes which images validate, so trials could not be compared")
-
-    def _checked(self, params: dict[str, Any]) -> TrainConfig:
-        try:
-            return typed(self.config(params), TrainConfig)
-        except (OmegaConfBaseException, BloodcellError) as error:
-            raise BloodcellError(f"sweep: {user_message(error)}") from error
 
 
 def drawn_by(config: TrainConfig) -> dict[str, Any]:

@@ -52,7 +52,9 @@ def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
     space, configs, folds = read_space(config.sweep), TrialConfigs(overrides), check_settings(config)
     configs.check(space)
     _sampler(config, 0)  # whether there is such a sampler is known before images are read
-    _refuse_used(folder)
+    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if "study.json" not in there and there - {"study.db", "study.db-journal"}:  # one killed at its start has these
+        raise BloodcellError(f"study={folder} holds something, but no study (study.json); choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         _run_study(config, configs, space, folds, folder)
@@ -147,10 +149,3 @@ def _folds(asked: Any, data: DataConfig) -> list[int] | None:
             f"tune.folds={asked}; give different folds from 0 to {count - 1} (data.folds={count}), or how many"
         )
     return folds
-
-
-def _refuse_used(folder: Path) -> None:
-    """Refuse a folder that holds something but no study; one that was killed at its start has a database alone."""
-    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    if "study.json" not in names and names - {"study.db", "study.db-journal"}:
-        raise BloodcellError(f"study={folder} holds something, but no study (study.json); choose another folder")
