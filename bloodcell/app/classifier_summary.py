@@ -55,14 +55,8 @@ def figure_lines(folder: Path) -> list[str]:
 def sureness(abstain_below: Any, error_rate: Any, engines: list[Engine], tta: str) -> tuple[float, str]:
     """Return the confidence below which an answer is not sure, and where that comes from.
 
-    Args:
-        abstain_below: As in `bloodcell.inference.predict.threshold_of`.
-        error_rate: Likewise. If both are None: `ERROR_RATE` if that is promised, else a confidence of `USUAL`.
-        engines: The classifiers.
-        tta: The symmetries that are averaged over.
-
-    Raises:
-        BloodcellError: See `threshold_of`.
+    As `bloodcell.inference.predict.threshold_of`; if neither `abstain_below` nor `error_rate` is given, that of
+    `ERROR_RATE` if the classifiers promise it, else `USUAL`.
     """
     asked = abstain_below is not None or error_rate is not None
     rate = error_rate if asked else ERROR_RATE

@@ -82,14 +82,16 @@ def _hydra_message(error: BaseException) -> str:
     if "LexerNoViableAlt" in str(error):
         what = str(error).splitlines()[0].rpartition(": ")[2]
         return f"cannot read {what}; keys are plain letters, and other text of a list stands in quotes: key='[\"ä\"]'"
-    if said := _type_message(text):
-        return said
+    key = re.search(r"full_key: (\S+)", text)
+    for pattern, wanted in _TYPES.items():
+        if key and (match := re.search(pattern, text)):
+            return f"{key[1]}={match.groupdict().get('value', 'null')}; {wanted}"
     if match := re.search(r"Error merging override ~(\S+)", text):
         return f"{match[1]} is needed; give it another value"
     if match := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text):
         return f"no configuration key '{match[1]}'; {nearest(match[1].lstrip('+~'), _all_keys())}"
     if match := re.search(r"Key '([^']+)' (?:is )?not in", text):
-        full = (re.search(r"full_key: (\S+)", text) or match)[1]
+        full = (key or match)[1]
         return f"no configuration key '{full}'; {nearest(full, _all_keys())}"
     if match := re.search(r"Could not find '([^']+)'", text):
         from bloodcell.runtime.config import options
@@ -116,15 +118,6 @@ _TYPES = {
     r"field '.*?' is not Optional": "it needs a value",
     r"Incompatible value 'None' for field": "it needs a value",
 }
-
-
-def _type_message(text: str) -> str | None:
-    """Return which key has a value of another type and what to give; None for other messages."""
-    key = re.search(r"full_key: (\S+)", text)
-    for pattern, wanted in _TYPES.items():
-        if key and (match := re.search(pattern, text)):
-            return f"{key[1]}={match.groupdict().get('value', 'null')}; {wanted}"
-    return None
 
 
 def _all_keys() -> list[str]:

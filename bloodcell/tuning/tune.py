@@ -14,7 +14,6 @@ from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.io import write_json
-from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.runtime.schema.verbs import TuneConfig
 from bloodcell.tuning import storage, workers
 from bloodcell.tuning.search_space import read_space
@@ -129,20 +128,16 @@ def check_settings(config: TuneConfig) -> list[int] | None:
     Raises:
         BloodcellError: A setting of `tune` makes no sense, or a test part would be read.
     """
-    settings = config.tune
-    if settings.metric not in tunable():
-        raise BloodcellError(f"tune.metric={settings.metric}; {nearest(settings.metric, tunable())}")
+    metric, asked, count = config.tune.metric, config.tune.folds, config.data.folds
+    if metric not in tunable():
+        raise BloodcellError(f"tune.metric={metric}; {nearest(metric, tunable())}")
     if config.evaluate.test:
         raise BloodcellError("tune never reads a test part; leave out evaluate.test=true")
-    return _folds(settings.folds, config.data)
-
-
-def _folds(asked: Any, data: DataConfig) -> list[int] | None:
     if asked is None:
         return None
-    folds, count = (list(range(asked)) if isinstance(asked, int) else asked), data.folds
-    if data.fold is not None:
+    if config.data.fold is not None:
         raise BloodcellError("give tune.folds or data.fold, not both")
+    folds = list(range(asked)) if isinstance(asked, int) else asked
     right = isinstance(folds, list) and all(isinstance(fold, int) and 0 <= fold < count for fold in folds)
     if not right or not folds or len(set(folds)) < len(folds):
         raise BloodcellError(
