@@ -48,10 +48,7 @@ class ChunkStore:
     def results(self, name: str, keys: Sequence[str], compute: Callable[[slice], Array]) -> Iterator[Array]:
         """Yield the result of each chunk of `CHUNK` images, computing only those that are not on disk.
 
-        Args:
-            name: Kind of result.
-            keys: Everything that the result of each image depends on.
-            compute: Returns the result of some successive images.
+        The keys name all that the result of each image depends on; `compute` is given some successive images.
         """
         self.progress(0, len(keys))
         for start in range(0, len(keys), CHUNK):

@@ -25,11 +25,9 @@ _POSTINGS = 400
 
 
 class Vocabulary:
-    """Two levels of k-means centres.
+    """Two levels of k-means centres of a training sample of descriptors, float32 (n, 128).
 
-    Args:
-        descriptors: Training sample, float32 (n, 128).
-        images: Number of images to index; decides the number of words.
+    The number of images to index decides the number of words.
     """
 
     def __init__(self, descriptors: Array, images: int) -> None:
@@ -59,12 +57,7 @@ class Vocabulary:
 
 
 class Index:
-    """An inverted index: which images have which words.
-
-    Args:
-        vocabulary: The visual words.
-        chunks: Records of the images, one chunk after the other.
-    """
+    """An inverted index: which images, whose records are given in chunks, have which words."""
 
     def __init__(self, vocabulary: Vocabulary, chunks: Sequence[Record]) -> None:
         self.vocabulary = vocabulary
