@@ -81,8 +81,7 @@ def matched_pair_figure(first: Path, second: Path) -> tuple[bytes, int]:
     left, right = (np.pad(one, ((0, height - len(one)), (0, 0), (0, 0)), constant_values=255) for one in pictures)
     canvas = np.hstack([left, np.full((height, _GAP, 3), 255, np.uint8), right])
     _draw_lines(canvas, points, best.second + np.array([pictures[0].shape[1] + _GAP, 0]))
-    _, data = cv2.imencode(".png", canvas[..., ::-1])
-    return data.tobytes(), best.inliers
+    return cv2.imencode(".png", canvas[..., ::-1])[1].tobytes(), best.inliers
 
 
 def _draw_lines(canvas: Array, starts: Array, ends: Array) -> None:

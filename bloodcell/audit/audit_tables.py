@@ -39,13 +39,11 @@ def duplicates(samples: pd.DataFrame, file_hash: pd.Series, pixel_hash: pd.Serie
     their decoded pictures, uint64 (n,), are 0 for a file that cannot be read.
     """
     table = samples[["path", "label", "split"]].assign(file=file_hash.to_numpy(), picture=pixel_hash.to_numpy())
-    table = table[table["picture"] != 0]
-    rows = []
-    groups = table[table["picture"].duplicated(keep=False)].groupby("picture", sort=False)
-    for number, (_, group) in enumerate(groups, start=1):
-        kind = "bytes" if group["file"].nunique() == 1 else "pixels"
-        rows += [(kind, number, row.path, row.label, row.split) for row in group.itertuples()]
-    return pd.DataFrame(rows, columns=DUPLICATE_COLUMNS)
+    table = table[(table["picture"] != 0) & table["picture"].duplicated(keep=False)]
+    groups = table.groupby("picture", sort=False)
+    kind = groups["file"].transform("nunique").map(lambda files: "bytes" if files == 1 else "pixels")
+    table = table.assign(kind=kind, group=groups.ngroup() + 1)
+    return table.sort_values("group", kind="stable")[DUPLICATE_COLUMNS].reset_index(drop=True)
 
 
 def _pairs(table: pd.DataFrame, column: str) -> list[tuple[Any, ...]]:

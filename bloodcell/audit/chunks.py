@@ -8,12 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bloodcell.data.threads import map_in_order
+from bloodcell.data.threads import Item, Result, map_in_order
 from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.io import write_atomically
 
@@ -23,8 +23,6 @@ CHUNK = 256
 #: Called with the number of images done and of all, in each phase of the audit.
 Progress = Callable[[int, int], None]
 Array = np.ndarray[Any, np.dtype[Any]]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

@@ -33,10 +33,8 @@ def check_images(samples: Samples, cache: Path, progress: Callable[[int, int], N
         if progress and done % 64 == 0:
             progress(done, len(new))
     if new:
-        current = set(names)
-        rows = [(name, reason) for name, reason in known.items() if name in current]
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(pd.DataFrame(rows, columns=["identity", "reason"]), file)
+        write_csv(pd.DataFrame({"identity": names, "reason": [known[name] for name in names]}), file)
     bad = [(path, known[name]) for path, name in zip(samples.table["path"], names, strict=True) if known[name]]
     return pd.DataFrame(bad, columns=["path", "reason"])
 
