@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bloodcell.data.decoder import map_in_order
+from bloodcell.data.threads import Item, Result, map_in_order
 from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.io import write_atomically
 
@@ -21,8 +23,6 @@ CHUNK = 256
 #: Called with the number of images done and of all, in each phase of the audit.
 Progress = Callable[[int, int], None]
 Array = np.ndarray[Any, np.dtype[Any]]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -36,30 +36,22 @@ def digest(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
+@dataclass(frozen=True)
 class ChunkStore:
-    """Results of chunks of images on disk, so that an interrupted audit continues from there.
+    """Results of chunks of images on disk, so that an interrupted audit continues from there."""
 
-    Args:
-        folder: The folder of the results; made if it is missing.
-        progress: Called after each chunk.
-    """
-
-    def __init__(self, folder: Path, progress: Progress | None = None) -> None:
-        self.folder = folder
-        self.progress = progress or (lambda done, total: None)
+    folder: Path  # of the results; made if it is missing
+    progress: Progress
 
     def results(self, name: str, keys: Sequence[str], compute: Callable[[slice], Array]) -> Iterator[Array]:
         """Yield the result of each chunk of `CHUNK` images, computing only those that are not on disk.
 
-        Args:
-            name: Kind of result.
-            keys: Everything that the result of each image depends on.
-            compute: Returns the result of some successive images.
+        The keys name all that the result of each image depends on; `compute` is given some successive images.
         """
         self.progress(0, len(keys))
         for start in range(0, len(keys), CHUNK):
             items = slice(start, min(start + CHUNK, len(keys)))
-            yield self.result(f"{name}-{digest(*keys[items])}", lambda items=items: compute(items))  # type: ignore[misc]
+            yield self.result(f"{name}-{digest(*keys[items])}", partial(compute, items))
             self.progress(items.stop, len(keys))
 
     def result(self, name: str, compute: Callable[[], Array]) -> Array:

@@ -58,8 +58,7 @@ def extract(path: Path) -> Record:
     record["pixel_hash"] = _hash(repr(picture.shape).encode() + picture.tobytes())
     picture = working_size(picture)
     outside, places = field_map(picture)
-    height, width = picture.shape[:2]
-    record["size"] = width, height
+    record["size"] = picture.shape[1], picture.shape[0]
     record["map"][0, : places.shape[0], : places.shape[1]] = places
     points, descriptors = _keypoints(picture, outside)
     record["count"] = len(points)
@@ -70,12 +69,14 @@ def extract(path: Path) -> Record:
 
 def working_size(picture: Array) -> Array:
     """Scale a picture, uint8 (H, W, 3), to a longer side of `SIDE`; small ones are at most doubled."""
-    height, width = picture.shape[:2]
-    scale = min(2.0, SIDE / max(height, width))
-    if scale == 1:
-        return picture
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    scale = min(2.0, SIDE / max(picture.shape[:2]))
+    return picture if scale == 1 else scaled(picture, scale, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def scaled(picture: Array, scale: float, interpolation: int) -> Array:
+    """Return a picture, uint8 (H, W, 3), with both sides multiplied by a scale, at least one pixel each."""
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation))
 
 
 def mirror(record: Record) -> Record:
@@ -90,18 +91,13 @@ def mirror(record: Record) -> Record:
 
 
 def descriptors_of(records: Record, mirrored: bool = False) -> Array:
-    """Return the RootSIFT of all key points, or of those of the mirror images: float32 (sum of counts, 128)."""
-    present = np.arange(KEYPOINTS) < records["count"][:, None]
-    descriptors = records["descriptors"][present]
-    return root_sift(descriptors[:, _MIRROR] if mirrored else descriptors)
-
-
-def root_sift(descriptors: Array) -> Array:
-    """Return RootSIFT of SIFT descriptors, uint8 (n, 128): float32 (n, 128), unit length.
+    """Return the RootSIFT, of unit length, of all key points or of their mirror images: float32 (sum of counts, 128).
 
     Arandjelovic and Zisserman, Three things everyone should know to improve object retrieval, CVPR 2012.
     """
-    values = descriptors.astype(np.float32)
+    present = np.arange(KEYPOINTS) < records["count"][:, None]
+    descriptors = records["descriptors"][present]
+    values = (descriptors[:, _MIRROR] if mirrored else descriptors).astype(np.float32)
     values /= np.maximum(values.sum(axis=1, keepdims=True), 1)
     return np.sqrt(values, out=values)
 

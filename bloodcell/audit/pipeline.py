@@ -1,7 +1,4 @@
-"""The audit of a data set: the source of each image, leaks between splits, contradicting labels and duplicates.
-
-The source of an image is the physical cell that it shows.
-"""
+"""The audit of a data set: the source of each image, leaks between splits, contradicting labels and duplicates."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ import pandas as pd
 from bloodcell.audit import audit_tables, groups, originals
 from bloodcell.audit.chunks import Array, ChunkStore, Progress
 from bloodcell.audit.result import Audit
-from bloodcell.runtime.errors import BloodcellError
 
 #: Changes if the same files would give another outcome; part of the key under which results are kept.
 METHOD = 2
@@ -24,23 +20,21 @@ def audit(
     root: Path,
     originals_folder: Path | None,
     kept: Path,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> Audit:
     """Find the source of each image, and what the sources reveal.
 
     Args:
-        samples: Columns path (relative to the root, POSIX), label and split (may be empty).
+        samples: Columns path (relative to the root, POSIX), label and split (may be empty); one row or more.
         root: The data root.
-        originals_folder: Folder of the original photographs; None if there are none.
+        originals_folder: The existing folder of the original photographs; None if there are none.
         kept: Folder of intermediate results, from which an interrupted audit continues.
         progress: Called with (done, total) in each phase.
 
     Raises:
-        BloodcellError: There are no samples, or the folder of originals is missing or holds no photograph.
+        BloodcellError: The folder of originals holds no photograph that can be read.
     """
     samples = samples[["path", "label", "split"]].reset_index(drop=True)
-    if samples.empty:
-        raise BloodcellError(f"nothing to audit: there are no samples in {root}")
     store = ChunkStore(kept / f"method{METHOD}", progress)
     if originals_folder is None:
         found = _without_originals(samples["path"], root, store)

@@ -20,7 +20,7 @@ import numpy as np
 from bloodcell.audit.chunks import Array, parallel
 from bloodcell.audit.geometry import compare
 from bloodcell.audit.groups import LEAST, PLENTY
-from bloodcell.audit.keypoints import extract, mirror
+from bloodcell.audit.keypoints import extract, mirror, scaled
 from bloodcell.audit.nuclei import Cells
 from bloodcell.data.images import ImageError, read_image
 
@@ -42,29 +42,20 @@ _BINS = 8  # of a channel
 
 @dataclass(frozen=True)
 class LeakProbe:
-    """The figures of the probe.
+    """The figures of the probe."""
 
-    Attributes:
-        accuracy: Accuracy of the nearest neighbour in colour; nan if nothing could be compared.
-        accuracy_unseen: The same without the look-alikes, the nearest 2 % of the training images.
-        aligned: Validation images that were aligned with their nearest neighbours.
-        copies: How many of them show the same cell as one of these.
-    """
-
-    accuracy: float = float("nan")
-    accuracy_unseen: float = float("nan")
-    aligned: int = 0
-    copies: int = 0
+    accuracy: float = float("nan")  # of the nearest neighbour in colour; nan if nothing could be compared
+    accuracy_unseen: float = float("nan")  # the same without the look-alikes
+    aligned: int = 0  # validation images that were aligned with their nearest neighbours
+    copies: int = 0  # those that show the same cell as one of these
 
     @property
     def leak(self) -> bool:
         """Whether validation images have copies in training."""
         return self.copies >= max(2.0, SHARE * self.aligned)
 
-    def message(self, part: str = "validation") -> str:
-        """Return one line with the figures; `part` names the images that were compared with training."""
-        if not self.aligned:
-            return "too few images to look for a leak"
+    def message(self, part: str) -> str:
+        """Return one line with the figures of a leak; `part` names the images that were compared with training."""
         copies = f"{self.copies} of {self.aligned} {part} images looked at show a cell of a training image"
         nearest = f"the nearest colours name the class of {self.accuracy:.0%}"
         return f"{copies}; {nearest}, without look-alikes {self.accuracy_unseen:.0%}"
@@ -107,9 +98,7 @@ def colour_histogram(path: Path) -> Array | None:
         picture = read_image(path)
     except ImageError:
         return None
-    scale = _THUMBNAIL / max(picture.shape[:2])
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(-1, 3)
+    small = scaled(picture, _THUMBNAIL / max(picture.shape[:2]), cv2.INTER_AREA).reshape(-1, 3)
     small = small[small.max(axis=1) >= 16]
     codes = (small // (256 // _BINS)).astype(int) @ [_BINS * _BINS, _BINS, 1]
     counts = np.bincount(codes, minlength=_BINS**3).astype(np.float32)

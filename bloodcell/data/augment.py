@@ -38,9 +38,6 @@ class Augment(nn.Module):
 
     The changes are those of another microscope, stain, lamp or camera. Pixels from outside the image are filled by
     reflection, so that no black corner marks an augmented image.
-
-    Args:
-        config: The largest changes.
     """
 
     def __init__(self, config: AugmentConfig) -> None:
@@ -52,11 +49,9 @@ class Augment(nn.Module):
         return {name: value for name, value in asdict(self.config).items() if name != "name"}
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return augmented images, float (N, 3, H, W), 0 to 1.
+        """Return augmented images, float (N, 3, H, W), 0 to 1, of images, uint8 (N, 3, H, W), or float, 0 to 1.
 
-        Args:
-            images: uint8 (N, 3, H, W), 0 to 255, or float, 0 to 1.
-            generator: The random generator; None: torch's global one.
+        Without a generator the numbers come from torch's global one.
         """
         if not images.is_floating_point():
             images = images.float() / 255
@@ -66,22 +61,21 @@ class Augment(nn.Module):
 
     def _matrices(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw affine maps from output to input positions, (N, 2, 3), in units of half the image's sides."""
-        count, device = len(images), images.device
-        angle = _uniform(count, math.radians(self.config.rotation), device, generator)
-        zoom = 1 / (1 + _uniform(count, self.config.scale, device, generator))
-        mirror = 1 - 2 * (torch.rand(count, device=device, generator=generator) < 0.5).float() * float(self.config.flip)
+        count, config = len(images), self.config
+        angle = _uniform(images, math.radians(config.rotation), generator)
+        zoom = 1 / (1 + _uniform(images, config.scale, generator))
+        mirror = torch.where(_uniform(images, 1, generator) < 0, 1 - 2 * float(config.flip), 1.0)
         ratio = images.shape[3] / images.shape[2]
         cos, sin = angle.cos() * zoom, angle.sin() * zoom
-        shift_x, shift_y = (2 * _uniform(count, self.config.shift, device, generator) for _ in range(2))
+        shift_x, shift_y = (2 * _uniform(images, config.shift, generator) for _ in range(2))
         rows = [cos * mirror, -sin / ratio * mirror, shift_x, sin * ratio, cos, shift_y]
         return torch.stack(rows, dim=1).view(count, 2, 3)
 
     def _recoloured(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
-        count, device, config = len(images), images.device, self.config
+        config = self.config
 
         def factors(limit: float, *shape: int) -> Tensor:
-            drawn = _uniform(count * math.prod(shape), limit, device, generator)
-            return 1 + drawn.view(count, *shape)
+            return 1 + _uniform(images, limit, generator, *shape)
 
         if config.stain:
             images = stain(images, factors(config.stain, 3), factors(config.stain, 3).sub(1) / 10)
@@ -90,14 +84,14 @@ class Augment(nn.Module):
         if config.brightness or config.contrast or config.gamma:
             images = light(images, *map(factors, (config.brightness, config.contrast, config.gamma)))
         if config.blur:
-            width = config.blur * images.shape[3] * torch.rand(count, device=device, generator=generator)
-            images = blur(images, width)
+            width = torch.rand(len(images), device=images.device, generator=generator)
+            images = blur(images, config.blur * images.shape[3] * width)
         return images
 
 
-def _uniform(count: int, limit: float, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Draw (count,) numbers, uniform from -limit to limit."""
-    return (2 * torch.rand(count, device=device, generator=generator) - 1) * limit
+def _uniform(images: Tensor, limit: float, generator: torch.Generator | None, *shape: int) -> Tensor:
+    """Draw numbers for each image, (N, *shape), uniform from -limit to limit."""
+    return (2 * torch.rand(len(images), *shape, device=images.device, generator=generator) - 1) * limit
 
 
 def stain(images: Tensor, strength: Tensor, base: Tensor) -> Tensor:

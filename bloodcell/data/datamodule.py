@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from bloodcell.data.loaders import RowsDataset, image_loader, rows_loader
+from bloodcell.data.loaders import ImageDataset, RowsDataset, image_loader, rows_loader
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samplers import EpochSampler, build_sampler
 from bloodcell.data.samples import Samples
@@ -75,7 +75,8 @@ class BloodCellDataModule(pl.LightningDataModule):
         part = self.samples.of_split(split)
         labels, batch_size = self.labels(part), self.config.batch_size
         if self.rows is None:
-            return image_loader(part.files(), self.preprocessing, batch_size, self.config.workers, labels, sampler)
+            dataset = ImageDataset(part.files(), labels, self.preprocessing)
+            return image_loader(dataset, batch_size, self.config.workers, sampler)
         rows = torch.from_numpy(np.flatnonzero(self.samples.table["split"] == split))[None]
         if split == "train" and self.views:
             rows = len(self.samples.table) + torch.arange(self.views * len(labels)).view(self.views, -1)

@@ -1,27 +1,22 @@
-"""Decoding many files on all cores, in order and with bounded memory."""
+"""Decoding many files to the net's input, while others are computed."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
 from typing import Any, TypeVar
 
-import cv2
 import numpy as np
-import torch
 from threadpoolctl import threadpool_limits
 
 from bloodcell.data.images import Pixels
 from bloodcell.data.preprocessing import Preprocessing, as_array
+from bloodcell.data.threads import Item, Result, map_in_order
 
-Item = TypeVar("Item")
 Read = TypeVar("Read")
-Result = TypeVar("Result")
 
 #: Bytes of images that are prepared together: some dozens of small images, or one large image.
 _BATCH_BYTES = 2**24
@@ -72,11 +67,7 @@ def decode_all(
 
 
 def read_and_compute(
-    read: Callable[[Item], Read],
-    compute: Callable[[Read], Result],
-    items: Iterable[Item],
-    threads: int,
-    streams: int,
+    read: Callable[[Item], Read], compute: Callable[[Read], Result], items: Iterable[Item], threads: int, streams: int
 ) -> Iterator[Result]:
     """Yield `compute(read(item))` for each item, in order; reading and computing overlap.
 
@@ -89,55 +80,28 @@ def read_and_compute(
     """
     if (streams := min(threads, streams)) > 1:
         with threadpool_limits(1, user_api="blas"):  # numpy's own threads would compete for the same cores
-            yield from map_in_order(_ReadAndCompute(read, compute, streams), items, streams)
+            yield from map_in_order(_read_and_compute(read, compute, streams), items, streams)
     else:
         yield from map(compute, map_in_order(read, items, threads))
 
 
-class _ReadAndCompute:
-    """Reads and computes in several threads; only one thread reads at a time if that is fast enough.
+def _read_and_compute(read: Callable[[Any], Any], compute: Callable[[Any], Any], threads: int) -> Callable[[Any], Any]:
+    """Return `compute(read(item))` for several threads; only one reads at a time if that is fast enough.
 
     Reading is many short calls. Threads that read at the same time wait for each other at the interpreter's lock, and
     reading then takes a third longer.
     """
+    lock, one_reader = Lock(), False
 
-    def __init__(self, read: Callable[[Any], Any], compute: Callable[[Any], Any], threads: int) -> None:
-        self.read, self.compute, self.threads = read, compute, threads
-        self.lock, self.one_reader = Lock(), False
-
-    def __call__(self, item: Any) -> Any:
-        with self.lock if self.one_reader else nullcontext():
+    def both(item: Any) -> Any:
+        nonlocal one_reader
+        with lock if one_reader else nullcontext():
             start = perf_counter()
-            read = self.read(item)
+            content = read(item)
             middle = perf_counter()
-        result = self.compute(read)
+        result = compute(content)
         # all other threads can read while one computes
-        self.one_reader = (self.threads - 1) * (middle - start) <= perf_counter() - middle
+        one_reader = (threads - 1) * (middle - start) <= perf_counter() - middle
         return result
 
-
-def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """Yield `function(item)` for each item in order, computed by several threads, or by the caller's thread if 1.
-
-    Items are taken as needed. At most two results per thread wait for the caller, which limits the memory. Pillow and
-    the backends release the interpreter's lock.
-    """
-    if threads <= 1:
-        yield from map(function, items)
-        return
-    previous = torch.get_num_threads(), cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    # there is one thread per core: further threads of torch and OpenCV would slow all of them down
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    waiting = deque[Future[Result]]()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(previous[0])  # for threads started later
-        cv2.setNumThreads(previous[1])
+    return both

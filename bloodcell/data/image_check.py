@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from bloodcell.data.images import ImageError, read_image
 from bloodcell.data.samples import Samples, cache_file, identities
+from bloodcell.data.threads import map_in_order
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.io import write_csv
@@ -26,17 +26,15 @@ def check_images(samples: Samples, cache: Path, progress: Callable[[int, int], N
     known = _saved_reasons(file)
     # bad images are decoded again: the reason (no permission, no memory, an old Pillow) may be gone, and this changes
     # neither path nor size nor time
-    new = [(name, path) for name, path in zip(names, samples.files(), strict=True) if known.get(name) != ""]
-    with ThreadPoolExecutor(cpu_count()) as pool:  # Pillow releases the interpreter's lock
-        for done, ((name, _), reason) in enumerate(zip(new, pool.map(_reason, [path for _, path in new]), strict=True)):
-            known[name] = reason
-            if progress and done % 64 == 0:
-                progress(done, len(new))
+    new = {name: path for name, path in zip(names, samples.files(), strict=True) if known.get(name) != ""}
+    reasons = map_in_order(_reason, new.values(), cpu_count())
+    for done, (name, reason) in enumerate(zip(new, reasons, strict=True)):
+        known[name] = reason
+        if progress and done % 64 == 0:
+            progress(done, len(new))
     if new:
-        current = set(names)
-        rows = [(name, reason) for name, reason in known.items() if name in current]
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(pd.DataFrame(rows, columns=["identity", "reason"]), file)
+        write_csv(pd.DataFrame({"identity": names, "reason": [known[name] for name in names]}), file)
     bad = [(path, known[name]) for path, name in zip(samples.table["path"], names, strict=True) if known[name]]
     return pd.DataFrame(bad, columns=["path", "reason"])
 

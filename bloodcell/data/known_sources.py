@@ -1,7 +1,4 @@
-"""Sources found by an audit, saved in the cache for later commands on the same files.
-
-The source is the physical cell, photograph, slide or patient that an image comes from.
-"""
+"""Sources found by an audit, saved in the cache for later commands on the same files."""
 
 from __future__ import annotations
 

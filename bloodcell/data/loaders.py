@@ -21,17 +21,16 @@ _WORTH_WORKERS = 1000
 
 
 class ImageDataset(Dataset[Any]):
-    """Image files as the net's input, uint8 (3, size, size), with their labels, int64 (N,), if they are given."""
+    """Image files as the net's input, uint8 (3, size, size), each with its label from int64 (N,)."""
 
-    def __init__(self, files: list[Path], preprocessing: Preprocessing, labels: Tensor | None = None) -> None:
-        self.files, self.preprocessing, self.labels = files, preprocessing, labels
+    def __init__(self, files: list[Path], labels: Tensor, preprocessing: Preprocessing) -> None:
+        self.files, self.labels, self.preprocessing = files, labels, preprocessing
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> Any:
-        image = self.preprocessing(self.files[index])
-        return image if self.labels is None else (image, self.labels[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.preprocessing(self.files[index]), self.labels[index]
 
 
 class EpochBatches(Sampler[Tensor]):
@@ -110,27 +109,22 @@ def worker_count(workers: int | None, images: int) -> int:
 
 
 def image_loader(
-    files: list[Path],
-    preprocessing: Preprocessing,
-    batch_size: int,
-    workers: int | None = None,
-    labels: Tensor | None = None,
-    sampler: EpochSampler | None = None,
+    dataset: ImageDataset, batch_size: int, workers: int | None = None, sampler: EpochSampler | None = None
 ) -> DataLoader[Any]:
-    """Return a loader of uint8 images (N, 3, size, size), with their labels, int64 (N,), if they are given.
+    """Return a loader of uint8 images (N, 3, size, size) with their labels, int64 (N,).
 
     `workers` is the number of decoding processes; None: chosen for the machine. Without a sampler the files are read in
     their own order.
     """
-    processes = worker_count(workers, len(files))
+    processes = worker_count(workers, len(dataset))
     batches: dict[str, Any] = {"batch_size": batch_size, "sampler": sampler}
     if distributed.here().size > 1:
-        batches = {"batch_sampler": EpochBatches(sampler, len(files), batch_size)}
+        batches = {"batch_sampler": EpochBatches(sampler, len(dataset), batch_size)}
     return DataLoader(
-        ImageDataset(files, preprocessing, labels),
+        dataset,
         **batches,
         num_workers=processes,
-        persistent_workers=processes > 0 and labels is not None,  # a loader without labels is read only once
+        persistent_workers=processes > 0,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # or the workers' seeds would be drawn from the global generator
     )

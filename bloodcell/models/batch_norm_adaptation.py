@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bloodcell.data.decoder import decode, map_in_order
+from bloodcell.data.decoder import decode
 from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.data.threads import map_in_order
 from bloodcell.models.net import Net
 from bloodcell.runtime.errors import BloodcellError
 

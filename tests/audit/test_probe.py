@@ -17,7 +17,7 @@ def test_leak_on_a_random_split_of_copies(smears, strength):
     assert found.leak
     assert found.copies >= found.aligned / 2
     assert found.accuracy > found.accuracy_unseen
-    assert f"{found.copies} of {found.aligned} validation images" in found.message()
+    assert f"{found.copies} of {found.aligned} validation images" in found.message("validation")
 
 
 @pytest.mark.parametrize("strength", ["mild", "kaggle", "strong"])
@@ -41,4 +41,3 @@ def test_nothing_to_compare(tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     found = leak_probe([], [], [tmp_path / "text.jpg"], ["A"])
     assert not found.leak
-    assert found.message() == "too few images to look for a leak"

@@ -73,7 +73,8 @@ def test_half_of_the_images_are_mirrored(images):
 
 def with_angle(monkeypatch, images, degrees, **values):
     """Augment with the largest draw of every number: the whole angle, shift and so on."""
-    monkeypatch.setattr("bloodcell.data.augment._uniform", lambda n, limit, *_: torch.full((n,), float(limit)))
+    largest = "bloodcell.data.augment._uniform"
+    monkeypatch.setattr(largest, lambda batch, limit, *_: torch.full((len(batch),), float(limit)))
     return Augment(AugmentConfig(rotation=degrees, **values))(images)
 
 

@@ -21,6 +21,10 @@ def files(tmp_path, write_image):
     return [write_image(tmp_path / f"{i}.png", seed=i) for i in range(7)]
 
 
+def images(files):
+    return ImageDataset(files, torch.arange(len(files)), Preprocessing(16))
+
+
 def test_epochs_differ_and_each_repeats():
     sampler = ShuffleSampler(50, seed=3)
     orders = []
@@ -45,7 +49,7 @@ def test_any_whole_number_is_a_seed(seed):
 def test_the_order_does_not_use_the_global_generator(files):
     before = torch.get_rng_state()
     list(ShuffleSampler(5, 0))
-    list(image_loader(files, Preprocessing(16), 4, workers=0))
+    list(image_loader(images(files), 4, workers=0))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -86,18 +90,18 @@ def test_each_epoch_uses_the_next_view():
 
 
 def test_images_in_memory_are_channels_first():
-    images = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).view(2, 4, 5, 3)
-    inputs, _ = RowsDataset(images, torch.tensor([[0, 1]]), torch.tensor([0, 1]))[torch.tensor([1])]
+    rows = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).view(2, 4, 5, 3)
+    inputs, _ = RowsDataset(rows, torch.tensor([[0, 1]]), torch.tensor([0, 1]))[torch.tensor([1])]
     assert inputs.shape == (1, 3, 4, 5)
-    assert torch.equal(inputs[0], images[1].permute(2, 0, 1))
+    assert torch.equal(inputs[0], rows[1].permute(2, 0, 1))
 
 
-def test_a_dataset_gives_images_with_or_without_labels(files):
-    assert ImageDataset(files, Preprocessing(16))[2].shape == (3, 16, 16)
-    image, label = ImageDataset(files, Preprocessing(16), torch.arange(7))[2]
+def test_a_dataset_gives_images_with_labels(files):
+    image, label = images(files)[2]
+    assert image.shape == (3, 16, 16)
     assert torch.equal(image, Preprocessing(16)(files[2]))
     assert label == 2
-    assert len(ImageDataset(files, Preprocessing(16))) == 7
+    assert len(images(files)) == 7
 
 
 @pytest.mark.timeout(120)
@@ -105,23 +109,23 @@ def test_workers_change_nothing(files):
     epochs = {}
     for workers in (0, 2):
         sampler = ShuffleSampler(7, seed=1)
-        loader = image_loader(files, Preprocessing(16), 3, workers, torch.arange(7), sampler)
+        loader = image_loader(images(files), 3, workers, sampler)
         for epoch in (0, 1):
             sampler.set_epoch(epoch)
             epochs[workers, epoch] = list(loader)
     for epoch in (0, 1):
-        for (images, labels), (images_2, labels_2) in zip(epochs[0, epoch], epochs[2, epoch], strict=True):
-            assert torch.equal(images, images_2)
+        for (inputs, labels), (inputs_2, labels_2) in zip(epochs[0, epoch], epochs[2, epoch], strict=True):
+            assert torch.equal(inputs, inputs_2)
             assert torch.equal(labels, labels_2)
     order = [torch.cat([labels for _, labels in epochs[0, epoch]]).tolist() for epoch in (0, 1)]
     assert order[0] != order[1]
 
 
 def test_without_a_sampler_images_have_the_order_of_the_files(files):
-    batches = list(image_loader(files, Preprocessing(16), 3, workers=0))
+    batches = [batch for batch, _ in image_loader(images(files), 3, workers=0)]
     assert [len(batch) for batch in batches] == [3, 3, 1]
     assert torch.equal(torch.cat(batches), torch.stack([Preprocessing(16)(file) for file in files]))
-    assert list(image_loader([], Preprocessing(16), 3, workers=0)) == []
+    assert list(image_loader(images([]), 3, workers=0)) == []
 
 
 def test_the_number_of_workers_depends_on_cores_and_images(monkeypatch):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bloodcell.data.loaders import EpochBatches, RowsDataset, image_loader, rows_loader
+from bloodcell.data.loaders import EpochBatches, ImageDataset, RowsDataset, image_loader, rows_loader
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samplers import BalancedSampler, ShuffleSampler, build_sampler
 from tests.conftest import data_config
@@ -144,7 +144,7 @@ def test_batches_of_rows_and_of_files_follow_the_sampler(tmp_path, write_image):
     data = data_config(sampling="balanced", epoch_size=8)
     sampler = build_sampler(rows, data, 0)
     by_row = rows_loader(RowsDataset(inputs, torch.arange(5)[None], labels, sampler), 3)
-    by_file = image_loader(files, Preprocessing(16), 3, 0, labels, build_sampler(rows, data, 0))
+    by_file = image_loader(ImageDataset(files, labels, Preprocessing(16)), 3, 0, build_sampler(rows, data, 0))
     assert len(by_row) == len(by_file) == len(EpochBatches(sampler, 5, 3)) == 3
     for epoch in (0, 1):
         for loader in (by_row, by_file):

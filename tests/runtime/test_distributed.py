@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bloodcell.data.loaders import EpochBatches, image_loader
+from bloodcell.data.loaders import EpochBatches, ImageDataset, image_loader
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samplers import ShuffleSampler
 from bloodcell.runtime import distributed, hardware, launcher
@@ -102,10 +102,10 @@ def test_each_image_of_an_epoch_is_taken_by_one_process(as_place, count, size):
 
 def test_each_file_is_read_by_one_process(as_place, tmp_path, write_image):
     files = [write_image(tmp_path / f"{number}.png", seed=number) for number in range(7)]
-    seen = []
+    images, seen = ImageDataset(files, torch.arange(7), Preprocessing(16)), []
     for rank in range(2):
         as_place(rank, 2)
-        loader = image_loader(files, Preprocessing(16), 2, 0, torch.arange(7), ShuffleSampler(7, seed=0))
+        loader = image_loader(images, 2, 0, ShuffleSampler(7, seed=0))
         assert loader.batch_sampler.sampler.epoch == 0  # where Lightning sets it
         seen += [label for _, labels in loader for label in labels.tolist()]
     assert sorted(seen) == list(range(7))

@@ -73,11 +73,9 @@ class View:
 
 
 def paint_photograph(label: str, rng: np.random.Generator) -> tuple[Pixels, Box]:
-    """Paint a photograph of a white cell of one of `CLASSES` among red cells and platelets.
+    """Paint a photograph, uint8 (240, 320, 3), RGB, of a white cell of one of `CLASSES` among red cells and platelets.
 
-    Returns:
-        The photograph, uint8 (240, 320, 3), RGB, and the white cell's box x0, y0, x1, y1 in pixels, clipped to the
-        photograph, x1 and y1 excluded.
+    The white cell's box is x0, y0, x1, y1 in pixels, clipped to the photograph, x1 and y1 excluded.
     """
     density, box = paint_smear(label, rng)
     return expose(density, box, draw_view(rng), rng)
@@ -86,8 +84,7 @@ def paint_photograph(label: str, rng: np.random.Generator) -> tuple[Pixels, Box]
 def paint_smear(label: str, rng: np.random.Generator) -> tuple[Floats, Box]:
     """Paint a piece of a slide, larger than a photograph, with a white cell of a class at the centre.
 
-    Returns:
-        The optical density, (*SIZE, 3), RGB, 0 and more, and the cell's box relative to the centre, pixels.
+    Return its optical density, (*SIZE, 3), RGB, 0 and more, and the cell's box relative to the centre, pixels.
     """
     look, stain = LOOKS[label], _draw_stain(rng)
     scale = rng.uniform(0.85, 1.15)
@@ -95,9 +92,9 @@ def paint_smear(label: str, rng: np.random.Generator) -> tuple[Floats, Box]:
     density = _platelets(scale, rng)[..., None] * stain.purple
     density += _red_cells(scale, radius, rng)[..., None] * stain.red
     cell, cover = _white_cell(look, stain, radius, rng)
-    centre = _around(HALF, cell.shape[0] // 2)
+    centre = _around(HALF, cover)
     density[centre] = density[centre] * (1 - cover[..., None]) + cell
-    inside = np.argwhere(cover > 0.5) - cell.shape[0] // 2
+    inside = np.argwhere(cover > 0.5) - len(cover) // 2
     (y0, x0), (y1, x1) = inside.min(axis=0), inside.max(axis=0) + 1
     return density, (int(x0), int(y0), int(x1), int(y1))
 
@@ -122,7 +119,10 @@ def expose(density: Floats, box: Box, view: View, rng: np.random.Generator) -> t
     density = density[top : top + HEIGHT, left : left + WIDTH]
     density = np.asarray(cv2.GaussianBlur(density, (0, 0), view.blur), np.float32)
     density += view.halo * (density - cv2.GaussianBlur(density, (0, 0), view.blur + 2))
-    picture = view.light * _lamp(view)[..., None] * np.exp(-density)
+    y = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None] - np.float32(view.lamp[0])
+    x = np.linspace(0, 1, WIDTH, dtype=np.float32)[None] - np.float32(view.lamp[1])
+    lamp = 1 - view.vignette * (x * x + y * y)
+    picture = view.light * lamp[..., None] * np.exp(-density)
     picture += 2.5 * rng.standard_normal((HEIGHT, WIDTH, 1), dtype=np.float32)
     return np.clip(picture, 0, 255).astype(np.uint8), clip_box(*np.add(box, 2 * (view.x, view.y)))
 
@@ -177,7 +177,7 @@ def _red_cells(scale: float, free: float, rng: np.random.Generator) -> Floats:
         if clear_of_white and (np.hypot(*(taken - centre).T) > 2 * overlap * typical).all():
             taken = np.vstack([taken, centre])
             cell = _red_cell(min(typical * rng.uniform(0.85, 1.15), PAD / 1.4), pallor, rng)
-            canvas[_around(centre, len(cell) // 2)] += cell
+            canvas[_around(centre, cell)] += cell
     return canvas
 
 
@@ -196,7 +196,7 @@ def _platelets(scale: float, rng: np.random.Generator) -> Floats:
         radius = scale * rng.uniform(4, 8)
         u, v = _plane(radius, 0.2, rng)
         platelet = _inside(1 - np.hypot(u, v), radius) * np.float32(rng.uniform(0.25, 0.6))
-        canvas[_around(centre, len(platelet) // 2)] += platelet
+        canvas[_around(centre, platelet)] += platelet
     return canvas
 
 
@@ -276,17 +276,10 @@ def _inside(depth: Floats, radius: float) -> Floats:
     return np.asarray(np.clip(0.5 + 0.5 * radius * depth, 0, 1), np.float32)
 
 
-def _around(centre: Any, half: int) -> tuple[slice, slice]:
-    """Return the slices of the square with side 2 half + 1 around a point (y, x)."""
-    y, x = map(int, centre)
+def _around(centre: Any, part: Floats) -> tuple[slice, slice]:
+    """Return the slices of a part, (N, N), N odd, around a point (y, x) of the smear."""
+    (y, x), half = map(int, centre), len(part) // 2
     return slice(y - half, y + half + 1), slice(x - half, x + half + 1)
-
-
-def _lamp(view: View) -> Floats:
-    """Return the brightness over the photograph, (240, 320), 1 under the lamp."""
-    y = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None] - np.float32(view.lamp[0])
-    x = np.linspace(0, 1, WIDTH, dtype=np.float32)[None] - np.float32(view.lamp[1])
-    return np.asarray(1 - view.vignette * (x * x + y * y), np.float32)
 
 
 #: Radii at 320 x 240 pixels, at which the boxes annotated in BCCD have a median side of 114 pixels. The ranges overlap,

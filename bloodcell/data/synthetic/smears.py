@@ -15,8 +15,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,21 @@ from bloodcell.data.images import Pixels
 from bloodcell.data.synthetic import painter
 from bloodcell.data.synthetic.copies import STRENGTHS, make_copy
 from bloodcell.data.synthetic.painter import CLASSES, HEIGHT, MARGIN, WIDTH, Box
+from bloodcell.data.threads import map_in_order
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.schema.checks import require, require_choice
 
 #: Raise it when the painting changes: folders with another number are painted again.
 PAINTING = 1
 
 SPLITS = ("TRAIN", "TEST")
+GROUPS = tuple(product(SPLITS, CLASSES))
 
 #: More files than this, 10 kB each, are a typing error.
 MOST_FILES = 1_000_000
+
+_TRUTH = ["path", "split", "label", "source", "photograph", "x0", "y0", "x1", "y1"]
 
 #: Photographs of each class relative to the most frequent one, as in the Kaggle set's TRAIN.
 SHARES = {"EOSINOPHIL": 75 / 159, "LYMPHOCYTE": 27 / 159, "MONOCYTE": 16 / 159, "NEUTROPHIL": 1.0}
@@ -86,11 +92,6 @@ class Slot:
     photograph: int
     rescan: bool = False
 
-    @property
-    def name(self) -> str:
-        """The photograph's file name without its ending."""
-        return f"BloodImage_{self.photograph:05d}"
-
 
 def write_smears(folder: Path, smears: Smears) -> None:
     """Paint a synthetic data set into a folder, completely or not at all.
@@ -125,10 +126,9 @@ def _settings(smears: Smears) -> dict[str, Any]:
 
 
 def _is_complete(folder: Path, smears: Smears) -> bool:
-    try:
+    with suppress(OSError, ValueError):
         return bool(json.loads((folder / "smears.json").read_text("utf-8")) == _settings(smears))
-    except (OSError, ValueError):
-        return False
+    return False
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -161,23 +161,20 @@ def _put_in_place(folder: Path, temporary: Path, smears: Smears) -> None:
 
 def _paint_set(folder: Path, smears: Smears) -> None:
     """Write all photographs, copies and the true sources and boxes into a new folder."""
-    for split in SPLITS:
-        for label in CLASSES:
-            (folder / "images" / split / label).mkdir(parents=True)
+    for group in GROUPS:
+        folder.joinpath("images", *group).mkdir(parents=True)
     (folder / "originals").mkdir()
     slots = _slots(smears)
     names = _file_names(slots, smears)
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        tables = list(pool.map(lambda slot: _paint_slot(folder, slot, names[slot], smears), slots))
-    truth = pd.DataFrame([row for table in tables for row in table]).sort_values("path")
+    tables = map_in_order(lambda slot: _paint_slot(folder, slot, names[slot], smears), slots, cpu_count())
+    truth = pd.DataFrame([row for table in tables for row in table], columns=_TRUTH).sort_values("path")
     (folder / "truth.csv").write_bytes(truth.to_csv(index=False, lineterminator="\n").encode())
     (folder / "smears.json").write_text(json.dumps(_settings(smears)) + "\n", "utf-8", newline="\n")
 
 
 def _slots(smears: Smears) -> list[Slot]:
     """Return the photographs of TRAIN, then of TEST, then the rescans."""
-    groups = [(split, label) for split in SPLITS for label in CLASSES]
-    cells = [(*group, i) for group in groups for i in range(smears.photographs(*group))]
+    cells = [(*group, i) for group in GROUPS for i in range(smears.photographs(*group))]
     slots = [Slot(*cell, cell=number, photograph=number) for number, cell in enumerate(cells)]
     again = [slot for slot in slots if slot.split == "TRAIN" and slot.index < smears.rescans]
     return slots + [
@@ -189,7 +186,7 @@ def _slots(smears: Smears) -> list[Slot]:
 def _file_names(slots: list[Slot], smears: Smears) -> dict[Slot, list[str]]:
     """Return the copies' names, which look like the Kaggle set's and do not identify the photograph."""
     names: dict[Slot, list[str]] = {}
-    for number, group in enumerate((split, label) for split in SPLITS for label in CLASSES):
+    for number, group in enumerate(GROUPS):
         members = [slot for slot in slots if (slot.split, slot.label) == group]
         most = smears.train_photographs if group[0] == "TRAIN" else smears.test_photographs
         files = smears.copies * (most + sum(slot.rescan for slot in members))
@@ -202,19 +199,18 @@ def _file_names(slots: list[Slot], smears: Smears) -> dict[Slot, list[str]]:
     return names
 
 
-def _paint_slot(folder: Path, slot: Slot, names: list[str], smears: Smears) -> list[dict[str, Any]]:
+def _paint_slot(folder: Path, slot: Slot, names: list[str], smears: Smears) -> list[tuple[Any, ...]]:
     """Write one photograph and its copies; return their rows of truth.csv."""
     photograph, box = _photograph(slot, smears.seed)
-    _write_jpeg(folder / "originals" / f"{slot.name}.jpg", photograph)
+    title = f"BloodImage_{slot.photograph:05d}"
+    _write_jpeg(folder / "originals" / f"{title}.jpg", photograph)
     rng = _generator(smears.seed, slot, 2 + slot.rescan)
     rows = []
     for name in names:
-        path = Path("images", slot.split, slot.label, name)
-        copy, (x0, y0, x1, y1) = make_copy(photograph, box, STRENGTHS[smears.strength], rng)
+        path = f"images/{slot.split}/{slot.label}/{name}"
+        copy, place = make_copy(photograph, box, STRENGTHS[smears.strength], rng)
         _write_jpeg(folder / path, copy)
-        row = {"path": path.as_posix(), "split": slot.split, "label": slot.label}
-        row |= {"source": f"cell_{slot.cell:05d}", "photograph": slot.name}
-        rows.append(row | {"x0": x0, "y0": y0, "x1": x1, "y1": y1})
+        rows.append((path, slot.split, slot.label, f"cell_{slot.cell:05d}", title, *place))
     return rows
 
 
