@@ -17,11 +17,10 @@ from bloodcell.data.samples import Samples, read_samples
 from bloodcell.evaluation.external import evaluate_files
 from bloodcell.evaluation.report import Origin
 from bloodcell.evaluation.results import chosen_splits, record_test_reads, write_evaluation
-from bloodcell.inference.adaptation import adapted
+from bloodcell.inference.adaptation import MOST, adapted, require_own_statistics
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict_samples import predict_samples
-from bloodcell.models.batch_norm_adaptation import MOST, require_own_statistics
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root, job_folder, listed, typed
 from bloodcell.runtime.console import progress, say

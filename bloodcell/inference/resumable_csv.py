@@ -25,24 +25,13 @@ Rows = Iterable[Iterable[Any]]
 
 @dataclass
 class Progress:
-    """The content of FILE.state.json, after the last complete step.
+    """The content of FILE.state.json, after the last complete step."""
 
-    Attributes:
-        settings: All that the rows depend on besides the items.
-        items: Number of items that are done, bad ones included.
-        seen: Digest of their names.
-        sizes: Bytes of FILE.csv and FILE.bad.csv.
-        counts: Sums over all steps.
-    """
-
-    settings: dict[str, Any]
-    items: int = 0
-    seen: str = ""
-    sizes: list[int] = field(default_factory=lambda: [0, 0])
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self.counts = Counter(self.counts)  # JSON knows plain dictionaries alone
+    settings: dict[str, Any]  # all that the rows depend on besides the items
+    items: int = 0  # number of items that are done, bad ones included
+    seen: str = ""  # digest of their names
+    sizes: list[int] = field(default_factory=lambda: [0, 0])  # bytes of FILE.csv and FILE.bad.csv
+    counts: Counter[str] = field(default_factory=Counter)  # sums over all steps
 
 
 class ResumableCsv:
@@ -58,7 +47,7 @@ class ResumableCsv:
 
     def __init__(self, file: Path, overwrite: bool = False) -> None:
         endings = ".csv", ".bad.csv", ".state.json", ".lock"
-        self.file, self.bad, self.state, self.lock = map(file.with_suffix, endings)
+        self.file, self.bad, self.state, self.lock = self.own = [file.with_suffix(ending) for ending in endings]
         self.overwrite, self.progress = overwrite, Progress({})
 
     @contextmanager
@@ -84,10 +73,8 @@ class ResumableCsv:
     def start(self, columns: list[str], settings: dict[str, Any], names: Callable[[], Iterator[str]]) -> Iterator[str]:
         """Begin both files, or go on with those of a killed process; return the names of the items that are left.
 
-        Args:
-            columns: Columns of FILE.csv.
-            settings: All that the rows depend on besides the items; plain values.
-            names: Yields the names of all items.
+        `columns` are those of FILE.csv; `settings`, plain values, all that the rows depend on besides the items; and
+        `names` yields the names of all items.
 
         Raises:
             BloodcellError: The files were begun with other settings or items, and overwrite is not set.
@@ -109,6 +96,7 @@ class ResumableCsv:
         """Skip the names that are done, and cut off rows after the last step; return whether there was one."""
         try:
             then = Progress(**json.loads(self.state.read_text(encoding="utf-8")))
+            then.counts = Counter(then.counts)  # JSON knows plain dictionaries alone
         except (OSError, ValueError, TypeError) as error:
             raise self._refusal(f"{self.state} is damaged") from error
         for key, value in settings.items():
@@ -116,14 +104,13 @@ class ResumableCsv:
                 raise self._refusal(f"{key} was {before!s:.60}, and is {value!s:.60} now")
         if digest("", islice(names, then.items)) != then.seen:
             raise self._refusal("its images are not those that are there now")
-        files = (self.file, self.bad)
-        if short := [path for path, size in zip(files, then.sizes, strict=True) if _size(path) < size]:
-            raise self._refusal(f"{short[0].name} is shorter than it was")
-        for path, size in zip(files, then.sizes, strict=True):
-            if path.exists():
+        for path, size in zip((self.file, self.bad), then.sizes, strict=True):
+            if _size(path) < size:
+                raise self._refusal(f"{path.name} is shorter than it was")
+            if size:
                 os.truncate(path, size)
-        if not then.sizes[1]:
-            self.bad.unlink(missing_ok=True)
+            else:
+                path.unlink(missing_ok=True)
         self.progress = then
         return then.items > 0
 
@@ -140,8 +127,8 @@ class ResumableCsv:
 
     def is_own(self, name: str) -> bool:
         """Return whether a name is one of this table's files."""
-        own = [one.name for one in (self.file, self.bad, self.state, self.lock)]
-        return Path(name).name in own and Path(name).parent.resolve() == self.file.parent.resolve()
+        known = Path(name).name in [one.name for one in self.own]
+        return known and Path(name).parent.resolve() == self.file.parent.resolve()
 
     def _refusal(self, why: str) -> BloodcellError:
         return BloodcellError(f"{self.file} is unfinished and cannot be continued ({why}); overwrite=true begins again")

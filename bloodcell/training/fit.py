@@ -101,7 +101,7 @@ def classifier_of(config: TrainConfig, samples: Samples) -> Any:
 
 
 def _engine(config: TrainConfig, classifier: Any, device: str) -> Engine:
-    root = features_root(config.features, cache_root(config.cache.root), classifier.frozen, config.augmented)
+    root = features_root(config.features, cache_root(config.cache.root), classifier.finetune.frozen, config.augmented)
     backend, precision = config.features.backend, config.features.precision
     return engine_of(classifier, device, backend, precision, root=root, workers=config.data.workers)
 
@@ -117,7 +117,7 @@ def keep_function(classifier: Any, samples: Samples, extractor: Extractor) -> No
     """Unfold folded batch norm that will learn, so that training starts from the pretrained function."""
     from bloodcell.models.folded_batch_norm import unfold_where_folded
 
-    if classifier.frozen or classifier.finetune.batch_norm == "frozen":
+    if classifier.finetune.frozen or classifier.finetune.batch_norm == "frozen":
         return
     files = samples.of_split("train").paths()
     if count := unfold_where_folded(classifier.net, files, extractor.preprocessing, extractor.threads):
