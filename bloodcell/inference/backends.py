@@ -105,7 +105,7 @@ class Backbone:
 
     def _built(self, backend: str) -> Forward:
         if backend not in self.built:
-            build = {"onnx": self._onnx, "compile": self._compiled, "eager": lambda: self._torch(self._module())}
+            build = {"onnx": self._onnx, "compile": self._compiled, "eager": self._eager}
             streams = cpu_count() if backend == "onnx" else 1
             self.built[backend] = Forward(self._name(backend), streams, BATCH[backend], build[backend]())
         return self.built[backend]
@@ -147,6 +147,9 @@ class Backbone:
         run = _padded(self._torch(module), BATCH["compile"])
         run(np.zeros((1, self.size, self.size, 3), np.uint8))  # compile here, so that a failure falls back
         return run
+
+    def _eager(self) -> Callable[[Array], Array]:
+        return self._torch(self._module())
 
     def _torch(self, module: Any) -> Callable[[Array], Array]:
         lower = torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.precision == "bf16")

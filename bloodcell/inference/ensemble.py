@@ -71,12 +71,9 @@ class Ensemble:
         self.preprocessings = list(dict.fromkeys(engine.preprocessing for engine in engines))
 
     def predict(self, groups: Iterable[list[ImageLike]], count: int, threads: int | None = None) -> Iterator[Group]:
-        """Predict groups of images, in order; threads decode some groups ahead of the nets.
+        """Predict groups of one image or more, read lazily, in order; threads decode some groups ahead of the nets.
 
-        Args:
-            groups: Groups of one image or more, read lazily.
-            count: The number of images in all, by which the fastest pass is chosen.
-            threads: Decoding threads; None: one per core.
+        The fastest pass for `count` images in all is taken; threads None: one per core.
         """
         ways = self.passes(count)
         streams = min(way.streams for way in ways)

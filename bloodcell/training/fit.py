@@ -148,7 +148,9 @@ def training_rows(
     views = config.features.views if keeps else 0
     if not keeps and not decoded_images_fit(config.data, len(samples.table), extractor.preprocessing.image_size):
         return None, 0
-    key = rows_key(classifier, samples, extractor, views)
+    made = extractor.described() if keeps else extractor.preprocessing.as_dict()
+    changed = [classifier.augment.as_dict(), samples.of_split("train").paths()] if views else []
+    key = json.dumps([made, samples.paths(), views, changed], sort_keys=True)  # all that the rows depend on
     if kept is not None and kept.get("key") == key:
         return kept["rows"], views
     rows = feature_rows(views, classifier, samples, extractor) if keeps else decoded_rows(samples, extractor)
@@ -156,13 +158,6 @@ def training_rows(
         kept.clear()  # rows are large, so only the latest are kept
         kept.update(key=key, rows=rows)
     return rows, views
-
-
-def rows_key(classifier: Any, samples: Samples, extractor: Extractor, views: int) -> str:
-    """Return everything that training rows depend on, as text."""
-    made = extractor.described() if extractor.root is not None else extractor.preprocessing.as_dict()
-    changed = [classifier.augment.as_dict(), samples.of_split("train").paths()] if views else []
-    return json.dumps([made, samples.paths(), views, changed], sort_keys=True)
 
 
 def decoded_rows(samples: Samples, extractor: Extractor) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 from pytorch_lightning import callbacks
 
@@ -16,7 +18,8 @@ class EarlyStopping(callbacks.EarlyStopping):
 
     def _run_early_stopping_check(self, trainer: pl.Trainer) -> None:
         """Check the epoch; an unknown metric is the user's mistake."""
-        if trainer.current_epoch < trainer.lightning_module.last_phase:
+        classifier: Any = trainer.lightning_module
+        if trainer.current_epoch < classifier.last_phase:
             return
         try:
             super()._run_early_stopping_check(trainer)
