@@ -55,14 +55,9 @@ class Group:
 
 
 class Ensemble:
-    """One classifier, or several that share the decoding of each image.
+    """One classifier, or several of the same classes in any order, that share the decoding of each image.
 
-    Args:
-        engines: The members, of the same classes in any order.
-        tta: none, flips or d4: the symmetries to average over.
-
-    Attributes:
-        classes: In the order of the probabilities.
+    `tta`, none, flips or d4, names the symmetries to average over; probabilities are in the order of `classes`.
     """
 
     def __init__(self, engines: list[Engine], tta: str = "none") -> None:

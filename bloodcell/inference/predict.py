@@ -71,17 +71,8 @@ def predict(cfg: DictConfig) -> dict[str, int]:
             "backend": [way.name for way in ensemble.passes(total)],
             "release": __version__,
         }
-        left = names()
-
-        def begin() -> int:
-            nonlocal left
-            left = table.start(columns_of(ensemble.classes), settings, names)
-            return table.progress.items
-
-        done = distributed.once(begin)
-        if distributed.here().rank:
-            left = islice(left, done, None)
-        fill(table, ensemble, left, (done, total), settings["threshold"], threads)
+        done = distributed.once(lambda: table.start(columns_of(ensemble.classes), settings, names()))
+        fill(table, ensemble, islice(names(), done, None), (done, total), settings["threshold"], threads)
     return distributed.once(lambda: table.progress.counts)
 
 

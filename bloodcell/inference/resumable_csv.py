@@ -9,7 +9,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -40,9 +40,7 @@ class ResumableCsv:
     The state holds the size of both files after each step; what a killed process wrote later is cut off. The state is
     written after the rows are on the disk, so a power cut leaves no state that is ahead of them.
 
-    Args:
-        file: FILE.csv.
-        overwrite: Replace complete files, and begin again if the files were begun with other settings or items.
+    With `overwrite`, complete files are replaced, and files that were begun with other settings or items begin again.
     """
 
     def __init__(self, file: Path, overwrite: bool = False) -> None:
@@ -70,19 +68,18 @@ class ResumableCsv:
             yield
             self.state.unlink(missing_ok=True)
 
-    def start(self, columns: list[str], settings: dict[str, Any], names: Callable[[], Iterator[str]]) -> Iterator[str]:
-        """Begin both files, or go on with those of a killed process; return the names of the items that are left.
+    def start(self, columns: list[str], settings: dict[str, Any], names: Iterable[str]) -> int:
+        """Begin both files, or go on with those of a killed process; return the number of items that are done.
 
-        `columns` are those of FILE.csv; `settings`, plain values, all that the rows depend on besides the items; and
-        `names` yields the names of all items.
+        `columns` are those of FILE.csv, `settings`, plain values, all that the rows depend on besides the items, and
+        `names` those of all items.
 
         Raises:
             BloodcellError: The files were begun with other settings or items, and overwrite is not set.
         """
-        left = names()
         try:
-            if self.state.is_file() and self._resume(settings, left):
-                return left
+            if self.state.is_file() and (done := self._resume(settings, names)):
+                return done
         except BloodcellError:
             if not self.overwrite:
                 raise
@@ -90,10 +87,10 @@ class ResumableCsv:
         write_json(vars(self.progress), self.state)  # first, so that an unfinished file never looks complete
         self.bad.unlink(missing_ok=True)
         self.file.write_bytes(lines([columns]))
-        return names()
+        return 0
 
-    def _resume(self, settings: dict[str, Any], names: Iterator[str]) -> bool:
-        """Skip the names that are done, and cut off rows after the last step; return whether there was one."""
+    def _resume(self, settings: dict[str, Any], names: Iterable[str]) -> int:
+        """Cut off what was written after the last step, and return the number of items that are done."""
         try:
             then = Progress(**json.loads(self.state.read_text(encoding="utf-8")))
             then.counts = Counter(then.counts)  # JSON knows plain dictionaries alone
@@ -112,7 +109,7 @@ class ResumableCsv:
             else:
                 path.unlink(missing_ok=True)
         self.progress = then
-        return then.items > 0
+        return then.items
 
     def add(self, names: list[str], rows: Rows, bad: Rows, counts: dict[str, int]) -> None:
         """Write a step: its items' names, rows of FILE.csv, rows (path, reason) of FILE.bad.csv, and counts to add."""

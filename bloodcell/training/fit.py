@@ -42,17 +42,10 @@ def fit(
     watch: Sequence[Any] = (),
     kept: dict[str, Any] | None = None,
 ) -> Fitted:
-    """Train a classifier and choose its weights.
+    """Train a classifier on samples with splits and choose its weights; history and checkpoints go to `folder`.
 
-    Args:
-        config: The configuration.
-        samples: Readable samples with their splits.
-        folder: Where history.csv and checkpoints go.
-        devices: The Trainer's accelerator and devices.
-        tests: Whether to compute the features of the test part too, because it will be predicted.
-        resumed: Whether to continue after the last complete epoch.
-        watch: Further callbacks.
-        kept: See `training_rows`.
+    With `tests`, the features of the test part are computed too, because it will be predicted. With `resumed`, training
+    continues after the last complete epoch. `watch` has further callbacks; for `kept` see `training_rows`.
     """
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
