@@ -111,7 +111,7 @@ class Objective:
         config = self.configured({}, folds[0])
         samples = self.samples_of(config).of_split("train", "val")
         classifier = classifier_of(config, samples)
-        if classifier.frozen:
+        if classifier.finetune.frozen:
             extractor = extractor_of(config, classifier, "cpu")
             keep_function(classifier, samples, extractor)
             build_data(config, classifier, samples, extractor, self.kept)

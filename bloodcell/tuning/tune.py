@@ -57,8 +57,10 @@ def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         _run_study(config, configs, space, folds, folder)
-    except (StorageInternalError, UnboundLocalError) as error:  # Optuna 5.0 may raise the second in place of the first
+    except (StorageInternalError, UnboundLocalError) as error:  # Optuna 5.0 may raise the second in place of another
         cause = error if isinstance(error, StorageInternalError) else error.__context__
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause from None
         if not isinstance(cause, StorageInternalError):
             raise
         reason = " ".join(str(cause.__cause__ or cause).split())[:200]
