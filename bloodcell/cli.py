@@ -11,7 +11,7 @@ from typing import Any
 from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.signals import raising_on_sigterm
-from bloodcell.runtime.user_errors import groups, one_clear_line, options
+from bloodcell.runtime.user_errors import one_clear_line
 
 #: Verb -> (module, function that takes the configuration, what it is for). The verb names conf/VERB.yaml.
 VERBS = {
@@ -23,7 +23,7 @@ VERBS = {
     "evaluate": ("bloodcell.evaluation.evaluate", "run", "evaluate a checkpoint on a data set"),
     "predict": ("bloodcell.inference.predict", "run", "predict any images with a checkpoint, into a table"),
     "app": ("bloodcell.app.app", "run", "serve a page in the browser that judges images"),
-    "export": ("bloodcell.export.export", "run", "export a checkpoint to an ONNX file, or torch.export's"),
+    "export": ("bloodcell.export.export", "export", "export a checkpoint to an ONNX file, or torch.export's"),
 }
 
 #: Verbs that several processes do together.
@@ -37,11 +37,7 @@ bloodcell VERB --help lists the verb's configuration."""
 
 
 def main(verb: str | None = None) -> None:
-    """Run one verb with the arguments of the command line.
-
-    Args:
-        verb: Its name; None takes it from the first argument.
-    """
+    """Run a verb, or that of the first argument, with the arguments of the command line."""
     arguments = sys.argv[1:]
     try:
         with one_clear_line(), raising_on_sigterm():
@@ -54,11 +50,7 @@ def main(verb: str | None = None) -> None:
 
 
 def run_verb(verb: str, arguments: list[str]) -> None:
-    """Let Hydra compose the verb's configuration and call its function.
-
-    Raises:
-        BloodcellError: Anything that the user got wrong.
-    """
+    """Let Hydra compose the verb's configuration and call its function."""
     import hydra
 
     from bloodcell.runtime.config import config_dir, register_resolvers
@@ -66,11 +58,10 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     module, function, _ = VERBS[verb]
     register_resolvers()
     if resumed := _resumed_run(verb, arguments):
-        run, overrides = resumed
         from bloodcell.training.train import resume
 
         _join(verb)
-        resume(run, overrides)
+        resume(*resumed)
         distributed.stop()
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach `one_clear_line`, not Hydra's own report
@@ -99,11 +90,7 @@ _QUESTIONS = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", 
 
 
 def _join(verb: str) -> None:
-    """Meet the other processes of the job, if there are any.
-
-    Raises:
-        BloodcellError: Several processes cannot do this verb together, or do not meet.
-    """
+    """Meet the other processes of the job, if there are any."""
     place = distributed.announced()
     if place is None or place.size == 1:
         return
@@ -154,6 +141,8 @@ def _as_text(override: str) -> str:
 
 def _check_groups(overrides: list[str]) -> None:
     """Refuse a group without an option."""
+    from bloodcell.runtime.config import groups, options
+
     for override in overrides:
         group, _, option = override.lstrip("~").partition("=")
         if (option in ("", "null") or option.isdigit()) and group in groups():

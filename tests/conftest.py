@@ -97,6 +97,26 @@ def learnt_run(compose, tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def refused(monkeypatch, capsys, tmp_path):
+    """Return the one clear line with which `evaluate` refuses a command line: refused(["tta=x"]) -> "error: ..."."""
+    import sys
+
+    from bloodcell import cli
+
+    def refuse(arguments):
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments, f"hydra.run.dir={tmp_path / 'run'}"])
+        with pytest.raises(SystemExit):
+            cli.main("evaluate")
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert len(error.strip().splitlines()) == 1
+        assert not list((tmp_path / "run").glob("*"))
+        return error
+
+    return refuse
+
+
 @pytest.fixture(scope="session")
 def exported(compose, learnt_run, tmp_path_factory):
     """Export the learnt run: exported("onnx") -> file. It takes some seconds, so all processes share the result."""

@@ -45,6 +45,8 @@ def test_the_predictor_adapts_as_evaluate_does(another, compose, tmp_path):
     plain_predictor = bloodcell.load(run)
     before = plain_predictor.predict(files[:4])
     adapted = plain_predictor.adapt(files).predict(files)
+    with pytest.raises(BloodcellError, match="adapt=batch_norm needs 32 images of the new laboratory; there are 3"):
+        plain_predictor.adapt(files[:3])
     columns = [name for name in table if name.startswith("p_")]
     np.testing.assert_allclose(adapted[columns], table[columns], atol=1e-4)
     pd.testing.assert_frame_equal(plain_predictor.predict(files[:4]), before)  # the first one is as it was

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bloodcell.runtime.cache import KINDS, chosen, entries, remove
+from bloodcell.runtime.cache import KINDS, entries, run
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
@@ -53,7 +53,7 @@ def test_clearing_takes_what_was_asked_for_and_keeps_the_record(root):
     assert "nothing is kept" in cache(root).stdout
 
 
-def test_one_entry_by_its_name(tmp_path):
+def test_one_entry_by_its_name(compose, tmp_path):
     for name in ("one", "two"):
         (tmp_path / "features" / name).mkdir(parents=True)
         (tmp_path / "features" / name / "chunk-1.npy").write_bytes(b"12345")
@@ -61,8 +61,7 @@ def test_one_entry_by_its_name(tmp_path):
     (tmp_path / "probes" / "x.json").write_text("{}")
     kept = entries(tmp_path)
     assert sorted((entry.path.name, entry.size) for entry in kept) == [("one", 5), ("two", 5), ("x.json", 2)]
-    (gone,) = chosen(kept, "two")
-    remove(gone.path)
+    run(compose(f"cache.root={tmp_path}", "clear=two", verb="cache"))
     assert [entry.path.name for entry in entries(tmp_path)] == ["one", "x.json"]
     with pytest.raises(BloodcellError, match="clear=three"):
-        chosen(kept, "three")
+        run(compose(f"cache.root={tmp_path}", "clear=three", verb="cache"))

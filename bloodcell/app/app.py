@@ -21,15 +21,9 @@ def run(cfg: DictConfig) -> None:
 
 
 def serve(config: AppConfig) -> None:
-    """Serve the page.
-
-    Args:
-        config: The verb's configuration.
-
-    Raises:
-        BloodcellError: Anything that the user got wrong.
-    """
-    _require_extra()
+    """Serve the page."""
+    if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
+        raise BloodcellError(f"the page needs {' and '.join(missing)}: pip install 'bloodcell[app]'")
     from bloodcell.app.server import address_of, bound, is_loopback, run_until_stopped
 
     with bound(config.host, config.port) as listening:  # first: loading takes seconds
@@ -64,8 +58,3 @@ def application_of(config: AppConfig) -> Any:
     examiner = Examiner(ensemble, threshold, config.max_pixels)
     values = {**about(ensemble), "sureness": words, "no_map": examiner.no_map}
     return application(examiner, values, round(config.max_megabytes * 1e6), config.host)
-
-
-def _require_extra() -> None:
-    if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
-        raise BloodcellError(f"the page needs {' and '.join(missing)}: pip install 'bloodcell[app]'")

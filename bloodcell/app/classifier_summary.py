@@ -23,19 +23,15 @@ PARTS = {"test_disjoint": "test images of sources not in training", "test": "tes
 
 def about(ensemble: Ensemble) -> dict[str, Any]:
     """Return `classes`, `localises`, `knows_limits` and the `lines` of the summary."""
-    several = len(ensemble.engines) > 1
-    lines = [_of_several(ensemble)] if several else _of_one(ensemble.engines[0])
+    several = len(ensemble.engines)
+    mean = f"An answer is the mean of {several} classifiers."
+    measured = "evaluate.py measures its accuracy from the same checkpoints."
     return {
         "classes": ensemble.classes,
         "localises": any(one.crops_cell for one in ensemble.preprocessings),
         "knows_limits": all(engine.limits is not None for engine in ensemble.engines),
-        "lines": lines,
+        "lines": [f"{mean} {measured}"] if several > 1 else _of_one(ensemble.engines[0]),
     }
-
-
-def _of_several(ensemble: Ensemble) -> str:
-    count = len(ensemble.engines)
-    return f"An answer is the mean of {count} classifiers. evaluate.py measures its accuracy from the same checkpoints."
 
 
 def _of_one(engine: Engine) -> list[str]:
@@ -59,14 +55,8 @@ def figure_lines(folder: Path) -> list[str]:
 def sureness(abstain_below: Any, error_rate: Any, engines: list[Engine], tta: str) -> tuple[float, str]:
     """Return the confidence below which an answer is not sure, and where that comes from.
 
-    Args:
-        abstain_below: As in `bloodcell.inference.predict.threshold_of`.
-        error_rate: Likewise. If both are None: `ERROR_RATE` if that is promised, else a confidence of `USUAL`.
-        engines: The classifiers.
-        tta: The symmetries that are averaged over.
-
-    Raises:
-        BloodcellError: See `threshold_of`.
+    As `bloodcell.inference.predict.threshold_of`; if neither `abstain_below` nor `error_rate` is given, that of
+    `ERROR_RATE` if the classifiers promise it, else `USUAL`.
     """
     asked = abstain_below is not None or error_rate is not None
     rate = error_rate if asked else ERROR_RATE

@@ -89,9 +89,8 @@ def application(examiner: Examiner, values: dict[str, Any], most: int, host: str
         most: Bytes of a file.
         host: Where it is going to listen.
     """
-    own = {"header": examiner.header, "least": short(examiner.threshold), "most": most}
-    text = render("bloodcell.app", "app.html", **own, **values)
-    held = {"/": (text.encode(), "text/html")}
+    values = {"header": examiner.header, "least": short(examiner.threshold), "most": most, **values}
+    held = {"/": (render("bloodcell.app", "app.html", **values).encode(), "text/html")}
     for address, (place, kind) in FILES.items():
         held[address] = (files("bloodcell").joinpath(place).read_bytes(), kind)
 

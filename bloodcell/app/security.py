@@ -40,10 +40,6 @@ class Refusal(JSONResponse):
     """A refusal in one line, which reaches a client that is still sending.
 
     uvicorn closes the connection right after an answer; with unread bytes in it, the client may lose the answer.
-
-    Args:
-        status: HTTP status.
-        reason: The line.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -65,10 +61,6 @@ class Guard:
 
     starlette's TrustedHostMiddleware cannot allow all addresses but no foreign name, which a page for other machines
     needs, and it does not look at where a post comes from.
-
-    Args:
-        app: The application.
-        host: The host that the page listens on.
     """
 
     def __init__(self, app: ASGIApp, host: str) -> None:

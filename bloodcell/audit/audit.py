@@ -18,14 +18,13 @@ from bloodcell.audit.result import Audit
 from bloodcell.data import joint
 from bloodcell.data.known_sources import save_sources
 from bloodcell.data.readers import absolute, load_samples
-from bloodcell.data.samples import Samples, digest, with_contents
+from bloodcell.data.samples import digest, with_contents
 from bloodcell.data.splits import assign_splits
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import cache_root, job_folder, typed
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_csv, write_json
-from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.runtime.schema.verbs import AuditConfig
 
 #: Folders of original photographs in known layouts, at most three folders below the data root.
@@ -40,13 +39,8 @@ def run(cfg: DictConfig) -> Audit:
 def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     """Find the sources of a data set's images, report the leaks, and keep the sources for later commands.
 
-    Args:
-        cfg: The configuration that `conf/audit.yaml` composes.
-        folder: A new folder for sources.csv, leaks.csv, conflicts.csv, duplicates.csv, unreadable.csv, verdict.txt and
-            report.html.
-
-    Raises:
-        BloodcellError: Anything that the user got wrong.
+    The new folder gets sources.csv, leaks.csv, conflicts.csv, duplicates.csv, unreadable.csv, verdict.txt and
+    report.html.
     """
     config = typed(cfg, AuditConfig)
     cache = cache_root(config.cache.root)
@@ -55,7 +49,10 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
         commands = "; ".join(joint.audit_command(place) for place in joint.named_sets(config.data.sets).values())
         raise BloodcellError(f"audit each data set alone, joint training knows their sources afterwards: {commands}")
     originals = originals_folder(config.data.originals, samples.root)
-    audited = _with_split(samples, config.data)
+    audited = samples
+    with suppress(BloodcellError):  # e.g. a class of one image: the given split alone is audited
+        # the split of a training that does not know sources
+        audited = assign_splits(samples, replace(config.data, split="random"))
     run_folder.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
     say(f"{len(samples.table):,} images in {samples.root}; originals: {originals or 'none'}")
@@ -74,22 +71,10 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     return found
 
 
-def _with_split(samples: Samples, data: DataConfig) -> Samples:
-    """Return the samples with the split of a training that does not know sources."""
-    with suppress(BloodcellError):  # e.g. a class of one image: the given split alone is audited
-        return assign_splits(samples, replace(data, split="random"))
-    return samples
-
-
 def originals_folder(asked: str | None, root: Path) -> Path | None:
-    """Return the folder of original photographs; None if there is none.
+    """Return the folder of original photographs that `data.originals` asks for; None if there is none.
 
-    Args:
-        asked: `data.originals`: auto (look below the root for known layouts), none, or a folder.
-        root: The data root.
-
-    Raises:
-        BloodcellError: The named folder does not exist.
+    It is auto (look below the data root for known layouts), none, or a folder; a BloodcellError if that does not exist.
     """
     if asked in (None, "none"):
         return None

@@ -63,15 +63,12 @@ def _pairs(table: pd.DataFrame, root: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def matched_pair_figure(first: Path, second: Path) -> tuple[bytes, int]:
-    """Draw two images side by side, with lines between the key points that one affine map matches.
+    """Draw two readable images side by side, with lines between the key points that one affine map matches.
 
     The lines cross if one image is a mirrored copy of the other.
 
     Returns:
         A PNG file, both images at the working size; and the number of matched points, 0 if the images do not align.
-
-    Raises:
-        ImageError: One of the files cannot be read.
     """
     pictures = [working_size(read_image(path)) for path in (first, second)]
     a, b = extract(first), extract(second)
@@ -80,17 +77,11 @@ def matched_pair_figure(first: Path, second: Path) -> tuple[bytes, int]:
     points = best.first.copy()
     if best is mirrored and best.inliers:
         points[:, 0] = pictures[0].shape[1] - 1 - points[:, 0]
-    canvas = _side_by_side(*pictures)
-    _draw_lines(canvas, points, best.second + np.array([pictures[0].shape[1] + _GAP, 0]))
-    _, data = cv2.imencode(".png", canvas[..., ::-1])
-    return data.tobytes(), best.inliers
-
-
-def _side_by_side(*pictures: Array) -> Array:
-    """Return two pictures on one white canvas, uint8 (H, W, 3)."""
     height = max(map(len, pictures))
-    first, second = (np.pad(one, ((0, height - len(one)), (0, 0), (0, 0)), constant_values=255) for one in pictures)
-    return np.hstack([first, np.full((height, _GAP, 3), 255, np.uint8), second])
+    left, right = (np.pad(one, ((0, height - len(one)), (0, 0), (0, 0)), constant_values=255) for one in pictures)
+    canvas = np.hstack([left, np.full((height, _GAP, 3), 255, np.uint8), right])
+    _draw_lines(canvas, points, best.second + np.array([pictures[0].shape[1] + _GAP, 0]))
+    return cv2.imencode(".png", canvas[..., ::-1])[1].tobytes(), best.inliers
 
 
 def _draw_lines(canvas: Array, starts: Array, ends: Array) -> None:

@@ -15,14 +15,9 @@ DUPLICATE_COLUMNS = ["kind", "group", "path", "label", "split"]
 
 
 def leaks(samples: pd.DataFrame, source: pd.Series) -> pd.DataFrame:
-    """Return the sources in two splits: a row for each source and pair of splits.
+    """Return the sources in two splits, `LEAK_COLUMNS`: a row for each source and pair of splits.
 
-    Args:
-        samples: Columns path, label, split; a split may be empty or missing.
-        source: Source of each sample, in the same order.
-
-    Returns:
-        `LEAK_COLUMNS`: the source, and for both splits an example and the number of its images there.
+    It has an example of both splits and the number of images there. A sample's split may be empty or missing.
     """
     table = samples.assign(source=source.to_numpy(), split=samples["split"].fillna(""))
     table = table[table["split"] != ""]
@@ -38,24 +33,17 @@ def conflicts(samples: pd.DataFrame, source: pd.Series) -> pd.DataFrame:
 
 
 def duplicates(samples: pd.DataFrame, file_hash: pd.Series, pixel_hash: pd.Series) -> pd.DataFrame:
-    """Return the files that exist twice or more: a row for each file, numbered by group.
+    """Return the files that exist twice or more, `DUPLICATE_COLUMNS`: a row for each file, numbered by group.
 
-    Args:
-        samples: Columns path, label, split.
-        file_hash: Hash of each file's bytes, uint64 (n,); 0 if it cannot be read.
-        pixel_hash: Hash of each decoded picture, uint64 (n,); 0 if it cannot be read.
-
-    Returns:
-        `DUPLICATE_COLUMNS`; kind is "bytes", or "pixels" if the files differ but not their pictures.
+    The kind is "bytes", or "pixels" if the files differ but not their pictures. The hashes of the files' bytes and of
+    their decoded pictures, uint64 (n,), are 0 for a file that cannot be read.
     """
     table = samples[["path", "label", "split"]].assign(file=file_hash.to_numpy(), picture=pixel_hash.to_numpy())
-    table = table[table["picture"] != 0]
-    rows = []
-    groups = table[table["picture"].duplicated(keep=False)].groupby("picture", sort=False)
-    for number, (_, group) in enumerate(groups, start=1):
-        kind = "bytes" if group["file"].nunique() == 1 else "pixels"
-        rows += [(kind, number, row.path, row.label, row.split) for row in group.itertuples()]
-    return pd.DataFrame(rows, columns=DUPLICATE_COLUMNS)
+    table = table[(table["picture"] != 0) & table["picture"].duplicated(keep=False)]
+    groups = table.groupby("picture", sort=False)
+    kind = groups["file"].transform("nunique").map(lambda files: "bytes" if files == 1 else "pixels")
+    table = table.assign(kind=kind, group=groups.ngroup() + 1)
+    return table.sort_values("group", kind="stable")[DUPLICATE_COLUMNS].reset_index(drop=True)
 
 
 def _pairs(table: pd.DataFrame, column: str) -> list[tuple[Any, ...]]:

@@ -8,12 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bloodcell.data.threads import map_in_order
+from bloodcell.data.threads import Item, Result, map_in_order
 from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.io import write_atomically
 
@@ -23,8 +23,6 @@ CHUNK = 256
 #: Called with the number of images done and of all, in each phase of the audit.
 Progress = Callable[[int, int], None]
 Array = np.ndarray[Any, np.dtype[Any]]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -48,10 +46,7 @@ class ChunkStore:
     def results(self, name: str, keys: Sequence[str], compute: Callable[[slice], Array]) -> Iterator[Array]:
         """Yield the result of each chunk of `CHUNK` images, computing only those that are not on disk.
 
-        Args:
-            name: Kind of result.
-            keys: Everything that the result of each image depends on.
-            compute: Returns the result of some successive images.
+        The keys name all that the result of each image depends on; `compute` is given some successive images.
         """
         self.progress(0, len(keys))
         for start in range(0, len(keys), CHUNK):

@@ -22,13 +22,8 @@ def agreeing_components(
     several nodes, and images whose nuclei differ outvote a chance agreement. Otherwise this is single linkage
     (Kruskal, 1956).
 
-    Args:
-        nodes: Number of nodes.
-        first: One end of each edge, int (e,).
-        second: The other end, int (e,).
-        weight: Evidence of each edge, (e,).
-        supports: Whether the edge supports the join (True) or opposes it (False), bool (e,).
-        certain: Weight from which one supporting edge is enough.
+    Each edge has two ends, int (e,), its evidence as its weight, (e,), and supports the join or opposes it, bool (e,).
+    It is certain from a given weight.
 
     Returns:
         The group of each node, int (nodes,): numbered in the order of their first nodes.

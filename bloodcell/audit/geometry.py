@@ -24,20 +24,13 @@ LEAST_SHARE = 0.10
 
 @dataclass(frozen=True)
 class Alignment:
-    """The affine map from one image to another.
+    """The affine map from one image to another, in working coordinates."""
 
-    Attributes:
-        inliers: Number of pairs of key points, distinct on both sides, that the map explains; 0 if there is no map.
-        matrix: The map from first to second image, working coordinates, float (2, 3).
-        first, second: The inliers in the first and in the second image, float (n, 2).
-        covered: Share of the first image's key points that lie in the field of the second, 0 to 1.
-    """
-
-    inliers: int
-    matrix: Array
-    first: Array
-    second: Array
-    covered: float = 0.0
+    inliers: int  # pairs of key points, distinct on both sides, that the map explains; 0 if there is no map
+    matrix: Array  # float (2, 3)
+    first: Array  # the inliers in the first image, float (n, 2)
+    second: Array  # and in the second
+    covered: float = 0.0  # share of the first image's key points that lie in the field of the second, 0 to 1
 
 
 NOTHING = Alignment(0, np.zeros((2, 3)), np.zeros((0, 2)), np.zeros((0, 2)))

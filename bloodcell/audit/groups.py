@@ -54,11 +54,6 @@ class IndexedImages:
         parts = [self.chunks[image // chunks.CHUNK][image % chunks.CHUNK :][:1] for image in images]
         return np.concatenate([np.zeros(0, RECORD), *parts])
 
-    def votes(self, images: Array) -> sparse.csr_matrix:
-        """Return the votes for all images and, from column n on, for all images as mirrored queries."""
-        records = self.records(images)
-        return sparse.hstack([self.index.votes(records, mirrored) for mirrored in (False, True)], format="csr")
-
 
 def group(paths: Sequence[Path], store: ChunkStore) -> pd.DataFrame:
     """Group image files that show the same white cell.
@@ -101,7 +96,9 @@ def _compare(images: IndexedImages, queries: Array, labels: Array, store: ChunkS
 
     def compute(items: slice) -> Array:
         chosen = queries[items]
-        votes = images.votes(chosen)
+        records = images.records(chosen)
+        # from column n on: of all images as mirrored queries
+        votes = sparse.hstack([images.index.votes(records, side) for side in (False, True)], format="csr")
         for row, image in enumerate(chosen):
             span = slice(votes.indptr[row], votes.indptr[row + 1])
             votes.data[span][labels[votes.indices[span] % images.count] == labels[image]] = 0

@@ -92,18 +92,13 @@ def mirror(record: Record) -> Record:
 
 
 def descriptors_of(records: Record, mirrored: bool = False) -> Array:
-    """Return the RootSIFT of all key points, or of those of the mirror images: float32 (sum of counts, 128)."""
-    present = np.arange(KEYPOINTS) < records["count"][:, None]
-    descriptors = records["descriptors"][present]
-    return root_sift(descriptors[:, _MIRROR] if mirrored else descriptors)
-
-
-def root_sift(descriptors: Array) -> Array:
-    """Return RootSIFT of SIFT descriptors, uint8 (n, 128): float32 (n, 128), unit length.
+    """Return the RootSIFT, of unit length, of all key points or of their mirror images: float32 (sum of counts, 128).
 
     Arandjelovic and Zisserman, Three things everyone should know to improve object retrieval, CVPR 2012.
     """
-    values = descriptors.astype(np.float32)
+    present = np.arange(KEYPOINTS) < records["count"][:, None]
+    descriptors = records["descriptors"][present]
+    values = (descriptors[:, _MIRROR] if mirrored else descriptors).astype(np.float32)
     values /= np.maximum(values.sum(axis=1, keepdims=True), 1)
     return np.sqrt(values, out=values)
 

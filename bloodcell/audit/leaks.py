@@ -1,7 +1,4 @@
-"""Leaks between training and the other splits, by known sources or by a probe; every training reports them.
-
-The source of an image is the physical cell, photograph, slide or patient that it comes from.
-"""
+"""Leaks between training and the other splits, by known sources or by a probe; every training reports them."""
 
 from __future__ import annotations
 
@@ -47,11 +44,7 @@ def check_leaks(samples: Samples, data: DataConfig, cache: Path) -> None:
 
 
 def report_leak(message: str | None, policy: str) -> None:
-    """Print a warning of a leak, or refuse to continue, as `data.leak_check` asks.
-
-    Raises:
-        BloodcellError: The policy is error and there is a leak.
-    """
+    """Print a warning of a leak, or raise a BloodcellError, as `data.leak_check` asks."""
     if message and policy == "error":
         raise BloodcellError(message)
     if message and policy == "warn":
@@ -123,19 +116,14 @@ def probed_leak(samples: Samples, split: str, advice: str, cache: Path) -> str |
     try:
         found = json.loads(file.read_text(encoding="utf-8"))["message"]
     except (OSError, ValueError, KeyError, TypeError):
-        found = _probe(sides, split)
+        from bloodcell.audit.probe import leak_probe
+
+        train, other = sides.of_split("train"), sides.of_split(split)
+        probe = leak_probe(train.files(), list(train.table["label"]), other.files(), list(other.table["label"]))
+        found = probe.message({"val": "validation"}.get(split, split)) if probe.leak else None
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json({"message": found}, file)
     return f"leak: {found}; {advice}" if found else None
-
-
-def _probe(samples: Samples, split: str) -> str | None:
-    """Return the figures of the probe if it finds a leak; else None."""
-    from bloodcell.audit.probe import leak_probe
-
-    train, other = samples.of_split("train"), samples.of_split(split)
-    probe = leak_probe(train.files(), train.table["label"].tolist(), other.files(), other.table["label"].tolist())
-    return probe.message({"val": "validation"}.get(split, split)) if probe.leak else None
 
 
 def unaudited_sets(data: DataConfig, samples: Samples) -> list[str]:

@@ -36,19 +36,12 @@ MATCH = np.dtype([*FILE, ("photograph", np.int32), ("evidence", np.int32)])
 
 @dataclass(frozen=True)
 class Photographs:
-    """The original photographs, ready to be searched.
+    """The original photographs, ready to be searched."""
 
-    Attributes:
-        names: Bare file names without the ending, sorted.
-        records: Their records, shape (n,).
-        index: Their inverted index; mirror images are found by mirrored queries.
-        key: Digest of their identities.
-    """
-
-    names: list[str]
-    records: Record
-    index: Index
-    key: str
+    names: list[str]  # bare file names without the ending, sorted
+    records: Record  # shape (n,)
+    index: Index  # of the records; mirror images are found by mirrored queries
+    key: str  # digest of their identities
 
 
 def read_photographs(folder: Path, store: ChunkStore) -> Photographs:
@@ -87,10 +80,8 @@ def first_of_cell(photographs: Photographs, used: Sequence[int]) -> Array:
 
     A rigid map aligns two photographs of one place; they show the same cell if their nuclei coincide.
 
-    Args:
-        photographs: All photographs.
-        used: Those that images come from. The others join nothing: a photograph of two cells would join the
-            photographs of the one with those of the other.
+    Photographs that are not `used` by an image join nothing: one of two cells would join the photographs of the one
+    with those of the other.
     """
     records, allowed = photographs.records, set(used)
     near = strongest(photographs.index.votes(records), NEIGHBOURS + 1)

@@ -1,7 +1,4 @@
-"""Which images or sources a classifier was trained on, and the overlap with those that are evaluated.
-
-The source of an image is the physical cell, photograph, slide or patient that it comes from.
-"""
+"""Which images or sources a classifier was trained on, and the overlap with those that are evaluated."""
 
 from __future__ import annotations
 
@@ -30,9 +27,7 @@ def training_sources(training: Iterable[Samples | None]) -> frozenset[str]:
 def trained_sources(samples: Samples, training: Iterable[Samples | None]) -> frozenset[str]:
     """Return the sources that were trained on: by name, and each source of `samples` with an image that was.
 
-    Args:
-        samples: The whole table of what is evaluated, its training part included.
-        training: Training samples of each member; None if unknown.
+    The samples are all that is evaluated, their training part included; unknown training samples are None.
     """
     known = [one for one in training if one]
     return (training_sources(known) | frozenset(samples.table.loc[_are_among(samples, known), "source"])) - {""}
@@ -56,10 +51,8 @@ def overlap_warning(samples: Samples, training: dict[Path, Samples | None]) -> s
     enough that another member was trained on an image of the same source. Test images that share a source with training
     are not counted: the figures of `test_disjoint` leave them out.
 
-    Args:
-        samples: What is evaluated, its root as the first member's run recorded it.
-        training: Checkpoint -> its training samples, None if unknown; first the member whose run has these samples, if
-            one has.
+    The training is checkpoint -> its training samples, None if unknown; first the member whose run has these samples,
+    if one has. The root of the samples is the one that the first member's run recorded.
     """
     first, *others = training.values()
     table = samples.table

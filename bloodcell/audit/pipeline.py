@@ -1,7 +1,4 @@
-"""The audit of a data set: the source of each image, leaks between splits, contradicting labels and duplicates.
-
-The source of an image is the physical cell that it shows.
-"""
+"""The audit of a data set: the source of each image, leaks between splits, contradicting labels and duplicates."""
 
 from __future__ import annotations
 

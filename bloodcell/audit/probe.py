@@ -43,19 +43,12 @@ _BINS = 8  # of a channel
 
 @dataclass(frozen=True)
 class LeakProbe:
-    """The figures of the probe.
+    """The figures of the probe."""
 
-    Attributes:
-        accuracy: Accuracy of the nearest neighbour in colour; nan if nothing could be compared.
-        accuracy_unseen: The same without the look-alikes, the nearest 2 % of the training images.
-        aligned: Validation images that were aligned with their nearest neighbours.
-        copies: How many of them show the same cell as one of these.
-    """
-
-    accuracy: float = float("nan")
-    accuracy_unseen: float = float("nan")
-    aligned: int = 0
-    copies: int = 0
+    accuracy: float = float("nan")  # of the nearest neighbour in colour; nan if nothing could be compared
+    accuracy_unseen: float = float("nan")  # the same without the look-alikes
+    aligned: int = 0  # validation images that were aligned with their nearest neighbours
+    copies: int = 0  # those that show the same cell as one of these
 
     @property
     def leak(self) -> bool:

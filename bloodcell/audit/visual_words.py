@@ -25,11 +25,9 @@ _POSTINGS = 400
 
 
 class Vocabulary:
-    """Two levels of k-means centres.
+    """Two levels of k-means centres of a training sample of descriptors, float32 (n, 128).
 
-    Args:
-        descriptors: Training sample, float32 (n, 128).
-        images: Number of images to index; decides the number of words.
+    The number of images to index decides the number of words.
     """
 
     def __init__(self, descriptors: Array, images: int) -> None:
@@ -59,12 +57,7 @@ class Vocabulary:
 
 
 class Index:
-    """An inverted index: which images have which words.
-
-    Args:
-        vocabulary: The visual words.
-        chunks: Records of the images, one chunk after the other.
-    """
+    """An inverted index: which images, whose records are given in chunks, have which words."""
 
     def __init__(self, vocabulary: Vocabulary, chunks: Sequence[Record]) -> None:
         self.vocabulary = vocabulary
@@ -107,12 +100,12 @@ def strongest(votes: sparse.csr_matrix, number: int) -> list[Array]:
     return best
 
 
-def _centres(points: Array, number: int, rng: np.random.Generator, rounds: int = 5) -> Array:
+def _centres(points: Array, number: int, rng: np.random.Generator) -> Array:
     """Return `number` centres of points, float32 (n, 128), by Lloyd's algorithm from random points."""
     if len(points) == 0:
         return np.zeros((1, points.shape[1]), np.float32)
     centres = points[rng.permutation(len(points))[:number]].copy()
-    for _ in range(rounds if len(centres) > 1 else 0):
+    for _ in range(5 if len(centres) > 1 else 0):
         nearest = _nearest(points, centres)
         shape = (len(centres), len(points))
         members = sparse.csr_matrix((np.ones(len(points), np.float32), (nearest, np.arange(len(points)))), shape)
@@ -121,9 +114,9 @@ def _centres(points: Array, number: int, rng: np.random.Generator, rounds: int =
     return centres
 
 
-def _nearest(points: Array, centres: Array, block: int = 20_000) -> Array:
+def _nearest(points: Array, centres: Array) -> Array:
     """Return the index of the nearest centre of each point: int (n,)."""
     half = (centres * centres).sum(axis=1) / 2
-    starts = range(0, len(points), block)
-    parts = [(points[start : start + block] @ centres.T - half).argmax(axis=1) for start in starts]
+    blocks = [points[start : start + 20_000] for start in range(0, len(points), 20_000)]
+    parts = [(block @ centres.T - half).argmax(axis=1) for block in blocks]
     return np.concatenate([np.zeros(0, np.int64), *parts])

@@ -38,9 +38,6 @@ class Augment(nn.Module):
 
     The changes are those of another microscope, stain, lamp or camera. Pixels from outside the image are filled by
     reflection, so that no black corner marks an augmented image.
-
-    Args:
-        config: The largest changes.
     """
 
     def __init__(self, config: AugmentConfig) -> None:
@@ -52,11 +49,9 @@ class Augment(nn.Module):
         return {name: value for name, value in asdict(self.config).items() if name != "name"}
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return augmented images, float (N, 3, H, W), 0 to 1.
+        """Return augmented images, float (N, 3, H, W), 0 to 1, of images, uint8 (N, 3, H, W), or float, 0 to 1.
 
-        Args:
-            images: uint8 (N, 3, H, W), 0 to 255, or float, 0 to 1.
-            generator: The random generator; None: torch's global one.
+        Without a generator the numbers come from torch's global one.
         """
         if not images.is_floating_point():
             images = images.float() / 255

@@ -14,11 +14,9 @@ from threadpoolctl import threadpool_limits
 
 from bloodcell.data.images import Pixels
 from bloodcell.data.preprocessing import Preprocessing, as_array
-from bloodcell.data.threads import map_in_order
+from bloodcell.data.threads import Item, Result, map_in_order
 
-Item = TypeVar("Item")
 Read = TypeVar("Read")
-Result = TypeVar("Result")
 
 #: Bytes of images that are prepared together: some dozens of small images, or one large image.
 _BATCH_BYTES = 2**24
@@ -69,11 +67,7 @@ def decode_all(
 
 
 def read_and_compute(
-    read: Callable[[Item], Read],
-    compute: Callable[[Read], Result],
-    items: Iterable[Item],
-    threads: int,
-    streams: int,
+    read: Callable[[Item], Read], compute: Callable[[Read], Result], items: Iterable[Item], threads: int, streams: int
 ) -> Iterator[Result]:
     """Yield `compute(read(item))` for each item, in order; reading and computing overlap.
 

@@ -50,10 +50,8 @@ def _why_missing(path: Path) -> str:
 
 
 def _file_or_folder(path: Path) -> Iterator[str]:
-    if os.path.isdir(path):  # noqa: PTH112 - never raises
-        yield from _images_then_unreadable(path)
-    else:
-        yield str(path)
+    is_folder = os.path.isdir(path)  # noqa: PTH112 - never raises
+    return _images_then_unreadable(path) if is_folder else iter([str(path)])
 
 
 def _images_then_unreadable(folder: Path, pattern: Sequence[str] | None = None) -> Iterator[str]:

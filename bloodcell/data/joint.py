@@ -21,9 +21,7 @@ _EXAMPLE = "two or more, 'data.sets={a: DIR, b: DIR}'"
 def read_joint(sets: dict[str, str] | list[str], cache_root: str | None) -> Samples:
     """Read and join several data sets, with the sources that an audit of each has found.
 
-    Args:
-        sets: `data.sets`: name -> folder or CSV file; or a list of folders and files, which are named after them.
-        cache_root: `cache.root`, where audits store sources.
+    The sets are name -> folder or CSV file, or a list of folders and files, which are named after them.
 
     Returns:
         The rows of one set after those of another, each in its own order. Paths are relative to the common parent
@@ -54,8 +52,7 @@ def named_sets(sets: Any) -> dict[str, Path]:
         BloodcellError: There are fewer than two sets, one does not exist, or one is given twice.
     """
     if isinstance(sets, list):
-        places = [_place(place) for place in sets]
-        pairs = [(place.stem if _is_table(place) else place.name, place) for place in places]
+        pairs = [(place.stem if _is_table(place) else place.name, place) for place in map(_place, sets)]
     elif isinstance(sets, dict):
         pairs = [(str(name), _place(place)) for name, place in sets.items()]
     else:

@@ -33,8 +33,9 @@ def read_kaggle(root: str | None, download: bool, cache_root: str | None) -> Sam
         BloodcellError: The set is missing or incomplete, or the download failed.
     """
     folder = absolute(root) if root else cache_folder(cache_root) / "kaggle"
-    images = _find(folder)
-    if download and (images is None or _counts(images) != COUNTS):
+    kagglehubs = folder / "datasets" / HANDLE / "versions"
+    images = next((found for place in (folder, kagglehubs) if place.is_dir() and (found := find_images(place))), None)
+    if download and _counts(images) != COUNTS:
         images = find_images(_download(folder))
         _require_all(folder, images)
     if images is None:
@@ -46,12 +47,6 @@ def read_kaggle(root: str | None, download: bool, cache_root: str | None) -> Sam
         _require_all(folder, images)  # the unpacking of an earlier download may have been interrupted
     splits = split_folders(images)
     return samples_table([row for split in splits for row in class_folder_rows(splits[split], split)], folder)
-
-
-def _find(folder: Path) -> Path | None:
-    """Return the folder of images in `folder`, or in kagglehub's cache there."""
-    places = [place for place in (folder, folder / "datasets" / HANDLE / "versions") if place.is_dir()]
-    return next((images for place in places if (images := find_images(place))), None)
 
 
 def find_images(root: Path, depth: int = _DEPTH) -> Path | None:

@@ -56,21 +56,17 @@ class ShuffleSampler(EpochSampler):
         start = self.epoch * self.size
         first = start // max(1, self.count)
         passes = range(first, -(-(start + self.size) // max(1, self.count)))
-        permutations = torch.cat([torch.empty(0, dtype=torch.int64), *map(self._permutation, passes)])
-        return permutations[start - first * self.count :][: self.size]
-
-    def _permutation(self, number: int) -> Tensor:
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
-        return torch.randperm(self.count, generator=generator)
+        generators = [torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63) for number in passes]
+        permutations = [torch.randperm(self.count, generator=generator) for generator in generators]
+        return torch.cat([torch.empty(0, dtype=torch.int64), *permutations])[start - first * self.count :][: self.size]
 
 
 class BalancedSampler(EpochSampler):
     """Draws a data set, then one of its classes, then a source of that class, then an image of that source.
 
-    The source is the physical cell, photograph, slide or patient that an image comes from; an image of unknown source
-    is a source of its own. The drawing is systematic: in every epoch each class of a set has its exact share, up to
-    rounding. Every source of a class is used once before any is used twice, and so are the images of a source. All of
-    this continues from epoch to epoch.
+    An image of unknown source is a source of its own. The drawing is systematic: in every epoch each class of a set has
+    its exact share, up to rounding. Every source of a class is used once before any is used twice, and so are the
+    images of a source. All of this continues from epoch to epoch.
 
     Args:
         table: The training rows of a samples table.

@@ -17,10 +17,7 @@ Positions = NDArray[np.int64]
 def draw(table: pd.DataFrame, split: str, fraction: float, method: str, seed: int) -> None:
     """Move a fraction, 0 to 1, of each class of the training rows of one data set to another split, in place.
 
-    The method is random or grouped.
-
-    Raises:
-        BloodcellError: There are too few sources for a grouped split.
+    The method is random, or grouped, which raises a BloodcellError if there are too few sources.
     """
     rows = table[table["split"] == "train"]
     if rows.empty:

@@ -56,9 +56,13 @@ def write_comparison(
             raise BloodcellError(f"{first} and {name}: {error}") from error
         for part, pair in pairs.items():
             found, tests = differences_of(*pair), _swap_tests(*pair)
-            for metric, one_found in found.items():
-                key = {"one": first, "other": name, "split": part, "figure": metric}
-                rows.append(key | _columns(one_found) | tests.get(metric, _NO_TEST))
+            for metric, gain in found.items():
+                values = asdict(gain)
+                rows.append(
+                    {"one": first, "other": name, "split": part, "figure": metric, "difference": values.pop("value")}
+                    | {**values, "sources": gain.sources or None}
+                    | tests.get(metric, _NO_TEST)
+                )
             printed.append(gain_line(name, part, found) + _test_words(tests))
     write_csv(pd.DataFrame(rows), folder / "comparison.csv")
     for number, table in enumerate(tables.values()):
@@ -66,11 +70,6 @@ def write_comparison(
     metrics = {name: metrics_of(table, trained_on) for name, table in tables.items()}
     write_json(metrics, folder / "metrics.json")
     return metrics, printed
-
-
-def _columns(found: Difference) -> dict[str, Any]:
-    values = asdict(found)
-    return {"difference": values.pop("value"), **values, "sources": found.sources or None}
 
 
 def _swap_tests(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, dict[str, Any]]:

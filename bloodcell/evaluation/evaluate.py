@@ -17,11 +17,10 @@ from bloodcell.data.samples import Samples, changes_since, read_samples, with_co
 from bloodcell.evaluation.external import evaluate_files
 from bloodcell.evaluation.report import Origin
 from bloodcell.evaluation.results import chosen_splits, record_test_reads, write_evaluation
-from bloodcell.inference.adaptation import adapted
+from bloodcell.inference.adaptation import MOST, adapted, require_own_statistics
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict_samples import predict_samples
-from bloodcell.models.batch_norm_adaptation import MOST, require_own_statistics
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root, job_folder, listed, typed
 from bloodcell.runtime.console import progress, say
@@ -63,12 +62,12 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     if config.adapt == "batch_norm":
         for engine in engines:
             require_own_statistics(engine.trained())
-    whole, samples, splits = distributed.once(lambda: _checked(config, engines[0], cache, folder))
+    files = [engine.file for engine in engines if engine.file is not None]
+    whole, samples, splits = distributed.once(lambda: _checked(config, files[0], engines[0].classes, cache, folder))
     if config.adapt == "batch_norm":
         engines = [adapted(engine, samples.paths(), decoders(config.workers)) for engine in engines]
         count = min(MOST, len(samples.table))
         say(f"batch norm has the statistics of {count:,} of these images, without their labels (adapt=batch_norm)")
-    files = [file_of(engine) for engine in engines]
     training = {file: training_samples(file) for file in files}
     distributed.once(lambda: warn_of_overlap(samples, training, moved=config.data.kind == "as_trained"))
     tables = predict_samples(engines, samples.of_split(*splits), config.tta, config.workers)
@@ -107,17 +106,13 @@ def check_systems(config: EvaluateConfig) -> None:
         raise BloodcellError("several files of predictions are compared, not averaged; add compare=true, or give one")
 
 
-def file_of(engine: Engine) -> Path:
-    """Return the file that an engine was loaded from."""
-    assert engine.file is not None
-    return engine.file
-
-
-def _checked(config: EvaluateConfig, first: Engine, cache: Path, folder: Path) -> tuple[Samples, Samples, list[str]]:
+def _checked(
+    config: EvaluateConfig, first: Path, classes: list[str], cache: Path, folder: Path
+) -> tuple[Samples, Samples, list[str]]:
     """Make the folder and return all samples, those to evaluate that can be read, and the names of their parts."""
-    whole = _samples(config, file_of(first), cache)
+    whole = _samples(config, first, cache)
     splits = chosen_splits(whole, config.splits)
-    samples = with_spelling_of(whole.of_split(*splits), first.classes)
+    samples = with_spelling_of(whole.of_split(*splits), classes)
     run_folder.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with progress("checking images") as advance:

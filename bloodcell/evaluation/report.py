@@ -14,7 +14,7 @@ from bloodcell.evaluation import verdict
 from bloodcell.evaluation.failures import failures_of, worst_errors
 from bloodcell.evaluation.gallery import pictures_of
 from bloodcell.evaluation.report_charts import history_charts, ranking_charts, reliability_chart, risk_chart
-from bloodcell.metrics.abstention import CONFIDENCE, Promise, risk_coverage
+from bloodcell.metrics.abstention import CONFIDENCE, risk_coverage
 from bloodcell.metrics.by_class import scores_by_class
 from bloodcell.metrics.by_source import rows_by_part, sources_known
 from bloodcell.metrics.cross_fit import promise_results, set_results, threshold_test
@@ -61,7 +61,8 @@ def write_report(
     test = threshold_test(parts, main, trained_on)
     promises = promise_results(test) if test else None
     unseen = bool(trained_on - {""}) and not rows["source"].isin(trained_on).any()
-    doubtful = predictions[:0] if suspects is None else _images_of(suspects[:PICTURES], predictions)
+    images, key = predictions.drop_duplicates(["path", "label"]), ["path", "label"]
+    doubtful = predictions[:0] if suspects is None else suspects[:PICTURES][key].merge(images, on=key)
     pictures = [
         pictures_of(chosen, root, origin.classifier) if root else []
         for chosen in (worst_errors(rows, PICTURES), doubtful)
@@ -69,7 +70,15 @@ def write_report(
     write_page(
         file, "bloodcell.evaluation", "report.html",
         title=origin.title,
-        verdict=_verdict(rows, metrics[main], first, promises, unseen),
+        verdict={
+            "first": verdict.accuracy_line(metrics[main], first["name"], unseen),
+            "further": [
+                verdict.baseline_line(rows),
+                verdict.confidence_line(first["confidence"], metrics[main]["accuracy"], first["reliability"].ece),
+                verdict.abstention_line(promises, first["known"]),
+            ],
+            "trust": verdict.trust_of(first["scores"]),
+        },
         warnings=[
             *verdict.source_warnings({name_of(part): parts[part] for part in parts if "[" not in part}, trained_on),
             *verdict.few_warnings(metrics[main], first["scores"]),
@@ -135,21 +144,6 @@ def _section(part: str, rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _verdict(
-    rows: pd.DataFrame, metrics: dict[str, float], section: dict[str, Any], promises: list[Promise] | None, unseen: bool
-) -> dict[str, Any]:
-    """Return the lines of the verdict, and the classes by what they can be trusted with."""
-    return {
-        "first": verdict.accuracy_line(metrics, section["name"], unseen),
-        "further": [
-            verdict.baseline_line(rows),
-            verdict.confidence_line(section["confidence"], metrics["accuracy"], section["reliability"].ece),
-            verdict.abstention_line(promises, section["known"]),
-        ],
-        "trust": verdict.trust_of(section["scores"]),
-    }
-
-
 def _failing(rows: pd.DataFrame) -> dict[str, Any] | None:
     """Return the sources with no image that is right, those with most images first; None if sources are unknown."""
     if not sources_known(rows):
@@ -159,9 +153,3 @@ def _failing(rows: pd.DataFrame) -> dict[str, Any] | None:
     failing = failures[~failures["source"].isin(right)].sort_values("images", ascending=False, kind="stable")
     listed = failing[:MOST].to_dict("records")
     return {"all": rows["source"].nunique(), "sources": failing["source"].nunique(), "rows": listed}
-
-
-def _images_of(suspects: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the predictions table that belong to suspected labels."""
-    images = predictions.drop_duplicates(["path", "label"])
-    return suspects[["path", "label"]].merge(images, on=["path", "label"])

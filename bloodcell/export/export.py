@@ -19,13 +19,8 @@ from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed, typed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import file_digest, write_atomically
+from bloodcell.runtime.io import file_digest, write_atomically, write_text
 from bloodcell.runtime.schema.verbs import ExportConfig
-
-
-def run(cfg: DictConfig) -> None:
-    """Export as the command line says."""
-    export(cfg)
 
 
 def export(cfg: DictConfig) -> Path:
@@ -43,7 +38,7 @@ def export(cfg: DictConfig) -> Path:
     from bloodcell.models.classifier import load_classifier
 
     config = typed(cfg, ExportConfig)
-    form = _format(config.format)
+    form = FORMATS[config.format]
     checkpoint = _checkpoint(config.checkpoint)
     file = output_file(config.output, checkpoint, form.ending, config.overwrite)
     classifier = load_classifier(checkpoint)
@@ -58,8 +53,7 @@ def export(cfg: DictConfig) -> Path:
         own = load_exported(temporary) if form.ending == ".onnx" else None
         largest = check(form.run(content), engine_of(classifier, "cpu", "eager"), pictures, own)
         compared = f"largest difference of a probability from the checkpoint {largest:.1g}, on {pictures.what}"
-        text = card(about, checkpoint, file, compared)
-        write_atomically(card_of(file), lambda part: part.write_text(text, encoding="utf-8"))
+        write_text(card(about, checkpoint, file, compared), card_of(file))
 
     write_atomically(file, write)  # so the file is in its place only after the comparison and with its card
     say(f"{file}, {file.stat().st_size / 1e6:.1f} MB; {compared}")
@@ -105,18 +99,8 @@ def output_file(output: Any, checkpoint: Path, ending: str, overwrite: bool) -> 
     return file
 
 
-def _format(name: Any) -> Format:
-    if name not in FORMATS:
-        raise BloodcellError(f"format={name}; choose {' or '.join(FORMATS)}")
-    return FORMATS[str(name)]
-
-
 def _checkpoint(given: Any) -> Path:
-    """Return the one checkpoint to export.
-
-    Raises:
-        BloodcellError: There is none, there are several, or it is an exported file itself.
-    """
+    """Return the one checkpoint to export; refuse none, several, and an exported file."""
     named = listed(given)
     if len(named) != 1:
         how = "is not set; give" if not named else f"names {len(named)}, and one is exported at a time; give"
@@ -128,11 +112,6 @@ def _checkpoint(given: Any) -> Path:
 
 
 def _content(graph: Graph, about: About, form: Format) -> bytes:
-    """Return the content of the file.
-
-    Raises:
-        BloodcellError: torch cannot trace or convert the net.
-    """
     try:
         return form.write(graph, about)
     except MemoryError as error:

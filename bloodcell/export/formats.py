@@ -23,17 +23,11 @@ Probabilities = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Format:
-    """A format of exported files.
+    """A format of exported files."""
 
-    Attributes:
-        ending: The ending of its files.
-        write: Returns the content of the file.
-        run: Runs the content of a file that was just written; torch.export unpickles, so never one from elsewhere.
-    """
-
-    ending: str
-    write: Callable[[Graph, About], bytes]
-    run: Callable[[bytes], Probabilities]
+    ending: str  # of its files
+    write: Callable[[Graph, About], bytes]  # returns the content of the file
+    run: Callable[[bytes], Probabilities]  # of a file that was just written: torch.export unpickles what it reads
 
 
 def _write_onnx(graph: Graph, about: About) -> bytes:

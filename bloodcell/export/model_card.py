@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from omegaconf import OmegaConf
 
 from bloodcell.data.samples import read_samples
 from bloodcell.evaluation.report import name_of
@@ -16,6 +17,7 @@ from bloodcell.metrics.registry import Metric, Place, shown_in
 from bloodcell.metrics.summary import interval_words, parts_in, read_metrics
 from bloodcell.models.ood import FLAGGED
 from bloodcell.runtime import run_folder
+from bloodcell.runtime.config import plain
 
 #: How a split came about, by its setting.
 SPLITS = {
@@ -103,12 +105,8 @@ def _shared(table: pd.DataFrame) -> list[tuple[str, int, int]]:
 
 
 def _config(run: Path) -> dict[str, Any]:
-    """Return a run's configuration; empty if there is none."""
-    from omegaconf import OmegaConf
-
     file = run / "config.yaml"
-    found = OmegaConf.to_container(OmegaConf.load(file), resolve=False) if file.is_file() else {}
-    return found if isinstance(found, dict) else {}  # type: ignore[return-value]
+    return dict(plain(OmegaConf.load(file))) if file.is_file() else {}
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:

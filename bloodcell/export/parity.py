@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,10 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures that the checkpoint and the file are compared on.
+    """The pictures that the checkpoint and the file are compared on."""
 
-    Attributes:
-        what: Their description, for messages.
-        each: uint8 (H, W, 3), of different sizes.
-    """
-
-    what: str
-    each: list[Array]
+    what: str  # their description, for messages
+    each: list[Array]  # uint8 (H, W, 3), of different sizes
 
 
 def pictures_of(checkpoint: Path, white: float | None = None) -> Pictures:
@@ -49,12 +45,13 @@ def pictures_of(checkpoint: Path, white: float | None = None) -> Pictures:
     if run and (run / "samples.csv").is_file():
         samples = read_samples(run / "samples.csv")
         for split in ("val", "train"):
-            part = samples.of_split(split)
-            files = [part.paths()[i] for i in _spread(len(part.table))]
-            if len(whole := _read(files, white)) == len(files) > 0:
-                return Pictures(f"{len(whole)} {split} images and {len(whole)} parts of them", _with_parts(whole))
-    whole = _painted()
-    return Pictures(f"{len(whole)} painted cells and {len(whole)} parts of them", _with_parts(whole))
+            files = samples.of_split(split).paths()
+            spread = np.linspace(0, len(files) - 1, min(FILES, len(files))).astype(int)
+            with suppress(ImageError):
+                if whole := [as_array(files[place], white) for place in spread]:
+                    return _with_parts(whole, f"{split} images")
+    generator, each = np.random.default_rng(SEED), range(FILES // len(CLASSES))
+    return _with_parts([paint_photograph(name, generator)[0] for name in CLASSES for _ in each], "painted cells")
 
 
 def check(run: Probabilities, checkpoint: Engine, pictures: Pictures, own: Engine | None = None) -> float:
@@ -94,32 +91,10 @@ def check(run: Probabilities, checkpoint: Engine, pictures: Pictures, own: Engin
     return largest
 
 
-def _spread(count: int) -> list[int]:
-    """Return the positions of at most `FILES` of `count` items, evenly spread."""
-    return [int(place) for place in np.linspace(0, count - 1, min(FILES, count))]
-
-
-def _read(files: list[str], white: float | None) -> list[Array]:
-    """Return the pictures of files, without those that cannot be read."""
-    read = []
-    for file in files:
-        try:
-            read.append(as_array(file, white))
-        except ImageError:
-            continue
-    return read
-
-
-def _with_parts(whole: list[Array]) -> list[Array]:
+def _with_parts(whole: list[Array], what: str) -> Pictures:
     """Return pictures, and a part of each, of random size and shape."""
     generator, parts = np.random.default_rng(SEED), []
     for picture in whole:
         height, width = (int(side * generator.uniform(0.4, 0.9)) + 1 for side in picture.shape[:2])
         parts.append(np.ascontiguousarray(picture[-height:, -width:]))
-    return [*whole, *parts]
-
-
-def _painted() -> list[Array]:
-    """Return pictures of painted cells, equally many of each class."""
-    generator, each = np.random.default_rng(SEED), range(FILES // len(CLASSES))
-    return [paint_photograph(name, generator)[0] for name in CLASSES for _ in each]
+    return Pictures(f"{len(whole)} {what} and {len(whole)} parts of them", [*whole, *parts])

@@ -1,22 +1,45 @@
-"""Adaptation of a classifier to another laboratory, by the batch-norm statistics of its images."""
+"""Adaptation to another laboratory's images without labels: batch norm takes their statistics.
+
+Li et al. 2016, "Revisiting batch normalization for practical domain adaptation" (https://arxiv.org/abs/1603.04779).
+Stain, lamp and camera shift the mean and spread of every channel; these are measured again, and nothing is learnt.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bloodcell.data.decoder import decode
+from bloodcell.data.threads import map_in_order
 from bloodcell.inference.engine import Engine, engine_of
-from bloodcell.models.batch_norm_adaptation import adapt_to_images, require_own_statistics
+from bloodcell.models.net import Net
 from bloodcell.runtime import distributed
+from bloodcell.runtime.errors import BloodcellError
+
+if TYPE_CHECKING:
+    from bloodcell.models.classifier import Classifier
+
+Item = TypeVar("Item")
+
+#: Weight of the training statistics, in images of the new laboratory; 8 to 128 work well (Schneider et al. 2020,
+#: https://arxiv.org/abs/2006.16971).
+PRIOR = 16
+LEAST, MOST = 32, 2048
+BATCH = 64
 
 
 def adapted(engine: Engine, images: Sequence[Any], threads: int) -> Engine:
-    """Return an engine whose batch norm has the statistics of some images; no label is used.
+    """Return an engine whose batch norm has the statistics of at most `MOST` images; no label is used.
 
     Args:
         engine: The engine; not changed.
-        images: Files, RGB arrays uint8 (H, W, 3) or Pillow images, as various as those to predict.
+        images: Files, RGB arrays uint8 (H, W, 3) or Pillow images, at least `LEAST`, as various as those to predict.
         threads: Decoding threads.
 
     Raises:
@@ -26,12 +49,75 @@ def adapted(engine: Engine, images: Sequence[Any], threads: int) -> Engine:
     require_own_statistics(engine.trained())
     classifier, extractor = copy.deepcopy(engine.trained()), engine.extractor
     assert extractor is not None
-    backbone = extractor.backbone
+    net, backbone = classifier.net, extractor.backbone
 
     def statistics() -> dict[str, Any]:
-        adapt_to_images(classifier.net, images, engine.preprocessing, threads, backbone.device)
-        return {name: value.cpu() for name, value in classifier.net.state_dict().items()}
+        if (count := len(images)) < LEAST:
+            raise BloodcellError(f"adapt=batch_norm needs {LEAST} images of the new laboratory; there are {count}")
+        decoded = map_in_order(lambda group: decode(group, engine.preprocessing)[0], mixed(images), threads)
+        net.to(backbone.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        adapt_batch_norm(net, (torch.from_numpy(one).permute(0, 3, 1, 2).to(backbone.device) for one in decoded))
+        return {name: value.cpu() for name, value in net.state_dict().items()}
 
-    classifier.net.load_state_dict(distributed.once(statistics))
+    net.load_state_dict(distributed.once(statistics))
     classifier.limits = None  # they describe the former features
     return engine_of(classifier, backbone.device, backbone.asked, backbone.precision, engine.file)
+
+
+def require_own_statistics(classifier: Classifier) -> None:
+    """Check that a net's batch norm has the statistics of its training images.
+
+    Raises:
+        BloodcellError: It has those of the pretrained weights, which may be of no images at all.
+    """
+    finetune = classifier.finetune
+    unfinished = finetune.frozen or classifier.epoch_reached < classifier.last_phase
+    if unfinished or finetune.batch_norm != "train" or finetune.blocks is not None:
+        raise BloodcellError(
+            "adapt=batch_norm needs a net that was trained with finetune=full or gradual, all blocks, and "
+            "finetune.batch_norm=train; this one has the statistics of its pretrained weights; use adapt=none"
+        )
+
+
+def mixed(items: Sequence[Item]) -> list[list[Item]]:
+    """Return at most `MOST` of the items, shuffled, as items sorted by class would make batches of one class.
+
+    The order is the same each time; groups have about `BATCH` items.
+    """
+    chosen = np.random.default_rng(0).permutation(len(items))[:MOST]
+    return [[items[i] for i in group] for group in np.array_split(chosen, max(1, len(chosen) // BATCH))]
+
+
+@torch.no_grad()
+def adapt_batch_norm(net: Net, batches: Iterable[Tensor]) -> None:
+    """Move the batch-norm statistics of a net to those of some images.
+
+    Args:
+        net: The net; changed in place, and left in evaluation mode.
+        batches: Images (N, 3, H, W), uint8 of 0 to 255 or float of 0 to 1, classes mixed in each batch.
+
+    Raises:
+        BloodcellError: The net has no batch norm.
+    """
+    norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+    if not norms:
+        raise BloodcellError(f"adapt=batch_norm: {net.name} has no batch norm; use adapt=none")
+    both = [value for norm in norms for value in (norm.running_mean, norm.running_var)]
+    statistics = [value for value in both if value is not None]
+    before = [value.clone() for value in statistics]
+    sums = [torch.zeros_like(value) for value in statistics]
+    momentum, count = norms[0].momentum, 0
+    net.eval()
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0  # each batch leaves its own statistics
+    for images in batches:
+        net.features(images)
+        count += len(images)
+        for total, value in zip(sums, statistics, strict=True):
+            total += len(images) * value
+    for value, total, prior in zip(statistics, sums, before, strict=True):
+        value.copy_((PRIOR * prior + total) / (PRIOR + count))
+    for norm in norms:
+        norm.momentum = momentum
+    net.eval()

@@ -76,8 +76,7 @@ class Backbone:
             )
         self.net, self.size, self.precision, self.device = net, size, precision, device
         self.asked, self.backend = backend, self._choose(backend)
-        self.built: Forward | None = None
-        self.at_once: Forward | None = None
+        self.built: dict[str, Forward] = {}
 
     @property
     def name(self) -> str:
@@ -95,22 +94,21 @@ class Backbone:
         Args:
             images: Number of images; with backend auto, a few take eager PyTorch. None: the fastest backend.
         """
-        if self.asked == "auto" and images is not None and images < WORTH_BUILDING:
-            self.at_once = self.at_once or Forward(self._name("eager"), 1, BATCH["eager"], self._eager())
-            return self.at_once
-        if self.built is None:
+        if self.backend == "eager" or (self.asked == "auto" and images is not None and images < WORTH_BUILDING):
+            return self._built("eager")
+        try:
+            return self._built(self.backend)
+        except Exception as error:  # noqa: BLE001 - whatever it is, eager PyTorch takes it
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            self._fall_back(f"{self.backend} cannot take this net ({reason})")
+            return self._built("eager")
+
+    def _built(self, backend: str) -> Forward:
+        if backend not in self.built:
             build = {"onnx": self._onnx, "compile": self._compiled, "eager": self._eager}
-            try:
-                run = build[self.backend]()
-            except Exception as error:
-                if self.backend == "eager":
-                    raise
-                reason = " ".join(str(error).split())[:120] or type(error).__name__
-                self._fall_back(f"{self.backend} cannot take this net ({reason})")
-                run = self._eager()
-            streams = cpu_count() if self.backend == "onnx" else 1
-            self.built = Forward(self.name, streams, BATCH[self.backend], run)
-        return self.built
+            streams = cpu_count() if backend == "onnx" else 1
+            self.built[backend] = Forward(self._name(backend), streams, BATCH[backend], build[backend]())
+        return self.built[backend]
 
     def _choose(self, backend: str) -> str:
         if backend == "auto" and self.device != "cpu":
@@ -200,17 +198,14 @@ def exported(module: nn.Module, size: int, batch: int) -> bytes:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Silence the exporter, which prints its progress and warns of its own internals."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
+    before = logging.root.manager.disable
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+        logging.disable(logging.WARNING)
         try:
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+            logging.disable(before)
 
 
 def _missing(backend: str) -> str | None:

@@ -42,14 +42,7 @@ def calibrate(
 ) -> Calibration:
     """Fit temperature and limits to the validation part, as far as its samples allow.
 
-    Args:
-        samples: The run's samples.
-        predictions: Its predictions table at temperature 1.
-        classes: The classifier's classes.
-        extractor: Extractor of the net that predicted.
-        tta: The test-time augmentation of the predictions.
-        temperature: Whether to fit the temperature.
-        limits: Whether to fit the limits.
+    `predictions` is the run's predictions table at temperature 1, made with `tta` by the net of the extractor.
     """
     rows = predictions[predictions["split"] == "val"]
     fitted, found, lines = 1.0, None, []

@@ -127,16 +127,9 @@ def engine_of(
     root: Path | None = None,
     workers: int | None = None,
 ) -> Engine:
-    """Make an engine of a trained classifier.
+    """Make an engine of a trained classifier, whose net must not change any more.
 
-    Args:
-        classifier: The classifier; its net must not change any more.
-        device: Where to compute.
-        backend: See `bloodcell.inference.backends.Backbone`.
-        precision: float32 or bf16.
-        file: Its checkpoint.
-        root: Folder of kept features; None: features are not kept.
-        workers: Decoding threads; None: one per core.
+    `file` is its checkpoint. Backend and precision are those of `Backbone`; root and workers those of `Extractor`.
     """
     net, preprocessing = classifier.net, Preprocessing(**classifier.hparams["preprocessing"])
     backbone = Backbone(net, preprocessing.image_size, backend, precision, device)

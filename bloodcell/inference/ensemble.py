@@ -55,14 +55,9 @@ class Group:
 
 
 class Ensemble:
-    """One classifier, or several that share the decoding of each image.
+    """One classifier, or several of the same classes in any order, that share the decoding of each image.
 
-    Args:
-        engines: The members, of the same classes in any order.
-        tta: none, flips or d4: the symmetries to average over.
-
-    Attributes:
-        classes: In the order of the probabilities.
+    `tta`, none, flips or d4, names the symmetries to average over; probabilities are in the order of `classes`.
     """
 
     def __init__(self, engines: list[Engine], tta: str = "none") -> None:
@@ -72,12 +67,9 @@ class Ensemble:
         self.white = max((one.white for one in self.preprocessings if one.white), default=None)
 
     def predict(self, groups: Iterable[list[ImageLike]], count: int, threads: int | None = None) -> Iterator[Group]:
-        """Predict groups of images, in order; threads decode some groups ahead of the nets.
+        """Predict groups of one image or more, read lazily, in order; threads decode some groups ahead of the nets.
 
-        Args:
-            groups: Groups of one image or more, read lazily.
-            count: The number of images in all, by which the fastest pass is chosen.
-            threads: Decoding threads; None: one per core.
+        The fastest pass for `count` images in all is taken; threads None: one per core.
         """
         ways = self.passes(count)
         streams = min(way.streams for way in ways)

@@ -23,14 +23,11 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError, Ari
 
 
 class FeatureStore:
-    """Features on disk, in append-only chunks that several processes may write at once.
+    """Features of one backbone on disk, in append-only chunks that several processes may write at once.
 
     A chunk is one `.npy` file and a `.json` with the file identity of each row and a checksum. The `.json` is written
     last and atomically. The checksum is verified at the first use of the chunk; a chunk that is damaged or has no
     `.json` is ignored.
-
-    Args:
-        folder: The folder of one backbone, weights, preprocessing, precision and backend.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,23 +39,13 @@ class FeatureStore:
         for index in sorted(folder.glob("chunk-*.json")) if folder.is_dir() else []:
             self._register(index.with_suffix(".npy"), _names(index))
 
-    def _register(self, chunk: Path, names: list[str]) -> int:
-        number = len(self.chunks)
+    def _register(self, chunk: Path, names: list[str]) -> None:
         self.chunks.append(chunk)
         self.names.append(names)
-        self._place(number)
-        return number
+        self._place(len(self.chunks) - 1)
 
     def _place(self, number: int) -> None:
         self.place_of.update({name: number * ROWS + row for row, name in enumerate(self.names[number])})
-
-    def _forget(self, damaged: list[int]) -> None:
-        """Forget damaged chunks, as another chunk may have the same names."""
-        for number in damaged:
-            self.names[number] = []
-        self.place_of.clear()
-        for number in range(len(self.chunks)):
-            self._place(number)
 
     def places(self, names: list[str]) -> Array:
         """Return each name's place, int64 (N,); -1 if it is not in the store or its chunk is damaged."""
@@ -67,7 +54,11 @@ class FeatureStore:
             damaged = [int(n) for n in np.unique(found[found >= 0] // ROWS) if self._rows(int(n)) is None]
             if not damaged:
                 return found
-            self._forget(damaged)
+            for number in damaged:
+                self.names[number] = []
+            self.place_of.clear()  # another chunk may have the same names
+            for number in range(len(self.chunks)):
+                self._place(number)
 
     def rows(self, places: Array) -> StoredRows:
         """Return the features at some places, all of them valid."""
@@ -86,8 +77,7 @@ class FeatureStore:
         part = chunk.with_suffix(f".{os.getpid()}")
         try:
             with chunk.open("wb") as file:
-                header = np.lib.format.header_data_from_array_1_0(rows)
-                np.lib.format.write_array_header_1_0(file, header)
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
                 file.write(rows.data)  # not numpy's writer, which hides the reason when the disk is full
             part.write_text(json.dumps({"files": names, "crc32": zlib.crc32(rows.data)}), encoding="utf-8")
             part.replace(index)
@@ -104,12 +94,7 @@ class FeatureStore:
 
 
 class StoredRows:
-    """Rows of a store, mapped into memory and read lazily.
-
-    Args:
-        chunks: Number -> rows, float32 (n, C).
-        places: The rows' places, int64 (N,).
-    """
+    """Rows at some places, int64 (N,), of a store's chunks, float32 (n, C), mapped into memory and read lazily."""
 
     def __init__(self, chunks: dict[int, Array | None], places: Array) -> None:
         self.chunks, self.places = chunks, places
@@ -159,15 +144,12 @@ def _open(chunk: Path) -> Array | None:
         described = json.loads(chunk.with_suffix(".json").read_text(encoding="utf-8"))
         rows = np.load(chunk, mmap_mode="r", allow_pickle=False)
         # The checksum is of the values alone; a damaged header may have changed what they mean.
-        if rows.dtype != np.float32 or rows.ndim != 2 or not rows.flags.c_contiguous:
-            return None
-        if rows.offset + rows.nbytes != chunk.stat().st_size:
-            return None
-        if len(rows) != len(described["files"]) or _checksum(chunk, rows.nbytes) != described["crc32"]:
-            return None
+        shaped = rows.dtype == np.float32 and rows.ndim == 2 and rows.flags.c_contiguous
+        whole = rows.offset + rows.nbytes == chunk.stat().st_size and len(rows) == len(described["files"])
+        sound = shaped and whole and _checksum(chunk, rows.nbytes) == described["crc32"]
+        return np.asarray(rows) if sound else None
     except _DAMAGED:
         return None
-    return np.asarray(rows)
 
 
 def _checksum(chunk: Path, size: int) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,16 +93,7 @@ class Extractor:
         return FeatureStore(folder)
 
     def features(self, samples: Samples, progress: Progress | None = None, view: View | None = None) -> Rows:
-        """Return pooled features, float32 (N, C), in the order of the samples.
-
-        Args:
-            samples: The images.
-            progress: Called with the number of images done and the total.
-            view: Changes each image before it passes the backbone; None: no change.
-
-        Raises:
-            BloodcellError: An image cannot be read.
-        """
+        """Return the features of one view, float32 (N, C), without a change by default; see `rows`."""
         (rows,), _ = self.rows(samples, (view or IDENTITY,), progress)
         return rows
 
@@ -111,7 +103,7 @@ class Extractor:
         Args:
             samples: The images.
             views: The changes of each image, which is decoded once for all.
-            progress: As in `features`.
+            progress: Called with the number of images done and the total.
 
         Raises:
             BloodcellError: An image cannot be read.
@@ -141,7 +133,8 @@ class Extractor:
                 lambda: [np.flatnonzero((places < 0).any(axis=axis)).tolist() for axis in (0, 1)]
             )
             if todo:
-                self._write(store, files, names, todo, lacking, views, progress)
+                named = [(files[i], [names[v][i] for v in lacking]) for i in todo]
+                self._write(store, named, [views[v] for v in lacking], progress)
             distributed.barrier()
 
             def complete() -> bool:
@@ -160,24 +153,15 @@ class Extractor:
         return store, np.stack([store.places(of_view) for of_view in names])
 
     def _write(
-        self,
-        store: FeatureStore,
-        files: Sequence[str],
-        names: list[list[str]],
-        todo: list[int],
-        lacking: list[int],
-        views: Views,
-        progress: Progress | None,
+        self, store: FeatureStore, named: list[tuple[str, list[str]]], views: Views, progress: Progress | None
     ) -> None:
-        """Write this process's share of the rows of the files `todo` under the views `lacking`."""
-        chosen = [views[v] for v in lacking]
-        mine = [i for group in distributed.share(_groups(todo, len(chosen))) for i in group]
-        start = 0
-        rows = self._own(self.backbone.forward(), [files[i] for i in mine], chosen, progress)
-        for chunk in _joined(rows, max(1, CHUNK // len(lacking))):
-            written = mine[start : start + len(chunk)]
-            store.add([names[v][i] for i in written for v in lacking], chunk.reshape(-1, self.columns))
-            start += len(chunk)
+        """Write this process's share of the rows of some files, each with the names of its views."""
+        mine = [one for group in distributed.share(_groups(named, len(views))) for one in group]
+        left = iter(mine)
+        rows = self._own(self.backbone.forward(), [file for file, _ in mine], views, progress)
+        for chunk in _joined(rows, max(1, CHUNK // len(views))):
+            written = islice(left, len(chunk))
+            store.add([name for _, names in written for name in names], chunk.reshape(-1, self.columns))
 
     def _batches(self, files: Sequence[str], views: Views, progress: Progress | None) -> Iterator[Array]:
         """Yield the rows of the files in order, float32 (n, views, columns), whichever process computes them."""
@@ -211,12 +195,7 @@ class Extractor:
 
 
 class View:
-    """One of several fixed random changes of each image.
-
-    Args:
-        augment: The random change.
-        number: The number of the view, from 0.
-    """
+    """One of several fixed random changes of each image; their numbers begin with 0."""
 
     def __init__(self, augment: Augment, number: int) -> None:
         self.augment, self.number = augment, number
@@ -274,13 +253,7 @@ def probabilities_of(net: Net, features: Rows) -> np.ndarray[Any, np.dtype[np.fl
 
 
 def features_root(features: FeaturesConfig, cache: Path, frozen: bool, augmented: bool = False) -> Path | None:
-    """Return the folder in which the features of a net are kept; None: they are not.
-
-    Args:
-        features: The `features` group.
-        cache: The cache root.
-        frozen: Whether the backbone never learns.
-        augmented: Whether training changes its images at random.
+    """Return the folder in which the features of a net are kept, by default below the cache root; None: they are not.
 
     Raises:
         BloodcellError: Features are to be kept, but the backbone learns or images change.

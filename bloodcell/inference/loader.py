@@ -55,5 +55,5 @@ def _load(file: Path, device: str, features: FeaturesConfig, cache: Path | None,
     from bloodcell.models.classifier import load_classifier  # with Lightning, which exported files do not need
 
     classifier = load_classifier(file)
-    root = features_root(features, cache, classifier.frozen) if cache else None
+    root = features_root(features, cache, classifier.finetune.frozen) if cache else None
     return engine_of(classifier, device, features.backend, features.precision, file, root, workers)

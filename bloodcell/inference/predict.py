@@ -71,17 +71,8 @@ def predict(cfg: DictConfig) -> dict[str, int]:
             "backend": [way.name for way in ensemble.passes(total)],
             "release": __version__,
         }
-        left = names()
-
-        def begin() -> int:
-            nonlocal left
-            left = table.start(columns_of(ensemble.classes), settings, names)
-            return table.progress.items
-
-        done = distributed.once(begin)
-        if distributed.here().rank:
-            left = islice(left, done, None)
-        fill(table, ensemble, left, (done, total), settings["threshold"], threads)
+        done = distributed.once(lambda: table.start(columns_of(ensemble.classes), settings, names()))
+        fill(table, ensemble, islice(names(), done, None), (done, total), settings["threshold"], threads)
     return distributed.once(lambda: table.progress.counts)
 
 
@@ -95,13 +86,8 @@ def fill(
 ) -> None:
     """Write a row for each image that is left, and print a summary of all.
 
-    Args:
-        table: The table to write to.
-        ensemble: The classifiers.
-        names: The files that are left.
-        counts: The number of files that were done before, and of all files.
-        threshold: Images with a lower confidence are abstained from.
-        threads: Decoding threads; None: one per core.
+    `names` are the files that are left, and `counts` the numbers of files that were done before, and of all files.
+    Images with a confidence below the threshold are abstained from.
     """
     place, (before, total), start = distributed.here(), counts, time.perf_counter()
     groups, expected = tee(grouped(names, total - before))
@@ -178,11 +164,8 @@ def engines_of(config: PredictConfig | AppConfig) -> list[Engine]:
 def threshold_of(abstain_below: float | None, error_rate: float | None, engines: list[Engine], tta: str) -> float:
     """Return the confidence below which an image is left to a human; 0: none is.
 
-    Args:
-        abstain_below: The threshold itself, 0 to 1; None: it is not given.
-        error_rate: The share of errors among the answers, which selects a threshold of the checkpoint; or None.
-        engines: The classifiers.
-        tta: The test-time augmentation.
+    That is `abstain_below`, or the threshold of the checkpoint that keeps the share of errors among the answers at
+    most `error_rate`.
 
     Raises:
         BloodcellError: The checkpoint does not promise this rate.

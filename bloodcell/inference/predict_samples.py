@@ -25,12 +25,6 @@ def predict_samples(
 
     Classifiers without kept features share the decoding.
 
-    Args:
-        engines: The classifiers, of the same classes in any order.
-        samples: The images.
-        tta: none, flips or d4: the symmetries to average over.
-        threads: Decoding threads; None: one per core.
-
     Raises:
         BloodcellError: An image cannot be read.
     """

@@ -96,5 +96,4 @@ def load(
         BloodcellError: There is no checkpoint, it is not one of this package, or several have other classes.
     """
     chosen = best_device(device)
-    features = FeaturesConfig(backend=backend)
-    return Predictor(load_engines(run, chosen, features), chosen, tta)
+    return Predictor(load_engines(run, chosen, FeaturesConfig(backend=backend)), chosen, tta)

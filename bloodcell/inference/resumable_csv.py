@@ -9,7 +9,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,24 +25,13 @@ Rows = Iterable[Iterable[Any]]
 
 @dataclass
 class Progress:
-    """The content of FILE.state.json, after the last complete step.
+    """The content of FILE.state.json, after the last complete step."""
 
-    Attributes:
-        settings: All that the rows depend on besides the items.
-        items: Number of items that are done, bad ones included.
-        seen: Digest of their names.
-        sizes: Bytes of FILE.csv and FILE.bad.csv.
-        counts: Sums over all steps.
-    """
-
-    settings: dict[str, Any]
-    items: int = 0
-    seen: str = ""
-    sizes: list[int] = field(default_factory=lambda: [0, 0])
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self.counts = Counter(self.counts)  # JSON knows plain dictionaries alone
+    settings: dict[str, Any]  # all that the rows depend on besides the items
+    items: int = 0  # number of items that are done, bad ones included
+    seen: str = ""  # digest of their names
+    sizes: list[int] = field(default_factory=lambda: [0, 0])  # bytes of FILE.csv and FILE.bad.csv
+    counts: Counter[str] = field(default_factory=Counter)  # sums over all steps
 
 
 class ResumableCsv:
@@ -51,14 +40,12 @@ class ResumableCsv:
     The state holds the size of both files after each step; what a killed process wrote later is cut off. The state is
     written after the rows are on the disk, so a power cut leaves no state that is ahead of them.
 
-    Args:
-        file: FILE.csv.
-        overwrite: Replace complete files, and begin again if the files were begun with other settings or items.
+    With `overwrite`, complete files are replaced, and files that were begun with other settings or items begin again.
     """
 
     def __init__(self, file: Path, overwrite: bool = False) -> None:
         endings = ".csv", ".bad.csv", ".state.json", ".lock"
-        self.file, self.bad, self.state, self.lock = map(file.with_suffix, endings)
+        self.file, self.bad, self.state, self.lock = self.own = [file.with_suffix(ending) for ending in endings]
         self.overwrite, self.progress = overwrite, Progress({})
 
     @contextmanager
@@ -81,21 +68,18 @@ class ResumableCsv:
             yield
             self.state.unlink(missing_ok=True)
 
-    def start(self, columns: list[str], settings: dict[str, Any], names: Callable[[], Iterator[str]]) -> Iterator[str]:
-        """Begin both files, or go on with those of a killed process; return the names of the items that are left.
+    def start(self, columns: list[str], settings: dict[str, Any], names: Iterable[str]) -> int:
+        """Begin both files, or go on with those of a killed process; return the number of items that are done.
 
-        Args:
-            columns: Columns of FILE.csv.
-            settings: All that the rows depend on besides the items; plain values.
-            names: Yields the names of all items.
+        `columns` are those of FILE.csv, `settings`, plain values, all that the rows depend on besides the items, and
+        `names` those of all items.
 
         Raises:
             BloodcellError: The files were begun with other settings or items, and overwrite is not set.
         """
-        left = names()
         try:
-            if self.state.is_file() and self._resume(settings, left):
-                return left
+            if self.state.is_file() and (done := self._resume(settings, names)):
+                return done
         except BloodcellError:
             if not self.overwrite:
                 raise
@@ -103,12 +87,13 @@ class ResumableCsv:
         write_json(vars(self.progress), self.state)  # first, so that an unfinished file never looks complete
         self.bad.unlink(missing_ok=True)
         self.file.write_bytes(lines([columns]))
-        return names()
+        return 0
 
-    def _resume(self, settings: dict[str, Any], names: Iterator[str]) -> bool:
-        """Skip the names that are done, and cut off rows after the last step; return whether there was one."""
+    def _resume(self, settings: dict[str, Any], names: Iterable[str]) -> int:
+        """Cut off what was written after the last step, and return the number of items that are done."""
         try:
             then = Progress(**json.loads(self.state.read_text(encoding="utf-8")))
+            then.counts = Counter(then.counts)  # JSON knows plain dictionaries alone
         except (OSError, ValueError, TypeError) as error:
             raise self._refusal(f"{self.state} is damaged") from error
         for key, value in settings.items():
@@ -116,16 +101,15 @@ class ResumableCsv:
                 raise self._refusal(f"{key} was {before!s:.60}, and is {value!s:.60} now")
         if digest("", islice(names, then.items)) != then.seen:
             raise self._refusal("its images are not those that are there now")
-        files = (self.file, self.bad)
-        if short := [path for path, size in zip(files, then.sizes, strict=True) if _size(path) < size]:
-            raise self._refusal(f"{short[0].name} is shorter than it was")
-        for path, size in zip(files, then.sizes, strict=True):
-            if path.exists():
+        for path, size in zip((self.file, self.bad), then.sizes, strict=True):
+            if _size(path) < size:
+                raise self._refusal(f"{path.name} is shorter than it was")
+            if size:
                 os.truncate(path, size)
-        if not then.sizes[1]:
-            self.bad.unlink(missing_ok=True)
+            else:
+                path.unlink(missing_ok=True)
         self.progress = then
-        return then.items > 0
+        return then.items
 
     def add(self, names: list[str], rows: Rows, bad: Rows, counts: dict[str, int]) -> None:
         """Write a step: its items' names, rows of FILE.csv, rows (path, reason) of FILE.bad.csv, and counts to add."""
@@ -140,8 +124,8 @@ class ResumableCsv:
 
     def is_own(self, name: str) -> bool:
         """Return whether a name is one of this table's files."""
-        own = [one.name for one in (self.file, self.bad, self.state, self.lock)]
-        return Path(name).name in own and Path(name).parent.resolve() == self.file.parent.resolve()
+        known = Path(name).name in [one.name for one in self.own]
+        return known and Path(name).parent.resolve() == self.file.parent.resolve()
 
     def _refusal(self, why: str) -> BloodcellError:
         return BloodcellError(f"{self.file} is unfinished and cannot be continued ({why}); overwrite=true begins again")

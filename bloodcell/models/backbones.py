@@ -97,8 +97,6 @@ def build_backbone(
         return backbone
     if library == "timm":
         return _build_timm(name, weights)
-    if library != "torchvision":
-        raise BloodcellError(f"model.library={library}; choose torchvision or timm")
     if name not in TORCHVISION:
         raise BloodcellError(f"model.name={name} is unknown; choose {', '.join(TORCHVISION)}, or model.library=timm")
     prefix, strip = TORCHVISION[name]

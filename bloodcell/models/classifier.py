@@ -10,8 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix, multiclass_f1_score
 
 from bloodcell.data.augment import build_augment
 from bloodcell.data.preprocessing import Preprocessing
@@ -61,19 +60,12 @@ class Classifier(pl.LightningModule):
         self.net = Net(ModelConfig.of(model), len(classes))
         self.augment = build_augment(augment)
         self.loss = build_loss(LossConfig(**{**loss, "class_weights": None}), loss["class_weights"])
-        metrics = _metrics(len(classes))
-        self.metrics = torch.nn.ModuleDict({split: metrics.clone() for split in ("train_", "val_")})
-        self.outputs: dict[str, list[Batch]] = {"train_": [], "val_": []}
-        self.results: dict[str, dict[str, Tensor]] = {}
+        self.outputs: dict[str, list[Batch]] = {"train": [], "val": []}
+        self.results: dict[str, dict[str, Tensor]] = {}  # of the latest epoch, for the loggers
         self.epoch_reached = 0  # in the checkpoint that was loaded, from 0
         self.limits: Limits | None = None  # in the checkpoint that was loaded
         self.finetune = FinetuneConfig(**finetune)
         apply_phase(self.finetune, self.net, epoch=0)
-
-    @property
-    def frozen(self) -> bool:
-        """Whether the backbone never learns."""
-        return self.finetune.frozen
 
     @property
     def last_phase(self) -> int:
@@ -101,7 +93,7 @@ class Classifier(pl.LightningModule):
             with torch.autocast(inputs.device.type, enabled=False):  # colours need more digits than bf16 has
                 inputs = self.augment(inputs)
         logits = self(inputs)
-        self.outputs["train_"].append((logits.detach(), labels))
+        self.outputs["train"].append((logits.detach(), labels))
         return cast(Tensor, self.loss(logits, labels)) * self._share(labels)
 
     def _share(self, labels: Tensor) -> Tensor | float:
@@ -116,7 +108,7 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Give every process the batch-norm statistics of the first, which the checkpoint holds."""
-        if distributed.here().size > 1 and not self.frozen:
+        if distributed.here().size > 1 and not self.finetune.frozen:
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
@@ -124,15 +116,15 @@ class Classifier(pl.LightningModule):
         """Keep the logits of one batch until the epoch's end, in float32 at any training precision."""
         inputs, labels = batch
         with torch.autocast(inputs.device.type, enabled=False):
-            self.outputs["val_"].append((self(inputs), labels))
+            self.outputs["val"].append((self(inputs), labels))
 
     def on_validation_epoch_end(self) -> None:
         """Compute the validation metrics."""
-        self._finish("val_")
+        self._finish("val")
 
     def on_train_epoch_end(self) -> None:
         """Compute the training metrics of the augmented images, with the weights of each step."""
-        self._finish("train_")
+        self._finish("train")
         if isinstance(scheduler := self.lr_schedulers(), ReduceLROnPlateau):
             scheduler.step(self.trainer.callback_metrics["val/loss"])
 
@@ -145,23 +137,22 @@ class Classifier(pl.LightningModule):
             scheduler.step()
 
     def _finish(self, split: str) -> None:
-        """Compute and log an epoch's metrics at once from its logits; `results` keeps them for the loggers."""
+        """Compute and log an epoch's metrics at once from its logits."""
         logits, labels = (torch.cat(parts) for parts in zip(*self.outputs[split], strict=True))
         self.outputs[split].clear()
         if distributed.here().size > 1:
             logits, labels = _of_all(logits), _of_all(labels)
-        logits = logits.float()
-        collection = cast(MetricCollection, self.metrics[split])
-        collection.update(logits, labels)
-        values: dict[str, Tensor] = collection.compute()
-        collection.reset()
-        prefix = f"{split.rstrip('_')}/"
+        logits, count = logits.float(), len(self.classes)
+        accuracy = multiclass_accuracy(logits, labels, count, average="micro", validate_args=False)
+        # a class without images and predictions has an F1 of 0
+        class_f1 = multiclass_f1_score(logits, labels, count, average=None, validate_args=False)
+        confusion = multiclass_confusion_matrix(logits, labels, count, validate_args=False)
+        self.results[split] = {"logits": logits, "labels": labels, "confusion": confusion}
         loss = torch.nn.functional.cross_entropy(logits, labels)  # plain, comparable whatever training minimises
-        self.results[split.rstrip("_")] = {"logits": logits, "labels": labels, **values}
-        scalars = {"loss": loss, "accuracy": values["accuracy"], "macro_f1": values["class_f1"].mean()}
-        scalars |= {f"f1_{name}": f1 for name, f1 in zip(self.classes, values["class_f1"], strict=True)}
+        scalars = {"loss": loss, "accuracy": accuracy, "macro_f1": class_f1.mean()}
+        scalars |= {f"f1_{name}": f1 for name, f1 in zip(self.classes, class_f1, strict=True)}
         for name, value in scalars.items():
-            self.log(prefix + name, value, on_epoch=True, logger=False, prog_bar=name in ("loss", "accuracy"))
+            self.log(f"{split}/{name}", value, on_epoch=True, logger=False, prog_bar=name in ("loss", "accuracy"))
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer of all parameters that ever learn, and the scheduler."""
@@ -173,19 +164,6 @@ class Classifier(pl.LightningModule):
         shares = [self.finetune.lr_decay**depth for depth in range(len(groups))]
         course = build_scheduler(scheduler, built, shares, lambda: self.trainer.estimated_stepping_batches)
         return {"optimizer": built, "lr_scheduler": course}
-
-
-def _metrics(classes: int) -> MetricCollection:
-    """Return the metrics of one split; a class without images and predictions has an F1 of 0."""
-    options: dict[str, Any] = {"validate_args": False, "sync_on_compute": False}  # every process has all images
-    return MetricCollection(
-        {
-            "accuracy": MulticlassAccuracy(classes, average="micro", **options),
-            "class_f1": MulticlassF1Score(classes, average=None, **options),
-            "confusion": MulticlassConfusionMatrix(classes, **options),
-        },
-        compute_groups=[["accuracy"], ["class_f1"], ["confusion"]],
-    )
 
 
 def _of_all(mine: Tensor) -> Tensor:
@@ -212,9 +190,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = load_safely(path)
     except Exception as error:
-        raise BloodcellError(
-            f"{path} is no checkpoint that can be read safely; it is damaged or another program's"
-        ) from error
+        reason = "is no checkpoint that can be read safely; it is damaged or another program's"
+        raise BloodcellError(f"{path} {reason}") from error
     hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
     if not isinstance(hparams, dict) or not {"model", "classes", "preprocessing"} <= set(hparams):
         raise BloodcellError(f"{path} is not a checkpoint of bloodcell: it names no model, classes and preprocessing")

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bloodcell.models.blocks import Block, blocks_of
+from bloodcell.models.blocks import blocks_of
 from bloodcell.models.net import Net
 from bloodcell.runtime.schema.model import FinetuneConfig
 
@@ -25,7 +25,10 @@ def apply_phase(finetune: FinetuneConfig, net: Net, epoch: int) -> None:
     first = len(blocks) - finetune.trainable_blocks(epoch, len(blocks))
     net.backbone.train(first < len(blocks))
     for number, block in enumerate(blocks):
-        _set_learning(block, number >= first)
+        for parameter in block.parameters:
+            parameter.requires_grad_(number >= first)
+        for module in block.modules:
+            module.train(number >= first)
     if finetune.batch_norm == "frozen":
         for module in net.backbone.modules():
             module.train(module.training and not isinstance(module, _BatchNorm))
@@ -46,10 +49,3 @@ def parameter_groups(finetune: FinetuneConfig, net: Net, lr: float) -> list[dict
         {"params": parameters, "name": name, "lr": lr * finetune.lr_decay**depth}
         for depth, (name, parameters) in enumerate(named)
     ]
-
-
-def _set_learning(block: Block, learns: bool) -> None:
-    for parameter in block.parameters:
-        parameter.requires_grad_(learns)
-    for module in block.modules:
-        module.train(learns)

@@ -24,13 +24,9 @@ IMAGES, BATCH = 512, 64
 
 
 def unfold_where_folded(net: Net, files: list[str], preprocessing: Preprocessing, threads: int) -> int:
-    """Unfold the batch norm of a pretrained net if it is folded; return the number of images used, 0 if it is not.
+    """Unfold the batch norm of a pretrained net, in place, if it is folded; return the number of images used, else 0.
 
-    Args:
-        net: The net; changed in place.
-        files: The training images; at most `IMAGES` are used, the same each time.
-        preprocessing: The net's evaluation pipeline.
-        threads: Decoding threads.
+    Of the training images `files` at most `IMAGES` are used, the same each time.
     """
     if not folded(net):
         return 0
@@ -57,12 +53,8 @@ def _only_shifts(norm: _BatchNorm) -> bool:
 def unfold(net: Net, batches: Iterable[Tensor]) -> int:
     """Give each batch norm of a net the statistics of its input, and the scale and shift that keep its function.
 
-    Args:
-        net: The net; changed in place; it keeps its mode.
-        batches: Images (N, 3, H, W), uint8 of 0 to 255 or float of 0 to 1, at least two.
-
-    Returns:
-        The number of images.
+    The net keeps its mode. Batches are images (N, 3, H, W), uint8 of 0 to 255 or float of 0 to 1, at least two in all.
+    Their number is returned.
     """
     norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
     sums = [torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms]

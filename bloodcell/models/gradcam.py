@@ -40,7 +40,12 @@ def grad_cam(net: Net, images: Tensor, classes: Tensor) -> Tensor:
     with evaluation_mode(net), torch.inference_mode(False), torch.autocast(images.device.type, enabled=False):
         with torch.no_grad():
             features = net.feature_map(images.clone()).float()  # a copy: one made in inference mode has no gradient
-        _require_places(net, features)
+        if min(features.shape[2:]) < 2:
+            shape = " x ".join(map(str, features.shape[2:]))
+            raise NoMapError(
+                f"no Grad-CAM of {net.name}: its last features lie in {shape} places; it wants a convolutional net, or "
+                "vit_b_16, with a larger data.image_size"
+            )
         features.requires_grad_()
         with torch.enable_grad():
             logits = net.head(net.pool(features))
@@ -51,12 +56,3 @@ def grad_cam(net: Net, images: Tensor, classes: Tensor) -> Tensor:
         large = nn.functional.interpolate(weighed.relu(), size=images.shape[2:], mode="bilinear")[:, 0]
         peaks = large.amax(dim=(1, 2), keepdim=True)
         return torch.where(peaks > 0, large / peaks, 0.0)
-
-
-def _require_places(net: Net, features: Tensor) -> None:
-    if min(features.shape[2:]) < 2:
-        shape = " x ".join(map(str, features.shape[2:]))
-        raise NoMapError(
-            f"no Grad-CAM of {net.name}: its last features lie in {shape} places; it wants a convolutional net, or "
-            "vit_b_16, with a larger data.image_size"
-        )

@@ -97,11 +97,7 @@ class StridedDepthwise(nn.Conv2d):
 def build_head(features: int, classes: int, hidden: int, dropout: float) -> nn.Sequential:
     """Build the head: (N, features) to logits (N, classes).
 
-    Args:
-        features: Width of the pooled features.
-        classes: Number of classes.
-        hidden: Width of the hidden layer with ReLU; 0: none.
-        dropout: Dropout of the last layer's input, 0 to below 1.
+    `hidden` is the width of a hidden layer with ReLU; 0: none. Dropout, 0 to below 1, is of the last layer's input.
     """
     layers: list[tuple[str, nn.Module]] = []
     if hidden:

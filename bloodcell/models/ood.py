@@ -109,9 +109,7 @@ def _distance(features: Array, means: Floats, whitening: Floats) -> Array:
 def unlike_threshold(scores: Array, rows: Any) -> float:
     """Return the score above which at most `FLAGGED` of future sources lie.
 
-    Args:
-        scores: Scores (M,) of images that are not in training.
-        rows: Their rows of a predictions table.
+    The scores, (M,), are of images that are not in training, with these rows of a predictions table.
 
     Raises:
         BloodcellError: There are too few sources.

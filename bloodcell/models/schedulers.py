@@ -15,11 +15,8 @@ def build_scheduler(
 ) -> dict[str, Any]:
     """Build the scheduler of an optimizer; the ratios between the rates of its groups stay.
 
-    Args:
-        scheduler: The `scheduler` configuration, with a target. The value `total_steps` stands for their number.
-        optimizer: The optimizer.
-        shares: Each group's rate relative to the head's; `max_lr` is the head's.
-        steps: Returns the number of steps of the whole training; infinite if there is no end.
+    In the configuration the value `total_steps` stands for what `steps` returns, infinite if training has no end, and
+    `max_lr` is the head's rate; `shares` are the groups' rates relative to it.
 
     Raises:
         BloodcellError: The scheduler needs an end, and there is none.

@@ -16,18 +16,17 @@ from bloodcell.runtime.run_folder import checkpoint_of
 
 
 def load_state(net: nn.Module, path: Path, name: str, ignore: str) -> None:
-    """Load a file of weights into a network, but for its classifier.
+    """Load a file of weights, see `read_state`, into a network, but for its classifier.
 
-    Args:
-        net: The network.
-        path: A state dict, or a dictionary with one under `state_dict`.
-        name: Name of the architecture, for messages.
-        ignore: The prefix of the classifier's parameters.
+    `name` is the architecture's, for messages; the names of the classifier's parameters begin with `ignore`.
 
     Raises:
         BloodcellError: The file is missing, holds no state dict, or one of another architecture.
     """
-    state = {_current(key): value for key, value in read_state(path).items() if not key.startswith(ignore)}
+    # torchvision's own DenseNet files hold `denselayer1.norm.1`, now `norm1`
+    older = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
+    read = read_state(path).items()
+    state = {older.sub(r"\1", key): value for key, value in read if not key.startswith(ignore)}
     fit_state(net, state, str(path), name, ignore)
 
 
@@ -45,11 +44,6 @@ def fit_state(net: nn.Module, state: dict[str, Tensor], source: str, name: str, 
     net.load_state_dict(state, strict=False)
 
 
-def _current(key: str) -> str:
-    """Return today's name of a tensor: torchvision's own DenseNet files hold `denselayer1.norm.1`, now `norm1`."""
-    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)", r"\1", key)
-
-
 def run_backbone(weights: str | None) -> dict[str, Tensor] | None:
     """Return the backbone's state in a run folder or checkpoint; None if the weights are neither.
 
@@ -64,7 +58,7 @@ def run_backbone(weights: str | None) -> dict[str, Tensor] | None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict without running any code that the file may hold.
+    """Read a state dict, or the one under `state_dict`, without running any code that the file may hold.
 
     Raises:
         BloodcellError: The file is missing, cannot be read, or holds something else.

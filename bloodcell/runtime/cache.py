@@ -47,11 +47,8 @@ def run(cfg: DictConfig) -> None:
     kept = entries(root)
     if config.clear is None:
         show(kept, root)
-        return
-    gone = chosen(kept, str(config.clear))
-    for entry in gone:
-        remove(entry.path)
-    say(f"cleared {len(gone)} of {len(kept)} entries, {readable(sum(entry.size for entry in gone))}, from {root}")
+    else:
+        clear(kept, str(config.clear), root)
 
 
 def entries(root: Path) -> list[Entry]:
@@ -63,23 +60,21 @@ def entries(root: Path) -> list[Entry]:
     return found
 
 
-def chosen(kept: list[Entry], wanted: str) -> list[Entry]:
-    """Return the entries of a kind, with a name, or all.
+def clear(kept: list[Entry], wanted: str, root: Path) -> None:
+    """Delete the entries of a kind, with a name, or all.
 
     Raises:
         BloodcellError: There is no such kind or name.
     """
     if wanted != "all" and wanted not in KINDS and wanted not in {entry.path.name for entry in kept}:
         raise BloodcellError(f"clear={wanted}: nothing of that name is kept; choose all, {', '.join(KINDS)}, or a name")
-    return [entry for entry in kept if wanted in ("all", entry.kind, entry.path.name)]
-
-
-def remove(path: Path) -> None:
-    """Delete a file, or a folder with all below it."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    gone = [entry for entry in kept if wanted in ("all", entry.kind, entry.path.name)]
+    for entry in gone:
+        if entry.path.is_dir():
+            shutil.rmtree(entry.path)
+        else:
+            entry.path.unlink(missing_ok=True)
+    say(f"cleared {len(gone)} of {len(kept)} entries, {readable(sum(entry.size for entry in gone))}, from {root}")
 
 
 def show(kept: list[Entry], root: Path) -> None:

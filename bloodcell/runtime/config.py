@@ -7,7 +7,7 @@ import inspect
 import math
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import FrozenInstanceError, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
@@ -55,6 +55,16 @@ def config_dir() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "conf"
 
 
+def groups() -> list[str]:
+    """Return the names of the configuration groups."""
+    return [folder.name for folder in config_dir().iterdir() if folder.is_dir() and folder.name != "hydra"]
+
+
+def options(group: str) -> list[str]:
+    """Return the names of a group's options."""
+    return [file.stem for file in (config_dir() / group).glob("*.yaml") if file.stem != "base"]
+
+
 def register_resolvers() -> None:
     """Register the schemas and `${run_tag:}`, eight random characters for each process."""
     tag = uuid.uuid4().hex[:8]
@@ -91,6 +101,14 @@ def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
 def plain(node: Any) -> Any:
     """Return a configuration node as plain dicts, lists and values, interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each dotted key of plain dicts in one another, and its value, which may be a dict again."""
+    for name, value in node.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
 
 
 def listed(given: Any) -> list[Any]:
@@ -140,22 +158,18 @@ def _check_arguments(target: str, function: Any, values: dict[str, Any]) -> None
 
 def _locate(target: Any) -> Any:
     """Import a class or function that is allowed, and defined in an allowed module: modules also import e.g. `os`."""
-    if not isinstance(target, str) or not target.startswith(ALLOWED_TARGETS):
-        raise _not_allowed(target)
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise BloodcellError(f"_target_={target}: {error}") from error
+    found: Any = None
+    if isinstance(target, str) and target.startswith(ALLOWED_TARGETS):
+        module, _, name = target.rpartition(".")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise BloodcellError(f"_target_={target}: {error}") from error
     callable_here = inspect.isclass(found) or inspect.isfunction(found)
-    if not callable_here or not f"{found.__module__}.{found.__qualname__}".startswith(ALLOWED_TARGETS):
-        raise _not_allowed(target)
-    return found
-
-
-def _not_allowed(target: Any) -> BloodcellError:
+    if callable_here and f"{found.__module__}.{found.__qualname__}".startswith(ALLOWED_TARGETS):
+        return found
     allowed = ", ".join(f"{name}*" if name.endswith((".", "_")) else name for name in ALLOWED_TARGETS)
-    return BloodcellError(f"_target_={target!r} is not allowed; a target is a class or function of {allowed}")
+    raise BloodcellError(f"_target_={target!r} is not allowed; a target is a class or function of {allowed}")
 
 
 def cache_root(configured: str | None) -> Path:

@@ -185,9 +185,6 @@ def in_turn(mine: Iterator[Item]) -> Iterator[Item]:
 
     `mine` yields this process's results, none of them None; each process holds one result at a time in memory.
     """
-    if _here.size == 1:
-        yield from mine
-        return
     while (found := gather(next(mine, None)))[0] is not None:  # no process has more than the first
         yield from (one for one in found if one is not None)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from bloodcell.runtime import distributed
@@ -24,8 +28,6 @@ def decoders(workers: int | None) -> int:
 
 def _cgroup_limit() -> int | None:
     """Return a container's limit of processor time in whole cores (Linux control groups, version 2 and 1)."""
-    from pathlib import Path
-
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -40,8 +42,6 @@ def _cgroup_limit() -> int | None:
 
 def available_memory() -> int:
     """Return how many bytes this process may still allocate without swapping, given the limits of its container."""
-    from pathlib import Path
-
     free: list[int] = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -61,9 +61,6 @@ def keep_freed_memory() -> None:
     By default it returns each large block to the system in every step, and page faults get it back, which is slow on
     virtual machines (measured: tests/benchmarks/finetuning.py).
     """
-    import ctypes
-    import sys
-
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
@@ -78,8 +75,6 @@ def short_lived() -> Iterator[None]:
     Python collects old objects only when their number has grown by a quarter, which takes hundreds of figures. Inside,
     no object becomes old, so a collection of the young ones suffices.
     """
-    import gc
-
     running = gc.isenabled()
     gc.disable()
     try:

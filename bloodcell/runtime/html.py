@@ -10,13 +10,12 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from bloodcell.runtime.io import write_atomically
+from bloodcell.runtime.io import write_text
 
 
 def write_page(file: Path, package: str, template: str, **values: Any) -> None:
     """Write a page to a file; see `render`."""
-    text = render(package, template, **values)
-    write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(render(package, template, **values), file)
 
 
 def render(package: str, template: str, **values: Any) -> str:

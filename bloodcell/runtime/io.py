@@ -41,10 +41,14 @@ def write_csv(table: pd.DataFrame, file: Path) -> None:
     write_atomically(file, lambda temporary: table.to_csv(temporary, **style))
 
 
+def write_text(text: str, file: Path) -> None:
+    """Write a text as UTF-8."""
+    write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def write_json(values: Any, file: Path) -> None:
     """Write plain values as JSON."""
-    text = json.dumps(values, indent=2) + "\n"
-    write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(json.dumps(values, indent=2) + "\n", file)
 
 
 def read_cells(file: Path, key: str) -> pd.DataFrame:

@@ -9,10 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from bloodcell.runtime import distributed
-from bloodcell.runtime.config import plain
+from bloodcell.runtime.config import plain, typed
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
+from bloodcell.runtime.schema.trainer import TrainerConfig
 from bloodcell.runtime.signals import Terminated
 
 
@@ -47,23 +50,15 @@ def trainer_devices(cfg: Any) -> tuple[int, int]:
     Raises:
         BloodcellError: One is no number, or the devices do not exist.
     """
-    trainer = plain(cfg.trainer)
-    found = device_arguments(*(trainer[key] for key in ("gpus", "accelerator", "devices")))
-    machines = trainer["num_nodes"]
-    if not isinstance(machines, int) or machines < 1:
-        raise BloodcellError(f"trainer.num_nodes={machines}; give the number of machines")
-    return count_of(found["devices"], found["accelerator"]), machines
+    trainer = typed(OmegaConf.create(plain(cfg.trainer)), TrainerConfig)
+    return count_of(**device_arguments(trainer.gpus, trainer.accelerator, trainer.devices)), trainer.num_nodes
 
 
 def launch(devices: int, machines: int = 1, folder: Path | None = None) -> None:
-    """Run this command in one process per device and exit with its code.
+    """Run this command in one process for each device of each machine and exit with its code.
 
-    Returns if one process suffices, or if this is one of several.
-
-    Args:
-        devices: The number of devices per machine.
-        machines: The number of machines.
-        folder: The folder that Hydra made for this process, which is then not needed.
+    Returns if one process suffices, or if this is one of several. `folder` is the one that Hydra made for this process,
+    which is then not needed.
 
     Raises:
         BloodcellError: This is a multirun, or several machines are asked for but torchrun or srun started nothing.

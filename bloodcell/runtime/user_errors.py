@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from bloodcell.runtime import distributed
 from bloodcell.runtime.console import printable
@@ -83,16 +82,20 @@ def _hydra_message(error: BaseException) -> str:
     if "LexerNoViableAlt" in str(error):
         what = str(error).splitlines()[0].rpartition(": ")[2]
         return f"cannot read {what}; keys are plain letters, and other text of a list stands in quotes: key='[\"ä\"]'"
-    if said := _type_message(text):
-        return said
+    key = re.search(r"full_key: (\S+)", text)
+    for pattern, wanted in _TYPES.items():
+        if key and (match := re.search(pattern, text)):
+            return f"{key[1]}={match.groupdict().get('value', 'null')}; {wanted}"
     if match := re.search(r"Error merging override ~(\S+)", text):
         return f"{match[1]} is needed; give it another value"
     if match := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text):
         return f"no configuration key '{match[1]}'; {nearest(match[1].lstrip('+~'), _all_keys())}"
     if match := re.search(r"Key '([^']+)' (?:is )?not in", text):
-        full = (re.search(r"full_key: (\S+)", text) or match)[1]
+        full = (key or match)[1]
         return f"no configuration key '{full}'; {nearest(full, _all_keys())}"
     if match := re.search(r"Could not find '([^']+)'", text):
+        from bloodcell.runtime.config import options
+
         group, _, option = match[1].rpartition("/")
         if not group:
             return f"no configuration '{option}'"
@@ -117,48 +120,17 @@ _TYPES = {
 }
 
 
-def _type_message(text: str) -> str | None:
-    """Return which key has a value of another type and what to give; None for other messages."""
-    key = re.search(r"full_key: (\S+)", text)
-    for pattern, wanted in _TYPES.items():
-        if key and (match := re.search(pattern, text)):
-            return f"{key[1]}={match.groupdict().get('value', 'null')}; {wanted}"
-    return None
-
-
 def _all_keys() -> list[str]:
     """Return all dotted keys of the configuration that the command line asks for."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
-    from bloodcell.runtime.config import config_dir
+    from bloodcell.runtime.config import config_dir, flat, groups
 
     verb = next((a.partition("=")[2] for a in sys.argv if a.startswith("hydra.job.name=")), "train")
     choices = [a for a in sys.argv[1:] if re.fullmatch(r"[a-z_]+=[\w-]+", a) and a.partition("=")[0] in groups()]
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
         cfg = compose(config_name=verb, overrides=choices)
-
-    def keys(node: Any, prefix: str) -> Iterator[str]:
-        for key in node:
-            yield f"{prefix}{key}"
-            child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
-            if child is not None and OmegaConf.is_dict(child) and not child._is_none():
-                yield from keys(child, f"{prefix}{key}.")
-
-    return [*keys(cfg, ""), *groups()]
-
-
-def groups() -> list[str]:
-    """Return the names of the configuration groups."""
-    from bloodcell.runtime.config import config_dir
-
-    return [folder.name for folder in config_dir().iterdir() if folder.is_dir() and folder.name != "hydra"]
-
-
-def options(group: str) -> list[str]:
-    """Return the names of a group's options."""
-    from bloodcell.runtime.config import config_dir
-
-    return [file.stem for file in (config_dir() / group).glob("*.yaml") if file.stem != "base"]
+    return [*(key for key, _ in flat(OmegaConf.to_container(cfg))), *groups()]

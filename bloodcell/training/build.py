@@ -138,11 +138,11 @@ def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
     """Build a logger; a resumed TensorBoard log drops what followed the last checkpoint."""
     from bloodcell.models.classifier import load_checkpoint
 
+    if not resumed or not str(node["_target_"]).endswith("TensorBoardLogger"):
+        return instantiate(node, save_dir=str(folder))
     last = folder / "checkpoints" / "last.ckpt"
-    extra = {}
-    if resumed and str(node["_target_"]).endswith("TensorBoardLogger"):
-        extra["purge_step"] = load_checkpoint(last)["epoch"] + 2 if last.is_file() else 0
-    return instantiate(node, save_dir=str(folder), **extra)
+    purged = load_checkpoint(last)["epoch"] + 2 if last.is_file() else 0
+    return instantiate(node, save_dir=str(folder), purge_step=purged)
 
 
 def precision(asked: Any, frozen: bool, device: str) -> Any:

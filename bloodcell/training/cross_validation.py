@@ -28,10 +28,7 @@ def out_of_fold(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     Writes cross_validation.csv and out_of_fold.csv, or out_of_fold_N.csv for several. Folds belong together if only
     `data.fold` differs. If several have the same images, in whatever folds, out_of_fold_mean.csv has the mean of their
     probabilities. If no source is in two folds, suspected_labels.csv, named alike, has labels that may be wrong.
-
-    Args:
-        table: The multirun's leaderboard, with the columns overrides, folds, fold, status and run.
-        folder: Where the files go.
+    `table` is the multirun's leaderboard.
 
     Returns:
         A row for each cross-validation and their mean: choices, predictions (its file), members (the number of
@@ -59,7 +56,7 @@ def _written(
     name = f"out_of_fold{ending}"
     write_csv(predictions, folder / name)
     count = None
-    if all(_sources_apart(member) for member in members):
+    if all(sources_known(member) and not _sources_of_several_folds(member) for member in members):
         suspects = suspected_labels(predictions)
         write_csv(suspects, folder / name.replace(*SUSPECTS))
         count = len(suspects)
@@ -92,11 +89,6 @@ def _without_fold(overrides: str) -> str:
 def _read(file: Path) -> pd.DataFrame:
     """Return a table that this package wrote, in which a class or source may be called NA."""
     return pd.read_csv(file, dtype=_NAMES, keep_default_na=False)
-
-
-def _sources_apart(predictions: pd.DataFrame) -> bool:
-    """Return whether all sources are known and each is in one fold only."""
-    return sources_known(predictions) and not _sources_of_several_folds(predictions)
 
 
 def _sources_of_several_folds(predictions: pd.DataFrame) -> frozenset[str]:

@@ -42,17 +42,10 @@ def fit(
     watch: Sequence[Any] = (),
     kept: dict[str, Any] | None = None,
 ) -> Fitted:
-    """Train a classifier and choose its weights.
+    """Train a classifier on samples with splits and choose its weights; history and checkpoints go to `folder`.
 
-    Args:
-        config: The configuration.
-        samples: Readable samples with their splits.
-        folder: Where history.csv and checkpoints go.
-        devices: The Trainer's accelerator and devices.
-        tests: Whether to compute the features of the test part too, because it will be predicted.
-        resumed: Whether to continue after the last complete epoch.
-        watch: Further callbacks.
-        kept: See `training_rows`.
+    With `tests`, the features of the test part are computed too, because it will be predicted. With `resumed`, training
+    continues after the last complete epoch. `watch` has further callbacks; for `kept` see `training_rows`.
     """
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
@@ -101,7 +94,7 @@ def classifier_of(config: TrainConfig, samples: Samples) -> Any:
 
 
 def _engine(config: TrainConfig, classifier: Any, device: str) -> Engine:
-    root = features_root(config.features, cache_root(config.cache.root), classifier.frozen, config.augmented)
+    root = features_root(config.features, cache_root(config.cache.root), classifier.finetune.frozen, config.augmented)
     backend, precision = config.features.backend, config.features.precision
     return engine_of(classifier, device, backend, precision, root=root, workers=config.data.workers)
 
@@ -117,7 +110,7 @@ def keep_function(classifier: Any, samples: Samples, extractor: Extractor) -> No
     """Unfold folded batch norm that will learn, so that training starts from the pretrained function."""
     from bloodcell.models.folded_batch_norm import unfold_where_folded
 
-    if classifier.frozen or classifier.finetune.batch_norm == "frozen":
+    if classifier.finetune.frozen or classifier.finetune.batch_norm == "frozen":
         return
     files = samples.of_split("train").paths()
     if count := unfold_where_folded(classifier.net, files, extractor.preprocessing, extractor.threads):
@@ -148,7 +141,9 @@ def training_rows(
     views = config.features.views if keeps else 0
     if not keeps and not decoded_images_fit(config.data, len(samples.table), extractor.preprocessing.image_size):
         return None, 0
-    key = rows_key(classifier, samples, extractor, views)
+    made = extractor.described() if keeps else extractor.preprocessing.as_dict()
+    changed = [classifier.augment.as_dict(), samples.of_split("train").paths()] if views else []
+    key = json.dumps([made, samples.paths(), views, changed], sort_keys=True)  # all that the rows depend on
     if kept is not None and kept.get("key") == key:
         return kept["rows"], views
     rows = feature_rows(views, classifier, samples, extractor) if keeps else decoded_rows(samples, extractor)
@@ -156,13 +151,6 @@ def training_rows(
         kept.clear()  # rows are large, so only the latest are kept
         kept.update(key=key, rows=rows)
     return rows, views
-
-
-def rows_key(classifier: Any, samples: Samples, extractor: Extractor, views: int) -> str:
-    """Return everything that training rows depend on, as text."""
-    made = extractor.described() if extractor.root is not None else extractor.preprocessing.as_dict()
-    changed = [classifier.augment.as_dict(), samples.of_split("train").paths()] if views else []
-    return json.dumps([made, samples.paths(), views, changed], sort_keys=True)
 
 
 def decoded_rows(samples: Samples, extractor: Extractor) -> Any:

@@ -20,6 +20,7 @@ from bloodcell.data.readers import existing_folder, load_samples
 from bloodcell.data.samples import Samples, changes_since, digest, read_samples, with_contents, write_samples
 from bloodcell.data.splits import assign_splits, require_classes
 from bloodcell.inference.predict_samples import predict_samples
+from bloodcell.metrics.summary import read_metrics
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root, typed
 from bloodcell.runtime.console import counted, progress, say
@@ -113,18 +114,14 @@ def train(
     with run_folder.locked(folder):
         distributed.once(lambda: _begin(cfg, folder, identity, resumed, further))
         run_folder.require_shared(folder)
-        run_folder.write_run(
-            folder, status="running", overrides=[item for item in overrides or [] if not item.startswith("hydra.")]
-        )
+        choices = [item for item in overrides or [] if not item.startswith("hydra.")]
+        run_folder.write_run(folder, status="running", overrides=choices)
         started = time.perf_counter()
         try:
             metrics = _train(config, samples, folder, devices, many, resumed)
         except BaseException as error:
-            run_folder.write_run(
-                folder,
-                status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed",
-                error=distributed.cause_of(error)[:500],
-            )
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            run_folder.write_run(folder, status=status, error=distributed.cause_of(error)[:500])
             raise
         run_folder.write_run(folder, status="finished", error=None, seconds=round(time.perf_counter() - started, 1))
     return metrics
@@ -146,12 +143,10 @@ def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool, further:
 
 def _reuse(folder: Path, finished: Path) -> dict[str, float]:
     """Record the earlier run that finished this job, and return its metrics."""
-    import json
-
     folder.mkdir(parents=True, exist_ok=True)
     write_json({"run": finished.as_posix()}, folder / "reused.json")
     say(f"already finished in {finished}; skip_finished=false repeats it")
-    return dict(json.loads((finished / "metrics.json").read_text(encoding="utf-8")))
+    return read_metrics(finished)
 
 
 def _newest_unfinished(roots: list[Path], identity: str, folder: Path) -> tuple[Path, bool]:

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -25,9 +25,10 @@ from bloodcell.runtime.config import cache_root, typed
 from bloodcell.runtime.console import muted
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
+from bloodcell.runtime.launcher import count_of
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.user_errors import user_message
-from bloodcell.training.fit import fit
+from bloodcell.training.fit import build_data, classifier_of, extractor_of, fit, keep_function
 from bloodcell.training.train import readable, samples_of
 from bloodcell.tuning.search_space import suggest
 from bloodcell.tuning.storage import retries_of
@@ -40,36 +41,25 @@ SCRATCH = ".trial-"
 Report = Callable[[float, int], None]
 
 
+@dataclass
 class Objective:
-    """Trains trials one after the other in this process; images are checked and features read once for all.
+    """Trains trials one after the other in this process; images are checked and features read once for all."""
 
-    Args:
-        configs: Composes the trials' configurations.
-        space: Key -> Optuna's distribution.
-        metric: One of `tunable`.
-        folds: Folds over which it is averaged; None: one validation part.
-        folder: The study's.
-        sampler: Builds the sampler of a trial from a number of its own, so that workers that start alike draw
-            differently, and a study with one worker repeats.
-    """
+    configs: TrialConfigs
+    space: dict[str, Any]  # key -> Optuna's distribution
+    metric: str  # one of `tunable`
+    folds: list[int] | None  # over which the metric is averaged; None: one validation part
+    folder: Path  # the study's
+    #: Builds the sampler of a trial from a number of its own, so that workers that start alike draw differently, and a
+    #: study with one worker repeats.
+    sampler: Callable[[int], Any]
 
-    def __init__(
-        self,
-        configs: TrialConfigs,
-        space: dict[str, Any],
-        metric: str,
-        folds: list[int] | None,
-        folder: Path,
-        sampler: Callable[[int], Any],
-    ) -> None:
-        self.configs, self.space, self.metric, self.folds = configs, space, metric, folds
-        self.folder, self.sampler = folder, sampler
+    def __post_init__(self) -> None:
         trainer = self.configured({}, None).trainer
         self.devices = device_arguments(trainer.gpus, trainer.accelerator, trainer.devices)
         self.samples: dict[str, Samples] = {}
         self.kept: dict[str, Any] = {}
-        count = self.devices["devices"]
-        if len(count) > 1 if isinstance(count, list) else isinstance(count, int) and count not in (0, 1):
+        if count_of(**self.devices) != 1:
             raise BloodcellError("tune trains each trial on one device; set trainer.gpus=1, and more tune.workers")
 
     def __call__(self, trial: Any) -> float:
@@ -111,8 +101,6 @@ class Objective:
         Raises:
             BloodcellError: The validation part cannot tell which trial is better.
         """
-        from bloodcell.training.fit import build_data, classifier_of, extractor_of, keep_function
-
         folds: list[int | None] = [*self.folds] if self.folds else [None]
         for fold in folds:
             config = self.configured({}, fold)
@@ -122,7 +110,7 @@ class Objective:
         config = self.configured({}, folds[0])
         samples = self.samples_of(config).of_split("train", "val")
         classifier = classifier_of(config, samples)
-        if classifier.frozen:
+        if classifier.finetune.frozen:
             extractor = extractor_of(config, classifier, "cpu")
             keep_function(classifier, samples, extractor)
             build_data(config, classifier, samples, extractor, self.kept)

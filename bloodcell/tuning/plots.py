@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from bloodcell.runtime.console import say
-from bloodcell.tuning.trial_lines import short_names
 
 #: Complete trials from which on the importance of a key means something.
 ENOUGH = 10
@@ -33,6 +32,12 @@ def draw(study: Any, metric: str, folder: Path) -> None:
         say(f"no plot of the importance of keys: it needs {ENOUGH} complete trials, and different values among them")
     else:
         _save(plots.plot_param_importances, renamed, name, folder / "importance.png", (7, 0.4 * keys + 1.2))
+
+
+def short_names(keys: list[str]) -> dict[str, str]:
+    """Return each key's last part, or the whole key if another one ends alike."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
 
 
 def _with_short_names(study: Any) -> Any:

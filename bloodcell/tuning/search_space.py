@@ -75,16 +75,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def ends(distribution: Any) -> tuple[Any, ...]:
-    """Return all choices, or the two ends of the range."""
-    return getattr(distribution, "choices", None) or (distribution.low, distribution.high)
-
-
-def described(space: dict[str, Any]) -> dict[str, Any]:
-    """Return a search space as text: key -> range."""
-    return {key: str(one) for key, one in space.items()}
-
-
 def suggest(trial: Any, space: dict[str, Any]) -> dict[str, Any]:
     """Return the values that an Optuna trial has or draws: key -> value."""
     values = {}

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bloodcell.data.samples import Samples
+from bloodcell.runtime.config import flat
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.tuning.trial_config import PLACES, flat, lies_in
+from bloodcell.tuning.trial_config import PLACES, lies_in
 
 #: Seconds between two heartbeats of a worker, and without one until its trial is retried.
 HEARTBEAT, GRACE = 10, 60
@@ -68,13 +69,7 @@ def open_storage(url: str | None, folder: Path) -> Any:
 
 
 def open_study(storage: Any, name: str, direction: Any, identity: dict[str, Any]) -> Any:
-    """Return the study of a name, created if there is none.
-
-    Args:
-        storage: What `open_storage` returned.
-        name: The study's.
-        direction: maximize or minimize.
-        identity: What makes its trials comparable: name -> plain value.
+    """Return the study of a name, created if there is none, with the identity that makes its trials comparable.
 
     Raises:
         BloodcellError: The study exists with another identity.
@@ -99,8 +94,8 @@ def identity_of(
     base: dict[str, Any], space: dict[str, Any], metric: str, folds: list[int] | None, samples: Samples
 ) -> dict[str, Any]:
     """Return what makes the trials of a study comparable, as plain values: its settings, and a digest of its images."""
-    kept = {key: value for key, value in flat(base) if not isinstance(value, dict)}
-    kept = {key: value for key, value in kept.items() if not lies_in(key, NEUTRAL + PLACES)}
+    values = {key: value for key, value in flat(base) if not isinstance(value, dict)}
+    kept = {key: value for key, value in values.items() if not lies_in(key, NEUTRAL + PLACES)}
     columns = [samples.table[name].astype(str) for name in samples.table.columns]
     sizes = [str(Path(file).stat().st_size) for file in samples.paths()]
     text = "\n".join(map("|".join, zip(*columns, sizes, strict=True)))  # the same in whatever folder the images lie

@@ -15,27 +15,19 @@ from omegaconf import OmegaConf
 
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import write_atomically, write_csv
+from bloodcell.runtime.io import write_csv, write_text
 from bloodcell.tuning.objective import SCRATCH
-from bloodcell.tuning.plots import draw
+from bloodcell.tuning.plots import draw, short_names
 from bloodcell.tuning.search_space import tidy
 from bloodcell.tuning.storage import failure, finished_trials
 from bloodcell.tuning.trial_config import PLACES, TrialConfigs, key_of, lies_in
-from bloodcell.tuning.trial_lines import best_of, counts, shown, trial_line, value_text
 
 #: If all of the first trials failed, this many or more, so will the others.
 HOPELESS = 5
 
 
 class TrialLog:
-    """Prints and writes the trials of a study that end while this process works on it.
-
-    Args:
-        study: Optuna's.
-        wanted: How many trials are to be finished.
-        metric: The metric of a trial.
-        folder: The study's.
-    """
+    """Prints and writes the trials of a study that end while this process works on it, until `wanted` have ended."""
 
     def __init__(self, study: Any, wanted: int, metric: str, folder: Path) -> None:
         self.study, self.wanted, self.metric, self.folder = study, wanted, metric, folder
@@ -90,13 +82,47 @@ def conclude(study: Any, metric: str, folds: list[int] | None, configs: TrialCon
         f"# Of validation: {value}{over}.\n"
         "# It was chosen as the best of many by these images, so expect less on others.\n\n"
     )
-    text = header + experiment(configs.overrides, best.params, configs.is_group)
     file = folder / "conf" / "experiment" / "tuned.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(header + experiment(configs.overrides, best.params, configs.is_group), file)
     say(f"{counts(trials)}; {folder / 'trials.csv'}, {folder / 'figures'}")
     say(f"best: trial {best.number}, {value}; it was chosen as the best of them, so expect less on other images")
     say(f"train it: {command}")
+
+
+def shown(value: float, metric: str) -> str:
+    """Return a metric as text: shares in percent, a loss as it is."""
+    return f"{value:.4f}" if metric == "loss" else f"{100 * value:.1f} %"
+
+
+def best_of(trials: list[Any], metric: str) -> Any:
+    """Return the best complete trial; None if there is none."""
+    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    return min(complete, key=lambda trial: trial.value if metric == "loss" else -trial.value, default=None)
+
+
+def value_text(value: Any) -> str:
+    """Return a value as the command line takes it, numbers to three digits."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def trial_line(trial: Any, best: Any, metric: str) -> str:
+    """Return how a trial ended, which one is best so far, and the trial's values."""
+    outcome = f"failed: {failure(trial)}" if trial.state.name == "FAIL" else shown(trial.value, metric)
+    pruned = "pruned at " if trial.state.name == "PRUNED" else ""
+    beside = f"best {shown(best.value, metric)} (trial {best.number})" if best else "none complete yet"
+    names = short_names(list(trial.params))
+    values = " ".join(f"{names[key]}={value_text(value)}" for key, value in trial.params.items())
+    return f"trial {trial.number}: {pruned}{outcome}   {beside}   {values}"
+
+
+def counts(trials: list[Any]) -> str:
+    """Return how many trials ended in which way."""
+    names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    parts = [(sum(trial.state.name == state for trial in trials), name) for state, name in names.items()]
+    return f"{len(trials)} trials: {', '.join(f'{count} {name}' for count, name in parts if count)}"
 
 
 def table_of(trials: list[Any]) -> pd.DataFrame:

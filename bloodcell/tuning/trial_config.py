@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import asdict
-from functools import cached_property
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bloodcell.runtime.config import plain, typed
+from bloodcell.runtime.config import flat, plain, typed
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.user_errors import user_message
-from bloodcell.tuning.search_space import ends
 
 #: Keys of `data` that change how a trial learns, not which images it learns from and validates on.
 LEARNING = (
@@ -39,7 +36,7 @@ class TrialConfigs:
         self.overrides = [item for item in overrides if not lies_in(key_of(item), OWN)]
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
-    @cached_property
+    @property
     def base(self) -> DictConfig:
         """The configuration without a trial's values."""
         return self._compose(())
@@ -49,11 +46,7 @@ class TrialConfigs:
         return "." not in key and OmegaConf.is_dict(self.base.get(key))
 
     def config(self, params: dict[str, Any]) -> DictConfig:
-        """Return what `train.py` would compose with the values on its command line.
-
-        Args:
-            params: Key -> value.
-        """
+        """Return what `train.py` would compose with the values, by key, on its command line."""
         groups = tuple(f"{key}={value}" for key, value in params.items() if self.is_group(key))
         config = copy.deepcopy(self._compose(groups))
         for key, value in params.items():
@@ -75,32 +68,23 @@ class TrialConfigs:
             BloodcellError: A key is unknown, a value is of another type, or a key changes which images validate.
         """
         known = [key for key, _ in flat(plain(self.base))]
+        drawn = drawn_by(typed(self.base, TrainConfig))
         for key, distribution in space.items():
             group = self.is_group(key)
             if not group and key not in known:
                 raise BloodcellError(f"sweep: no configuration key '{key}'; {nearest(key, known)}")
-            for value in ends(distribution):
-                if drawn_by(self._checked({key: value})) != drawn_by(self._checked({})):
+            for value in getattr(distribution, "choices", None) or (distribution.low, distribution.high):
+                try:
+                    config = typed(self.config({key: value}), TrainConfig)
+                except (OmegaConfBaseException, BloodcellError) as error:
+                    raise BloodcellError(f"sweep: {user_message(error)}") from error
+                if drawn_by(config) != drawn:
                     raise BloodcellError(f"sweep: {key} changes which images validate, so trials could not be compared")
-
-    def _checked(self, params: dict[str, Any]) -> TrainConfig:
-        try:
-            return typed(self.config(params), TrainConfig)
-        except (OmegaConfBaseException, BloodcellError) as error:
-            raise BloodcellError(f"sweep: {user_message(error)}") from error
 
 
 def drawn_by(config: TrainConfig) -> dict[str, Any]:
     """Return what decides which images a configuration learns from and validates on."""
     return {key: value for key, value in asdict(config.data).items() if key not in LEARNING} | {"seed": config.seed}
-
-
-def flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each dotted key of a configuration and its value, which may be a dictionary again."""
-    for name, value in node.items():
-        yield f"{prefix}{name}", value
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
 
 
 def lies_in(key: str, parts: tuple[str, ...]) -> bool:

@@ -14,10 +14,9 @@ from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.io import write_json
-from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.runtime.schema.verbs import TuneConfig
 from bloodcell.tuning import storage, workers
-from bloodcell.tuning.search_space import described, read_space
+from bloodcell.tuning.search_space import read_space
 from bloodcell.tuning.trial_config import TrialConfigs
 
 
@@ -52,12 +51,16 @@ def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
     space, configs, folds = read_space(config.sweep), TrialConfigs(overrides), check_settings(config)
     configs.check(space)
     _sampler(config, 0)  # whether there is such a sampler is known before images are read
-    _refuse_used(folder)
+    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if "study.json" not in there and there - {"study.db", "study.db-journal"}:  # one killed at its start has these
+        raise BloodcellError(f"study={folder} holds something, but no study (study.json); choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         _run_study(config, configs, space, folds, folder)
-    except (StorageInternalError, UnboundLocalError) as error:  # Optuna 5.0 may raise the second in place of the first
+    except (StorageInternalError, UnboundLocalError) as error:  # Optuna 5.0 may raise the second in place of another
         cause = error if isinstance(error, StorageInternalError) else error.__context__
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause from None
         if not isinstance(cause, StorageInternalError):
             raise
         reason = " ".join(str(cause.__cause__ or cause).split())[:200]
@@ -82,7 +85,8 @@ def _run_study(
     else:
         objective.prepare()
     samples = objective.samples_of(objective.configured({}, folds[0] if folds else None))
-    identity = storage.identity_of(plain(configs.base), described(space), metric, folds, samples)
+    ranges = {key: str(one) for key, one in space.items()}
+    identity = storage.identity_of(plain(configs.base), ranges, metric, folds, samples)
     name = str(settings.name or folder.absolute().name)
     opened = storage.open_storage(settings.storage, folder)
     study = storage.open_study(opened, name, tunable()[metric], identity)
@@ -126,30 +130,19 @@ def check_settings(config: TuneConfig) -> list[int] | None:
     Raises:
         BloodcellError: A setting of `tune` makes no sense, or a test part would be read.
     """
-    settings = config.tune
-    if settings.metric not in tunable():
-        raise BloodcellError(f"tune.metric={settings.metric}; {nearest(settings.metric, tunable())}")
+    metric, asked, count = config.tune.metric, config.tune.folds, config.data.folds
+    if metric not in tunable():
+        raise BloodcellError(f"tune.metric={metric}; {nearest(metric, tunable())}")
     if config.evaluate.test:
         raise BloodcellError("tune never reads a test part; leave out evaluate.test=true")
-    return _folds(settings.folds, config.data)
-
-
-def _folds(asked: Any, data: DataConfig) -> list[int] | None:
     if asked is None:
         return None
-    folds, count = (list(range(asked)) if isinstance(asked, int) else asked), data.folds
-    if data.fold is not None:
+    if config.data.fold is not None:
         raise BloodcellError("give tune.folds or data.fold, not both")
+    folds = list(range(asked)) if isinstance(asked, int) else asked
     right = isinstance(folds, list) and all(isinstance(fold, int) and 0 <= fold < count for fold in folds)
     if not right or not folds or len(set(folds)) < len(folds):
         raise BloodcellError(
             f"tune.folds={asked}; give different folds from 0 to {count - 1} (data.folds={count}), or how many"
         )
     return folds
-
-
-def _refuse_used(folder: Path) -> None:
-    """Refuse a folder that holds something but no study; one that was killed at its start has a database alone."""
-    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    if "study.json" not in names and names - {"study.db", "study.db-journal"}:
-        raise BloodcellError(f"study={folder} holds something, but no study (study.json); choose another folder")

@@ -78,10 +78,7 @@ def _run_trial(study: Any, objective: Callable[[Any], float]) -> None:
 def further_workers(count: int, folder: Path, threads: int) -> Iterator[None]:
     """Start the same command again in further processes, which work on the same study and end with this one.
 
-    Args:
-        count: How many.
-        folder: The study's; what they print goes there.
-        threads: Processor threads of each.
+    What they print goes into the folder; each has as many processor threads as `threads`.
     """
     quoted = str(folder.absolute()).replace("\\", "/").replace("'", "\\'")
     command = [sys.executable, "-m", "bloodcell", "tune", *sys.argv[1:], f"study='{quoted}'", "tune.workers=1"]

@@ -98,8 +98,8 @@ def predict_rate(ensemble: Ensemble, files: list[str], output: Path) -> float:
     table, start = ResumableCsv(output), time.perf_counter()
     with table.held():
         columns = ["path", "prediction", *(PROBABILITY + name for name in ensemble.classes), *FURTHER]
-        names = table.start(columns, {}, lambda: iter(files))
-        fill(table, ensemble, names, (0, len(files)), 0.0)
+        table.start(columns, {}, files)
+        fill(table, ensemble, iter(files), (0, len(files)), 0.0)
     return len(files) / (time.perf_counter() - start)
 
 

@@ -28,7 +28,7 @@ class Trainer:
 def test_epochs_before_the_last_phase_do_not_count(last_phase, stops_in):
     """Worse in each epoch, the first the best of all: patience 2 is spent two epochs after the last phase began."""
     stopping, trainer = EarlyStopping("val/loss", patience=2), Trainer()
-    module = type("Module", (), {"last_phase": last_phase})
+    trainer.lightning_module = module = type("Module", (), {"last_phase": last_phase})
     stopping.setup(trainer, module, "fit")
     for epoch in range(10):
         stopping.on_train_epoch_end(trainer.see(epoch, 1.0 + epoch), module)

@@ -111,7 +111,7 @@ def test_cache_writing(start, fault, tmp_path, disk, crowd):
     train(disk.folder / "cache", "full").assert_one_line(*FULL)
     (folder,) = (disk.folder / "cache" / "features").iterdir()
     store = FeatureStore(folder)
-    assert (store.places(list(store.where)) >= 0).sum() == 2048
+    assert (store.places(list(store.place_of)) >= 0).sum() == 2048
     assert len(list(folder.iterdir())) == 3  # the chunk, its index, about.json: nothing half-written
     disk.make_room()
     train(disk.folder / "cache", "again").assert_well()

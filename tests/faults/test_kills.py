@@ -110,9 +110,9 @@ def test_cache_writing(start, fault, moments, tmp_path, crowd):
     def rows(name):
         (folder,) = (tmp_path / f"cache-{name}" / "features").iterdir()
         store = FeatureStore(folder)
-        places = store.places(list(store.where))
+        places = store.places(list(store.place_of))
         assert (places >= 0).all()
-        return dict(zip(store.where, store.rows(places)[:].numpy(), strict=True))
+        return dict(zip(store.place_of, store.rows(places)[:].numpy(), strict=True))
 
     seconds = job("whole").seconds()
     whole = rows("whole")

@@ -23,7 +23,7 @@ def write(file, names=NAMES, settings=SETTINGS, overwrite=False, stop=None):
     """Write names in steps of three, every fourth of them bad; stop after so many steps."""
     table = ResumableCsv(file, overwrite)
     with table.held():
-        left = list(table.start(["path", "value"], settings, lambda: iter(names)))
+        left = names[table.start(["path", "value"], settings, names) :]
         for step, start in enumerate(range(0, len(left), 3)):
             if step == stop:
                 raise KilledError
@@ -158,7 +158,7 @@ def test_one_process_writes_at_a_time(tmp_path):
 def test_names_survive(tmp_path, name):
     table = ResumableCsv(tmp_path / "t.csv")
     with table.held():
-        list(table.start(["path", "value"], {}, lambda: iter([name])))
+        table.start(["path", "value"], {}, [name])
         table.add([name], [[name, 0.1]], [], {})
     with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as opened:
         assert list(csv.reader(opened))[1:] == [[name, "0.1"]]
@@ -168,7 +168,7 @@ def test_names_survive(tmp_path, name):
 def test_a_name_that_is_no_unicode_does_not_spoil_the_file(tmp_path):
     table = ResumableCsv(tmp_path / "t.csv")
     with table.held():
-        list(table.start(["path"], {}, lambda: iter(["a\udcff.png"])))
+        table.start(["path"], {}, ["a\udcff.png"])
         table.add(["a\udcff.png"], [["a\udcff.png"]], [], {})
     assert list(pd.read_csv(tmp_path / "t.csv")["path"]) == [r"a\udcff.png"]
 

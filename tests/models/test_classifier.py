@@ -136,7 +136,7 @@ def test_each_epoch_is_measured_by_itself(fit, loader):
     first, second = results.epochs
     assert {"train/loss", "train/accuracy", "train/macro_f1", "val/loss", "val/accuracy", "val/f1_EOS"} <= set(first)
     assert first["train/loss"] == second["train/loss"]
-    assert classifier.outputs == {"train_": [], "val_": []}
+    assert classifier.outputs == {"train": [], "val": []}
     assert len(classifier.results["val"]["labels"]) == 24
 
 
@@ -159,8 +159,8 @@ def test_images_are_augmented_in_training_alone():
     classifier.eval()
     classifier.validation_step((images, labels), 0)
     with torch.no_grad():
-        torch.testing.assert_close(classifier.outputs["val_"][0][0], classifier(images))
-    assert not torch.allclose(classifier.outputs["train_"][0][0], classifier.outputs["val_"][0][0])
+        torch.testing.assert_close(classifier.outputs["val"][0][0], classifier(images))
+    assert not torch.allclose(classifier.outputs["train"][0][0], classifier.outputs["val"][0][0])
 
 
 class Rates(pl.Callback):

@@ -248,7 +248,7 @@ import numpy as np
 from pathlib import Path
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.models import features, forward
+from bloodcell.inference import features
 from tests.models.test_features import extractor, make_net
 calls = 0
 def counted(event, arguments):

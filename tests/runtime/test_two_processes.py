@@ -18,13 +18,13 @@ import os, signal
 from bloodcell.inference import predict, resumable_csv
 from bloodcell.cli import main
 predict.GROUP = 4
-add = resumable_csv.GrowingTable.add
+add = resumable_csv.ResumableCsv.add
 def once_more(self, *arguments):
-    if self.items > 7:
+    if self.progress.items > 7:
         os.kill(os.getpid(), signal.SIGKILL)
     add(self, *arguments)
 if "GOES_ON" not in os.environ:
-    resumable_csv.GrowingTable.add = once_more
+    resumable_csv.ResumableCsv.add = once_more
 main("predict")
 """
 

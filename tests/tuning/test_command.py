@@ -19,6 +19,7 @@ from bloodcell import cli
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.verbs import TuneConfig
+from bloodcell.runtime.signals import Terminated
 from bloodcell.tuning.tune import check_settings
 from tests.conftest import QUICK, SMALL
 
@@ -247,3 +248,15 @@ def test_no_test_part_is_read(study):
     folder, _ = study
     assert (folder.parent / "cache" / "checks").is_dir()
     assert not (folder.parent / "cache" / "test_reads.csv").exists()
+
+
+def test_an_interruption_that_optuna_hides_is_still_one(verb, sweeps, capsys, monkeypatch, tmp_path):
+    def interrupted(*_):
+        try:
+            raise Terminated
+        except Terminated:
+            raise UnboundLocalError("updated_state")  # noqa: B904 - as Optuna 5.0 does
+
+    monkeypatch.setattr("bloodcell.tuning.tune._run_study", interrupted)
+    assert verb("tune", f"--config-dir={sweeps}", "sweep=mine", f"study={tmp_path / 'study'}") == 143
+    assert "terminated" in capsys.readouterr().err

@@ -33,11 +33,7 @@ STRENGTHS = {
 
 
 def make_copy(photograph: Pixels, box: Box, strength: CopyStrength, rng: np.random.Generator) -> tuple[Pixels, Box]:
-    """Rotate, shift, shear and mirror a photograph, uint8 (240, 320, 3); the fill is black.
-
-    Returns:
-        The copy, of the same size, and the white cell's box in it, x0, y0, x1, y1 in pixels.
-    """
+    """Rotate, shift, shear and mirror a photograph, uint8 (240, 320, 3), and its cell's box; the fill is black."""
     matrix = _affine(strength, rng)
     while not _shows_cell(matrix, box):
         matrix = _affine(strength, rng)

@@ -73,11 +73,9 @@ class View:
 
 
 def paint_photograph(label: str, rng: np.random.Generator) -> tuple[Pixels, Box]:
-    """Paint a photograph of a white cell of one of `CLASSES` among red cells and platelets.
+    """Paint a photograph, uint8 (240, 320, 3), RGB, of a white cell of one of `CLASSES` among red cells and platelets.
 
-    Returns:
-        The photograph, uint8 (240, 320, 3), RGB, and the white cell's box x0, y0, x1, y1 in pixels, clipped to the
-        photograph, x1 and y1 excluded.
+    The white cell's box is x0, y0, x1, y1 in pixels, clipped to the photograph, x1 and y1 excluded.
     """
     density, box = paint_smear(label, rng)
     return expose(density, box, draw_view(rng), rng)
@@ -86,8 +84,7 @@ def paint_photograph(label: str, rng: np.random.Generator) -> tuple[Pixels, Box]
 def paint_smear(label: str, rng: np.random.Generator) -> tuple[Floats, Box]:
     """Paint a piece of a slide, larger than a photograph, with a white cell of a class at the centre.
 
-    Returns:
-        The optical density, (*SIZE, 3), RGB, 0 and more, and the cell's box relative to the centre, pixels.
+    Return its optical density, (*SIZE, 3), RGB, 0 and more, and the cell's box relative to the centre, pixels.
     """
     look, stain = LOOKS[label], _draw_stain(rng)
     scale = rng.uniform(0.85, 1.15)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -91,11 +92,6 @@ class Slot:
     photograph: int
     rescan: bool = False
 
-    @property
-    def name(self) -> str:
-        """The photograph's file name without its ending."""
-        return f"BloodImage_{self.photograph:05d}"
-
 
 def write_smears(folder: Path, smears: Smears) -> None:
     """Paint a synthetic data set into a folder, completely or not at all.
@@ -130,10 +126,9 @@ def _settings(smears: Smears) -> dict[str, Any]:
 
 
 def _is_complete(folder: Path, smears: Smears) -> bool:
-    try:
+    with suppress(OSError, ValueError):
         return bool(json.loads((folder / "smears.json").read_text("utf-8")) == _settings(smears))
-    except (OSError, ValueError):
-        return False
+    return False
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -207,14 +202,15 @@ def _file_names(slots: list[Slot], smears: Smears) -> dict[Slot, list[str]]:
 def _paint_slot(folder: Path, slot: Slot, names: list[str], smears: Smears) -> list[tuple[Any, ...]]:
     """Write one photograph and its copies; return their rows of truth.csv."""
     photograph, box = _photograph(slot, smears.seed)
-    _write_jpeg(folder / "originals" / f"{slot.name}.jpg", photograph)
+    title = f"BloodImage_{slot.photograph:05d}"
+    _write_jpeg(folder / "originals" / f"{title}.jpg", photograph)
     rng = _generator(smears.seed, slot, 2 + slot.rescan)
     rows = []
     for name in names:
         path = f"images/{slot.split}/{slot.label}/{name}"
         copy, place = make_copy(photograph, box, STRENGTHS[smears.strength], rng)
         _write_jpeg(folder / path, copy)
-        rows.append((path, slot.split, slot.label, f"cell_{slot.cell:05d}", slot.name, *place))
+        rows.append((path, slot.split, slot.label, f"cell_{slot.cell:05d}", title, *place))
     return rows
 
 

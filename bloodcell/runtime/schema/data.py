@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from bloodcell.runtime.errors import BloodcellError
@@ -113,13 +113,12 @@ class DataConfig:
     def _refuse_keys_of_other_kinds(self) -> None:
         """Refuse keys that would be ignored."""
         if self.kind == "as_trained":
-            free = ("reader", "root", "on_bad_image")
-            changed = [one.name for one in fields(self) if one.name not in free and self._is_set(one)]
-            for key in changed[:1]:
-                value = getattr(self, key)
-                raise BloodcellError(
-                    f"data.{key}={value}; the run has its images: leave it out, or name others by data=imagefolder"
-                )
+            for one in fields(self):
+                value = getattr(self, one.name)
+                default = [] if one.default is MISSING else one.default
+                if one.name not in ("reader", "root", "on_bad_image") and value != default:
+                    wanted = "the run has its images: leave it out, or name others by data=imagefolder"
+                    raise BloodcellError(f"data.{one.name}={value}; {wanted}")
         kinds = {
             "train_dir": "imagefolder", "val_dir": "imagefolder", "test_dir": "imagefolder", "download": "kaggle",
             "table": "table", "sets": "joint", "train_only": "joint", "leave_out": "joint",
@@ -127,10 +126,6 @@ class DataConfig:
         for key, kind in kinds.items():
             if getattr(self, key) and kind != self.kind:
                 raise BloodcellError(f"data.{key} is a key of data={kind}, and this is data={self.kind}; leave it out")
-
-    def _is_set(self, one: Field[Any]) -> bool:
-        default = [] if one.default is MISSING else one.default
-        return bool(getattr(self, one.name) != default)
 
     @property
     def kind(self) -> str:

@@ -106,9 +106,8 @@ class FinetuneConfig:
         require_choice("finetune.batch_norm", self.batch_norm, "train", "frozen")
         require(self.head_epochs >= 0, "finetune.head_epochs", self.head_epochs, "give 0 epochs or more")
         require(self.block_epochs >= 1, "finetune.block_epochs", self.block_epochs, "give 1 epoch or more")
-        require(
-            self.blocks is None or self.blocks >= 1, "finetune.blocks", self.blocks, "give 1 block or more, or null"
-        )
+        blocks = self.blocks
+        require(blocks is None or blocks >= 1, "finetune.blocks", blocks, "give 1 block or more, or null")
 
     @property
     def frozen(self) -> bool:

@@ -18,17 +18,10 @@ class EarlyStopping(callbacks.EarlyStopping):
 
     def _run_early_stopping_check(self, trainer: pl.Trainer) -> None:
         """Check the epoch; an unknown metric is the user's mistake."""
+        classifier: Any = trainer.lightning_module
+        if trainer.current_epoch < classifier.last_phase:
+            return
         try:
             super()._run_early_stopping_check(trainer)
         except RuntimeError as error:
             raise BloodcellError(f"callbacks.early_stopping: {' '.join(str(error).split())}") from error
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Check the epoch if validation runs once in each."""
-        if trainer.current_epoch >= pl_module.last_phase:
-            super().on_train_epoch_end(trainer, pl_module)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Check the epoch if validation runs more or less often."""
-        if trainer.current_epoch >= pl_module.last_phase:
-            super().on_validation_end(trainer, pl_module)

@@ -17,11 +17,8 @@ class History(Checkpoint):
     """Writes each epoch's losses and scores to a file, the checkpoint, the terminal and every logger.
 
     It is a `Checkpoint` because Lightning calls those last in an epoch, when every metric is known. Placed before
-    ModelCheckpoint, its rows are part of the checkpoint, from which a resumed run continues them.
-
-    Args:
-        file: The CSV file, rewritten after each epoch.
-        say: Called with one line per epoch.
+    ModelCheckpoint, its rows are part of the checkpoint, from which a resumed run continues them. The CSV file is
+    rewritten after each epoch, and `say` is called with a line on it.
     """
 
     def __init__(self, file: Path, say: Any) -> None:
@@ -50,10 +47,9 @@ class History(Checkpoint):
         write_csv(pd.DataFrame(self.rows), self.file)
         seconds = time.perf_counter() - self.started
         images = len(pl_module.results["train"]["labels"])
+        values = {**metrics, **self.rates, "images_per_second": images / seconds}
         for logger in trainer.loggers:
-            logger.log_metrics(
-                {**metrics, **self.rates, "images_per_second": images / seconds}, step=trainer.current_epoch + 1
-            )
+            logger.log_metrics(values, step=trainer.current_epoch + 1)
         self.say(epoch_line(self.rows[-1], trainer.max_epochs, seconds))
 
 

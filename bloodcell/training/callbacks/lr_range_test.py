@@ -18,9 +18,7 @@ DIVERGED = 4.0
 class RangeTest(pl.Callback):
     """Records the loss of each step while the scheduler raises the learning rate; ends training that diverges.
 
-    Args:
-        rates: The head's learning rate of each step.
-        report: Called with the numbers of steps done and of all.
+    `rates` are the head's, and `report` is called with the numbers of steps done and of all.
     """
 
     def __init__(self, rates: list[float], report: Callable[[int, int], None] = lambda done, total: None) -> None:
