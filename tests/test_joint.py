@@ -11,7 +11,7 @@ from bloodcell import cli
 from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.training.train import resume, train
-from tests.conftest import QUICK, SMALL
+from tests.conftest import QUICK, SMALL, data_config
 
 
 @pytest.fixture(scope="module")
@@ -132,16 +132,18 @@ def test_classes_are_not_balanced_twice(compose, tmp_path):
 
 
 def test_copies_across_sets_are_looked_for(monkeypatch, tmp_path):
-    from bloodcell.audit import leaks
+    from bloodcell.audit.leaks import check_leaks
+    from bloodcell.audit.probe import LeakProbe
     from bloodcell.data.samples import COLUMNS, Samples
 
+    config = data_config(leak_check="error")
     rows = [("1", "a", "train", "x/1", "x"), ("2", "a", "val", "y/1", "y")]
     joined = Samples(pd.DataFrame(rows, columns=COLUMNS), tmp_path)
-    monkeypatch.setattr(leaks, "_probe", lambda samples, split: f"copies in {split}")
-    with pytest.raises(BloodcellError, match="leak: copies in val; train without one of them"):
-        leaks.check_leaks(joined, "error", "train without one of them", tmp_path)
+    monkeypatch.setattr("bloodcell.audit.probe.leak_probe", lambda *_: LeakProbe(0.9, 0.5, aligned=5, copies=4))
+    advice = "two of data.sets show the same cells; train without one of them"
+    with pytest.raises(BloodcellError, match=f"leak: 4 of 5 validation images .*; {advice}"):
+        check_leaks(joined, config, tmp_path)
     left_out = Samples(joined.table.assign(split=["train", "test"]), tmp_path)
-    with pytest.raises(BloodcellError, match="leak: copies in test; train without one of them"):
-        leaks.check_leaks(left_out, "error", "train without one of them", tmp_path)
-    alone = Samples(joined.table.assign(set=""), tmp_path)
-    leaks.check_leaks(alone, "error", "", tmp_path)
+    with pytest.raises(BloodcellError, match=f"leak: 4 of 5 test images .*; {advice}"):
+        check_leaks(left_out, config, tmp_path)
+    check_leaks(Samples(joined.table.assign(set=""), tmp_path), config, tmp_path)

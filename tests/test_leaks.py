@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bloodcell.audit.leaks import check_leaks, known_leaks
+from bloodcell.audit.leaks import check_leaks, identical_images, known_leaks
 from bloodcell.data.known_sources import save_sources, with_saved_sources
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.data.samples import Samples
@@ -24,46 +24,46 @@ def test_shared_sources_are_counted_exactly(tmp_path):
         [("1", "a", "train", "x"), ("2", "a", "train", "y"), ("3", "a", "val", "x"), ("4", "a", "val", "x"),
          ("5", "a", "val", "z"), ("6", "a", "test", "y"), ("7", "a", "test", "w")],
     )  # fmt: skip
-    message = known_leaks(samples)
+    message = known_leaks(samples, "random")
     assert "2 of 3 val images (1 sources), 1 of 2 test images (1 sources) share a source with training" in message
     assert "data.split=grouped" in message
 
 
 def test_a_split_by_source_has_no_leak(smears, capsys, tmp_path):
     samples = assign_splits(smears, data_config())
-    assert known_leaks(samples) is None
-    check_leaks(samples, "error", "audit", tmp_path)
+    assert known_leaks(samples, "auto") is None
+    check_leaks(samples, data_config(leak_check="error"), tmp_path)
     assert capsys.readouterr().err == ""
 
 
 def test_policies(smears, capsys, tmp_path):
     leaky = assign_splits(smears, data_config(split="random"))
-    check_leaks(leaky, "off", "audit", tmp_path)
+    check_leaks(leaky, data_config(leak_check="off"), tmp_path)
     assert capsys.readouterr().err == ""
-    check_leaks(leaky, "warn", "audit", tmp_path)
+    check_leaks(leaky, data_config(), tmp_path)
     assert capsys.readouterr().err.startswith("warning: leak: ")
     with pytest.raises(BloodcellError, match="share a source with training"):
-        check_leaks(leaky, "error", "audit", tmp_path)
+        check_leaks(leaky, data_config(leak_check="error"), tmp_path)
 
 
 def test_the_probe_finds_copies_whose_source_is_unknown(smears, capsys, tmp_path, monkeypatch):
     unknown = replace(smears, table=smears.table.assign(source=""))
-    check_leaks(assign_splits(unknown, data_config()), "warn", "bloodcell audit data=x", tmp_path)
+    check_leaks(assign_splits(unknown, data_config()), data_config(), tmp_path)
     assert "validation images looked at show a cell of a training image" in (said := capsys.readouterr().err)
-    assert "bloodcell audit data=x" in said
+    assert "find the sources: bloodcell audit data=" in said
     monkeypatch.setattr("bloodcell.audit.probe.leak_probe", lambda *_: pytest.fail("looked again"))
-    check_leaks(assign_splits(unknown, data_config()), "warn", "bloodcell audit data=x", tmp_path)
+    check_leaks(assign_splits(unknown, data_config()), data_config(), tmp_path)
     assert capsys.readouterr().err == said  # cached for the same split of the same files
 
 
 def test_the_probe_of_joined_sets_finds_copies_with_other_source_names(smears, capsys, tmp_path):
     leaky = assign_splits(smears, data_config(split="random")).table.assign(set="one")
-    check_leaks(replace(smears, table=leaky), "warn", "advice", tmp_path)
+    check_leaks(replace(smears, table=leaky), data_config(), tmp_path)
     said = capsys.readouterr().err
     assert said.count("warning:") == 1  # the known ones, once
     assert "share a source with training" in said
     named = leaky.assign(source=leaky["source"] + "/" + leaky["split"])
-    check_leaks(replace(smears, table=named), "warn", "advice", tmp_path)
+    check_leaks(replace(smears, table=named), data_config(), tmp_path)
     assert "validation images looked at show a cell of a training image" in capsys.readouterr().err
 
 
@@ -86,3 +86,34 @@ def test_a_given_group_goes_over_the_audit(class_folders, tmp_path):
     save_sources(samples, samples.table[["path"]].assign(source=["s", "s"]), tmp_path)
     given = replace(samples, table=samples.table.assign(source=["patient1", ""]))
     assert list(with_saved_sources(given, tmp_path).table["source"]) == ["patient1", "s"]
+
+
+def test_the_same_pictures_in_two_parts_are_counted_with_an_example(tmp_path, capsys):
+    rows = [
+        ("t/1", "train", "p"), ("t/2", "train", "q"), ("v/1", "val", "p"), ("v/2", "val", "r"),
+        ("e/1", "test", "q"), ("e/2", "test", "r"), ("e/3", "test", "q"), ("e/4", "test", "s"),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["path", "split", "pixels"]).assign(label="a", source="", set="")
+    message = identical_images(Samples(table, tmp_path))
+    assert "1 val image also in training, e.g. t/1 = v/1; 2 test images also in training, e.g. t/2 = e/1; " in message
+    assert "1 test image also in validation, e.g. v/2 = e/2" in message
+    with pytest.raises(BloodcellError, match="the same pictures are in two parts"):
+        check_leaks(Samples(table, tmp_path), data_config(leak_check="error"), tmp_path)
+    known = table.assign(
+        source=["a", "b", "a", "c", "b", "d", "b", "e"]
+    )  # v/1, e/1 and e/3 are counted by their source
+    assert "leak: the same pictures are in two parts: 1 test image also in validation" in identical_images(
+        Samples(known, tmp_path)
+    )
+    assert identical_images(Samples(table[table["split"] != "test"].assign(pixels=list("abcd")), tmp_path)) is None
+
+
+def test_advice_helps(tmp_path):
+    rows = [("1", "a", "train", "x"), ("2", "a", "val", "x"), ("3", "a", "val", "y")]
+    assert known_leaks(table(tmp_path, rows), "auto").endswith(
+        "your folders or table fix the parts: move all images of a source into one of them"
+    )
+    partly = table(tmp_path, [*rows, ("4", "a", "train", "")])
+    assert "give the sources of the other 1 images, and data.split=grouped keeps them apart" in known_leaks(
+        partly, "auto"
+    )

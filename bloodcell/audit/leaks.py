@@ -66,7 +66,7 @@ def known_leaks(samples: Samples, split: str) -> str | None:
         return None
     unknown = int((table["source"] == "").sum())
     if unknown:
-        advice = f"give the sources of the other {unknown:,} images, and data.split=grouped keeps them apart"
+        advice = f"give the source of the other {counted(unknown, 'image')}, and data.split=grouped keeps them apart"
     elif split == "random":
         advice = "data.split=grouped keeps them apart, if your folders or table do not fix the parts"
     else:

@@ -1,11 +1,14 @@
 """The check of all images: bad ones are found, and good ones are not decoded again."""
 
 import os
+import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from bloodcell.data import image_check
-from bloodcell.data.image_check import check_images, without_bad_images
+from bloodcell.data.image_check import blank, blank_lines, check_images, white_lines, without_bad_images
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.runtime.errors import BloodcellError
 
@@ -13,9 +16,14 @@ from bloodcell.runtime.errors import BloodcellError
 @pytest.fixture
 def decoded(monkeypatch):
     """Return the list of the files that are decoded, as it grows."""
-    files, read = [], image_check.read_image
-    monkeypatch.setattr(image_check, "read_image", lambda path: (files.append(path.name), read(path))[1])
+    files, read = [], image_check.read_picture
+    monkeypatch.setattr(image_check, "read_picture", lambda path: (files.append(path.name), read(path))[1])
     return files
+
+
+def bad_of(checked):
+    """Return path and reason of the images that cannot be read."""
+    return checked.loc[checked["reason"] != "", ["path", "reason"]].reset_index(drop=True)
 
 
 @pytest.fixture
@@ -27,7 +35,7 @@ def samples(class_folders):
 
 
 def test_bad_images_are_listed_with_their_reason(samples, tmp_path):
-    bad = check_images(samples, tmp_path / "cache")
+    bad = bad_of(check_images(samples, tmp_path / "cache"))
     assert bad.to_numpy().tolist() == [["a/bad.jpg", "not an image"], ["b/zero.png", "empty file"]]
 
 
@@ -42,9 +50,7 @@ def test_only_bad_images_are_decoded_again(samples, tmp_path, decoded):
 def test_good_images_are_decoded_once(class_folders, tmp_path, decoded):
     samples = read_imagefolder(str(class_folders({"a": 2})))
     for _ in range(2):
-        bad = check_images(samples, tmp_path / "cache")
-        assert bad.empty
-        assert list(bad.columns) == ["path", "reason"]
+        assert bad_of(check_images(samples, tmp_path / "cache")).empty
     assert len(decoded) == 2
 
 
@@ -54,9 +60,9 @@ def test_a_changed_file_is_decoded_again(class_folders, tmp_path, decoded):
     decoded.clear()
     file, other, _ = samples.files()
     file.write_bytes(b"now it is bad")
-    os.utime(other, ns=(1, 1))
-    bad = check_images(samples, tmp_path / "cache")
-    assert sorted(decoded) == ["0.png", "1.png"]
+    os.utime(other, ns=(1, 1))  # its content is the same
+    bad = bad_of(check_images(samples, tmp_path / "cache"))
+    assert decoded == ["0.png"]
     assert bad["path"].tolist() == ["a/0.png"]
 
 
@@ -64,8 +70,8 @@ def test_a_temporary_failure_is_forgotten(class_folders, tmp_path, monkeypatch):
     samples = read_imagefolder(str(class_folders({"a": 2})))
     with monkeypatch.context() as patch:
         patch.setattr("bloodcell.data.images.MAX_PIXELS", 1)
-        assert len(check_images(samples, tmp_path / "cache")) == 2
-    assert check_images(samples, tmp_path / "cache").empty
+        assert len(bad_of(check_images(samples, tmp_path / "cache"))) == 2
+    assert bad_of(check_images(samples, tmp_path / "cache")).empty
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "identity\nx\n", "\x00\x01"])
@@ -75,14 +81,14 @@ def test_a_damaged_record_is_replaced(class_folders, tmp_path, decoded, content)
     (record,) = (tmp_path / "cache" / "checks").iterdir()
     record.write_text(content)
     decoded.clear()
-    assert check_images(samples, tmp_path / "cache").empty
+    assert bad_of(check_images(samples, tmp_path / "cache")).empty
     assert len(decoded) == 2
 
 
 def test_a_missing_file_is_bad(class_folders, tmp_path):
     samples = read_imagefolder(str(class_folders({"a": 2})))
     samples.files()[1].unlink()
-    assert check_images(samples, tmp_path / "cache").to_numpy().tolist() == [["a/1.png", "no such file"]]
+    assert bad_of(check_images(samples, tmp_path / "cache")).to_numpy().tolist() == [["a/1.png", "no such file"]]
 
 
 def test_progress_is_reported(samples, tmp_path):
@@ -113,7 +119,8 @@ def test_skip_leaves_bad_images_out_and_lists_them(samples, tmp_path):
 def test_without_bad_images_nothing_is_changed_or_written(class_folders, tmp_path):
     samples = read_imagefolder(str(class_folders({"a": 2})))
     bad = check_images(samples, tmp_path / "cache")
-    assert without_bad_images(samples, bad, "error", tmp_path / "bad.csv") is samples
+    rest = without_bad_images(samples, bad, "error", tmp_path / "bad.csv")
+    assert rest.table.drop(columns="pixels").equals(samples.table)
     assert not (tmp_path / "bad.csv").exists()
 
 
@@ -124,3 +131,48 @@ def test_no_good_image_is_left(class_folders, tmp_path):
     bad = check_images(samples, tmp_path / "cache")
     with pytest.raises(BloodcellError, match=r"no image in .* can be read; the reasons are in .*bad\.csv"):
         without_bad_images(samples, bad, "skip", tmp_path / "bad.csv")
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [((0, 12), "black"), ((241, 255), "white"), ((120, 122), "constant"), ((30, 90), ""), ((100, 240), "")],
+)
+@pytest.mark.parametrize("size", [(20, 30), (900, 1400)])
+def test_a_picture_that_shows_nothing(levels, expected, size):
+    pixels = np.random.default_rng(0).integers(*levels, (*size, 3), endpoint=True, dtype=np.uint8)
+    assert blank(pixels) == expected
+    pixels[3, 4] = 255  # a broken pixel
+    assert blank(pixels) == expected
+
+
+def test_blank_pictures_are_named_by_kind(class_folders, tmp_path):
+    root = class_folders({"a": 2})
+    Image.new("RGB", (20, 20)).save(root / "a" / "2.png")
+    Image.new("L", (20, 20), 255).save(root / "a" / "3.png")
+    Image.new("L", (20, 20), 255).save(root / "a" / "4.png")
+    for _ in range(2):  # the second time by the cache
+        checked = check_images(read_imagefolder(str(root)), tmp_path / "cache")
+        assert blank_lines(checked) == [
+            "1 image of 5 is black all over, e.g. a/2.png; look at it",
+            "2 images of 5 are white all over, e.g. a/3.png; look at them",
+        ]
+
+
+def test_the_white_of_a_data_set_is_that_of_its_brightest_file(class_folders, tmp_path):
+    root = class_folders({"a": 0})
+    bright, dark = np.full((8, 8), 4000, np.uint16), np.full((8, 8), 900, np.uint16)
+    for name, values in (("0", bright), ("1", dark), ("2", dark)):
+        values[0] = 30
+        Image.fromarray(values).save(root / "a" / f"{name}.png")
+    samples = read_imagefolder(str(root))
+    checked = check_images(samples, tmp_path / "cache")
+    assert white_lines(checked) == ["3 files with more than 8 bits declare no white: 4,095 is taken; 2 would fit 1,023"]
+    assert without_bad_images(samples, checked, "error", tmp_path / "bad.csv").white == 4095
+
+
+def test_the_same_picture_has_the_same_pixels_in_any_file(class_folders, tmp_path):
+    root = class_folders({"a": 2})
+    shutil.copy(root / "a" / "0.png", root / "a" / "2.png")
+    Image.open(root / "a" / "0.png").save(root / "a" / "3.bmp")
+    pixels = check_images(read_imagefolder(str(root)), tmp_path / "cache").set_index("path")["pixels"]
+    assert pixels["a/0.png"] == pixels["a/2.png"] == pixels["a/3.bmp"] != pixels["a/1.png"]

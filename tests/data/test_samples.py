@@ -11,7 +11,6 @@ from bloodcell.data.readers import read_imagefolder
 from bloodcell.data.samples import (
     Samples,
     digest,
-    identities,
     read_samples,
     relative,
     samples_table,
@@ -91,15 +90,6 @@ def test_rows_and_sources_of_joined_sets(samples):
     assert joined.of_set("a").table["path"].tolist() == ["train/b/0.png", "test/b/0.png"]
     assert joined.source_names() == {"b/x", "a/x", "b/y", "", "x", "y"}
     assert samples.source_names() == {""}
-
-
-def test_an_identity_contains_path_size_and_time(tmp_path, write_image):
-    file = write_image(tmp_path / "a.png")
-    (before,) = identities([file])
-    assert before == f"{file}|{file.stat().st_size}|{file.stat().st_mtime_ns}"
-    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
-    assert identities([file]) != [before]
-    assert identities([tmp_path / "gone.png"]) == [f"{tmp_path / 'gone.png'}|-1|0"]
 
 
 def test_the_digest_changes_with_any_row_and_any_file(samples):

@@ -13,7 +13,7 @@ import torch
 from bloodcell.data.augment import Augment
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.readers import read_imagefolder
-from bloodcell.data.samples import identities
+from bloodcell.data.samples import contents
 from bloodcell.inference import features
 from bloodcell.inference.backends import Backbone
 from bloodcell.inference.feature_store import FeatureStore
@@ -209,7 +209,7 @@ def test_a_damaged_chunk_is_computed_again(samples, tmp_path):
     (file,) = tmp_path.glob("*/*.npy")
     file.write_bytes(file.read_bytes()[:-1] + b"\xff")
     again = extractor(net, tmp_path)
-    assert not set(identities(samples.files())) & kept(again.store())
+    assert not set(contents(samples)) & kept(again.store())
     assert torch.equal(again.features(samples)[:], expected)
 
 
