@@ -356,3 +356,12 @@ def test_the_last_groups_are_small_so_that_all_threads_end_together(count, sizes
     groups = list(predict_verb.grouped(iter(map(str, range(count))), count))
     assert [len(group) for group in groups] == sizes
     assert [name for group in groups for name in group] == list(map(str, range(count)))
+
+
+def test_pictures_that_show_nothing_are_counted(predicted, tmp_path, write_image, capsys):
+    folder = tmp_path / "mixed"
+    write_image(folder / "cell.png")
+    for name, level in (("black", 3), ("white", 255), ("grey", 130)):
+        Image.new("L", (40, 30), level).save(folder / f"{name}.png")
+    assert len(predicted(folder)) == 4
+    assert "3 black, white or constant all over" in capsys.readouterr().out

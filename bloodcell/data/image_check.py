@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from bloodcell.data.blank import blank
 from bloodcell.data.image_limits import ImageError
-from bloodcell.data.images import Pixels, read_picture
+from bloodcell.data.images import read_picture
 from bloodcell.data.samples import Samples, contents
 from bloodcell.data.threads import map_in_order
 from bloodcell.runtime.console import counted
@@ -20,9 +20,6 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.io import write_csv
 from bloodcell.runtime.kept_table import KeptTable
-
-#: Levels of 255: darker is black, brighter white, and a smaller difference is none. A stained cell spans a hundred.
-BLACK, WHITE, CONSTANT = 16, 239, 4
 
 
 def check_images(samples: Samples, cache: Path, progress: Callable[[int, int], None] | None = None) -> pd.DataFrame:
@@ -61,17 +58,6 @@ def _checked(path: Path) -> tuple[Any, ...]:
     digest = hashlib.sha256(repr(picture.pixels.shape).encode())
     digest.update(picture.pixels.data)
     return "", picture.white, blank(picture.pixels), digest.hexdigest()[:32]
-
-
-def blank(pixels: Pixels) -> str:
-    """Return black, white or constant if an image, uint8 (H, W, 3), shows nothing but a few broken pixels; else ''."""
-    few = pixels[:: max(1, len(pixels) // 128), :: max(1, pixels.shape[1] // 128)].max(axis=2)
-    low, high = np.quantile(few, (0.01, 0.99), method="nearest").astype(int)
-    if high < BLACK:
-        return "black"
-    if few.min() > WHITE:
-        return "white"
-    return "constant" if high - low < CONSTANT else ""
 
 
 def blank_lines(checked: pd.DataFrame) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bloodcell.data.blank import blank
 from bloodcell.data.decoder import image_batches, read_and_compute
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.preprocessing import as_array
@@ -41,6 +42,7 @@ class Group:
         members: Each member's prediction, its classes in the order of the ensemble's.
         cells: Each image's cell: found, none, or '' if no member looks for it.
         squares: Left, top and side of the square around the cell, pixels of the upright image; None: there is none.
+        blanks: black, white or constant for each image that shows nothing, else ''.
         unlike: bool (N,): most members call the image out-of-distribution; None: one of them cannot tell.
     """
 
@@ -51,6 +53,7 @@ class Group:
     members: list[Prediction]
     cells: list[str]
     squares: list[Square | None]
+    blanks: list[str]
     unlike: Array | None
 
 
@@ -108,7 +111,8 @@ class Ensemble:
         cells = [self.preprocessings[looking].cell_status(square) for square in squares]
         members = [self._member(engine, taken, way) for engine, way in zip(self.engines, ways, strict=True)]
         mean = np.mean([one.probabilities for one in members], axis=0)
-        return Group(given, images, bad, mean, members, cells, squares, _most([one.unlike for one in members]))
+        blanks = [blank(each[0][0]) for each in taken]
+        return Group(given, images, bad, mean, members, cells, squares, blanks, _most([one.unlike for one in members]))
 
     def _member(self, engine: Engine, taken: list[Views], way: Pass) -> Prediction:
         if not taken:

@@ -45,7 +45,8 @@ def predict(cfg: DictConfig) -> dict[str, int]:
     """Predict images, or go on after an interruption, by the configuration of `conf/predict.yaml`.
 
     Returns:
-        The numbers of "images" that were read, "bad" files, and images "abstained" from, "without cell" or "unlike".
+        The numbers of "images" that were read, "bad" files, and images "abstained" from, "without cell", "unlike" or
+        "blank".
 
     Raises:
         BloodcellError: The configuration or an input is wrong.
@@ -133,6 +134,7 @@ def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, R
         "abstained": int((sure < threshold).sum()),
         "unlike": unlike.count(True),
         "without cell": group.cells.count("none"),
+        "blank": len(group.blanks) - group.blanks.count(""),
     }
     return rows, group.bad, counts
 
@@ -142,8 +144,15 @@ def _say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> No
     went_on = f"{before:,} of them before it was interrupted, " if before else ""
     rate = (total - before) / max(seconds, 1e-9)
     say(f"{counted(counts['images'], 'image')}, {went_on}{rate:,.0f} a second: {table.file}")
-    notes = {"abstained": "abstained from", "without cell": "without a cell", "unlike": "unlike the training data"}
-    if said := [f"{counts[key]:,} {words}" for key, words in notes.items() if counts[key]]:
+    notes = {
+        "abstained": "abstained from",
+        "without cell": "without a cell",
+        "unlike": "unlike the training data",
+        "blank": "black, white or constant all over",
+    }
+    if said := [
+        f"{counts[key]:,} {words}" for key, words in notes.items() if counts.get(key)
+    ]:  # a table of an older release has fewer counts
         say(", ".join(said))
     if counts["bad"]:
         say(f"{counted(counts['bad'], 'file')} cannot be read; which and why: {table.bad}")

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from bloodcell.data import image_check
-from bloodcell.data.image_check import blank, blank_lines, check_images, white_lines, without_bad_images
+from bloodcell.data.blank import blank
+from bloodcell.data.image_check import blank_lines, check_images, white_lines, without_bad_images
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.runtime.errors import BloodcellError
 
