@@ -11,8 +11,8 @@ import torch
 
 import bloodcell
 from bloodcell import cli
-from bloodcell.audit.overlap import overlap_warning, training_samples
-from bloodcell.data.samples import read_samples
+from bloodcell.audit.overlap import overlap_warning, trained_sources, training_samples
+from bloodcell.data.samples import COLUMNS, Samples, read_samples
 from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.inference.loader import load_engines
 from bloodcell.metrics.predictions import averaged
@@ -267,3 +267,14 @@ def test_one_run_on_its_own_training_images_is_warned_of(quick_run, compose, tmp
     config = compose(f"checkpoint={quick_run}", "data=table", f"data.table={tmp_path / 'images.csv'}", verb="evaluate")
     evaluate(config, tmp_path / "out")
     assert f"{len(table):,} of {len(table):,} test images were trained on" in capsys.readouterr().err
+
+
+def test_images_that_were_trained_on_are_known_by_their_pixels_wherever_they_are(tmp_path):
+    rows = [("a/1.png", "a", "train", "x", "", "p1"), ("a/2.png", "a", "train", "", "", "p2")]
+    learned = Samples(pd.DataFrame(rows, columns=[*COLUMNS, "pixels"]), tmp_path / "here")
+    elsewhere = [("copy.bmp", "a", "test", "", "", "p1"), ("new.bmp", "a", "test", "y", "", "p9")]
+    evaluated = Samples(pd.DataFrame(elsewhere, columns=[*COLUMNS, "pixels"]), tmp_path / "there")
+    assert overlap_warning(evaluated, {tmp_path: learned}).startswith("1 of 2 test images were trained on by a member")
+    assert trained_sources(evaluated, [learned]) == {"x"}
+    older = Samples(learned.table[COLUMNS], learned.root)  # its run did not keep the pixels
+    assert overlap_warning(evaluated, {tmp_path: older}) is None

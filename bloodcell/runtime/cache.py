@@ -114,8 +114,8 @@ def _describe_features(folder: Path) -> str:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         size, weights = about["preprocessing"]["image_size"], about["weights"][:6]
         indexes = [json.loads(file.read_text(encoding="utf-8"))["files"] for file in folder.glob("chunk-*.json")]
-        # an image's plain features end with size and time, those of its views with what they are
-        count = sum(bool(re.search(r"\|-?\d+\|\d+$", name)) for names in indexes for name in names)
+        # an image's plain features are named by its content alone, those of its views also by what they are
+        count = sum(bool(re.fullmatch(r"[0-9a-f]{32}", name)) for names in indexes for name in names)
         return f"{count:,} images, {about['model']} (weights {weights}) at {size} px, {about['backend']}"
     except (OSError, ValueError, KeyError, TypeError):
         return KINDS["features"]
