@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from bloodcell.inference.adaptation import adapted
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict_samples import predict_samples
+from bloodcell.metrics.summary import epochs_compared
 from bloodcell.models.batch_norm_adaptation import MOST, require_own_statistics
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root, job_folder, listed, typed
@@ -129,11 +131,12 @@ def _origin(config: EvaluateConfig, engines: list[Engine]) -> Origin:
     """Return how the members' predictions were made."""
     asked = {"tta": config.tta, "adapt": config.adapt}
     notes = [f"{name}={value}" for name, value in asked.items() if value != "none"]
+    compared = math.prod(epochs_compared(run_folder.run_of(file_of(engine))) for engine in engines)
     if len(engines) > 1:
         notes.append(f"the mean of {len(engines)} classifiers; the metrics of each are in members.csv")
-        return Origin(", ".join(str(engine.file) for engine in engines), notes=tuple(notes))
+        return Origin(", ".join(str(engine.file) for engine in engines), notes=tuple(notes), compared=compared)
     (engine,) = engines
-    return Origin(str(engine.file), engine.classifier, engine.temperature, tuple(notes))
+    return Origin(str(engine.file), engine.classifier, engine.temperature, tuple(notes), compared=compared)
 
 
 def warn_of_overlap(samples: Samples, training: dict[Path, Samples | None], moved: bool) -> None:

@@ -203,7 +203,7 @@ def test_a_run_keeps_its_limits_and_a_resumed_one_has_the_same(
     assert 0 <= above <= FLAGGED
     assert np.isclose(scores, limits.threshold, rtol=1e-3).any()  # it is the score of a validation image
     for rate, confidence in limits.abstention.items():
-        made = promise(val, float(rate))
+        made = promise(val, float(rate), compared=2)
         assert made.attained == (confidence is not None)
         assert not made.attained or confidence == pytest.approx(made.threshold, rel=1e-9)
 
