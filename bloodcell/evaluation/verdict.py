@@ -64,10 +64,10 @@ def confidence_line(confidence: float, accuracy: float, ece: float, by_chance: f
     claims = f"on average it claims {percent(confidence)} and is right on {percent(accuracy)}"
     if ece <= CALIBRATED:
         return f"Its confidence is well calibrated: {claims}."
-    if ece <= by_chance:
+    if ece <= by_chance + 1e-9:  # the most likely outcomes may be equal
         return (
-            f"Its confidence may be well calibrated: {claims}; by chance, the two would be up to "
-            f"{100 * by_chance:.1f} points apart on these images at every confidence."
+            f"Its confidence may be well calibrated: {claims}; its calibration error of {100 * ece:.1f} points may be "
+            f"chance, which makes up to {100 * by_chance:.1f} on these images."
         )
     return _if_no_copies(_miscalibration(confidence, accuracy, ece, claims), known)
 

@@ -32,7 +32,7 @@ TINY = np.finfo(float).tiny
 IMAGINED = 40
 #: Bins of the confidence, 0 to 1, and simulations of a calibrated classifier.
 BINS, DRAWS, SEED = 15, 500, 0
-#: Two imagined sources of variance 1/4 that deviate alike: few sources cannot prove that their images do not.
+#: Two imagined sources of variance 1/4 whose images are right together: few sources cannot prove that theirs are not.
 ALIKE = 0.5
 
 
@@ -71,8 +71,8 @@ def _bin(top: Floats, bins: int) -> NDArray[np.intp]:
 def ece_by_chance(rows: pd.DataFrame, bins: int = BINS) -> float:
     """Return the calibration error, 0 to 1, that perfect calibration with these confidences exceeds 1 time in 20.
 
-    Whether an image is right is drawn from its confidence. Images of one source share their draw as often as their
-    deviations are alike, so that the simulated errors depend on one another as those at hand do.
+    Whether an image is right is drawn from its confidence. Images of one source share their draw as often as those at
+    hand are right together, so that the simulated errors depend on one another as the real ones do.
     """
     generator = np.random.default_rng(SEED)
     top, source = matrix_of(rows).max(axis=1), pd.factorize(sources_of(rows), sort=True)[0]
@@ -91,19 +91,18 @@ def ece_by_chance(rows: pd.DataFrame, bins: int = BINS) -> float:
 
 
 def _correlation(top: Floats, right: NDArray[np.bool_], source: NDArray[np.intp]) -> float:
-    """Return how much the images of a source deviate alike, as a share of what their confidences allow, 0 to 1.
+    """Return how much the images of a source are right together, from 0, by chance, to 1, as far as possible.
 
+    It compares the pairs of images of a source of which one is right with their number if each image were drawn alone.
     The images are sorted by source, and by confidence within each.
     """
-    count = np.bincount(source)
-    later = count.cumsum()[source] - 1 - np.arange(len(top))  # images of the source that are surer
-    pairs = np.maximum(count * (count - 1), 1)
-
-    def of_pairs(values: Floats) -> Floats:
-        return np.asarray((np.bincount(source, values) ** 2 - np.bincount(source, values**2)) / pairs)
-
-    most = 2 * np.bincount(source, top * later) / pairs - of_pairs(top)
-    return float(np.clip((of_pairs(right - top).sum() + ALIKE) / (most.sum() + ALIKE), 0, 1))
+    images, claimed, hits = (np.bincount(source, one) for one in (np.ones_like(top), top, right))
+    surer = images.cumsum()[source] - 1 - np.arange(len(top))  # images of the source that are surer
+    pairs = np.maximum(images * (images - 1), 1)
+    both = claimed**2 - np.bincount(source, top**2)  # pairs that are both right if each is drawn alone
+    fewer = ((images - 1) * claimed - both - hits * (images - hits)) / pairs
+    fewest = (2 * np.bincount(source, top * surer) - both) / pairs
+    return float(np.clip((fewer.sum() + ALIKE) / (fewest.sum() + ALIKE), 0, 1))
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
