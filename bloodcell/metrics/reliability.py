@@ -27,8 +27,8 @@ from bloodcell.metrics.predictions import PROBABILITY, classes_of, matrix_of
 LEAST, MOST = 0.05, 20.0
 #: Stands in for a probability of 0, whose logarithm is not finite.
 TINY = np.finfo(float).tiny
-#: Sources with the outcomes that the probabilities say, beside those at hand, when a temperature is fitted; by
-#: simulation: with fewer, a calibrated classifier loses more than 0.005 nats at some number of sources.
+#: Sources with the outcomes that the probabilities say, beside those at hand, when a temperature is fitted. By
+#: simulation, the log loss rises by at most 0.003 nats at any number of sources and any truth; with 20, by 0.006.
 IMAGINED = 40
 #: Bins of the confidence, 0 to 1, and simulations of a calibrated classifier.
 BINS, DRAWS, SEED = 15, 500, 0
