@@ -104,9 +104,14 @@ def test_the_temperature_is_kept_as_a_plain_number(split, quick_run, tmp_path):
     fitted = calibrate(samples, predictions, ["a", "b"], None, "none", limits=False)
     keep_calibration(fitted, before, tmp_path / "a.ckpt")
     temperature, (line,) = fitted.temperature, fitted.lines
-    assert temperature == fit_temperature(predictions) == pytest.approx(np.log(99) / np.log(34 / 6), rel=1e-4)
+    expected = (20 * 34 / 40 + 40 * 0.99) / 60  # 34 of 40 images of 20 sources are right, and 40 sources are imagined
+    assert (
+        temperature
+        == fit_temperature(predictions)
+        == pytest.approx(np.log(99) / np.log(expected / (1 - expected)), rel=1e-4)
+    )
     assert line.startswith(f"probabilities are calibrated by 20 val sources: temperature {temperature:.2f}; their cal")
-    assert line.endswith("error is 0.000, 0.140 without it")
+    assert line.endswith(f"error is {expected - 34 / 40:.3f}, 0.140 without it")
     after = torch.load(tmp_path / "a.ckpt", weights_only=True)
     assert type(after["temperature"]) is float
     assert after["temperature"] == temperature

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from bloodcell.inference.adaptation import MOST, adapted, require_own_statistics
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict_samples import predict_samples
+from bloodcell.metrics.summary import epochs_compared
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root, job_folder, listed, typed
 from bloodcell.runtime.console import progress, say
@@ -126,11 +128,13 @@ def _origin(config: EvaluateConfig, engines: list[Engine]) -> Origin:
     """Return how the members' predictions were made."""
     asked = {"tta": config.tta, "adapt": config.adapt}
     notes = [f"{name}={value}" for name, value in asked.items() if value != "none"]
+    files = [engine.file for engine in engines if engine.file is not None]
+    compared = math.prod(epochs_compared(run_folder.run_of(file)) for file in files)
     if len(engines) > 1:
         notes.append(f"the mean of {len(engines)} classifiers; the metrics of each are in members.csv")
-        return Origin(", ".join(str(engine.file) for engine in engines), notes=tuple(notes))
+        return Origin(", ".join(str(engine.file) for engine in engines), notes=tuple(notes), compared=compared)
     (engine,) = engines
-    return Origin(str(engine.file), engine.classifier, engine.temperature, tuple(notes))
+    return Origin(str(engine.file), engine.classifier, engine.temperature, tuple(notes), compared=compared)
 
 
 def warn_of_overlap(samples: Samples, training: dict[Path, Samples | None], moved: bool) -> None:

@@ -11,6 +11,7 @@ from bloodcell.data.samples import COLUMNS, Samples
 from bloodcell.evaluation.report import Origin
 from bloodcell.evaluation.results import chosen_splits, record_test_reads, write_evaluation
 from bloodcell.metrics.predictions_csv import read_predictions
+from bloodcell.metrics.summary import epochs_compared
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import cache_root, listed
 from bloodcell.runtime.console import say
@@ -40,9 +41,9 @@ def evaluate_files(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     record_test_reads(cache_root(config.cache.root), samples, splits, files)
     given = [str(file) for file in files] if config.compare else str(files[0])
     found = None if config.compare else _image_folder(samples, config.figures)
-    return write_evaluation(
-        config, folder, predicted, {"predictions": given}, trained_on=frozenset(), root=found, origin=Origin(str(given))
-    )
+    origin = Origin(str(given), compared=epochs_compared(files[0].parent))
+    record: dict[str, Any] = {"predictions": given}
+    return write_evaluation(config, folder, predicted, record, trained_on=frozenset(), root=found, origin=origin)
 
 
 def _image_folder(samples: Samples, figures: bool) -> Path | None:

@@ -20,7 +20,7 @@ from bloodcell.metrics.by_source import rows_by_part, sources_known
 from bloodcell.metrics.cross_fit import promise_results, set_results, threshold_test
 from bloodcell.metrics.predictions import classes_of, confusion_of
 from bloodcell.metrics.registry import Place, shown_in
-from bloodcell.metrics.reliability import brier_score, reliability
+from bloodcell.metrics.reliability import brier_score, ece_by_chance, reliability
 from bloodcell.metrics.roc import rankings_of
 from bloodcell.metrics.summary import metrics_of, parts_in
 from bloodcell.runtime.html import write_page
@@ -40,6 +40,7 @@ class Origin:
     temperature: float = 1.0  # of its probabilities; 1 if they are not calibrated
     notes: tuple[str, ...] = ()  # what else a reader should know
     history: pd.DataFrame | None = None  # its history.csv, at the end of its training
+    compared: int = 1  # classifiers among which the validation part chose it
 
 
 def write_report(
@@ -58,7 +59,7 @@ def write_report(
     parts, metrics = rows_by_part(predictions, trained_on), parts_in(metrics_of(predictions, trained_on))
     main, *further = shown_parts(parts)
     rows, first = parts[main], _section(main, parts[main])
-    test = threshold_test(parts, main, trained_on)
+    test = threshold_test(parts, main, trained_on, origin.compared)
     promises = promise_results(test) if test else None
     unseen = bool(trained_on - {""}) and not rows["source"].isin(trained_on).any()
     images, key = predictions.drop_duplicates(["path", "label"]), ["path", "label"]
@@ -74,7 +75,13 @@ def write_report(
             "first": verdict.accuracy_line(metrics[main], first["name"], unseen),
             "further": [
                 verdict.baseline_line(rows),
-                verdict.confidence_line(first["confidence"], metrics[main]["accuracy"], first["reliability"].ece),
+                verdict.confidence_line(
+                    first["confidence"],
+                    metrics[main]["accuracy"],
+                    first["reliability"].ece,
+                    first["by_chance"],
+                    first["known"],
+                ),
                 verdict.abstention_line(promises, first["known"]),
             ],
             "trust": verdict.trust_of(first["scores"]),
@@ -138,6 +145,7 @@ def _section(part: str, rows: pd.DataFrame) -> dict[str, Any]:
         ],
         "rankings": [{"ranking": one, **ranking_charts(one)} for one in rankings_of(rows, classes)],
         "reliability": found,
+        "by_chance": ece_by_chance(rows),
         "brier": brier_score(rows),
         "confidence": float(found.share @ found.confidence),
         "reliability_chart": reliability_chart(found),

@@ -56,11 +56,27 @@ def baseline_line(rows: pd.DataFrame) -> str:
     return f"For comparison: always answering {frequent.index[0]} would be right on {share} of them."
 
 
-def confidence_line(confidence: float, accuracy: float, ece: float) -> str:
-    """Return a sentence on the calibration, given mean confidence, accuracy and calibration error, all 0 to 1."""
+def confidence_line(confidence: float, accuracy: float, ece: float, by_chance: float = 0.0, known: bool = True) -> str:
+    """Return a sentence on the calibration, given mean confidence, accuracy and calibration error, all 0 to 1.
+
+    An error up to `by_chance` shows nothing. If sources are not `known`, images may be copies of one another.
+    """
     claims = f"on average it claims {percent(confidence)} and is right on {percent(accuracy)}"
     if ece <= CALIBRATED:
         return f"Its confidence is well calibrated: {claims}."
+    if ece <= by_chance + 1e-9:  # the most likely outcomes may be equal
+        return (
+            f"Its confidence may be well calibrated: {claims}; its calibration error of {100 * ece:.1f} points may be "
+            f"chance, which makes up to {100 * by_chance:.1f} on these images."
+        )
+    return _if_no_copies(_miscalibration(confidence, accuracy, ece, claims), known)
+
+
+def _if_no_copies(line: str, known: bool) -> str:
+    return line if known else f"If no image is a copy of another, which is unknown: {line[0].lower()}{line[1:]}"
+
+
+def _miscalibration(confidence: float, accuracy: float, ece: float, claims: str) -> str:
     much = "much " if ece >= MISLEADING else ""
     if abs(confidence - accuracy) < ece / 2:
         return f"Its confidence is off by {100 * ece:.1f} points, sometimes too high and sometimes too low: {claims}."
@@ -74,8 +90,7 @@ def abstention_line(promises: list[Promise] | None, known: bool) -> str:
     It is about the lowest error rate at which most images are answered, else about the highest. If there is a single
     source, there are no promises; if sources are not `known`, images may be copies of one another.
     """
-    line = _abstention(promises)
-    return line if known else f"If no image is a copy of another, which is unknown: {line[0].lower()}{line[1:]}"
+    return _if_no_copies(_abstention(promises), known)
 
 
 def _abstention(promises: list[Promise] | None) -> str:

@@ -39,10 +39,12 @@ def calibrate(
     tta: str,
     temperature: bool = True,
     limits: bool = True,
+    compared: int = 1,
 ) -> Calibration:
     """Fit temperature and limits to the validation part, as far as its samples allow.
 
-    `predictions` is the run's predictions table at temperature 1, made with `tta` by the net of the extractor.
+    `predictions` is the run's predictions table at temperature 1, made with `tta` by the net of the extractor; `compared`
+    is the number of epochs among which the validation part chose.
     """
     rows = predictions[predictions["split"] == "val"]
     fitted, found, lines = 1.0, None, []
@@ -52,8 +54,10 @@ def calibrate(
         lines.append(f"probabilities are not calibrated: {reason}" if reason else _temperature_line(rows, fitted))
     if limits:
         reason = limits_obstacle(samples, rows)
-        found = None if reason else _limits(samples, tempered_table(rows, fitted), classes, extractor, tta)
-        lines.append(_limits_line(found, rows) if found else f"out-of-distribution images are not flagged: {reason}")
+        found = None if reason else _limits(samples, tempered_table(rows, fitted), classes, extractor, tta, compared)
+        lines.append(
+            _limits_line(found, rows, compared) if found else f"out-of-distribution images are not flagged: {reason}"
+        )
     return Calibration(fitted, found, lines)
 
 
@@ -106,13 +110,15 @@ def spread(train: Samples) -> Samples:
     return Samples(train.table.loc[sorted(chosen)].reset_index(drop=True), train.root)
 
 
-def _limits(samples: Samples, rows: pd.DataFrame, classes: list[str], extractor: Extractor, tta: str) -> Limits:
+def _limits(
+    samples: Samples, rows: pd.DataFrame, classes: list[str], extractor: Extractor, tta: str, compared: int
+) -> Limits:
     train = spread(samples.of_split("train"))
     with progress("limits") as report:
         learnt = np.asarray(extractor.features(train, report)[:])
         unseen = np.asarray(extractor.features(samples.of_split("val"), report)[:])
     labels = pd.Index(classes).get_indexer(train.table["label"])
-    return fit_limits(learnt, labels, unseen, rows, tta)
+    return fit_limits(learnt, labels, unseen, rows, tta, compared)
 
 
 def _temperature_line(rows: pd.DataFrame, temperature: float) -> str:
@@ -122,8 +128,9 @@ def _temperature_line(rows: pd.DataFrame, temperature: float) -> str:
     return f"probabilities are calibrated by {sources}: temperature {temperature:.2f}; {change}"
 
 
-def _limits_line(limits: Limits, rows: pd.DataFrame) -> str:
+def _limits_line(limits: Limits, rows: pd.DataFrame, compared: int) -> str:
     promised = [f"{100 * float(rate):g} % from {one:.2f}" for rate, one in limits.abstention.items() if one is not None]
     answers = f"errors among answers, by confidence: at most {', '.join(promised)}" if promised else "no rate of errors"
-    sources = rows["source"].nunique()
-    return f"limits by {sources:,} val sources: out-of-distribution images are flagged; promised: {answers}"
+    sources = f"{rows['source'].nunique():,} val sources"
+    chosen = f" that chose among {compared:,} epochs" if compared > 1 else ""
+    return f"limits by {sources}{chosen}: out-of-distribution images are flagged; promised: {answers}"

@@ -7,6 +7,10 @@ sources are, so each of K sources weighs 1 / (K + 1), shared among its images; t
 source, which is assumed to be the worst (hierarchical conformal prediction: Lee, Barber & Willett 2023,
 https://arxiv.org/abs/2306.06342; Dunn, Wasserman & Ramdas 2022, doi:10.1080/01621459.2022.2060112). Then the set of an
 image of another source contains its true class with a probability of at least 1 - alpha, for any classifier.
+
+That holds over all images; a rare or difficult class may be missed far more often. With a threshold for each class,
+from its images alone, it holds in every class (Mondrian conformal prediction: Vovk, Gammerman & Shafer 2005,
+doi:10.1007/b106715, chapter 4.5; Sadinle et al. 2019). Simulations: ``python tests/benchmarks/sets_by_class.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from bloodcell.metrics.by_source import source_weights, sources_of
+from bloodcell.metrics.parts import Floats
 from bloodcell.metrics.predictions import classes_of, matrix_of, probability_of
 from bloodcell.runtime.errors import BloodcellError
 
@@ -47,12 +52,29 @@ def conformal_threshold(rows: pd.DataFrame, alpha: float) -> float:
     return float(true[order][last]) if last >= 0 else 0.0
 
 
-def conformal_sets(rows: pd.DataFrame, threshold: float) -> Sets:
-    """Return which classes are in the set of each image, (N, classes); a set may be empty."""
+def class_thresholds(rows: pd.DataFrame, alpha: float) -> Floats:
+    """Return the `conformal_threshold` of each class's own images, in the order of `classes_of`, (classes,).
+
+    It is 0, and the class is in every set, if the class has fewer than 1 / alpha - 1 sources.
+    """
+    own = [rows[rows["label"] == name] for name in classes_of(rows)]
+    return np.array([conformal_threshold(part, alpha) for part in own])
+
+
+def conformal_sets(rows: pd.DataFrame, threshold: float | Floats) -> Sets:
+    """Return which classes are in the set of each image, (N, classes); a set may be empty.
+
+    The threshold is that of all classes, or of each, (classes,).
+    """
     return np.asarray(matrix_of(rows) >= threshold)
 
 
 def coverage_by_source(rows: pd.DataFrame, sets: Sets) -> float:
-    """Return the share of the images whose set contains the true class, 0 to 1; all sources weigh the same."""
+    """Return the share of the images whose set contains the true class, 0 to 1; all sources weigh the same.
+
+    It is NaN if there are no images.
+    """
+    if rows.empty:
+        return np.nan
     truth = pd.Index(classes_of(rows)).get_indexer(rows["label"])
     return float(source_weights(rows) @ sets[np.arange(len(rows)), truth])

@@ -53,6 +53,12 @@ def read_metrics(folder: Path) -> dict[str, float]:
         return {}
 
 
+def epochs_compared(folder: Path | None) -> int:
+    """Return among how many epochs the validation part chose the classifier of a run folder; 1 if that is unknown."""
+    found = read_metrics(folder) if folder else {}
+    return int(found.get("epochs_compared", found.get("epochs", 1)))  # older runs have the epochs alone
+
+
 def parts_in(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
     """Return the metrics of each part by their own names, from the content of metrics.json."""
     parts = dict.fromkeys(key.partition("/")[0] for key in metrics if key.endswith("/accuracy"))

@@ -58,7 +58,7 @@ def score(limits: Limits, features: Array) -> Array:
 
 
 def fit_limits(
-    train_features: Array, train_labels: Array, val_features: Array, val_rows: Any, tta: str = "none"
+    train_features: Array, train_labels: Array, val_features: Array, val_rows: Any, tta: str = "none", compared: int = 1
 ) -> Limits:
     """Find the limits of a trained classifier.
 
@@ -68,6 +68,7 @@ def fit_limits(
         val_features: Pooled features of images that share no source with training, (M, F).
         val_rows: Their rows of a predictions table, calibrated, a data frame of M rows.
         tta: The test-time augmentation of `val_rows`.
+        compared: The number of classifiers among which `val_rows` chose this one.
 
     Raises:
         BloodcellError: There are too few validation sources to set a threshold.
@@ -76,7 +77,7 @@ def fit_limits(
 
     means, whitening = _fit_distance(_unit(train_features), np.asarray(train_labels))
     scores = _distance(_unit(val_features), means, whitening)
-    promised = {rate: promise(val_rows, float(rate)) for rate in RATES}
+    promised = {rate: promise(val_rows, float(rate), compared) for rate in RATES}
     abstention = {rate: one.threshold if one.attained else None for rate, one in promised.items()}
     return Limits(means, whitening, unlike_threshold(scores, val_rows), abstention, tta)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from bloodcell.metrics.label_errors import suspected_labels
 from bloodcell.metrics.predictions import averaged, classes_of
 from bloodcell.metrics.predictions_csv import read_predictions
 from bloodcell.metrics.registry import Metric, Place, shown_in
-from bloodcell.metrics.summary import interval_words, metrics_of, parts_in
+from bloodcell.metrics.summary import epochs_compared, interval_words, metrics_of, parts_in
 from bloodcell.runtime.io import write_csv
 
 #: out_of_fold_N.csv and suspected_labels_N.csv belong together.
@@ -32,8 +33,9 @@ def out_of_fold(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
     Returns:
         A row for each cross-validation and their mean: choices, predictions (its file), members (the number of
-        cross-validations), suspects (the number of labels that may be wrong, none if folds share sources), and the
-        metrics of metrics.json; those of a single data set as `NAME[SET]`.
+        cross-validations), suspects (the number of labels that may be wrong, none if folds share sources),
+        compared (the number of ways in which validation could choose the epochs of the folds), and the metrics of
+        metrics.json; those of a single data set as `NAME[SET]`.
     """
     found = _complete(table)
     several, parts = len(found) > 1, list(found.values())
@@ -65,7 +67,8 @@ def _written(
         for part, values in parts_in(metrics_of(predictions)).items()
         for metric, value in values.items()
     }
-    return {"choices": choices, "predictions": name, "members": len(members), "suspects": count, **metrics}
+    row = {"choices": choices, "predictions": name, "members": len(members), "suspects": count}
+    return {**row, "compared": math.prod(member.attrs["compared"] for member in members), **metrics}
 
 
 def _complete(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -78,6 +81,8 @@ def _complete(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
             tables = [_read(Path(row.run) / "predictions.csv").assign(fold=row.fold) for row in folds.itertuples()]
             whole = pd.concat(tables, ignore_index=True)
             found[str(choices)] = whole[whole["split"] == "val"].reset_index(drop=True)
+            compared = math.prod(epochs_compared(Path(run)) for run in folds["run"])
+            found[str(choices)].attrs["compared"] = compared  # of all folds together
     return found
 
 
@@ -182,4 +187,4 @@ def write_fold_reports(summary: pd.DataFrame, folder: Path, root: Path) -> None:
 def _origin(row: dict[Hashable, Any]) -> Origin:
     how = "cross-validation: each image is predicted by the net of a fold that was not trained on it"
     notes = f"{how}, nor on any other image of its source" if pd.notna(row["suspects"]) else how
-    return Origin(f"{row['predictions']}: {row['choices']}", notes=(notes,))
+    return Origin(f"{row['predictions']}: {row['choices']}", notes=(notes,), compared=int(row["compared"]))

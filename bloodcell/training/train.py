@@ -237,15 +237,24 @@ def conclude(
 
     classifier, extractor = fitted.engine.trained(), fitted.engine.extractor
     assert extractor is not None
-    wanted = {"temperature": config.calibrates, "limits": config.limits}
-    calibration = calibrate(samples, raw[0], classifier.classes, extractor, config.evaluate.tta, **wanted)
+    history = pd.read_csv(folder / "history.csv")
+    compared = len(history) if any(getattr(one, "monitor", None) for one in fitted.trainer.callbacks) else 1
+    calibration = calibrate(
+        samples,
+        raw[0],
+        classifier.classes,
+        extractor,
+        config.evaluate.tta,
+        temperature=config.calibrates,
+        limits=config.limits,
+        compared=compared,
+    )
     keep_calibration(calibration, fitted.chosen, run_folder.checkpoint_of(folder))
     predictions, *others = (tempered_table(table, calibration.temperature) for table in raw)
     splits = [split for split in samples.splits() if split in set(predictions["split"])]
     record_test_reads(cache_root(config.cache.root), samples, splits, [folder])
-    history = pd.read_csv(folder / "history.csv")
     best_epoch = min(int(fitted.chosen["epoch"]) + 1, len(history))  # a checkpoint after the last epoch is one ahead
-    origin = Origin(str(folder), classifier, calibration.temperature, history=history)
+    origin = Origin(str(folder), classifier, calibration.temperature, history=history, compared=compared)
     metrics, lines = write_results(
         folder,
         predictions,
@@ -254,7 +263,12 @@ def conclude(
         figures=config.evaluate.figures,
         origin=origin if config.report else None,
         others={"tta=none": others[0]} if others else {},
-        more={"best_epoch": best_epoch, "epochs": len(history), "temperature": calibration.temperature},
+        more={
+            "best_epoch": best_epoch,
+            "epochs": len(history),
+            "epochs_compared": compared,
+            "temperature": calibration.temperature,
+        },
     )
     if config.evaluate.figures:
         from bloodcell.evaluation.figures import curves_figure, save

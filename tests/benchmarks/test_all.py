@@ -14,6 +14,7 @@ SMALL = (
 #: Arguments, and what is among the words that are printed; RUN, ROOT and OUT stand for a run, its images, a new folder.
 BENCHMARKS = {
     "audit_scaling": ("--images 60 120 --folder OUT", "120"),
+    "calibration_by_chance": ("--runs 2", "by the new one"),
     "extraction": ("--root ROOT --images 40 --backends onnx eager", "eager"),
     "finetuning": ("--batches 2 --rounds 1", "compute only"),
     "head": ("--train 200 --val 100 --epochs 2 --rounds 1", "epoch"),
@@ -24,7 +25,10 @@ BENCHMARKS = {
     "predict_many": ("--run RUN --files 2000 --kills 0", "the same bytes"),
     "predicting": ("--run RUN --count 60 --repeats 1", "median ratio"),
     "promises": ("RUN/predictions.csv --splits 2", "promised"),
+    "promises_after_choice": ("--runs 2", "worst setting"),
     "report": ("--images 200 --sources 20", "MB"),
+    "sets_by_class": ("--runs 2", "one for each class"),
+    "temperature_of_few": ("--runs 2", "worst"),
 }
 
 

@@ -80,6 +80,28 @@ def test_in_the_median_of_20_splits_the_answers_are_as_many_and_as_right_as_prom
     assert np.median(coverage) > 0.6
 
 
+def test_a_rate_is_kept_if_the_same_sources_chose_the_best_of_15_epochs():
+    """15 nets of one skill, none of which keeps 10 %; the luckiest is chosen: it gets no promise in 9 of 10 cases."""
+    rng, attained = np.random.default_rng(5), {1: 0, 15: 0}
+    for _ in range(200):
+        wrong = rng.random((15, 23)) < 0.105
+        label = np.where(wrong[wrong.sum(axis=1).argmin()], "b", "a")
+        rows = table([(0.9 + i / 1000, label[i], f"{i}") for i in range(23)])
+        for compared in attained:
+            attained[compared] += promise(rows, 0.1, compared).attained
+    assert attained[1] > 100
+    assert attained[15] <= 20
+
+
+def test_a_choice_among_epochs_wants_more_sources():
+    """Without errors: as many as Clopper and Pearson's limit at a tenth of 1 - CONFIDENCE."""
+    rows = table([(0.9, "a", f"{i}") for i in range(44)])
+    limit = beta.ppf(1 - (1 - CONFIDENCE) / 10, 1, 44)
+    assert promise(rows, limit + 1e-6, compared=10).attained
+    assert not promise(rows, limit - 1e-6, compared=10).attained
+    assert promise(rows, 0.1, compared=1) == promise(rows, 0.1)
+
+
 def test_copies_prove_nothing():
     """Of 20 sources without an error, 5 % cannot be promised however many their copies; of as many images, it can."""
     copies = table([(0.9, "a", f"{i % 20}") for i in range(2000)])

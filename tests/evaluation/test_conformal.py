@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell.metrics.conformal import conformal_sets, conformal_threshold, coverage_by_source
+from bloodcell.metrics.conformal import class_thresholds, conformal_sets, conformal_threshold, coverage_by_source
 from bloodcell.runtime.errors import BloodcellError
 from tests.evaluation.grouped import halves, simulated
 
@@ -71,6 +71,38 @@ def test_coverage_counts_every_source_one():
     sets = conformal_sets(rows, 0.5)
     assert sets.tolist() == [[True, False], [False, True], [False, True]]
     assert coverage_by_source(rows, sets) == pytest.approx(1 / 4)
+
+
+def uneven(rng, sources):
+    """Return predictions in which class d is the rarest and told from the others the worst."""
+    rows = simulated(rng, sources, skill=2.5, copies=(2, 5))
+    weak = rows["label"] == "d"
+    p = rows[["p_a", "p_b", "p_c", "p_d"]].to_numpy() * np.where(weak.to_numpy()[:, None], [1, 1, 1, 0.15], 1)
+    rows[["p_a", "p_b", "p_c", "p_d"]] = p / p.sum(axis=1, keepdims=True)
+    return rows
+
+
+def test_a_threshold_for_each_class_covers_each_class():
+    rng = np.random.default_rng(6)
+    everyone = uneven(rng, 3000)
+    rare = (everyone["label"] == "d").to_numpy()
+    found = []
+    for _ in range(60):
+        rows = uneven(rng, 300)
+        thresholds = conformal_threshold(rows, 0.1), class_thresholds(rows, 0.1)
+        found.append([coverage_by_source(everyone[rare], conformal_sets(everyone[rare], one)) for one in thresholds])
+    one, each = np.mean(found, axis=0)
+    assert one < 0.7
+    assert 0.88 < each < 0.95
+
+
+def test_the_thresholds_of_classes_are_those_of_their_own_images():
+    rows = simulated(np.random.default_rng(7), 200)
+    own = [conformal_threshold(rows[rows["label"] == name], 0.1) for name in "abcd"]
+    assert class_thresholds(rows, 0.1).tolist() == own
+    few = rows[rows["label"] != "d"]
+    assert class_thresholds(few, 0.1).tolist() == [*own[:3], 0]  # never seen: in every set
+    assert conformal_sets(few, class_thresholds(few, 0.1))[:, 3].all()
 
 
 @pytest.mark.parametrize("alpha", [0, 1, 5])

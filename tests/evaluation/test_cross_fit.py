@@ -90,6 +90,27 @@ def test_promises_and_sets_hold_on_images_that_had_no_part(predictions):
         assert one.size == pytest.approx(one.single + 2 * one.several)
 
 
+def test_sets_are_told_by_class():
+    test = of_part(both())
+    results = set_results(test)
+    assert [(one.level, one.each_class) for one in results] == [(0.9, False), (0.95, False), (0.9, True), (0.95, True)]
+    for one in results:
+        shares = test.rows.groupby("label")["source"].nunique() / test.rows["source"].nunique()
+        assert one.coverage == pytest.approx(sum(shares[name] * one.by_class[name] for name in CLASSES))
+        assert not one.each_class or min(one.by_class.values()) >= one.level - 0.06
+
+
+def test_less_is_promised_if_validation_also_chose_the_epoch():
+    parts = rows_by_part(both())
+    one, many = (threshold_test(parts, "test", frozenset(), compared) for compared in (1, 500))
+    assert (one.compared, many.compared) == (1, 500)
+    assert "also chose the classifier among 500" in many.how
+    assert promise_results(many)[-1].threshold > promise_results(one)[-1].threshold
+    own = threshold_test(rows_by_part(table("test")), "test", frozenset(), 500)
+    assert own.compared == 1  # the test part chose no epoch
+    assert threshold_test(parts, "val", frozenset(), 500).compared == 500
+
+
 def test_the_coverage_counts_every_source_one():
     rows = both()
     kept = promise_results(of_part(rows))[-1]

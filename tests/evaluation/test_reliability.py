@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
+from scipy.stats import binom
 from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.classification import MulticlassCalibrationError
 from torchmetrics.functional.classification.calibration_error import _ce_compute
@@ -18,6 +19,7 @@ from bloodcell.metrics.reliability import (
     LEAST,
     MOST,
     brier_score,
+    ece_by_chance,
     fit_temperature,
     reliability,
     tempered,
@@ -120,6 +122,40 @@ def test_limits_rest_on_sources():
     )
 
 
+@pytest.mark.parametrize("copies", [1, 6])
+def test_a_calibrated_classifier_is_within_chance_in_19_of_20_cases(copies):
+    """Images of a source are right or wrong together."""
+    generator, beyond = np.random.default_rng(0), []
+    for _ in range(100):
+        top = np.repeat(generator.uniform(0.5, 1, 60), copies)
+        wrong = np.repeat(generator.random(60), copies) >= top
+        rows = table_of(
+            np.stack([top, 1 - top], axis=1), wrong.astype(int), np.repeat(np.arange(60), copies).astype(str)
+        )
+        beyond.append(reliability(rows.assign(source="")).ece > ece_by_chance(rows))
+        assert reliability(rows.assign(source="")).ece > 0.03
+    assert np.mean(beyond) <= 0.1
+
+
+def test_what_chance_allows_is_the_binomials():
+    """100 images of confidence 0.8 have an error above 0.08 in 1 of 20 cases; copies of 100 count as no more."""
+    top = np.full(100, 0.8)
+    labels = (np.arange(100) % 5 == 0).astype(int)
+    rows = table_of(np.stack([top, 1 - top], axis=1), labels, [f"s{i}" for i in range(100)])
+    found = ece_by_chance(rows)
+    assert found == pytest.approx(max(binom.ppf([0.025, 0.975], 100, 0.8) / 100 - 0.8), abs=0.011)
+    copies = pd.concat([rows.assign(path=f"{i}" + rows["path"]) for i in range(9)], ignore_index=True)
+    assert ece_by_chance(copies) == pytest.approx(found, abs=0.011)
+    assert ece_by_chance(copies.assign(source="")) == pytest.approx(found / 3, abs=0.01)
+    assert ece_by_chance(copies.sample(frac=1, random_state=0)) == ece_by_chance(copies)
+
+
+def test_a_confidence_that_is_too_high_is_beyond_chance():
+    logits, labels = simulated(2.5, count=300)
+    rows = table_of(softmax(logits, axis=1), labels, [f"s{i // 3}" for i in range(300)])
+    assert reliability(rows).ece > ece_by_chance(rows)
+
+
 def test_every_part_has_its_calibration():
     logits, labels = simulated(1, count=60)
     table = table_of(softmax(logits, axis=1), labels).assign(
@@ -171,10 +207,42 @@ def test_every_source_counts_one():
 def test_the_temperature_is_bounded():
     logits, _ = simulated(1, count=100)
     probabilities = softmax(logits, axis=1)
-    assert fit_temperature(table_of(probabilities, probabilities.argmax(axis=1))) == pytest.approx(LEAST)
+    assert LEAST < fit_temperature(table_of(probabilities, probabilities.argmax(axis=1))) < 1
     assert fit_temperature(table_of(probabilities, probabilities.argmin(axis=1))) == pytest.approx(MOST)
     sure_and_wrong = table_of(np.eye(4)[[0, 1, 2, 3]], [0, 1, 2, 0])
     assert LEAST <= fit_temperature(sure_and_wrong) <= MOST
+
+
+@pytest.mark.parametrize("sources", [2, 5, 20])
+def test_a_temperature_of_few_sources_does_no_harm(sources):
+    """The log loss of new data is that of temperature 1 if that is right, and lower if it is far off."""
+    changes = {}
+    for planted in (1.0, 2.0):
+        logits, _ = simulated(planted, count=2000, seed=99)
+        chances = softmax(logits / planted, axis=1)
+        before, *after = (
+            -(chances * log_softmax(logits / one, axis=1)).sum(axis=1).mean()
+            for one in (1.0, *(fitted_to(sources, planted, seed) for seed in range(60)))
+        )
+        changes[planted] = np.mean(after) - before
+    assert changes[1.0] < 0.01
+    assert changes[2.0] < -0.01
+
+
+def fitted_to(sources, planted, seed):
+    logits, labels = simulated(planted, sources, seed)
+    return fit_temperature(table_of(softmax(logits, axis=1), labels, [f"s{i}" for i in range(sources)]))
+
+
+def test_the_temperature_has_a_prior_of_40_sources():
+    """If all have confidence p, and a share a of n sources is right, p becomes the mean of 40 times p and n times a."""
+    for right, sources in ((0, 2), (5, 10), (30, 40), (20, 200)):
+        labels = (np.arange(sources) >= right).astype(int)
+        rows = table_of(np.tile([0.9, 0.1], (sources, 1)), labels, [f"s{i}" for i in range(sources)])
+        expected = (40 * 0.9 + right) / (40 + sources)
+        assert fit_temperature(rows) == pytest.approx(
+            min(np.log(9) / max(np.log(expected / (1 - expected)), 1e-9), MOST), rel=1e-4
+        )
 
 
 def test_tempered_probabilities_are_those_of_divided_logits():

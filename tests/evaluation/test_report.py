@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 
 from bloodcell.evaluation.report import PICTURES, Origin, name_of, shown_parts, write_report
 from bloodcell.metrics.predictions import predictions_table
+from bloodcell.metrics.reliability import ece_by_chance
 from bloodcell.metrics.summary import metrics_of
 
 CLASSES = ["EOS", "LYM", "a<b>"]
@@ -166,6 +167,8 @@ def test_calibration_is_that_of_each_part(page, predictions):
     metrics = metrics_of(predictions)
     ece, brier = ([metrics[f"{part}/{name}"] for part in ("test", "val")] for name in ("ece", "brier"))
     assert [one["text"] for one in page.all("strong", _class="ece")] == [f"{100 * one:.1f}" for one in ece]
+    chance = [ece_by_chance(rows) for _, rows in sorted(predictions.groupby("split"))]
+    assert [one["text"] for one in page.all("span", _class="chance")] == [f"{100 * one:.1f}" for one in chance]
     assert [one["text"] for one in page.all("strong", _class="brier")] == [f"{one:.3f}" for one in brier]
 
 
@@ -173,8 +176,11 @@ def test_every_promise_and_every_set_has_a_row(page):
     promises = page.cells(page.all("table", id="promises")[0])
     assert [re.search(r"at most (\d+) %", name, re.IGNORECASE)[1] for name in promises] == ["1", "2", "5", "10"]
     assert list(page.cells(page.all("table", id="sets")[0])) == [
-        f"contains the true class in {level} %" for level in (90, 95)
+        f"contains the true class in {level} %{each}" for each in ("", ", in each class") for level in (90, 95)
     ]
+    by_class = page.cells(page.all("table", id="sets-by-class")[0])
+    assert list(by_class) == CLASSES
+    assert all(len(row) == 4 for row in by_class.values())
 
 
 def test_the_page_loads_nothing_and_is_accessible(written, predictions, tmp_path):

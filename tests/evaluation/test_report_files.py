@@ -11,6 +11,7 @@ from PIL import Image
 from bloodcell import cli
 from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.evaluation.report import PICTURES
+from bloodcell.metrics.summary import epochs_compared
 from bloodcell.training.cross_validation import out_of_fold, write_fold_reports
 from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
@@ -44,6 +45,7 @@ def test_several_members_are_named(quick_run, another, compose, tmp_path):
     evaluate(compose(chosen, "device=cpu", "tta=flips", verb="evaluate"), tmp_path / "out")
     page = page_of(tmp_path / "out")
     assert "the mean of 2 classifiers" in page
+    assert ("also chose the classifier among 4," in page) == ("chosen on the validation images" in page)
     assert "tta=flips" in page
 
 
@@ -57,6 +59,7 @@ def test_training_ends_with_a_page_where_it_is_asked_for(compose, tmp_path):
     train(compose(*QUICK, *SMALL, "report=true", "evaluate.figures=false", f"outputs={tmp_path}"), tmp_path / "run")
     page = page_of(tmp_path / "run")
     assert "How it was trained" in page
+    assert "also chose the classifier among 2," in page
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert f"Right on {100 * metrics['test/accuracy']:.1f} %" in page
 
@@ -75,6 +78,27 @@ def test_a_cross_validation_ends_with_a_page_of_all_its_folds(monkeypatch, tmp_p
     assert "cross-fitted" in page
     assert 'id="labels"' in page
     assert len(page_of(folder / "0")) > 1000
+
+
+def test_a_run_tells_among_how_many_epochs_validation_chose(tmp_path):
+    for content, expected in (
+        ({"epochs": 9, "epochs_compared": 1}, 1),
+        ({"epochs": 9}, 9),  # of an older release
+        ({"test/accuracy": 0.5}, 1),
+    ):
+        (tmp_path / "metrics.json").write_text(json.dumps(content))
+        assert epochs_compared(tmp_path) == expected
+    assert epochs_compared(tmp_path / "none") == epochs_compared(None) == 1
+
+
+def test_the_choices_of_all_folds_are_counted(tmp_path):
+    jobs = folded(tmp_path, copies=2)
+    for run, epochs in zip(jobs["run"], (3, 5), strict=True):
+        (run / "metrics.json").write_text(json.dumps({"epochs_compared": epochs}))
+    summary = out_of_fold(jobs, tmp_path)
+    assert summary["compared"].tolist() == [15]
+    write_fold_reports(summary, tmp_path, tmp_path)
+    assert "also chose the classifier among 15," in page_of(tmp_path)
 
 
 def folded(tmp_path, copies, seed=0):

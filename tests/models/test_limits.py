@@ -1,6 +1,7 @@
 """What is unlike the training data is known by its features, unseen cells of the known classes are rarely flagged."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -202,8 +203,9 @@ def test_a_run_keeps_its_limits_and_a_resumed_one_has_the_same(
     above = (scores > limits.threshold * (1 + 1e-4)).mean()
     assert 0 <= above <= FLAGGED
     assert np.isclose(scores, limits.threshold, rtol=1e-3).any()  # it is the score of a validation image
+    assert json.loads((tmp_path / "one" / "metrics.json").read_text())["epochs_compared"] == 2
     for rate, confidence in limits.abstention.items():
-        made = promise(val, float(rate))
+        made = promise(val, float(rate), compared=2)
         assert made.attained == (confidence is not None)
         assert not made.attained or confidence == pytest.approx(made.threshold, rel=1e-9)
 
