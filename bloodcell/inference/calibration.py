@@ -43,8 +43,8 @@ def calibrate(
 ) -> Calibration:
     """Fit temperature and limits to the validation part, as far as its samples allow.
 
-    `predictions` is the run's predictions table at temperature 1, made with `tta` by the net of the extractor; `compared`
-    is the number of epochs among which the validation part chose.
+    `predictions` is the run's predictions table at temperature 1, made with `tta` by the net of the extractor.
+    `compared` is the number of epochs among which the validation part chose.
     """
     rows = predictions[predictions["split"] == "val"]
     fitted, found, lines = 1.0, None, []
