@@ -158,8 +158,10 @@ class Classifier(pl.LightningModule):
         prefix = f"{split.rstrip('_')}/"
         loss = torch.nn.functional.cross_entropy(logits, labels)  # plain, comparable whatever training minimises
         self.results[split.rstrip("_")] = {"logits": logits, "labels": labels, **values}
-        scalars = {"loss": loss, "accuracy": values["accuracy"], "macro_f1": values["class_f1"].mean()}
-        scalars |= {f"f1_{name}": f1 for name, f1 in zip(self.classes, values["class_f1"], strict=True)}
+        there = values["confusion"].sum(dim=1) > 0
+        class_f1 = values["class_f1"].masked_fill(~there, math.nan)  # of a class without images there is none
+        scalars = {"loss": loss, "accuracy": values["accuracy"], "macro_f1": class_f1[there].mean()}
+        scalars |= {f"f1_{name}": f1 for name, f1 in zip(self.classes, class_f1, strict=True)}
         for name, value in scalars.items():
             self.log(prefix + name, value, on_epoch=True, logger=False, prog_bar=name in ("loss", "accuracy"))
 
@@ -176,7 +178,7 @@ class Classifier(pl.LightningModule):
 
 
 def _metrics(classes: int) -> MetricCollection:
-    """Return the metrics of one split; a class without images and predictions has an F1 of 0."""
+    """Return the metrics of one split."""
     options: dict[str, Any] = {"validate_args": False, "sync_on_compute": False}  # every process has all images
     return MetricCollection(
         {
