@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
 from bloodcell.data.samples import Samples
 from bloodcell.runtime.errors import BloodcellError, nearest
 
@@ -91,11 +93,11 @@ def with_spelling_of(samples: Samples, classes: list[str]) -> Samples:
     return replace(samples, table=samples.table.assign(label=samples.table["label"].map(names)))
 
 
-def missing_classes(samples: Samples, classes: list[str]) -> list[str]:
-    """Return a note for each split that lacks classes."""
-    lacks = {split: sorted(set(classes) - set(samples.of_split(split).table["label"])) for split in samples.splits()}
+def missing_classes(table: pd.DataFrame, classes: list[str]) -> list[str]:
+    """Return a note for each split that lacks classes, given the columns split and label."""
+    parts = {split: sorted(set(classes) - set(labels)) for split, labels in table.groupby("split", sort=False)["label"]}
     return [
         f"note: the {split} part has no image of {', '.join(names)}; its macro scores are over the other classes"
-        for split, names in lacks.items()
+        for split, names in parts.items()
         if names
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bloodcell.audit.overlap import overlap_warning, trained_sources, training_samples
-from bloodcell.data.classes import missing_classes, with_spelling_of
+from bloodcell.data.classes import with_spelling_of
 from bloodcell.data.image_check import check_images, without_bad_images
 from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import load_samples
@@ -122,10 +122,7 @@ def _checked(config: EvaluateConfig, first: Engine, cache: Path, folder: Path) -
     folder.mkdir(parents=True, exist_ok=True)
     with progress("checking images") as advance:
         bad = check_images(samples, cache, advance)
-    samples = without_bad_images(samples, bad, config.data.on_bad_image, folder / "bad_images.csv")
-    for line in missing_classes(samples, first.classes):
-        say(line)
-    return whole, samples, splits
+    return whole, without_bad_images(samples, bad, config.data.on_bad_image, folder / "bad_images.csv"), splits
 
 
 def _origin(config: EvaluateConfig, engines: list[Engine]) -> Origin:

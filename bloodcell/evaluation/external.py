@@ -6,12 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bloodcell.data.classes import missing_classes
 from bloodcell.data.readers import absolute, existing_folder
 from bloodcell.data.samples import COLUMNS, Samples
 from bloodcell.evaluation.report import Origin
 from bloodcell.evaluation.results import chosen_splits, record_test_reads, write_evaluation
-from bloodcell.metrics.predictions import classes_of
 from bloodcell.metrics.predictions_csv import read_predictions
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import cache_root, listed
@@ -36,8 +34,6 @@ def evaluate_files(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     samples = Samples(tables[files[0]].reindex(columns=COLUMNS, fill_value=""), root)
     splits = chosen_splits(samples, config.splits)
     samples = samples.of_split(*splits)
-    for line in missing_classes(samples, classes_of(tables[files[0]])):
-        say(line)
     run_folder.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
     predicted = {file: [table[table["split"].isin(splits)].reset_index(drop=True)] for file, table in tables.items()}

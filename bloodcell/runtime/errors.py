@@ -22,7 +22,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     path, _, leaf = name.rpartition(".")
     beside = [other for other in names if path and other.rpartition(".")[0] == path]
     first = (leaf, _leaves(beside), 0.6) if beside else (name, {other.casefold(): other for other in names}, 0.6)
-    for text, among, cutoff in (first, (leaf, _leaves(names), 0.75)):
+    for text, among, cutoff in (first, (leaf, _leaves(names), 1.0 if beside else 0.75)):
         if alike := difflib.get_close_matches(text.casefold(), among, n=1, cutoff=cutoff):
             return f"did you mean '{among[alike[0]]}'?"
     listed = beside or names

@@ -68,7 +68,7 @@ def fit(
     trainer = build_trainer(config, folder, devices, resumed, watch)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classifier.classes, classifier, device))
-    notes = missing_classes(samples, classifier.classes) + unaudited_sets(config.data, samples)
+    notes = missing_classes(samples.table, classifier.classes) + unaudited_sets(config.data, samples)
     for line in notes + unfinished_phases(classifier, config.trainer.max_epochs):
         say(line)
 
