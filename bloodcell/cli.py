@@ -145,7 +145,9 @@ def _check_groups(overrides: list[str]) -> None:
 
     for override in overrides:
         group, _, option = override.lstrip("~").partition("=")
-        if (option in ("", "null") or option.isdigit()) and group in groups():
+        named = [one.strip() for one in option.removeprefix("[").removesuffix("]").split(",")]
+        none = option != "[]" and any(one in ("", "null", "true", "false") or one.isdigit() for one in named)
+        if (none or override.startswith("~")) and group in groups():
             raise BloodcellError(f"{group}= names no option; choose from: {', '.join(sorted(options(group)))}")
 
 

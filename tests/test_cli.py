@@ -9,6 +9,7 @@ import torch
 
 from bloodcell import cli
 from bloodcell.runtime import user_errors
+from bloodcell.runtime.errors import nearest
 from tests.conftest import QUICK, SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +46,14 @@ def clear(code, error, *words):
         ("optimzer.lr=1", ["optimzer.lr", "did you mean 'optimizer.lr'"]),
         ("trainer.max_epoch=3", ["did you mean 'trainer.max_epochs'"]),
         ("modle=resnet18", ["did you mean 'model'"]),
+        ("trainer.x=1", ["no configuration key 'trainer.x'; see --help"]),
+        ("cache.roots=x", ["did you mean 'cache.root'"]),
+        ("cache.x=1", ["no configuration key 'cache.x'; choose from: cache."]),
+        ("optimizer.lr.x=1", ["optimizer.lr is a value and has no keys"]),
+        ("trainer=[1]", ["trainer= names no option; choose from: cpu"]),
+        ("~trainer=gpu", ["trainer= names no option; choose from: cpu"]),
+        ("~seed=5", ["~seed=5: seed is 0, and it is needed"]),
+        ("TRAINER=cpu", ["no configuration key 'TRAINER'; did you mean 'trainer'?"]),
         ("model=resnet81", ["did you mean 'resnet18'"]),
         ("model=nonsense", ["choose from", "mobilenetv2", "vit_b_16"]),
         ("experiment=notebok", ["did you mean 'notebook'"]),
@@ -80,6 +89,40 @@ def test_train_refuses(command, argument, words):
 )
 def test_find_lr_refuses(command, argument, words):
     clear(*command("find-lr", *QUICK, *SMALL, argument), *words)
+
+
+@pytest.mark.parametrize(
+    ("verb", "argument"),
+    [
+        ("evaluate", "trainer=cpu"),
+        ("evaluate", "+trainer=cpu"),
+        ("evaluate", "trainer.gpus=1"),
+        ("predict", "data=kaggle"),
+        ("audit", "model=resnet18"),
+        ("export", "data.root=x"),
+    ],
+)
+def test_a_group_that_a_verb_does_not_read_is_not_suggested(command, verb, argument):
+    group = argument.lstrip("+").partition("=")[0].partition(".")[0]
+    code, error = command(verb, argument, f"hydra.job.name={verb}")
+    clear(code, error, f"{verb} reads no '{group}'; {verb} --help lists what it reads")
+    assert "did you mean" not in error
+
+
+@pytest.mark.parametrize(
+    ("name", "valid", "hint"),
+    [
+        ("trainer", ["trainer", "trained"], "did you mean 'trained'?"),
+        ("trainer.x", ["trainer", "trainer.y"], "choose from: trainer.y"),
+        ("trainer.lr", ["trainer", "trainer.gpus", "optimizer.lr"], "did you mean 'optimizer.lr'?"),
+        ("trainer.gpu", ["trainer", "trainer.gpus", "x.gpu"], "did you mean 'trainer.gpus'?"),
+        ("Trainer", ["trainer"], "did you mean 'trainer'?"),
+        ("trainer", ["trainer"], "see --help"),
+        ("x", [], "see --help"),
+    ],
+)
+def test_a_hint_never_repeats_what_was_given(name, valid, hint):
+    assert nearest(name, valid) == hint
 
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")

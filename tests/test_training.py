@@ -236,6 +236,24 @@ def test_tensorboard_shows_what_is_promised(quick_run):
     assert epochs_in_tensorboard(quick_run) == [1, 2]
 
 
+def test_a_class_without_validation_images_has_no_f1_on_the_way(compose, class_folders, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    root = class_folders({"train/a": 6, "train/b": 6, "train/c": 6, "val/a": 3, "val/b": 3})
+    metrics = train(compose(*QUICK, "data=imagefolder", f"data.root={root}", f"outputs={tmp_path}"), tmp_path / "run")
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert history["val/f1_c"].isna().all()
+    assert history["train/f1_c"].notna().all()
+    for values in (history.iloc[metrics["best_epoch"] - 1], metrics):
+        assert values["val/macro_f1"] == pytest.approx((values["val/f1_a"] + values["val/f1_b"]) / 2, abs=1e-6)
+    assert metrics["val/f1_c"] is None
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert {"val/f1_a", "train/f1_c"} <= set(events.Tags()["scalars"])
+    assert "val/f1_c" not in events.Tags()["scalars"]
+    assert not any(tag.startswith("validation/c") for tag in events.Tags()["tensors"])
+
+
 def test_a_finished_run_is_not_resumed(quick_run):
     with pytest.raises(BloodcellError, match="has finished"):
         resume(quick_run, [])

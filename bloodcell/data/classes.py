@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
 from bloodcell.data.samples import Samples
 from bloodcell.runtime.errors import BloodcellError, nearest
 
@@ -83,8 +85,19 @@ def with_spelling_of(samples: Samples, classes: list[str]) -> Samples:
     names = {name: name if name in classes else spelling.get(name.casefold()) for name in set(samples.table["label"])}
     if unseen := sorted(name for name, known in names.items() if known is None):
         known = sorted(name for name in names if names[name] is not None)
+        keep = f"keep only known classes with data.classes=[{','.join(known)}], or rename" if known else "rename them"
         raise BloodcellError(
             f"class {', '.join(unseen)} was not in training; the checkpoint knows {', '.join(classes)}\n"
-            f"keep only known classes with data.classes=[{','.join(known)}], or rename with data.class_map"
+            f"{keep} with data.class_map"
         )
     return replace(samples, table=samples.table.assign(label=samples.table["label"].map(names)))
+
+
+def missing_classes(table: pd.DataFrame, classes: list[str]) -> list[str]:
+    """Return a note for each split that lacks classes, given the columns split and label."""
+    parts = {split: sorted(set(classes) - set(labels)) for split, labels in table.groupby("split", sort=False)["label"]}
+    return [
+        f"note: the {split} part has no image of {', '.join(names)}; its macro scores are over the other classes"
+        for split, names in parts.items()
+        if names
+    ]

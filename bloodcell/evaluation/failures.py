@@ -32,14 +32,16 @@ def failures_of(predictions: pd.DataFrame) -> pd.DataFrame:
         Columns split, source, label, images, right (share of them), mistaken_for (the most frequent wrong class),
         confidence (of the worst image), p_label (mean probability of the true class), path (of the worst image).
     """
-    right = predictions["label"] == predictions["prediction"]
-    p_label = probability_of(predictions, "label")
-    table = predictions.assign(p_label=p_label, right=right, source=sources_of(predictions))
+    table = predictions[["split", "label", "prediction", "path"]].assign(  # a class may be called label: no p_CLASS
+        source=sources_of(predictions),
+        right=predictions["label"] == predictions["prediction"],
+        confidence=probability_of(predictions, "prediction"),
+        p_label=probability_of(predictions, "label"),
+    )
     key = ["split", "source", "label"]
     found = table.groupby(key).agg(images=("path", "size"), right=("right", "mean"), p_label=("p_label", "mean"))
-    errors = errors_of(table)
-    worst = errors.assign(confidence=probability_of(errors, "prediction")).groupby(key, sort=False)
-    named = worst.agg(
+    errors = table[~table["right"]].sort_values(["confidence", "p_label"], ascending=[False, True], kind="stable")
+    named = errors.groupby(key, sort=False).agg(
         mistaken_for=("prediction", lambda names: names.mode()[0]),
         confidence=("confidence", "first"),
         path=("path", "first"),

@@ -51,7 +51,8 @@ def confusion_figure(matrix: np.ndarray[Any, Any], classes: list[str], title: st
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*matrix.shape):
-        text = f"{100 * shares[row, column]:.0f}%" if normalise else f"{matrix[row, column]:,}"
+        share = f"{100 * shares[row, column]:.0f}%" if matrix[row].any() else "-"  # a class without images has none
+        text = share if normalise else f"{matrix[row, column]:,}"
         colour = "white" if shares[row, column] > 0.55 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     ticks = range(len(classes))

@@ -140,7 +140,11 @@ def _section(part: str, rows: pd.DataFrame) -> dict[str, Any]:
         "known": sources_known(rows),
         "scores": scores_by_class(rows, classes),
         "confusion": [
-            {"name": name, "cells": list(zip(matrix[row].tolist(), shares[row].tolist(), strict=True))}
+            {
+                "name": name,
+                "images": matrix[row].sum(),
+                "cells": list(zip(matrix[row].tolist(), shares[row].tolist(), strict=True)),
+            }
             for row, name in enumerate(classes)
         ],
         "rankings": [{"ranking": one, **ranking_charts(one)} for one in rankings_of(rows, classes)],

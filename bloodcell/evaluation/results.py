@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from bloodcell.data.classes import missing_classes
 from bloodcell.data.samples import Samples, digest
 from bloodcell.evaluation.comparison import write_comparison, write_gain
 from bloodcell.evaluation.failures import failures_of
@@ -135,7 +136,8 @@ def write_evaluation(
         )  # fmt: skip
     record = {**record, "compare": config.compare, "command": run_folder.command()}
     write_json(record, folder / "evaluation.json")
-    for line in [*printed, f"results in {folder}"]:
+    first = next(iter(tables.values()))
+    for line in [*printed, *missing_classes(first, classes_of(first)), f"results in {folder}"]:
         say(line)
     return metrics
 

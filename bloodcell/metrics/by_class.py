@@ -10,12 +10,15 @@ import pandas as pd
 from bloodcell.metrics.by_source import sources_known
 from bloodcell.metrics.intervals import Estimate, mean_estimate
 from bloodcell.metrics.parts import by_image, count_parts
-from bloodcell.metrics.predictions import report_of
+from bloodcell.metrics.predictions import scores_of
 
 
 @dataclass(frozen=True)
 class Score:
-    """A metric of one class, every image counting one, and its 95 % interval; None if it cannot be known."""
+    """A metric of one class, every image counting one, and its 95 % interval; None if it cannot be known.
+
+    It cannot if the class has no image, or, for the precision, is never predicted.
+    """
 
     value: float | None
     interval: Estimate | None
@@ -40,14 +43,15 @@ class ClassScores:
 
 def scores_by_class(rows: pd.DataFrame, classes: list[str]) -> list[ClassScores]:
     """Return the scores of each class in some rows of a predictions table; the values are scikit-learn's."""
-    report, known = report_of(rows, classes, as_dict=True), sources_known(rows)
-    return [_scores(name, rows, report[name], known) for name in classes]
+    scores, known = scores_of(rows, classes), sources_known(rows)
+    return [_scores(name, rows, one, known) for name, one in scores.items()]
 
 
-def _scores(name: str, rows: pd.DataFrame, report: dict[str, float], known: bool) -> ClassScores:
+def _scores(name: str, rows: pd.DataFrame, scores: dict[str, float | None], known: bool) -> ClassScores:
     labelled, predicted = rows["label"] == name, rows["prediction"] == name
+    predicted &= labelled.any()
     recall, precision, jaccard = (
-        Score(report[key] if chosen.any() else None, share_right(rows[chosen]) if known and chosen.any() else None)
+        Score(scores[key] if chosen.any() else None, share_right(rows[chosen]) if known and chosen.any() else None)
         for key, chosen in (("recall", labelled), ("precision", predicted), ("f1-score", labelled | predicted))
     )
     sources = rows.loc[labelled, "source"].nunique() if known else None

@@ -9,10 +9,12 @@ correlation rho.
     the pseudo-sources after Agresti & Coull 1998, doi:10.1080/00031305.1998.10480550).
 2.  Each class has an effective number of independent images, and a beta interval at that number (Korn & Graubard
     1998, Survey Methodology 24:193-201; Dean & Pagano 2015, doi:10.1093/jssam/smv024). The upper limit is
-    Clopper and Pearson's; so is the lower if the metric is below 1/2, else it is close to Jeffreys' (Brown,
-    Cai & DasGupta 2001, doi:10.1214/ss/1009213286).
+    Clopper and Pearson's; so is the lower if the metric is below 1/2 or of one class, else it is close to Jeffreys'
+    (Brown, Cai & DasGupta 2001, doi:10.1214/ss/1009213286).
 3.  The distances from the value to the class limits are added in squares (MOVER: Zou & Donner 2008,
     doi:10.1002/sim.3095). A class that is all right adds its distance downwards: no interval has zero width.
+4.  Squares are too short if there are few sources, all right or all wrong. Up to `FEW` effective images of the whole
+    metric, the limits are Clopper and Pearson's at that number if these are wider; beyond, their part falls as 1 / n.
 
 Coverage and width, beside those of the bootstrap and others: ``python tests/benchmarks/interval_coverage.py``.
 """
@@ -30,6 +32,7 @@ from bloodcell.metrics.parts import Floats, Parts
 
 TAIL = 0.025  # probability beyond each limit
 INNER = 0.6  # beta parameter of the lower limit: Jeffreys has 1/2, Clopper and Pearson 1; by simulation
+FEW = 10.0  # effective images up to which the whole metric has at least Clopper and Pearson's limits; by simulation
 PSEUDO = 0.5  # two pseudo-sources of variance 1/4 each, rho = 1; by simulation
 TRACE = 0.01  # share of a class's images that is added to each kind of error before they keep their proportions
 
@@ -75,11 +78,12 @@ def class_limits(value: Floats, size: Floats, inner: float = INNER) -> tuple[Flo
     return np.where(value <= 0, 0.0, low), np.where(value >= 1, 1.0, high)
 
 
-class _ByClass(NamedTuple):  # share correct of each class, its limits, (C,), and the classes' correlation, (C, C)
-    value: Floats
-    low: Floats
+class _ByClass(NamedTuple):
+    value: Floats  # share correct of each class, (C,)
+    low: Floats  # its limits, (C,)
     high: Floats
-    correlation: Floats
+    correlation: Floats  # of the classes, (C, C)
+    size: float  # effective number of independent images of the whole metric
 
 
 def _by_class(parts: Parts, weight: Floats, share: Floats) -> _ByClass:
@@ -91,19 +95,23 @@ def _by_class(parts: Parts, weight: Floats, share: Floats) -> _ByClass:
     shared[parts.source, parts.label] = weight  # a source under two labels ties their classes together
     correlation = rho * (shared.T @ shared) * np.sqrt(np.outer(size, size))
     np.fill_diagonal(correlation, 1.0)
-    inner = INNER if share @ value >= 0.5 * share.sum() else 1.0  # nearer to 0, the lower limit is the outer one
+    alone = max(2 * share.max() / share.sum() - 1, 0.0)  # 1: one class is the whole metric
+    inner = INNER + (1 - INNER) * alone if share @ value >= 0.5 * share.sum() else 1.0  # nearer to 0, the outer one
     low, high = class_limits(value, size, inner)
-    return _ByClass(value, low, high, correlation)
+    spread = share / share.sum() / np.sqrt(size)
+    return _ByClass(value, low, high, correlation, float(1 / (spread @ correlation @ spread)))
 
 
-def _combine(
-    parts: Parts, value: float, below: Floats, above: Floats, correlation: Floats, lowest: float = 0.0
-) -> Estimate:
+def _combine(parts: Parts, value: float, below: Floats, above: Floats, by: _ByClass, lowest: float = 0.0) -> Estimate:
     """Return the estimate, given the distances `below` and `above` the value that each class causes, (C,)."""
-    value = min(round(value, 12), 1.0)
-    low = max(value - float(np.sqrt(below @ correlation @ below)), lowest)
-    high = min(value + float(np.sqrt(above @ correlation @ above)), 1.0)
-    return Estimate(value, low, high, parts.sources)
+    value, span = min(round(value, 12), 1.0), 1 - lowest
+    downwards, upwards = (float(np.sqrt(steps @ by.correlation @ steps)) for steps in (below, above))
+    whole = np.clip(np.array((value - lowest) / span), 0, 1)
+    low, high = class_limits(whole, np.array(by.size), 1.0)
+    part = min(FEW / by.size, 1.0)
+    downwards += part * max(span * float(whole - low) - downwards, 0.0)
+    upwards += part * max(span * float(high - whole) - upwards, 0.0)
+    return Estimate(value, max(value - downwards, lowest), min(value + upwards, 1.0), parts.sources)
 
 
 def mean_estimate(parts: Parts, weight: Floats, share: Floats) -> Estimate:
@@ -111,7 +119,7 @@ def mean_estimate(parts: Parts, weight: Floats, share: Floats) -> Estimate:
     share = share / share.sum()
     by = _by_class(parts, weight, share)
     below, above = share * (by.value - by.low), share * (by.high - by.value)
-    return _combine(parts, float(share @ by.value), below, above, by.correlation)
+    return _combine(parts, float(share @ by.value), below, above, by)
 
 
 def confusion_score(parts: Parts, score: ConfusionScore) -> float:
@@ -131,7 +139,7 @@ def confusion_estimate(parts: Parts, score: ConfusionScore, lowest: float = 0.0)
     value = score(rows, held)
     below = np.array([value - score(_with_recall(rows, c, low), held) for c, low in enumerate(by.low)])
     above = np.array([_best(score, rows, held, c, high) - value for c, high in enumerate(by.high)])
-    return _combine(parts, value, np.maximum(below, 0), np.maximum(above, 0), by.correlation, lowest)
+    return _combine(parts, value, np.maximum(below, 0), np.maximum(above, 0), by, lowest)
 
 
 def _confusions(parts: Parts) -> tuple[Floats, Floats]:

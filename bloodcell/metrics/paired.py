@@ -13,8 +13,12 @@ weighted mean of them, with the metric's own weights.
     of the variance q^2 / 2 (the moderated t of Smyth 2004, doi:10.2202/1544-6115.1027), q being how far apart the
     systems are in a part that tells them apart, found over all classes. That is 1 if they differ nowhere, so no
     interval has zero width, and 1/2 is the variance if such parts are each other one and balanced.
+3.  If one source has most of the images of its class, the difference is little more than that source's, whose spread
+    cannot be seen: the above covers 65 % at worst. So the limits are those of a mean in which no part weighs more than
+    `MOST` times the median part of its class, for any weights have the same expectation if sources are exchangeable;
+    and they are widened to the difference itself.
 
-Coverage in simulation is 97 to 99 % over designs, and 87 % at worst, if all differences favour one system in one
+Coverage in simulation is 96 to 99 % over designs, and 86 % at worst, if all differences favour one system in one
 class: ``python tests/benchmarks/paired_coverage.py``.
 """
 
@@ -35,6 +39,7 @@ from bloodcell.runtime.errors import BloodcellError
 
 PRIOR = 1.0  # degrees of freedom that the prior variance of a class counts; by simulation
 UNSEEN = 0.1  # parts of difference 1 that are added before q is found; by simulation
+MOST = 4.0  # times the median weight of a class's parts that one part has at most in the limits; by simulation
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,24 @@ def mean_difference(parts: Parts, apart: Floats, weight: Floats, share: Floats, 
         share: Of the classes, (C,).
         prior: Degrees of freedom of the prior variance; 0: the plain t, which needs two parts in each class.
     """
+    value, limits = _student(parts, apart, weight, share, prior)
+    if (even := _evened(parts, weight)) is not weight:
+        _, (low, high) = _student(parts, apart, even, share, prior)
+        limits = min(low, value), max(high, value)
+    return Difference(value, max(limits[0], -1.0), min(limits[1], 1.0), int(parts.images.sum()), parts.sources)
+
+
+def _evened(parts: Parts, weight: Floats) -> Floats:
+    """Return the weights of the parts, (P,), none of them more than `MOST` times the median of its class."""
+    medians = np.array([np.median(weight[parts.label == c]) for c in range(len(parts.classes))])
+    most = MOST * medians[parts.label]
+    return np.minimum(weight, most) if (weight > most).any() else weight
+
+
+def _student(
+    parts: Parts, apart: Floats, weight: Floats, share: Floats, prior: float
+) -> tuple[float, tuple[float, float]]:
+    """Return the weighted mean and its limits by the moderated t; the arguments are those of `mean_difference`."""
     share = share / share.sum()
     weight = weight / parts.by_class(weight)[parts.label]
     mean = parts.by_class(weight * apart)
@@ -134,8 +157,7 @@ def mean_difference(parts: Parts, apart: Floats, weight: Floats, share: Floats, 
     whole = variance.sum() + _shared_variance(parts, share[parts.label] * moves)
     freedom = variance.sum() ** 2 / (variance**2 / (free + prior)).sum() if whole else 1.0
     half = float(student.ppf(1 - TAIL, freedom) * np.sqrt(whole))
-    limits = max(value - half, -1.0), min(value + half, 1.0)
-    return Difference(value, *limits, int(parts.images.sum()), parts.sources)
+    return value, (value - half, value + half)
 
 
 def typical_difference(apart: Floats) -> float:

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import classification_report
+from sklearn.metrics import precision_recall_fscore_support
 
 #: Prefix of the columns that hold the probability of each class.
 PROBABILITY = "p_"
 #: Optional columns. set: name of the data set, '' if there is only one. cell: found or none if the preprocessing looks
 #: for the cell (none: the whole image was taken), '' if it does not.
 FURTHER = ("set", "cell")
+#: What scikit-learn calls the scores of a class, in its order.
+SCORES = ("precision", "recall", "f1-score", "support")
 
 
 def predictions_table(
@@ -87,8 +89,51 @@ def confusion_of(rows: pd.DataFrame, classes: list[str]) -> np.ndarray[Any, np.d
     return np.asarray(counts.reindex(index=classes, columns=classes, fill_value=0), np.int64)
 
 
+def scores_of(rows: pd.DataFrame, classes: list[str]) -> dict[str, dict[str, float | None]]:
+    """Return scikit-learn's precision, recall, f1-score and support of each class; None for one without images."""
+    labels = {"labels": classes, "zero_division": 0.0}
+    columns = precision_recall_fscore_support(rows["label"], rows["prediction"], **labels)
+    found = {
+        name: dict(zip(SCORES, map(float, one), strict=True)) for name, *one in zip(classes, *columns, strict=True)
+    }
+    return {
+        name: {key: value if one["support"] or key == "support" else None for key, value in one.items()}
+        for name, one in found.items()
+    }
+
+
 def report_of(rows: pd.DataFrame, classes: list[str], as_dict: bool = False) -> Any:
-    """Return scikit-learn's classification report of one split, as text or as a dictionary."""
-    return classification_report(
-        rows["label"], rows["prediction"], labels=classes, zero_division=0, digits=3, output_dict=as_dict
-    )
+    """Return the classification report of one split as scikit-learn has it, as text or as a dictionary.
+
+    The means are over the classes with images; the others have no scores: `-`, or None. A class that is called as a key
+    beside the classes (accuracy, macro avg, weighted avg) has the key `class NAME`.
+    """
+    scores, accuracy = scores_of(rows, classes), float((rows["label"] == rows["prediction"]).mean())
+    known = np.array([list(one.values()) for one in scores.values() if one["support"]], float)
+    means = {
+        name: dict(zip(SCORES, [*np.average(known[:, :3], 0, weights).tolist(), float(len(rows))], strict=True))
+        for name, weights in (("macro avg", None), ("weighted avg", known[:, 3]))
+    }
+    if not as_dict:
+        return _report_text(scores, accuracy, means)
+    summary = {"accuracy": accuracy, **means}
+    return {_free_key(name, classes, summary): one for name, one in scores.items()} | summary
+
+
+def _free_key(name: str, classes: list[str], taken: dict[str, Any]) -> str:
+    key = name
+    while key in taken or (key != name and key in classes):
+        key = f"class {key}"
+    return key
+
+
+def _report_text(scores: dict[str, Any], accuracy: float, means: dict[str, Any]) -> str:
+    width = max(map(len, ["weighted avg", *scores]))
+
+    def line(name: str, one: dict[str, Any]) -> str:
+        texts = ["-" if value is None else f"{value:.3f}" for value in list(one.values())[:3]]
+        return f"{name:>{width}} {''.join(f'{text:>11}' for text in texts)}{one['support']:>11.0f}\n"
+
+    head = f"{'':>{width}} {''.join(f'{key:>11}' for key in SCORES)}\n\n"
+    total = f"\n{'accuracy':>{width}} {accuracy:>33.3f}{means['macro avg']['support']:>11.0f}\n"
+    return head + "".join(line(*one) for one in scores.items()) + total + "".join(line(*one) for one in means.items())

@@ -13,11 +13,10 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score
 
 from bloodcell.metrics.intervals import ConfusionScore, Estimate, confusion_estimate, macro_f1, mean_estimate
 from bloodcell.metrics.parts import Parts, Weights, by_class_and_source, by_image, by_source, parts_of
-from bloodcell.metrics.predictions import classes_of, probability_of
+from bloodcell.metrics.predictions import classes_of, probability_of, scores_of
 from bloodcell.metrics.reliability import brier_score, reliability
 
 
@@ -43,7 +42,7 @@ class Metric:
     name: str  # its key in metrics.json, after the part and a slash
     title: str
     places: Place
-    value: Callable[[pd.DataFrame, list[str]], float] | None = None  # of rows and the classes that are counted
+    value: Callable[[pd.DataFrame, list[str]], float] | None = None  # of rows and all classes of the classifier
     weights: Weights | None = None  # it is a weighted mean of the parts' correctness; differences have an interval too
     score: ConfusionScore | None = None  # it is a function of the confusion matrix in which every source counts one
     lowest: float = 0.0  # the least that `score` can be; the most is 1
@@ -67,10 +66,14 @@ class Metric:
         return confusion_estimate(parts, self.score, self.lowest) if self.score else None
 
 
-def f1_by_class(rows: pd.DataFrame, classes: list[str]) -> list[float]:
-    """Return the F1 of each class, every image counting one; 0 for a class that is neither a label nor predicted."""
-    found = f1_score(rows["label"], rows["prediction"], labels=classes, average=None, zero_division=0)
-    return [float(value) for value in found]
+def f1_by_class(rows: pd.DataFrame, classes: list[str]) -> dict[str, float | None]:
+    """Return the F1 of each class, every image counting one; None for a class that has no image in these rows."""
+    return {name: scores["f1-score"] for name, scores in scores_of(rows, classes).items()}
+
+
+def _macro_f1(rows: pd.DataFrame, classes: list[str]) -> float:
+    """Return the mean F1 of the classes with images: wrong predictions as another class are errors of the true one."""
+    return float(np.mean([f1 for f1 in f1_by_class(rows, classes).values() if f1 is not None]))
 
 
 def _loss(rows: pd.DataFrame, classes: list[str]) -> float:
@@ -95,7 +98,7 @@ METRICS = [
     Metric(
         "macro_f1", "macro F1",
         Place.TERMINAL | Place.REPORT | Place.CARD | Place.LEADERBOARD | Place.TUNING,
-        lambda rows, classes: float(np.mean(f1_by_class(rows, classes))),
+        _macro_f1,
     ),
     Metric("loss", "loss", Place.LEADERBOARD | Place.TUNING, _loss, direction="minimize"),
     Metric("ece", "calibration error", Place.CARD, lambda rows, _: reliability(rows).ece, direction="minimize"),

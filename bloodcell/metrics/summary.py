@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,28 +13,30 @@ from bloodcell.metrics.parts import parts_of
 from bloodcell.metrics.predictions import classes_of
 from bloodcell.metrics.registry import METRICS, Place, f1_by_class, shown_in
 
+#: Metrics by name: numbers, or None for the F1 of a class without images.
+Values = dict[str, Any]
 
-def metrics_of(predictions: pd.DataFrame, trained_on: frozenset[str] = frozenset()) -> dict[str, float]:
+
+def metrics_of(predictions: pd.DataFrame, trained_on: frozenset[str] = frozenset()) -> Values:
     """Return `PART/NAME` of every metric of each part of `rows_by_part`.
 
     A metric with an interval has `PART/NAME_low` and `PART/NAME_high`, if the sources are known. Besides there are
     `PART/images`, `PART/sources` if they are known, `PART/f1_CLASS`, and `PART/without_cell`: the number of images in
     which no cell was found, if cells were looked for.
 
-    The macro F1 is the mean over all classes of the classifier; for one data set of several, over its own classes.
+    A class without images in a part has the F1 None, and the macro F1 is the mean over the other classes.
     """
     classes = classes_of(predictions)
-    metrics: dict[str, float] = {}
+    metrics: Values = {}
     for part, rows in rows_by_part(predictions, trained_on).items():
-        counted = [name for name in classes if not part.endswith("]") or (rows["label"] == name).any()]
-        metrics |= {f"{part}/{name}": value for name, value in _of_part(rows, classes, counted).items()}
+        metrics |= {f"{part}/{name}": value for name, value in _of_part(rows, classes).items()}
     return metrics
 
 
-def _of_part(rows: pd.DataFrame, classes: list[str], counted: list[str]) -> dict[str, float]:
-    values = {metric.name: metric.value(rows, counted) for metric in METRICS if metric.value}
+def _of_part(rows: pd.DataFrame, classes: list[str]) -> Values:
+    values: Values = {metric.name: metric.value(rows, classes) for metric in METRICS if metric.value}
     values |= {"images": len(rows)}
-    values |= {f"f1_{name}": value for name, value in zip(classes, f1_by_class(rows, classes), strict=True)}
+    values |= {f"f1_{name}": value for name, value in f1_by_class(rows, classes).items()}
     if "cell" in rows and rows["cell"].isin(["found", "none"]).any():
         values["without_cell"] = int((rows["cell"] == "none").sum())
     if not sources_known(rows):
@@ -45,7 +48,7 @@ def _of_part(rows: pd.DataFrame, classes: list[str], counted: list[str]) -> dict
     return values | {"sources": parts.sources}
 
 
-def read_metrics(folder: Path) -> dict[str, float]:
+def read_metrics(folder: Path) -> Values:
     """Return the content of a folder's metrics.json; empty if it cannot be read."""
     try:
         return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
@@ -56,10 +59,10 @@ def read_metrics(folder: Path) -> dict[str, float]:
 def epochs_compared(folder: Path | None) -> int:
     """Return among how many epochs the validation part chose the classifier of a run folder; 1 if that is unknown."""
     found = read_metrics(folder) if folder else {}
-    return int(found.get("epochs_compared", found.get("epochs", 1)))  # older runs have the epochs alone
+    return int(found.get("epochs_compared") or found.get("epochs") or 1)  # older runs have the epochs alone
 
 
-def parts_in(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
+def parts_in(metrics: Values) -> dict[str, Values]:
     """Return the metrics of each part by their own names, from the content of metrics.json."""
     parts = dict.fromkeys(key.partition("/")[0] for key in metrics if key.endswith("/accuracy"))
     return {
@@ -68,13 +71,13 @@ def parts_in(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
     }
 
 
-def lines(metrics: dict[str, float]) -> list[str]:
+def lines(metrics: Values) -> list[str]:
     """Return a line for each part: its accuracy and the other metrics for the terminal, with the number of sources."""
     parts = parts_in(metrics)
     return [f"{part} {_line(values)}" for part, values in parts.items()] + _cells_line(parts)
 
 
-def _line(values: dict[str, float]) -> str:
+def _line(values: Values) -> str:
     text = f"accuracy {100 * values['accuracy']:.1f} %"
     shown = [metric for metric in shown_in(Place.TERMINAL) if metric.name in values]
     if "sources" not in values:
@@ -85,12 +88,12 @@ def _line(values: dict[str, float]) -> str:
     return f"{text} (95 % interval {interval}, {values['sources']:.0f} sources){''.join(others)}"
 
 
-def interval_words(values: dict[str, float], name: str) -> str:
+def interval_words(values: Values, name: str) -> str:
     """Return the limits of a metric's interval in percent: "48 to 70"."""
     return f"{100 * values[f'{name}_low']:.0f} to {100 * values[f'{name}_high']:.0f}"
 
 
-def _cells_line(parts: dict[str, dict[str, float]]) -> list[str]:
+def _cells_line(parts: dict[str, Values]) -> list[str]:
     counted = {part: values for part, values in parts.items() if "without_cell" in values and "_disjoint" not in part}
     if not any(values["without_cell"] for values in counted.values()):
         return []

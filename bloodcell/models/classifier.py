@@ -144,12 +144,13 @@ class Classifier(pl.LightningModule):
             logits, labels = _of_all(logits), _of_all(labels)
         logits, count = logits.float(), len(self.classes)
         accuracy = multiclass_accuracy(logits, labels, count, average="micro", validate_args=False)
-        # a class without images and predictions has an F1 of 0
         class_f1 = multiclass_f1_score(logits, labels, count, average=None, validate_args=False)
         confusion = multiclass_confusion_matrix(logits, labels, count, validate_args=False)
         self.results[split] = {"logits": logits, "labels": labels, "confusion": confusion}
         loss = torch.nn.functional.cross_entropy(logits, labels)  # plain, comparable whatever training minimises
-        scalars = {"loss": loss, "accuracy": accuracy, "macro_f1": class_f1.mean()}
+        there = confusion.sum(dim=1) > 0
+        class_f1 = class_f1.masked_fill(~there, math.nan)  # of a class without images there is none
+        scalars = {"loss": loss, "accuracy": accuracy, "macro_f1": class_f1[there].mean()}
         scalars |= {f"f1_{name}": f1 for name, f1 in zip(self.classes, class_f1, strict=True)}
         for name, value in scalars.items():
             self.log(f"{split}/{name}", value, on_epoch=True, logger=False, prog_bar=name in ("loss", "accuracy"))

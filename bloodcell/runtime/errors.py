@@ -14,14 +14,20 @@ class BloodcellError(Exception):
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Suggest the most similar valid name, ignoring case; list all if none is similar and there are few."""
-    names = {other.casefold(): other for other in sorted(valid)}
-    folded = name.casefold()
-    leaf = folded.rpartition(".")[2]
-    alike = (
-        difflib.get_close_matches(folded, names, n=1, cutoff=0.6)
-        or [key for key in names if difflib.SequenceMatcher(None, leaf, key.rpartition(".")[2]).ratio() > 0.75][:1]
-    )
-    if alike:
-        return f"did you mean '{names[alike[0]]}'?"
-    return f"choose from: {', '.join(names.values())}" if len(names) <= 30 else "see --help"
+    """Suggest the most similar valid name, ignoring case; list all if none is similar and there are few.
+
+    If names have dots, those beside the name come first. Neither the name itself nor a part of its path is suggested.
+    """
+    names = sorted(other for other in set(valid) if other != name and not name.startswith(f"{other}."))
+    path, _, leaf = name.rpartition(".")
+    beside = [other for other in names if path and other.rpartition(".")[0] == path]
+    first = (leaf, _leaves(beside), 0.6) if beside else (name, {other.casefold(): other for other in names}, 0.6)
+    for text, among, cutoff in (first, (leaf, _leaves(names), 1.0 if beside else 0.75)):
+        if alike := difflib.get_close_matches(text.casefold(), among, n=1, cutoff=cutoff):
+            return f"did you mean '{among[alike[0]]}'?"
+    listed = beside or names
+    return f"choose from: {', '.join(listed)}" if 0 < len(listed) <= 30 else "see --help"
+
+
+def _leaves(names: list[str]) -> dict[str, str]:
+    return {other.rpartition(".")[2].casefold(): other for other in reversed(names)}

@@ -88,11 +88,12 @@ def _hydra_message(error: BaseException) -> str:
             return f"{key[1]}={match.groupdict().get('value', 'null')}; {wanted}"
     if match := re.search(r"Error merging override ~(\S+)", text):
         return f"{match[1]} is needed; give it another value"
+    if match := re.search(r"Could not delete from config. The value of '([^']+)' is (.*) and not (.*)\.", text):
+        return f"~{match[1]}={match[3]}: {match[1]} is {match[2]}, and it is needed; give it another value"
     if match := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text):
-        return f"no configuration key '{match[1]}'; {nearest(match[1].lstrip('+~'), _all_keys())}"
+        return _no_key(match[1].lstrip("+~"))
     if match := re.search(r"Key '([^']+)' (?:is )?not in", text):
-        full = (key or match)[1]
-        return f"no configuration key '{full}'; {nearest(full, _all_keys())}"
+        return _no_key((key or match)[1])
     if match := re.search(r"Could not find '([^']+)'", text):
         from bloodcell.runtime.config import options
 
@@ -120,8 +121,22 @@ _TYPES = {
 }
 
 
-def _all_keys() -> list[str]:
-    """Return all dotted keys of the configuration that the command line asks for."""
+def _no_key(key: str) -> str:
+    """Return that the configuration has no such dotted key, and what it has instead."""
+    from bloodcell.runtime.config import groups
+
+    verb, keys, own = _all_keys()
+    group = re.split(r"[.@/=]", key)[0]
+    if group in groups() and group not in own:
+        return f"no configuration key '{key}': {verb} reads no '{group}'; {verb} --help lists what it reads"
+    path = key.rpartition(".")[0]
+    if path in keys and not any(other.startswith(f"{path}.") for other in keys):
+        return f"no configuration key '{key}': {path} is a value and has no keys"
+    return f"no configuration key '{key}'; {nearest(key, [*keys, *own])}"
+
+
+def _all_keys() -> tuple[str, list[str], list[str]]:
+    """Return the verb of the command line, the dotted keys of the configuration that it asks for, and the groups."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -129,8 +144,10 @@ def _all_keys() -> list[str]:
     from bloodcell.runtime.config import config_dir, flat, groups
 
     verb = next((a.partition("=")[2] for a in sys.argv if a.startswith("hydra.job.name=")), "train")
-    choices = [a for a in sys.argv[1:] if re.fullmatch(r"[a-z_]+=[\w-]+", a) and a.partition("=")[0] in groups()]
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        whole = compose(config_name=verb, return_hydra_config=True)
+        own = [group for group in whole.hydra.runtime.choices if group in groups()]
+        choices = [a for a in sys.argv[1:] if re.fullmatch(r"[a-z_]+=[\w-]+", a) and a.partition("=")[0] in own]
         cfg = compose(config_name=verb, overrides=choices)
-    return [*(key for key, _ in flat(OmegaConf.to_container(cfg))), *groups()]
+    return verb, [key for key, _ in flat(OmegaConf.to_container(cfg))], own

@@ -62,11 +62,14 @@ def _written(
         suspects = suspected_labels(predictions)
         write_csv(suspects, folder / name.replace(*SUSPECTS))
         count = len(suspects)
-    metrics = {
-        f"{metric}{part.removeprefix('val')}": value
-        for part, values in parts_in(metrics_of(predictions)).items()
-        for metric, value in values.items()
-    }
+    metrics: dict[str, Any] = {}
+    for part, values in parts_in(metrics_of(predictions)).items():
+        of = part.removeprefix("val")
+        for metric, value in values.items():
+            column = f"{metric}{of}"
+            while column in metrics:  # the class a[b] of all, and a of the set b
+                column += of
+            metrics[column] = value
     row = {"choices": choices, "predictions": name, "members": len(members), "suspects": count}
     return {**row, "compared": math.prod(member.attrs["compared"] for member in members), **metrics}
 

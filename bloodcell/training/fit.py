@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodcell.audit.leaks import unaudited_sets
+from bloodcell.data.classes import missing_classes
 from bloodcell.data.samples import Samples
 from bloodcell.inference.engine import Engine, engine_of
 from bloodcell.inference.features import Extractor, View, features_root, in_memory
@@ -20,7 +21,7 @@ from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import build_classifier, build_trainer, quiet
-from bloodcell.training.messages import missing_classes, start_line, unfinished_phases
+from bloodcell.training.messages import start_line, unfinished_phases
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def fit(
     trainer = build_trainer(config, folder, devices, resumed, watch)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classifier.classes, classifier, device))
-    notes = missing_classes(samples, classifier.classes) + unaudited_sets(config.data, samples)
+    notes = missing_classes(samples.table, classifier.classes) + unaudited_sets(config.data, samples)
     for line in notes + unfinished_phases(classifier, config.trainer.max_epochs):
         say(line)
 

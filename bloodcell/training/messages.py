@@ -22,12 +22,6 @@ def start_line(samples: Samples, classes: list[str], classifier: Any, device: st
     )
 
 
-def missing_classes(samples: Samples, classes: list[str]) -> list[str]:
-    """Return a note for each split that lacks classes."""
-    lacks = {split: sorted(set(classes) - set(samples.of_split(split).table["label"])) for split in samples.splits()}
-    return [f"note: the {split} part has no image of {', '.join(names)}" for split, names in lacks.items() if names]
-
-
 def unfinished_phases(classifier: Any, max_epochs: int | None) -> list[str]:
     """Return a note if training ends before the last blocks learn."""
     if not max_epochs or max_epochs < 0 or classifier.last_phase < max_epochs:

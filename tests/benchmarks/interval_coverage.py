@@ -1,14 +1,19 @@
 """Coverage and width of 95 % intervals on simulated test sets of few sources with many copies each.
 
     python tests/benchmarks/interval_coverage.py [--runs 1000] [--designs test cv] [--output table.csv]
+    python tests/benchmarks/interval_coverage.py --few
 
 The truth is the expected figure: a source's chance of a right image is drawn from a beta distribution with the
 class's accuracy as mean and rho as intra-class correlation (over the classes: a Dirichlet), its images from that.
 Every design is crossed with four accuracies, four ways of spreading them over the classes and three rho.
+
+With ``--few``: the exact coverage of the accuracy if there are few sources, each of them all right or all wrong, the
+least over the true accuracies of the classes; beside it, that of the class limits combined in squares alone.
 """
 
 import argparse
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +31,22 @@ DESIGNS = {  # sources of EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL; images a
     "two": ((13, 6, 2, 48), 620),
     "one_two": ((2, 1, 13, 48), 620),
     "cv": ((75, 27, 16, 159), 2490),
+    "ones": ((1, 1, 1, 1), 620),
+    "threes": ((3, 3, 3, 3), 620),
+}
+#: Images of each source, by class, of which each source has all right or all wrong.
+FEW = {
+    **{f"one class, {n}": [[10] * n] for n in (1, 2, 3, 4, 5, 6, 8, 10, 12)},
+    **{f"one class, {n}, one has 80 %": [[4 * (n - 1), *[1] * (n - 1)]] for n in (3, 5, 10)},
+    "one class, 5, each half the last": [[16, 8, 4, 2, 1]],
+    "two classes, 1 each": [[10]] * 2,
+    "two classes, 2 each": [[10] * 2] * 2,
+    "two classes, 5 each": [[10] * 5] * 2,
+    "two classes, 1 of 90 % and 1": [[90], [10]],
+    "four classes, 1 each": [[10]] * 4,
+    "four classes, 2 each": [[10] * 2] * 4,
+    "four classes, 3 each": [[10] * 3] * 4,
+    "four classes, 1, 2, 3, 6": [[10] * n for n in (1, 2, 3, 6)],
 }
 ACCURACIES, RHOS = (0.6, 0.75, 0.9, 0.97), (0.3, 0.6, 0.9)
 SPREADS = {
@@ -110,7 +131,7 @@ class Linear:
 
     def size(self):
         """Effective images of each class, with the intra-source correlation as in the package, (4, runs)."""
-        within, whole = 0.0, 0.5
+        within, whole = 0 * self.value, 0 * self.value + 0.5
         for y, m in zip(self.correct, self.images, strict=True):
             if len(m) > 1:
                 inside = y * (1 - y) * m / (m - 1)
@@ -246,6 +267,47 @@ def corners(design, runs, seed):
                 yield corner | {"method": method, "coverage": covered, "width": width.mean(), "narrowest": width.min()}
 
 
+def of_few(images):
+    """Accuracy in each way that sources may be all right or all wrong, and its limits by method.
+
+    `images` are those of each source, by class; the first axis of all that is returned are the 2 ** S ways.
+    """
+    label, m = np.repeat(np.arange(len(images)), [len(one) for one in images]), np.concatenate(images).astype(float)
+    held = np.bincount(label, m)
+    ways = (np.arange(2 ** len(m))[:, None] >> np.arange(len(m)) & 1).astype(float)
+    found, weights = [], (m, held)
+    for way in ways:
+        counts = np.zeros((len(m), len(images) + 1))
+        counts[np.arange(len(m)), label], counts[:, -1] = m * way, m * (1 - way)
+        estimate = intervals.mean_estimate(
+            Parts(tuple("abcd"[: len(images)]), label, np.arange(len(m)), counts), *weights
+        )
+        found.append((estimate.low, estimate.high))
+    right = np.stack([np.bincount(label, m * way, len(held)) for way in ways]) / held
+    size = held**2 / np.bincount(label, m**2)
+    share = held / held.sum()
+    outer = np.where((right @ share >= 0.5)[:, None], intervals.INNER, 1.0)
+    low, high = np.stack([intervals.class_limits(p, size, a) for p, a in zip(right, outer, strict=True)], axis=1)
+    below, above = (np.sqrt(((share * away) ** 2).sum(1)) for away in (right - low, high - right))
+    squares = np.maximum(right @ share - below, 0), np.minimum(right @ share + above, 1)
+    return ways, label, share, {"bloodcell": tuple(np.array(found).T), "squares alone": squares}
+
+
+def coverage_of_few(images):
+    """Least coverage and mean width, at accuracies above 0.85, of each method for the design `images`."""
+    grid = np.linspace(0.02, 0.995, 79)
+    ways, label, share, methods = of_few(images)
+    truths = [np.full(len(share), p) for p in grid]
+    truths += [np.where(np.arange(len(share)) == c, p, q) for c, p, q in product(range(len(share)), grid, (0.9, 1))]
+    chance = np.stack([np.where(ways > 0, truth[label], 1 - truth[label]).prod(1) for truth in truths])
+    value, row = np.array(truths) @ share, {}
+    for name, (low, high) in methods.items():
+        covered = (low <= value[:, None] + 1e-9) & (value[:, None] <= high + 1e-9)
+        row[f"{name} covers at least"] = (chance * covered).sum(1).min()
+        row[f"{name} width"] = (chance @ (high - low))[: len(grid)][grid > 0.85].mean()
+    return row
+
+
 def summary(table):
     """Least and mean coverage, mean width and narrowest interval of each method."""
     by = table.groupby([c for c in ("design", "figure", "method") if c in table], sort=False)
@@ -259,7 +321,12 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--designs", nargs="+", choices=list(DESIGNS), default=list(DESIGNS))
     parser.add_argument("--output", type=Path, help="CSV with a row for each corner, figure and method")
+    parser.add_argument("--few", action="store_true", help="exact coverage with few sources, all right or all wrong")
     args = parser.parse_args()
+    if args.few:
+        rows = [{"design": name} | coverage_of_few(images) for name, images in FEW.items()]
+        print(pd.DataFrame(rows).round(3).to_string(index=False))
+        return
     rows = []
     for design in args.designs:
         rows += corners(design, args.runs, args.seed)

@@ -1,11 +1,13 @@
 """Coverage and half-width of the 95 % intervals of paired differences, beside those of the plain t.
 
-    python tests/benchmarks/paired_coverage.py [--runs 300]
+    python tests/benchmarks/paired_coverage.py [--runs 300] [--designs test cv]
 
 In a part, an image is right under the one system alone, under the other alone, or alike, by chances that are drawn
 for each part from a Dirichlet distribution with the class's means and the intra-source correlation rho. Every design
 is crossed with three rates of difference, three ways of spreading them over the classes, three shares of them in
-favour of the one system, and three rho; a row is a design and a figure: mean and least coverage over its corners.
+favour of the one system, and three rho; a row is a design and a figure: mean and least coverage over its corners. In
+some designs, one source has 80 % of the images of each class. Beside it: the same without a limit of the weights
+(uneven), and the plain t.
 """
 
 import argparse
@@ -14,6 +16,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from bloodcell.metrics import paired
 from bloodcell.metrics.paired import mean_difference
 from bloodcell.metrics.parts import count_parts
 from bloodcell.metrics.registry import METRICS
@@ -23,14 +26,22 @@ DESIGNS = {  # sources of the four classes
     "two": (13, 6, 2, 48),
     "alike": (10, 10, 10, 10),
     "cv": (75, 27, 16, 159),
+    "one dominates 6": (6,),
+    "one dominates 20": (20,),
+    "one dominates 40": (40,),
+    "one dominates each": (13, 6, 4, 48),
 }
+DOMINATES = 0.8  # share of one source in the images of its class, in the designs of that name
 RATES, BETTER, RHOS = (0.01, 0.05, 0.15), (0.5, 0.8, 1.0), (0.1, 0.5, 0.9)
+METHODS = {"ours": (1.0, paired.MOST), "uneven": (1.0, np.inf), "t": (0.0, np.inf)}  # prior, most
 SPREADS = {"equal": (1, 1, 1, 1), "third": (0.25, 0.25, 3, 0.25), "third only": (0, 0, 4, 0)}
 
 
-def simulated(rng, sources, rates, better, rho, runs):
+def simulated(rng, sources, rates, better, rho, runs, dominates=0.0):
     """Parts of a test set, their differences in many runs, (runs, P), and the expected difference of each class."""
     drawn = [rng.integers(5, 40, n) for n in sources]
+    for images in drawn if dominates else ():
+        images[0] = round(images[1:].sum() * dominates / (1 - dominates))
     apart, truth = [], []
     for images, rate in zip(drawn, rates, strict=True):
         shape = np.maximum(np.array([rate * better, rate * (1 - better), 1 - rate]) * (1 - rho) / rho, 1e-9)
@@ -51,16 +62,20 @@ def covered(found, truth):
 
 
 def corners(design, runs, rng):
-    """A row for each corner of a design and figure: coverage and mean half-width, ours and the plain t's."""
-    for rate, spread, better, rho in product(RATES, SPREADS.values(), BETTER, RHOS):
-        rates = np.minimum(rate * np.array(spread), 0.6)
-        parts, apart, truths = simulated(rng, DESIGNS[design], rates, better, rho, runs)
+    """A row for each corner of a design and figure: coverage and mean half-width of each method."""
+    sources = DESIGNS[design]
+    spreads = SPREADS.values() if len(sources) == 4 else [SPREADS["equal"]]
+    for rate, spread, better, rho in product(RATES, spreads, BETTER, RHOS):
+        rates = np.minimum(rate * np.array(spread), 0.6)[: len(sources)]
+        dominates = DOMINATES if "dominates" in design else 0.0
+        parts, apart, truths = simulated(rng, sources, rates, better, rho, runs, dominates)
         for metric in METRICS:
             if not metric.weights:
                 continue
             weight, share = metric.weights(parts)
             truth, row = truths @ share / share.sum(), {"design": design, "figure": metric.name}
-            for name, prior in (("ours", 1.0), ("t", 0.0)):
+            for name, (prior, most) in METHODS.items():
+                paired.MOST = most
                 found = [mean_difference(parts, run, weight, share, prior) for run in apart]
                 row[f"{name} covers"] = covered(found, truth)
                 row[f"{name} half-width"] = np.mean([one.high - one.low for one in found]) / 2
@@ -70,10 +85,11 @@ def corners(design, runs, rng):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=300)
-    runs, rng = parser.parse_args().runs, np.random.default_rng(0)
-    table = pd.DataFrame([row for design in DESIGNS for row in corners(design, runs, rng)])
+    parser.add_argument("--designs", nargs="+", choices=list(DESIGNS), default=list(DESIGNS))
+    args, rng = parser.parse_args(), np.random.default_rng(0)
+    table = pd.DataFrame([row for design in args.designs for row in corners(design, args.runs, rng)])
     grouped = table.groupby(["design", "figure"], sort=False)
-    least = grouped[["ours covers", "t covers"]].min().add_suffix(" at least")
+    least = grouped[[f"{name} covers" for name in METHODS]].min().add_suffix(" at least")
     print(grouped.mean().join(least).round(3).to_string())
 
 

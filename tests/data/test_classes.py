@@ -79,3 +79,5 @@ def test_a_class_unknown_to_the_checkpoint_is_refused_with_advice():
         "class IG was not in training; the checkpoint knows EOS, MON",
         "keep only known classes with data.classes=[eos], or rename with data.class_map",
     ]
+    with pytest.raises(BloodcellError, match=r"knows EOS, MON\nrename them with data\.class_map$"):
+        with_spelling_of(made("IG", "x"), ["EOS", "MON"])

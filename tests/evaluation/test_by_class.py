@@ -80,6 +80,13 @@ def test_a_class_that_is_neither_there_nor_called_has_no_scores():
     assert (found.recall.value, found.precision.value, found.f1.value) == (None, None, None)
 
 
+def test_a_class_without_images_has_no_scores_though_it_is_called():
+    rows = table()
+    rows = rows[rows["label"] != "c"].assign(prediction="c")
+    found = scores_by_class(rows, CLASSES)[2]
+    assert [(one.value, one.interval) for one in (found.recall, found.precision, found.f1)] == [(None, None)] * 3
+
+
 def test_a_class_that_is_never_called_has_recall_0_and_no_precision():
     rows = table()
     rows = rows.assign(prediction=rows["prediction"].replace("c", "a"))

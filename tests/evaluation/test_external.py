@@ -72,11 +72,12 @@ def test_a_class_that_never_occurs_and_a_file_beside_the_images(judged, tmp_path
     (tmp_path / "theirs.csv").write_text("path,label,p_a,p_b,p_never\nx.png,a,0.3,0.5,0.2\ny.png,b,0,1,0\n")
     folder, lines = judged(tmp_path / "theirs.csv")
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert (metrics["test/accuracy"], metrics["test/f1_never"], metrics["test/images"]) == (0.5, 0, 2)
+    assert (metrics["test/accuracy"], metrics["test/f1_never"], metrics["test/images"]) == (0.5, None, 2)
     assert metrics["test/brier"] == pytest.approx((0.49 + 0.25 + 0.04) / 2)
     assert metrics["test/ece"] == pytest.approx(0.5 * 0.5)
     assert "figures/failures_test.png" in files_in(folder)
-    assert "test accuracy 50.0 %, macro F1 0.222; sources unknown" in lines
+    assert "note: the test part has no image of never; its macro scores are over the other classes" in lines
+    assert "test accuracy 50.0 %, macro F1 0.333; sources unknown" in lines
 
 
 def test_the_parts_are_those_asked_for_or_all_but_train(judged, tmp_path):

@@ -36,6 +36,11 @@ def test_each_wrong_source_has_a_row_the_worst_first(predictions):
     assert failures["path"].tolist() == ["d.png", "a.png", "g.png"]
 
 
+def test_a_class_may_be_called_label(predictions):
+    renamed = predictions.rename(columns={"p_y": "p_label"}).replace({"y": "label"})
+    pd.testing.assert_frame_equal(failures_of(renamed), failures_of(predictions).replace({"y": "label"}))
+
+
 def test_of_errors_that_are_equally_sure_the_worse_gave_less_to_the_truth(predictions):
     rows = predictions.assign(p_x=[0.2, 0.3, 0.8, 0.9, 0.0, 1.0, 0.1], p_y=[0.6, 0.3, 0.1, 0.1, 0.9, 0.0, 0.1])
     assert errors_of(rows)["path"].tolist() == ["d.png", "g.png", "a.png", "b.png"]

@@ -48,9 +48,9 @@ def test_numbers_can_be_read_on_their_field():
     assert colours == {"80%": "white", "20%": "black", "0%": "black", "100%": "white"}
 
 
-def test_a_class_without_images_is_a_row_of_zeros():
+def test_a_class_without_images_has_no_shares():
     figure = confusion_figure(np.array([[2, 0], [0, 0]]), ["a", "b"], "", normalise=True)
-    assert texts(figure)[1, 1] == "0%"
+    assert texts(figure)[1, 1] == "-"
 
 
 def test_curves_show_both_splits_and_the_epoch_that_was_chosen():

@@ -162,8 +162,29 @@ def test_never_zero_width_and_never_outside(estimate, sources, wrong):
 
 
 def test_one_image():
-    assert accuracy_by_image(["a"], ["a"], ["x"]) == Estimate(1.0, pytest.approx(0.109, abs=1e-3), 1.0, 1)
+    assert accuracy_by_image(["a"], ["a"], ["x"]) == Estimate(1.0, pytest.approx(0.025), 1.0, 1)
     assert macro_f1_by_source(["a"], ["b"], ["x"]).high > 0.8
+
+
+@pytest.mark.parametrize(("right", "sources"), [(1, 1), (3, 3), (2, 3), (5, 8), (9, 10), (0, 4)])
+def test_few_sources_of_one_class_have_clopper_and_pearsons_limits(right, sources):
+    names = np.repeat(np.arange(sources), 7)
+    found = accuracy_by_image(["a"] * len(names), np.where(names < right, "a", "b"), names)
+    low = beta.ppf(0.025, right, sources - right + 1) if right else 0
+    high = beta.ppf(0.975, right + 1, sources - right) if right < sources else 1
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 4])
+def test_few_sources_that_are_all_right_or_all_wrong_are_covered(classes):
+    """The corners in which squares alone cover 0.85 to 0.92; the benchmark has more of them."""
+    bench = interval_coverage()
+    for images in ([[10]] * classes, [[10] * 2] * classes, [[16, 2, 1, 1][: 4 // classes]] * classes):
+        rows, covered = bench.coverage_of_few(images), {}
+        for name in ("bloodcell", "squares alone"):
+            covered[name] = rows[f"{name} covers at least"]
+        assert covered["bloodcell"] > 0.95
+        assert covered["squares alone"] < 0.93
 
 
 @each_estimate

@@ -123,10 +123,34 @@ def test_metrics_are_scikit_learns():
     }
 
 
-def test_macro_f1_counts_a_class_that_is_neither_there_nor_predicted():
-    samples = pd.DataFrame({"path": ["x", "y"], "split": "val", "source": "", "label": ["a", "b"]})
-    table = predictions_table(samples, ["a", "b", "c"], np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]]))
-    assert metrics_of(table)["val/macro_f1"] == pytest.approx(2 / 3)
+@pytest.mark.parametrize("called", ["b", "c"])
+def test_a_class_without_images_has_no_f1_and_does_not_count(called):
+    """As scikit-learn with the labels that occur; predictions of an absent class are errors of the true one."""
+    samples = pd.DataFrame({"path": ["x", "y", "z"], "split": "val", "source": "", "label": ["a", "b", "b"]})
+    table = predictions_table(samples, ["a", "b", "c"], np.eye(3)[[0, 1, "abc".index(called)]])
+    metrics, expected = metrics_of(table), {"b": 1.0, "c": (1 + 2 / 3) / 2}[called]
+    assert metrics["val/macro_f1"] == pytest.approx(expected)
+    assert expected == pytest.approx(f1_score(table["label"], table["prediction"], labels=["a", "b"], average="macro"))
+    assert metrics["val/f1_c"] is None
+    assert metrics["val/f1_a"] == 1
+    report = report_of(table, ["a", "b", "c"], as_dict=True)
+    assert report["c"] == {"precision": None, "recall": None, "f1-score": None, "support": 0.0}
+    assert report["macro avg"]["f1-score"] == pytest.approx(expected)
+    assert report["weighted avg"]["recall"] == pytest.approx(report["accuracy"])
+    assert "  c           -          -          -          0" in report_of(table, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro avg", "weighted avg"])
+def test_a_class_that_is_called_as_a_key_of_the_report_keeps_its_scores(name):
+    samples = pd.DataFrame({"path": ["x", "y"], "split": "val", "source": "", "label": [name, "b"]})
+    table = predictions_table(samples, [name, "b", f"class {name}"], np.eye(3)[[0, 0]])
+    report = report_of(table, [name, "b", f"class {name}"], as_dict=True)
+    assert report["accuracy"] == 0.5
+    assert report["macro avg"]["f1-score"] == pytest.approx(1 / 3)
+    assert report[f"class class {name}"]["f1-score"] == pytest.approx(2 / 3)
+    assert report[f"class {name}"]["support"] == 0
+    metrics = metrics_of(table)
+    assert (metrics["val/accuracy"], metrics[f"val/f1_{name}"]) == (0.5, pytest.approx(2 / 3))
 
 
 def test_each_split_has_its_own_figures_in_order():

@@ -130,6 +130,22 @@ def test_metrics_are_scikit_learns(loss):
     assert torch.equal(classifier.results["val"]["labels"], labels)
 
 
+def test_a_class_without_images_has_no_f1_and_does_not_count():
+    torch.manual_seed(3)
+    inputs, labels = torch.randn(20, 1280), torch.tensor([0] * 12 + [3] * 8)
+    classifier = build("frozen")
+    quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}
+    trainer = pl.Trainer(accelerator="cpu", logger=False, **quiet)
+    trainer.validate(classifier, DataLoader(TensorDataset(inputs, labels), batch_size=8), verbose=False)
+    with torch.no_grad():
+        predicted = classifier.eval()(inputs).argmax(1).numpy()
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    expected = f1_score(labels, predicted, labels=[0, 3], average="macro", zero_division=0)
+    assert set(predicted) & {1, 2}, "some are predicted as absent classes"
+    assert metrics["val/macro_f1"] == pytest.approx(expected, abs=1e-6)
+    assert [name for name in CLASSES if np.isnan(metrics[f"val/f1_{name}"])] == [CLASSES[1], CLASSES[2]]
+
+
 def test_each_epoch_is_measured_by_itself(fit, loader):
     classifier, results = build("full", optimizer={"_target_": "torch.optim.SGD", "lr": 0.0}), Results()
     fit(classifier, loader, loader, epochs=2, callbacks=[results], enable_checkpointing=True)

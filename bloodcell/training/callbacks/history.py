@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ class History(Checkpoint):
         write_csv(pd.DataFrame(self.rows), self.file)
         seconds = time.perf_counter() - self.started
         images = len(pl_module.results["train"]["labels"])
-        values = {**metrics, **self.rates, "images_per_second": images / seconds}
+        # of a class without images there is no F1
+        logged = {name: value for name, value in metrics.items() if not (math.isnan(value) and "/f1_" in name)}
+        values = {**logged, **self.rates, "images_per_second": images / seconds}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.current_epoch + 1)
         self.say(epoch_line(self.rows[-1], trainer.max_epochs, seconds))

@@ -70,7 +70,8 @@ class TensorBoardReport(pl.Callback):
             write_confusion(writer, results["confusion"], pl_module.classes, step)
         probabilities = results["logits"].softmax(dim=1)
         for number, name in enumerate(pl_module.classes):
-            writer.add_pr_curve(f"validation/{name}", results["labels"] == number, probabilities[:, number], step)
+            if (there := results["labels"] == number).any():
+                writer.add_pr_curve(f"validation/{name}", there, probabilities[:, number], step)
 
 
 def write_confusion(writer: Any, matrix: Tensor, classes: list[str], epoch: int) -> None:
