@@ -22,12 +22,11 @@ from hydra import compose, initialize_config_dir
 from bloodcell.data.datamodule import BloodCellDataModule
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import COLUMNS, Samples
-from bloodcell.runtime.config import config_dir, plain, register_resolvers
-from bloodcell.runtime.schema.data import DataConfig
+from bloodcell.runtime.config import config_dir, register_resolvers, typed
+from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.training.build import build_classifier, build_trainer, quiet
 
 CLASSES = ["a", "b", "c", "d"]
-DATA = DataConfig(reader={"_target_": "bloodcell.data.readers.read_imagefolder"}, root=None, batch_size=32)
 
 
 def main() -> None:
@@ -49,15 +48,17 @@ def main() -> None:
     print(f"median: our epoch {median(ours):.3f} s, {median(ours) / median(loop):.2f} times the plain loop's")
 
 
-def configured() -> dict[str, Any]:
+def configured(epochs: int = 1) -> TrainConfig:
     """Return the notebook's configuration."""
     register_resolvers()
     overrides = ["experiment=notebook", "data.root=.", "model.weights=null", "~callbacks.early_stopping"]
     with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
-        return plain(compose("train", overrides=[*overrides, "trainer.enable_progress_bar=false"]))
+        overrides += [f"trainer.max_epochs={epochs}", "trainer.enable_progress_bar=false"]
+        overrides += ["~logger.tensorboard"]  # its picture of a training batch wants files
+        return typed(compose("train", overrides=overrides), TrainConfig)
 
 
-def classifier_of(config: dict[str, Any], samples: Samples) -> Any:
+def classifier_of(config: TrainConfig, samples: Samples) -> Any:
     """Build the classifier that training would build."""
     torch.manual_seed(0)
     return build_classifier(config, samples, CLASSES, Preprocessing(224))
@@ -65,13 +66,11 @@ def classifier_of(config: dict[str, Any], samples: Samples) -> Any:
 
 def fitted(samples: Samples, features: torch.Tensor, epochs: int) -> float:
     """Return the seconds of a fit."""
-    config = configured()
-    config["trainer"]["max_epochs"] = epochs
-    del config["logger"]["tensorboard"]  # its picture of a training batch wants files
+    config = configured(epochs)
     classifier = classifier_of(config, samples)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = build_trainer(config, Path(folder), {"accelerator": "cpu", "devices": 1}, False, frozen=True)
-        data = BloodCellDataModule(samples, CLASSES, Preprocessing(224), DATA, rows=features)
+        trainer = build_trainer(config, Path(folder), {"accelerator": "cpu", "devices": 1}, False)
+        data = BloodCellDataModule(samples, CLASSES, Preprocessing(224), config.data, config.seed, features)
         start = time.perf_counter()
         trainer.fit(classifier, datamodule=data)
         return time.perf_counter() - start
