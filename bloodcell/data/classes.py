@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from bloodcell.data.samples import Samples
+from bloodcell.runtime.console import named
 from bloodcell.runtime.errors import BloodcellError, nearest
 
 
@@ -84,7 +85,7 @@ def with_spelling_of(samples: Samples, classes: list[str]) -> Samples:
     if unseen := sorted(name for name, known in names.items() if known is None):
         known = sorted(name for name in names if names[name] is not None)
         raise BloodcellError(
-            f"class {', '.join(unseen)} was not in training; the checkpoint knows {', '.join(classes)}\n"
+            f"class {named(unseen)} was not in training; the checkpoint knows {named(classes)}\n"
             f"keep only known classes with data.classes=[{','.join(known)}], or rename with data.class_map"
         )
     return replace(samples, table=samples.table.assign(label=samples.table["label"].map(names)))

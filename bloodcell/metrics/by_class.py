@@ -41,7 +41,8 @@ class ClassScores:
 def scores_by_class(rows: pd.DataFrame, classes: list[str]) -> list[ClassScores]:
     """Return the scores of each class in some rows of a predictions table; the values are scikit-learn's."""
     report, known = report_of(rows, classes, as_dict=True), sources_known(rows)
-    return [_scores(name, rows, report[name], known) for name in classes]
+    narrow = rows[["label", "prediction", "source"]]  # chosen for each class, without its thousand probabilities
+    return [_scores(name, narrow, report[name], known) for name in classes]
 
 
 def _scores(name: str, rows: pd.DataFrame, report: dict[str, float], known: bool) -> ClassScores:
