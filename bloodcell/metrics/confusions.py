@@ -10,7 +10,7 @@ import numpy as np
 from bloodcell.metrics.parts import Floats
 
 #: Most classes that are shown one by one in a picture, a page or a logger; files have all.
-MOST = 40
+MOST = 30
 
 Counts = np.ndarray[Any, np.dtype[Any]]
 

@@ -12,7 +12,7 @@ import rich
 STYLE = {"highlight": False, "soft_wrap": True}
 
 #: Names in a line, and how many are there if there are more.
-MANY, FIRST = 40, 10
+MANY, FIRST = 30, 10
 
 # rich's own console, because Lightning's progress bar uses it too
 rich.reconfigure(**STYLE)
