@@ -10,9 +10,10 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bloodcell.data.samples import Samples
+from bloodcell.data.samples import Samples, write_samples
 from bloodcell.evaluation.figures import confusion_figure
 from bloodcell.evaluation.report import Origin, write_report
+from bloodcell.export.model_card import _data
 from bloodcell.metrics import intervals
 from bloodcell.metrics.confusions import MOST, confusions, most_confused
 from bloodcell.metrics.parts import count_parts
@@ -20,6 +21,7 @@ from bloodcell.metrics.predictions import matrix_of, predictions_table
 from bloodcell.metrics.reliability import tempered, tempered_table
 from bloodcell.models.classifier import confusion_matrix
 from bloodcell.runtime.console import named
+from bloodcell.runtime.html import render
 from bloodcell.training.callbacks.history import History
 from bloodcell.training.callbacks.tensorboard import TensorBoardReport
 
@@ -193,3 +195,20 @@ def test_probabilities_of_many_classes_at_a_temperature_are_one_table():
     table = tempered_table(predictions(), 2.0)
     assert table.assign(more=1)["more"].sum() == 2 * MANY
     np.testing.assert_allclose(matrix_of(table), tempered(matrix_of(predictions()), 2.0))
+
+
+def test_the_page_names_few_of_many_classes():
+    values = {"header": "", "most": 1e6, "least": "80 %", "lines": [], "sureness": "", "knows_limits": False}
+    values |= {"localises": False, "no_map": "", "most_classes": MOST}
+    assert "each: class_0000, " in (many := render("bloodcell.app", "app.html", classes=NAMES, **values))
+    assert "class_0009, and 990 more." in many
+    assert "each: class_0000 or class_0001." in render("bloodcell.app", "app.html", classes=NAMES[:2], **values)
+
+
+def test_the_card_sums_the_classes_that_it_leaves_out(tmp_path):
+    names = [name for name in NAMES for _ in range(2)]
+    table = pd.DataFrame({"path": [f"{k}.png" for k in range(2 * MANY)], "split": ["train", "val"] * MANY})
+    write_samples(Samples(table.assign(label=names, source="", set=""), tmp_path), tmp_path / "samples.csv")
+    data = _data(tmp_path)
+    assert data["others"] == [MANY - MOST] * 2
+    assert data["counts"][0] == ("class_0000", [1, 1])
