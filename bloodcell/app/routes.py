@@ -17,6 +17,7 @@ from bloodcell.app.classifier_summary import short
 from bloodcell.app.examiner import Examiner
 from bloodcell.app.security import Guard, Refusal
 from bloodcell.data.image_limits import ImageError
+from bloodcell.metrics.confusions import MOST
 from bloodcell.runtime.html import render
 
 #: The page's files: address -> where it is in the package, and what it is. No other file is served.
@@ -89,7 +90,8 @@ def application(examiner: Examiner, values: dict[str, Any], most: int, host: str
         most: Bytes of a file.
         host: Where it is going to listen.
     """
-    values = {"header": examiner.header, "least": short(examiner.threshold), "most": most, **values}
+    limits = {"least": short(examiner.threshold), "most": most, "most_classes": MOST}
+    values = {"header": examiner.header, **limits, **values}
     held = {"/": (render("bloodcell.app", "app.html", **values).encode(), "text/html")}
     for address, (place, kind) in FILES.items():
         held[address] = (files("bloodcell").joinpath(place).read_bytes(), kind)

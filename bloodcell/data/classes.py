@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bloodcell.data.samples import Samples
+from bloodcell.runtime.console import named
 from bloodcell.runtime.errors import BloodcellError, nearest
 
 
@@ -87,7 +88,7 @@ def with_spelling_of(samples: Samples, classes: list[str]) -> Samples:
         known = sorted(name for name in names if names[name] is not None)
         keep = f"keep only known classes with data.classes=[{','.join(known)}], or rename" if known else "rename them"
         raise BloodcellError(
-            f"class {', '.join(unseen)} was not in training; the checkpoint knows {', '.join(classes)}\n"
+            f"class {named(unseen)} was not in training; the checkpoint knows {named(classes)}\n"
             f"{keep} with data.class_map"
         )
     return replace(samples, table=samples.table.assign(label=samples.table["label"].map(names)))
@@ -97,7 +98,7 @@ def missing_classes(table: pd.DataFrame, classes: list[str]) -> list[str]:
     """Return a note for each split that lacks classes, given the columns split and label."""
     parts = {split: sorted(set(classes) - set(labels)) for split, labels in table.groupby("split", sort=False)["label"]}
     return [
-        f"note: the {split} part has no image of {', '.join(names)}; its macro scores are over the other classes"
+        f"note: the {split} part has no image of {named(names)}; its macro scores are over the other classes"
         for split, names in parts.items()
         if names
     ]

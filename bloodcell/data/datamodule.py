@@ -13,6 +13,7 @@ from bloodcell.data.loaders import ImageDataset, RowsDataset, image_loader, rows
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samplers import EpochSampler, build_sampler
 from bloodcell.data.samples import Samples
+from bloodcell.runtime.console import named
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.data import DataConfig
 
@@ -56,7 +57,7 @@ class BloodCellDataModule(pl.LightningDataModule):
         """
         number = {name: i for i, name in enumerate(self.classes)}
         if unknown := sorted(set(samples.table["label"]) - set(number)):
-            raise BloodcellError(f"class {', '.join(unknown)} is unknown; the classifier knows {', '.join(number)}")
+            raise BloodcellError(f"class {named(unknown)} is unknown; the classifier knows {named(number)}")
         return torch.tensor([number[name] for name in samples.table["label"]], dtype=torch.int64)
 
     def train_dataloader(self) -> Any:

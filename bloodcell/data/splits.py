@@ -7,6 +7,7 @@ import pandas as pd
 from bloodcell.data.samples import Samples
 from bloodcell.data.split_draws import draw, draw_fold
 from bloodcell.runtime.config import listed
+from bloodcell.runtime.console import named
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.schema.data import DataConfig
 
@@ -108,8 +109,8 @@ def _check_sets(samples: Samples, train_only: list[str], leave_out: str | None) 
         others = set().union(*(classes[other] for other in names if other != name))
         if not classes[name] & others:
             raise BloodcellError(
-                f"data set {name} ({', '.join(sorted(classes[name]))}) has no class in common with the others "
-                f"({', '.join(sorted(others))}); rename classes with data.class_map"
+                f"data set {name} ({named(sorted(classes[name]))}) has no class in common with the others "
+                f"({named(sorted(others))}); rename classes with data.class_map"
             )
 
 
@@ -126,6 +127,6 @@ def require_classes(table: pd.DataFrame) -> None:
     for split in sorted(set(table["split"]) - {"train"}):
         if unseen := sorted(set(table.loc[table["split"] == split, "label"]) - train):
             raise BloodcellError(
-                f"class {', '.join(unseen)} is in the {split} part but not in training; "
+                f"class {named(unseen)} is in the {split} part but not in training; "
                 f"add images of it, or leave it out with 'data.class_map={{{unseen[0]}: null}}'"
             )

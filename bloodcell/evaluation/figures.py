@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import read_image
 from bloodcell.evaluation.fonts import as_written
+from bloodcell.metrics.confusions import confusions
 from bloodcell.runtime.errors import BloodcellError
 
 #: Okabe and Ito's colours, which colour-blind people can tell apart (https://jfly.uni-koeln.de/color/).
@@ -44,21 +45,26 @@ def curves_figure(history: pd.DataFrame, chosen: int) -> Figure:
 
 
 def confusion_figure(matrix: np.ndarray[Any, Any], classes: list[str], title: str, normalise: bool) -> Figure:
-    """Draw a confusion matrix of counts (classes, classes), a row for each true class; `normalise` draws shares."""
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    side = max(4.2, 0.62 * len(classes) + 2.2)
+    """Draw a confusion matrix of counts (classes, classes), a row for each true class; `normalise` draws shares.
+
+    Of many classes it has the most confused, and says so in its title; see `confusions`.
+    """
+    shown = confusions(matrix, classes)
+    side = max(4.2, 0.62 * len(shown.labels) + 2.2)
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*matrix.shape):
-        share = f"{100 * shares[row, column]:.0f}%" if matrix[row].any() else "-"  # a class without images has none
-        text = share if normalise else f"{matrix[row, column]:,}"
-        colour = "white" if shares[row, column] > 0.55 else "black"
+    axes.imshow(shown.shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*shown.counts.shape):
+        share = shown.shares[row, column]
+        percents = f"{100 * share:.0f}%" if shown.counts[row].any() else "-"  # a class without images has none
+        text = percents if normalise else f"{shown.counts[row, column]:,}"
+        colour = "white" if share > 0.55 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-    ticks = range(len(classes))
-    font = as_written([*classes, title])
-    axes.set_xticks(ticks, classes, rotation=35, ha="right", rotation_mode="anchor", **font)
-    axes.set_yticks(ticks, classes, **font)
+    title = f"{title}\n{shown.note}" if shown.note else title
+    font = as_written([*shown.predicted, title])
+    names = range(len(shown.predicted)), shown.predicted
+    axes.set_xticks(*names, rotation=35, ha="right", rotation_mode="anchor", **font)
+    axes.set_yticks(range(len(shown.labels)), shown.labels, **font)
     axes.set_title(title, **font)
     axes.set(xlabel="predicted class", ylabel="true class")
     return figure

@@ -21,6 +21,7 @@ from bloodcell.data.images import read_image
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.metrics.predictions import probability_of
 from bloodcell.models.gradcam import NoMapError, grad_cam
+from bloodcell.runtime.console import named
 from bloodcell.runtime.errors import BloodcellError
 
 if TYPE_CHECKING:  # it imports Lightning, which the evaluation of an exported file does not need
@@ -75,7 +76,7 @@ def _panels(root: Path, path: str, prediction: str, classifier: Classifier | Non
     if classifier is None:
         return [("image", fitted(image))]
     if prediction not in classifier.classes:
-        raise BloodcellError(f"the classifier knows no class {prediction}; it knows {', '.join(classifier.classes)}")
+        raise BloodcellError(f"the classifier knows no class {prediction}; it knows {named(classifier.classes)}")
     preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
     square = preprocessing.square(image)
     taken = fitted(cut(image, *square) if square else image)

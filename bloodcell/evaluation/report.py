@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from bloodcell.evaluation import verdict
@@ -17,6 +16,7 @@ from bloodcell.evaluation.report_charts import history_charts, ranking_charts, r
 from bloodcell.metrics.abstention import CONFIDENCE, risk_coverage
 from bloodcell.metrics.by_class import scores_by_class
 from bloodcell.metrics.by_source import rows_by_part, sources_known
+from bloodcell.metrics.confusions import confusions
 from bloodcell.metrics.cross_fit import promise_results, set_results, threshold_test
 from bloodcell.metrics.predictions import classes_of, confusion_of
 from bloodcell.metrics.registry import Place, shown_in
@@ -131,23 +131,22 @@ def shown_parts(parts: Iterable[str]) -> list[str]:
 def _section(part: str, rows: pd.DataFrame) -> dict[str, Any]:
     """Return what the template shows of a part in detail."""
     classes = classes_of(rows)
-    found, matrix = reliability(rows), confusion_of(rows, classes)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    found, scores = reliability(rows), scores_by_class(rows, classes)
+    shown = confusions(confusion_of(rows, classes), classes)
+    cells = zip(shown.labels, shown.counts.tolist(), shown.shares.tolist(), strict=True)
     return {
         "part": part,
         "name": name_of(part),
-        "classes": classes,
+        "predicted": shown.predicted,
+        "note": shown.note,
         "known": sources_known(rows),
-        "scores": scores_by_class(rows, classes),
+        "scores": scores,
+        "shown_scores": [one for one in scores if one.name in shown.labels],
         "confusion": [
-            {
-                "name": name,
-                "images": matrix[row].sum(),
-                "cells": list(zip(matrix[row].tolist(), shares[row].tolist(), strict=True)),
-            }
-            for row, name in enumerate(classes)
+            {"name": name, "images": sum(counts), "cells": list(zip(counts, shares, strict=True))}
+            for name, counts, shares in cells
         ],
-        "rankings": [{"ranking": one, **ranking_charts(one)} for one in rankings_of(rows, classes)],
+        "rankings": [{"ranking": one, **ranking_charts(one)} for one in rankings_of(rows, shown.labels)],
         "reliability": found,
         "by_chance": ece_by_chance(rows),
         "brier": brier_score(rows),

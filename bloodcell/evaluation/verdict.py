@@ -9,6 +9,7 @@ import pandas as pd
 from bloodcell.metrics.abstention import Promise
 from bloodcell.metrics.by_class import ClassScores
 from bloodcell.metrics.summary import interval_words
+from bloodcell.runtime.console import named
 from bloodcell.runtime.html import count, percent
 
 #: A class is reliable if the whole intervals of its recall and precision lie above.
@@ -134,12 +135,12 @@ def few_warnings(metrics: dict[str, float], scores: list[ClassScores]) -> list[s
     """Warn of classes without images, of few sources, and of images without a cell."""
     found = []
     if missing := [score.name for score in scores if not score.images]:
-        found.append(f"There is no image of {', '.join(missing)}, so nothing is known about it.")
+        found.append(f"There is no image of {named(missing)}, so nothing is known about it.")
     if "sources" in metrics and (wide := metrics["accuracy_high"] - metrics["accuracy_low"]) > WIDE:
         sources = count(metrics["sources"])
         found.append(f"Few sources: {sources} tell the accuracy only to within {100 * wide:.0f} percentage points.")
     if rare := [f"{one.name} ({one.sources})" for one in scores if one.sources is not None and 0 < one.sources < FEW]:
-        found.append(f"Few sources of {', '.join(rare)}: with a few others, their scores might be very different.")
+        found.append(f"Few sources of {named(rare)}: with a few others, their scores might be very different.")
     if lost := metrics.get("without_cell"):
         found.append(f"No cell was found in {count(lost)} images, which were taken whole.")
     return found

@@ -13,11 +13,13 @@ from bloodcell.data.samples import read_samples
 from bloodcell.evaluation.report import name_of
 from bloodcell.inference.exported.metadata import KEY, About
 from bloodcell.metrics.abstention import CONFIDENCE
+from bloodcell.metrics.confusions import MOST
 from bloodcell.metrics.registry import Metric, Place, shown_in
 from bloodcell.metrics.summary import interval_words, parts_in, read_metrics
 from bloodcell.models.ood import FLAGGED
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import plain
+from bloodcell.runtime.console import named
 
 #: How a split came about, by its setting.
 SPLITS = {
@@ -45,7 +47,7 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    pages.filters |= {"plain": _plain}
+    pages.filters |= {"plain": _plain, "named": named}
     return pages.get_template("card.md").render(
         about=about,
         file=file.name,
@@ -56,6 +58,7 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
         confidence=CONFIDENCE,
         promises=_promises(about),
         data=_data(run) if run else None,
+        most=MOST,
         columns=[metric.title for metric in shown_in(Place.CARD)],
         metrics=_metrics(run) if run else [],
         tta=_config(run).get("evaluate", {}).get("tta", "none") if run else "none",
@@ -89,6 +92,7 @@ def _data(run: Path) -> dict[str, Any] | None:
         "sets": [name for name in samples.sets() if name],
         "splits": samples.splits(),
         "counts": [(name, row.tolist()) for name, row in counted.iterrows()],
+        "others": counted[MOST:].sum().tolist(),
         "sources": [int(sources.get(split, 0)) for split in samples.splits()],
         "known": samples.sources_known(),
         "shared": _shared(table),

@@ -9,6 +9,7 @@ from bloodcell.inference.engine import Engine, engine_of
 from bloodcell.inference.features import features_root
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed
+from bloodcell.runtime.console import named
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.data import FeaturesConfig
 
@@ -42,7 +43,7 @@ def load_engines(
     first, *others = engines
     for other in others:
         if set(other.classes) != set(first.classes):
-            known = [f"{one.file} knows {', '.join(sorted(one.classes))}" for one in (first, other)]
+            known = [f"{one.file} knows {named(sorted(one.classes))}" for one in (first, other)]
             raise BloodcellError(f"only classifiers of the same classes go together: {'; '.join(known)}")
     return engines
 

@@ -44,7 +44,8 @@ class ClassScores:
 def scores_by_class(rows: pd.DataFrame, classes: list[str]) -> list[ClassScores]:
     """Return the scores of each class in some rows of a predictions table; the values are scikit-learn's."""
     scores, known = scores_of(rows, classes), sources_known(rows)
-    return [_scores(name, rows, one, known) for name, one in scores.items()]
+    narrow = rows[["label", "prediction", "source"]]  # chosen for each class, without its thousand probabilities
+    return [_scores(name, narrow, one, known) for name, one in scores.items()]
 
 
 def _scores(name: str, rows: pd.DataFrame, scores: dict[str, float | None], known: bool) -> ClassScores:

@@ -137,7 +137,8 @@ def confusion_estimate(parts: Parts, score: ConfusionScore, lowest: float = 0.0)
     rows, held = _confusions(parts)
     by = _by_class(parts, np.ones(len(parts.label)), np.ones(len(held)))
     value = score(rows, held)
-    below = np.array([value - score(_with_recall(rows, c, low), held) for c, low in enumerate(by.low)])
+    lowered = (_score_with(score, rows, held, c, _with_recall(rows[c], c, low)) for c, low in enumerate(by.low))
+    below = np.array([value - one for one in lowered])
     above = np.array([_best(score, rows, held, c, high) - value for c, high in enumerate(by.high)])
     return _combine(parts, value, np.maximum(below, 0), np.maximum(above, 0), by, lowest)
 
@@ -149,26 +150,34 @@ def _confusions(parts: Parts) -> tuple[Floats, Floats]:
     return rows, held
 
 
-def _with_recall(rows: Floats, c: int, recall: float) -> Floats:
-    """Return `rows` with the given recall of class c, whose errors keep their proportions."""
-    errors = rows[c].copy()
-    errors[: len(rows)] += TRACE
-    errors[-1] += TRACE * (len(rows) == 1)
+def _with_recall(row: Floats, c: int, recall: float) -> Floats:
+    """Return a row of class c with the given recall; its errors keep their proportions."""
+    errors = row.copy()
+    errors[:-1] += TRACE
+    errors[-1] += TRACE * (len(row) == 2)
     errors[c] = 0
-    moved = rows.copy()
-    moved[c] = errors / errors.sum() * (1 - recall)
-    moved[c, c] = recall
-    return moved
+    moved = errors / errors.sum() * (1 - recall)
+    moved[c] = recall
+    return np.asarray(moved)
 
 
 def _best(score: ConfusionScore, rows: Floats, held: Floats, c: int, recall: float) -> float:
     """Return the largest score if class c rises to `recall` and the errors towards one class vanish first."""
-    options = [_with_recall(rows, c, recall)]
-    for column in range(rows.shape[1]):
-        fewer = rows.copy()
-        fewer[c, column] -= min(rows[c, column], recall - rows[c, c])
-        options.append(_with_recall(fewer, c, recall))
-    return max(score(option, held) for option in options)
+    best = _score_with(score, rows, held, c, _with_recall(rows[c], c, recall))
+    for column in np.flatnonzero(rows[c]):  # errors that are not there cannot vanish
+        fewer = rows[c].copy()
+        fewer[column] -= min(rows[c, column], recall - rows[c, c])
+        best = max(best, _score_with(score, rows, held, c, _with_recall(fewer, c, recall)))
+    return best
+
+
+def _score_with(score: ConfusionScore, rows: Floats, held: Floats, c: int, row: Floats) -> float:
+    """Return the score with another row of class c, which `rows` hold meanwhile: a copy for each would take minutes."""
+    kept = rows[c].copy()
+    rows[c] = row
+    value = score(rows, held)
+    rows[c] = kept
+    return value
 
 
 def macro_f1(rows: Floats, held: Floats) -> float:

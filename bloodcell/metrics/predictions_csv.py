@@ -11,6 +11,7 @@ import pandas as pd
 
 from bloodcell.data.folders import SPLIT_NAMES
 from bloodcell.metrics.predictions import PROBABILITY, classes_of, matrix_of, predictions_table
+from bloodcell.runtime.console import named
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import read_cells
 
@@ -50,7 +51,7 @@ def read_predictions(file: Path) -> pd.DataFrame:
 
 
 def _check_columns(rows: pd.DataFrame, file: Path) -> None:
-    found = " ".join(", ".join(rows.columns).split())  # a name may have line breaks
+    found = " ".join(named(rows.columns).split())  # a name may have line breaks
     if "label" not in rows:
         raise BloodcellError(f"{file} has no column 'label'; it has {found}")
     if not (classes := classes_of(rows)):
@@ -86,7 +87,7 @@ def _probabilities(rows: pd.DataFrame, file: Path) -> dict[str, np.ndarray[Any, 
 
 def _check_names(table: pd.DataFrame, file: Path) -> None:
     classes = classes_of(table)
-    known = ", ".join(classes)
+    known = named(classes)
     _refuse(table, table["label"] == "", file, lambda _: "no label")
     _refuse(
         table, ~table["label"].isin(classes), file,
@@ -110,7 +111,7 @@ def _check_names(table: pd.DataFrame, file: Path) -> None:
 def _check_prediction(table: pd.DataFrame, file: Path) -> None:
     classes, probabilities = classes_of(table), matrix_of(table)
     position = pd.Index(classes).get_indexer(table["prediction"])
-    known = ", ".join(classes)
+    known = named(classes)
     _refuse(table, position < 0, file, lambda row: f"prediction {row['prediction']!r} is no class; there are {known}")
     best = pd.Series(np.array(classes)[probabilities.argmax(axis=1)], table.index)
     less = probabilities[np.arange(len(table)), position] < probabilities.max(axis=1)

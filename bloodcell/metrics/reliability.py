@@ -163,4 +163,5 @@ def tempered_table(predictions: pd.DataFrame, temperature: float) -> pd.DataFram
     """Return a predictions table with its probabilities at a temperature and the same predictions."""
     columns = [PROBABILITY + name for name in classes_of(predictions)]
     values = tempered(matrix_of(predictions), temperature)
-    return predictions.assign(**dict(zip(columns, values.T, strict=True)))
+    made = predictions.assign(**dict(zip(columns, values.T, strict=True)))
+    return made.copy()  # joins the columns: pandas warns of tables of more than a hundred pieces

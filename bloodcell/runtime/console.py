@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import rich
 
 #: Text as it is: no colours for numbers, no line broken by us.
 STYLE = {"highlight": False, "soft_wrap": True}
+
+#: Names in a line, and how many are there if there are more.
+MANY, FIRST = 30, 10
 
 # rich's own console, because Lightning's progress bar uses it too
 rich.reconfigure(**STYLE)
@@ -24,6 +27,12 @@ def printable(text: str) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with what it counts: 1 image, 1,200 images."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def named(names: Iterable[str]) -> str:
+    """Return names with commas; of more than `MANY`, the first `FIRST` and the number of the others."""
+    every = list(names)
+    return ", ".join(every if len(every) <= MANY else [*every[:FIRST], f"and {len(every) - FIRST:,} more"])
 
 
 def say(line: str) -> None:

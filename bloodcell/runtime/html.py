@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from bloodcell.runtime.console import named
 from bloodcell.runtime.io import write_text
 
 
@@ -25,7 +26,7 @@ def render(package: str, template: str, **values: Any) -> str:
     """
     loader = ChoiceLoader([PackageLoader(package), PackageLoader("bloodcell.runtime")])
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"count": count, "percent": percent, "embedded": embedded, "size": size}
+    pages.filters |= {"count": count, "percent": percent, "embedded": embedded, "size": size, "named": named}
     return pages.get_template(template).render(**values)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bloodcell.data.samples import Samples
+from bloodcell.runtime.console import named
 
 
 def start_line(samples: Samples, classes: list[str], classifier: Any, device: str) -> str:
@@ -17,7 +18,7 @@ def start_line(samples: Samples, classes: list[str], classifier: Any, device: st
     learn, frozen = parameter_counts(classifier)
     later = f" at first; all that will learn do from epoch {last + 1}" if (last := classifier.last_phase) else ""
     return (
-        f"{len(samples.table):,} images ({parts}){known}; {len(classes)} classes: {', '.join(classes)}\n"
+        f"{len(samples.table):,} images ({parts}){known}; {len(classes):,} classes: {named(classes)}\n"
         f"{classifier.hparams['model']['name']} on {device}: {learn:,} parameters learn, {frozen:,} are frozen{later}"
     )
 

@@ -2,8 +2,10 @@
 // The state of the page is only here: the server keeps no image after its answer.
 
 const AT_ONCE = 3; // images that are sent at the same time
-const { header, most, least, classes } = document.body.dataset;
+const { header, most, least, mostClasses, classes } = document.body.dataset;
 const CLASSES = JSON.parse(classes);
+const MANY = CLASSES.length > Number(mostClasses); // then only some classes have a line each
+const SHOWN = 10; // of many classes, the most probable ones of an image
 const DOUBTS = { ask: "not sure: ask a human", unlike: "not like a stained white cell", bad: "unreadable" };
 
 const at = (id) => document.getElementById(id);
@@ -90,7 +92,7 @@ function summarise(done, doubts) {
   const items = [...sure, ...doubts].map(([count, text], place) => {
     const item = element("li", undefined, place < CLASSES.length ? "" : "doubt");
     item.append(element("strong", count.toLocaleString("en")), text);
-    return count || place < CLASSES.length ? item : null;
+    return count || (place < CLASSES.length && !MANY) ? item : null;
   });
   at("summary").replaceChildren(...items.filter(Boolean));
 }
@@ -121,8 +123,17 @@ function card(number) {
   find(".best").append(best, element("strong", answer.prediction), `, ${percent(answer.confidence)}`);
   find(".note").textContent = note(answer);
   find(".note").hidden = !find(".note").textContent;
-  find(".chances").append(...CLASSES.map((one, place) => chance(one, answer.probabilities[place], one === answer.prediction)));
+  find(".chances").append(...chances(answer).map(([one, share]) => chance(one, share, one === answer.prediction)));
   return made;
+}
+
+// Names and probabilities of all classes; of many, the most probable ones, and the sum of the others.
+function chances({ probabilities }) {
+  const every = CLASSES.map((name, place) => [name, probabilities[place]]);
+  if (!MANY) return every;
+  const falling = every.sort(([, one], [, other]) => other - one);
+  const rest = falling.slice(SHOWN).reduce((sum, [, share]) => sum + share, 0);
+  return [...falling.slice(0, SHOWN), [`${falling.length - SHOWN} other classes`, Math.min(rest, 1)]];
 }
 
 function flag(kind, answer) {

@@ -11,12 +11,14 @@ import pandas as pd
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from bloodcell.metrics.confusions import MOST
 from bloodcell.runtime.io import write_csv
 
 
 class History(Checkpoint):
     """Writes each epoch's losses and scores to a file, the checkpoint, the terminal and every logger.
 
+    Of more than `MOST` classes, loggers do not get the F1 of each: it would be a chart each.
     It is a `Checkpoint` because Lightning calls those last in an epoch, when every metric is known. Placed before
     ModelCheckpoint, its rows are part of the checkpoint, from which a resumed run continues them. The CSV file is
     rewritten after each epoch, and `say` is called with a line on it.
@@ -48,9 +50,10 @@ class History(Checkpoint):
         write_csv(pd.DataFrame(self.rows), self.file)
         seconds = time.perf_counter() - self.started
         images = len(pl_module.results["train"]["labels"])
-        # of a class without images there is no F1
-        logged = {name: value for name, value in metrics.items() if not (math.isnan(value) and "/f1_" in name)}
-        values = {**logged, **self.rates, "images_per_second": images / seconds}
+        many = len(pl_module.classes) > MOST  # history.csv has the F1 of each; a class without images has none
+        hidden = {name for name, value in metrics.items() if "/f1_" in name and (many or math.isnan(value))}
+        shown = {name: value for name, value in metrics.items() if name not in hidden}
+        values = {**shown, **self.rates, "images_per_second": images / seconds}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.current_epoch + 1)
         self.say(epoch_line(self.rows[-1], trainer.max_epochs, seconds))

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from bloodcell.evaluation.figures import confusion_figure
+from bloodcell.metrics.confusions import MOST
 from bloodcell.runtime.hardware import short_lived
 
 #: Architecture and input shape -> traced graph. TorchScript keeps each trace, 30 MB for MobileNetV2, until the process
@@ -60,7 +61,7 @@ class TensorBoardReport(pl.Callback):
         return torch.stack([data.preprocessing(file) for file in files]) if files else None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Write confusion matrix and PR curves of the validation part."""
+        """Write the confusion matrix of the validation part and, of up to `MOST` classes, the PR curve of each."""
         writer = writer_of(trainer)
         results = pl_module.results.get("val")
         if writer is None or results is None:
@@ -68,6 +69,8 @@ class TensorBoardReport(pl.Callback):
         step = trainer.current_epoch + 1
         with short_lived():
             write_confusion(writer, results["confusion"], pl_module.classes, step)
+        if len(pl_module.classes) > MOST:
+            return
         probabilities = results["logits"].softmax(dim=1)
         for number, name in enumerate(pl_module.classes):
             if (there := results["labels"] == number).any():
