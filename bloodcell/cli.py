@@ -53,7 +53,7 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     """Let Hydra compose the verb's configuration and call its function."""
     import hydra
 
-    from bloodcell.runtime.config import config_dir, register_resolvers
+    from bloodcell.runtime.config import config_dir, read_lists, register_resolvers
 
     module, function, _ = VERBS[verb]
     register_resolvers()
@@ -74,6 +74,7 @@ def run_verb(verb: str, arguments: list[str]) -> None:
 
     def task(cfg: Any) -> Any:
         with one_clear_line():  # here too: Hydra would put a line of its own before an error that reaches it
+            read_lists(cfg)
             return getattr(import_module(module), function)(cfg)
 
     if not _QUESTIONS & set(flags):
@@ -126,17 +127,41 @@ def _is_override(argument: str) -> bool:
 
 
 def _as_text(override: str) -> str:
-    """Put a value into quotes if Hydra's grammar cannot read it: file names may contain ä, ( and =."""
+    """Put a value into quotes if Hydra's grammar cannot read it, or would make numbers of names.
+
+    File names may contain ä, ( and =; a class may be called 01 or 1e3, or have brackets in its name.
+
+    Raises:
+        BloodcellError: A list or dict of names cannot be read.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    from bloodcell.runtime.config import NAMES, read_names
+
     key, equals, value = override.partition("=")
+    brackets, is_name = value.startswith(("[", "{")), key.lstrip("+") in NAMES
+    names = read_names(value) if is_name else None
     try:
-        OverridesParser.create().parse_override(override)
-    except HydraException:
-        if equals and not value.startswith(("[", "{", "'", '"')):
-            return f"{key}='{value.replace(chr(39), chr(92) + chr(39))}'"
-    return override
+        read = OverridesParser.create().parse_override(override).value()
+    except HydraException as error:
+        if brackets and is_name and names is None:
+            example = '{"[a] b": c}' if value.startswith("{") else '["[a] b",c]'
+            raise BloodcellError(
+                f"cannot read {override}; a name with other signs stands in double quotes, e.g. '{key}={example}'"
+            ) from error
+        as_text = names is not None or (equals and not brackets and not value.startswith(("'", '"')))
+    else:
+        is_odd = any(isinstance(one, int | float) for one in _values(read))
+        is_odd |= isinstance(read, dict) and not all(isinstance(name, str) for name in read)
+        # {a:b} without a blank is one name without a value in YAML
+        is_same = not brackets or [one is None for one in _values(names)] == [one is None for one in _values(read)]
+        as_text = is_name and is_odd and is_same
+    return f"{key}='{value.replace(chr(39), chr(92) + chr(39))}'" if as_text else override
+
+
+def _values(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
 
 
 def _check_groups(overrides: list[str]) -> None:

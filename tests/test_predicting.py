@@ -84,6 +84,27 @@ def test_the_same_probabilities_as_the_run_evaluation_and_the_predictor(predicte
     assert found["confidence"].to_numpy() == pytest.approx(found[chances].max(axis=1).to_numpy())
 
 
+def test_after_a_wrong_folder_the_right_one_takes_the_same_output(predicted, write_image, tmp_path, capsys):
+    for name in ("svg/a.svg", "svg/b.svg", "svg/c", "bad/a.png", "gif/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("no image")
+    write_image(tmp_path / "gif" / "a.gif")
+    write_image(tmp_path / "gif" / "b.GIF", seed=1)
+    with pytest.raises(
+        BloodcellError, match=r"^no image in images=.*svg, but 2 \.svg files, 1 file without ending; give"
+    ):
+        predicted(tmp_path / "svg")
+    assert not (tmp_path / "results" / "out.csv").exists()
+    assert predicted(tmp_path / "bad").empty  # its list of bad files is complete
+    capsys.readouterr()
+    assert [Path(path).name for path in predicted(tmp_path / "gif")["path"]] == ["a.gif", "b.GIF"]
+    assert "note: not read, as no images by the ending: 1 .txt file" in capsys.readouterr().out
+    assert not (tmp_path / "results" / "out.bad.csv").exists()
+    assert len(predicted(tmp_path / "gif" / "*.gif", name="pattern.csv")) == 1
+    with pytest.raises(BloodcellError, match="is there already"):
+        predicted(tmp_path / "gif")
+
+
 @posix
 @pytest.mark.timeout(60)
 def test_a_folder_of_all_that_can_go_wrong(predicted, write_image, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,10 +53,12 @@ def content_ids(files: Sequence[str | Path], cache: Path | None = None) -> list[
 
 
 def _status(file: str | Path) -> str:
-    """Return what the file system knows a file by, empty if there is none."""
+    """Return what the file system knows a regular file by, empty if there is none."""
     try:
         found = os.stat(file)  # noqa: PTH116
     except (OSError, ValueError):  # a ValueError if the name contains a zero byte
+        return ""
+    if not stat.S_ISREG(found.st_mode):  # a pipe or a device might never end
         return ""
     return f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
 

@@ -1,64 +1,30 @@
-"""Class folders and split folders: which folders and files count, and in what order."""
+"""Folders and files: which count, and in what order."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bloodcell.data.images import EXTENSIONS
+from bloodcell.runtime.console import counted
 from bloodcell.runtime.errors import BloodcellError
-
-#: Folder name in lower case -> split.
-SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-    "test_simple": "test_simple",
-}  # fmt: skip
 
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
 
-def class_folder_rows(root: Path, split: str) -> list[tuple[Path, str, str, str]]:
-    """Return (file, class name, split, empty source) of every image in `root`, which holds one folder per class.
-
-    Raises:
-        BloodcellError: `root` is missing or holds no class folder.
-    """
-    if not root.is_dir():
-        raise BloodcellError(f"no such folder: {root}; give an existing one with data.root=DIR")
-    folders = visible_folders(root)
-    if not folders:
-        raise BloodcellError(f"no class folders in {root}; it should hold one folder of images per class")
-    return [(file, folder.name, split, "") for folder in folders for file in sorted(image_files(folder))]
-
-
-def split_folders(root: Path) -> dict[str, Path]:
-    """Return split -> folder for the folders in `root` with the name of a split, in any letter case.
-
-    Raises:
-        BloodcellError: Two folders mean the same split, e.g. `val` and `Validation`.
-    """
-    found: dict[str, Path] = {}
-    for folder in visible_folders(root):
-        split = SPLIT_NAMES.get(folder.name.lower())
-        if split and visible_folders(folder):  # a class may be called "test", but only a split holds folders
-            if split in found:
-                raise BloodcellError(
-                    f"{found[split]} and {folder.name} both mean the {split} part; rename or remove one"
-                )
-            found[split] = folder
-    return found
-
-
 def visible_folders(folder: Path) -> list[Path]:
     """Return the folders in a folder that are not hidden, sorted by name."""
+    return [entry for entry in visible_entries(folder) if entry.is_dir()]
+
+
+def visible_entries(folder: Path) -> list[Path]:
+    """Return the files and folders in a folder that are not hidden, sorted by name."""
     try:
-        entries = sorted(folder.iterdir())
+        return sorted(entry for entry in folder.iterdir() if not is_hidden(entry.name))
     except OSError as error:
         raise _unreadable(error) from error
-    return [entry for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
 
 
 def is_hidden(name: str) -> bool:
@@ -66,11 +32,27 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__")) or name.lower() in _SYSTEM_FILES
 
 
-def image_files(folder: Path, unreadable: list[Path] | None = None) -> Iterator[Path]:
-    """Yield the image files in a folder at any depth, as they are found, sorted by name in each folder.
+def is_image(file: Path) -> bool:
+    """Return whether a file counts as an image: by its ending, in any letter case."""
+    return file.suffix.lower() in EXTENSIONS
 
-    A file counts as an image by its ending; pipes and devices are yielded too and are reported as bad images later. A
-    folder is visited once, even if several links lead to it. Folders that cannot be read are added to `unreadable`.
+
+def image_files(folder: Path, unreadable: list[Path] | None = None) -> Iterator[Path]:
+    """Yield the image files of `visible_files`; pipes and devices too, which are reported as bad images later."""
+    return filter(is_image, visible_files(folder, unreadable))
+
+
+def endings_of(files: Iterable[Path]) -> str:
+    """Return the number of files of each ending in words, the most frequent first; empty if there is no file."""
+    counts = Counter(file.suffix.lower() for file in files).most_common()
+    said = [counted(n, f"{end} file") if end else f"{counted(n, 'file')} without ending" for end, n in counts]
+    return ", ".join(said[:4]) + (" ..." if len(said) > 4 else "")
+
+
+def visible_files(folder: Path, unreadable: list[Path] | None = None) -> Iterator[Path]:
+    """Yield the files in a folder at any depth that are not hidden, as they are found, sorted by name in each folder.
+
+    A folder is visited once, even if several links lead to it. Folders that cannot be read are added to `unreadable`.
 
     Raises:
         BloodcellError: A folder cannot be read, and `unreadable` is None.
@@ -89,10 +71,7 @@ def image_files(folder: Path, unreadable: list[Path] | None = None) -> Iterator[
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        for name in sorted(files):
-            file = Path(parent, name)
-            if not is_hidden(name) and file.suffix.lower() in EXTENSIONS:
-                yield file
+        yield from (Path(parent, name) for name in sorted(files) if not is_hidden(name))
 
 
 def _unreadable(error: OSError) -> BloodcellError:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from bloodcell.data.folders import image_files
+from bloodcell.data.folders import image_files, is_image, visible_files
 from bloodcell.runtime.errors import BloodcellError
 
 #: System errors of a path that does not exist or is not a folder.
@@ -37,6 +37,13 @@ def iter_image_paths(given: Iterable[str]) -> Iterator[str]:
             yield from _matches(path)
         else:
             raise BloodcellError(f"{_why_missing(path)}: images={name}; give a folder, a file or a pattern")
+
+
+def iter_unread(given: Iterable[str]) -> Iterator[Path]:
+    """Yield the files in the given folders that are no images by their ending, which `iter_image_paths` leaves out."""
+    for folder in (Path(name).expanduser() for name in given):
+        if folder.is_dir():
+            yield from (file for file in visible_files(folder, []) if not is_image(file))
 
 
 def _why_missing(path: Path) -> str:

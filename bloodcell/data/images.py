@@ -22,7 +22,10 @@ from bloodcell.data.value_range import to_8_bits, white_of
 Pixels = NDArray[np.uint8]
 
 #: Endings of image files, in lower case.
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+EXTENSIONS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp", ".png", ".apng", ".bmp", ".tif", ".tiff",
+    ".webp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
 
 # Pillow warns about odd metadata and about large sizes, which have their own limit below. The filter is set once:
 # `catch_warnings` around each image is not safe in threads.

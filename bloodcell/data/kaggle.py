@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bloodcell.data.folders import class_folder_rows, split_folders, visible_folders
+from bloodcell.data.folders import visible_folders
+from bloodcell.data.layouts import class_folder_rows, split_folders
 from bloodcell.data.readers import absolute
 from bloodcell.data.samples import Samples, samples_table
 from bloodcell.runtime.config import cache_root as cache_folder

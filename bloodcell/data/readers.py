@@ -12,12 +12,14 @@ from typing import Any
 import pandas as pd
 
 from bloodcell.data.classes import select_classes
-from bloodcell.data.folders import SPLIT_NAMES, class_folder_rows, split_folders
+from bloodcell.data.folder_names import SPLIT_NAMES
+from bloodcell.data.layouts import class_folder_rows, split_folders
 from bloodcell.data.samples import Samples, samples_table, with_set_names
 from bloodcell.runtime.config import cache_root as cache_folder
 from bloodcell.runtime.config import instantiate
+from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import read_cells
+from bloodcell.runtime.io import read_cells, with_known_columns
 from bloodcell.runtime.schema.data import DataConfig
 
 
@@ -73,8 +75,11 @@ def read_imagefolder(
         base = absolute(root) if root else Path(os.path.commonpath(list(folders.values())))
     else:
         base = existing_folder(root)
-        folders = (split_folders(base) or {"": base}) | folders
-    return samples_table([row for split, folder in folders.items() for row in class_folder_rows(folder, split)], base)
+        folders = (split_folders(base, folders) or {"": base}) | folders
+    rows = {split: class_folder_rows(folder, split) for split, folder in folders.items()}
+    if empty := [split for split in rows if named.get(split) and not rows[split]]:
+        raise BloodcellError(f"no images found in data.{empty[0]}_dir={folders[empty[0]]}; give another one")
+    return samples_table([row for part in rows.values() for row in part], base)
 
 
 def absolute(path: str | Path) -> Path:
@@ -101,18 +106,24 @@ def read_table(
 ) -> Samples:
     """Read a CSV file with a row per image; conf/data/table.yaml describes the arguments.
 
-    The columns of groups and of splits (train, val, test in any letter case) are optional in the file.
+    The columns `group` and `split` (train, val, test in any letter case) are optional in the file. A line names the
+    columns that are not read.
 
     Raises:
         BloodcellError: The file is missing or not a CSV file, or a column, path, label or split is missing or wrong.
     """
     file = absolute(table)
-    rows = read_cells(file, "data.table")
+    columns = [str(name) for name in (path_column, label_column, group_column, split_column)]
+    path_column, label_column, group_column, split_column = columns
+    rows = with_known_columns(read_cells(file, "data.table"), columns, file)
     if rows.empty:
         raise BloodcellError(f"data.table={file} lists no image; it should have a row for each")
-    for column in (path_column, label_column):
-        if column not in rows:
+    for column in columns:
+        if column not in rows and column not in ("group", "split"):
             raise BloodcellError(f"{file} has no column '{column}'; it has {', '.join(map(str, rows.columns))}")
+    if unread := [str(name) for name in rows if name not in columns]:
+        say(f"note: {file}: not read: {', '.join(unread)}; read are the columns {', '.join(columns)}")
+    for column in (path_column, label_column):
         if (empty := rows.index[rows[column].str.strip() == ""]).size:
             raise BloodcellError(f"{file}, row {empty[0]}: no {column}")
     base = existing_folder(root) if root else file.parent
@@ -129,6 +140,8 @@ def read_table(
 
 def _normal_path(base: Path, path: str) -> Path:
     """Return a table's path below its root without `..`, so that one file has one path."""
+    stripped = path.strip()
+    path = path if path != stripped and (base / path).exists() else stripped  # blanks may belong to the name
     return Path(os.path.normpath(base / path.replace("\\", "/")))
 
 

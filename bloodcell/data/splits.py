@@ -8,7 +8,7 @@ from bloodcell.data.samples import Samples
 from bloodcell.data.split_draws import draw, draw_fold
 from bloodcell.runtime.config import listed
 from bloodcell.runtime.console import named
-from bloodcell.runtime.errors import BloodcellError, nearest
+from bloodcell.runtime.errors import BloodcellError, nearest, written
 from bloodcell.runtime.schema.data import DataConfig
 
 
@@ -128,5 +128,5 @@ def require_classes(table: pd.DataFrame) -> None:
         if unseen := sorted(set(table.loc[table["split"] == split, "label"]) - train):
             raise BloodcellError(
                 f"class {named(unseen)} is in the {split} part but not in training; "
-                f"add images of it, or leave it out with 'data.class_map={{{unseen[0]}: null}}'"
+                f"add images of it, or leave it out with 'data.class_map={{{written(unseen[0])}: null}}'"
             )

@@ -12,7 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from bloodcell.data.image_paths import iter_image_paths
+from bloodcell.data.folders import endings_of
+from bloodcell.data.image_paths import iter_image_paths, iter_unread
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import GROUP, Ensemble, Group
 from bloodcell.inference.loader import load_engines
@@ -62,6 +63,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
             return (name for name in iter_image_paths(given) if not table.is_own(name))
 
         total = distributed.once(lambda: sum(1 for _ in names()))
+        say_unread(given, table, total)
         ensemble = Ensemble(engines_of(config), config.tta)
         settings: dict[str, Any] = {
             "checkpoint": [file_digest(engine.file) if engine.file else "" for engine in ensemble.engines],
@@ -75,6 +77,20 @@ def predict(cfg: DictConfig) -> dict[str, int]:
         done = distributed.once(lambda: table.start(columns_of(ensemble.classes), settings, names()))
         fill(table, ensemble, islice(names(), done, None), (done, total), settings["threshold"], threads)
     return distributed.once(lambda: table.progress.counts)
+
+
+def say_unread(given: list[str], table: ResumableCsv, total: int) -> None:
+    """Print one line on files in the given folders that are no images.
+
+    Raises:
+        BloodcellError: There is no image.
+    """
+    unread = distributed.once(lambda: endings_of(file for file in iter_unread(given) if not table.is_own(str(file))))
+    if not total:
+        where = ", ".join(given)
+        raise BloodcellError(f"no image in images={where}, but {unread or 'no file'}; give a folder of images")
+    if unread:
+        say(f"note: not read, as no images by the ending: {unread}")
 
 
 def fill(

@@ -53,7 +53,7 @@ class ResumableCsv:
         """Lock the files; if the context ends without an error, they are complete.
 
         Raises:
-            BloodcellError: Another process writes them, they are complete already, or their folder cannot be made.
+            BloodcellError: Another process writes them, they are complete with a row, or their folder cannot be made.
         """
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ class ResumableCsv:
         busy = f"another process is writing {self.file}; wait for it, or stop it first"
         with locked(self.lock, busy, remove=True):
             there = [path for path in (self.file, self.bad) if path.exists()]
-            if there and not self.overwrite and not self.state.is_file():
+            if there and not (self.overwrite or self.state.is_file() or _has_no_row(self.file)):
                 raise BloodcellError(f"{there[0]} is there already; choose another output, or overwrite=true")
             remove_temporaries(self.state.parent, glob.escape(self.state.name))
             yield
@@ -151,6 +151,12 @@ def _append(file: Path, content: bytes) -> None:
         opened.write(content)
         opened.flush()
         os.fsync(opened.fileno())
+
+
+def _has_no_row(file: Path) -> bool:
+    """Return whether a file is a header alone: no image could be read, and there is nothing to lose."""
+    with file.open("rb") if file.is_file() else io.BytesIO(b"?") as opened:
+        return opened.readline().startswith(b'"path",') and not opened.readline()
 
 
 def _size(file: Path) -> int:

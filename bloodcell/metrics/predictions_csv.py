@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bloodcell.data.folders import SPLIT_NAMES
+from bloodcell.data.folder_names import SPLIT_NAMES
 from bloodcell.metrics.predictions import PROBABILITY, classes_of, matrix_of, predictions_table
 from bloodcell.runtime.console import named
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import read_cells
+from bloodcell.runtime.io import read_cells, with_known_columns
 
 #: How far from 1 the probabilities of a row may sum, as they may be rounded.
 TOLERANCE = 1e-3
+
+#: Columns that are read besides the probabilities.
+COLUMNS = ("path", "label", "split", "source", "set", "prediction")
 
 Flags = Iterable[bool]
 Words = Callable[[pd.Series], str]
@@ -38,7 +41,8 @@ def read_predictions(file: Path) -> pd.DataFrame:
         BloodcellError: The file cannot be read or is no CSV file, a column is missing, or a row is wrong; the message
             names the row and the column.
     """
-    rows = read_cells(file, "predictions").apply(lambda column: column.str.strip())
+    rows = with_known_columns(read_cells(file, "predictions"), COLUMNS, file, PROBABILITY)
+    rows = rows.apply(lambda column: column.str.strip())
     _check_columns(rows, file)
     rows = _with_defaults(rows)
     table = rows.assign(**_probabilities(rows, file))

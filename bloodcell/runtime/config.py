@@ -6,14 +6,16 @@ import importlib
 import inspect
 import math
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import FrozenInstanceError, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
+import yaml
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
@@ -34,6 +36,13 @@ ALLOWED_TARGETS = (
     "optuna.samplers.",
     "optuna.pruners.",
 )
+
+#: Keys whose values are names or places, or lists or dicts of them: text, even if one looks like a number.
+NAMES = (
+    "checkpoint", "images", "predictions", "data.root", "data.train_dir", "data.val_dir", "data.test_dir", "data.table",
+    "data.class_map", "data.classes", "data.sets", "data.train_only", "data.leave_out", "data.reader.path_column",
+    "data.reader.label_column", "data.reader.group_column", "data.reader.split_column",
+)  # fmt: skip
 
 #: Targets that moved: name in older runs -> name now.
 MOVED = {
@@ -91,11 +100,41 @@ def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
         OmegaConfBaseException: A key is unknown, missing, or of another type.
     """
     merged = OmegaConf.merge(_open(schema), cfg)
+    read_lists(merged)
     try:
         return cast(Schema, OmegaConf.to_object(merged))
     except FrozenInstanceError as error:  # of a key that was added with a plus sign
         key = str(error).split("'")[1]
         raise BloodcellError(f"+{key}: nothing reads a key of this name; --help lists the keys") from error
+
+
+class _Text(yaml.BaseLoader):  # type: ignore[misc]  # PyYAML has no types
+    """YAML in which every value is text, but for null."""
+
+
+_Text.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("(null|Null|NULL|~|)$"), ["n", "N", "~", ""])
+_Text.add_constructor("tag:yaml.org,2002:null", lambda *_: None)
+
+
+def read_lists(cfg: DictConfig | ListConfig) -> None:
+    """Put lists and dicts of names in place of their text, which the command line has for those with odd names."""
+    for key in NAMES:
+        if isinstance(value := OmegaConf.select(cfg, key), str) and (read := read_names(value)) is not None:
+            OmegaConf.update(cfg, key, read, merge=False)
+
+
+def read_names(text: str) -> list[Any] | dict[str, Any] | None:
+    """Return a list `[a, b]` or dict `{a: b}` of names, each as text whatever it looks like; None if it is neither."""
+    if text[:1] + text[-1:] not in ("[]", "{}"):
+        return None
+    try:
+        read = yaml.load(text, _Text)
+    except (yaml.YAMLError, TypeError):
+        return None
+    if isinstance(read, dict):
+        read = {"null" if name is None else name: value for name, value in read.items()}
+    values = [*read, *read.values()] if isinstance(read, dict) else read
+    return read if all(isinstance(value, str | None) for value in values) else None
 
 
 def plain(node: Any) -> Any:

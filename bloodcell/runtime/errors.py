@@ -1,8 +1,11 @@
-"""The exception for errors that a user can correct, and suggestions for misspelt names."""
+"""The exception for errors that a user can correct; names: misspelt, in several spellings, and as they are written."""
 
 from __future__ import annotations
 
 import difflib
+import json
+import re
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -31,3 +34,13 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 def _leaves(names: list[str]) -> dict[str, str]:
     return {other.rpartition(".")[2].casefold(): other for other in reversed(names)}
+
+
+def written(name: str) -> str:
+    """Return a name as it stands in a list of the command line: in double quotes if it needs them."""
+    return name if re.fullmatch(r"[A-Za-z_/][\w./ +-]*(?<! )", name, re.ASCII) else json.dumps(name, ensure_ascii=False)
+
+
+def folded(name: str) -> str:
+    """Return what is the same for two spellings of a name: letter case, blanks, composed letters do not count."""
+    return unicodedata.normalize("NFC", " ".join(name.split()).casefold())

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError, folded
 
 
 def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
@@ -54,6 +55,8 @@ def write_json(values: Any, file: Path) -> None:
 def read_cells(file: Path, key: str) -> pd.DataFrame:
     """Read a user's UTF-8 CSV file with a header, every cell as text, without empty rows.
 
+    If the first line has no comma, semicolons or tabulators separate the cells.
+
     Args:
         file: The file.
         key: Its configuration key, for messages.
@@ -70,7 +73,7 @@ def read_cells(file: Path, key: str) -> pd.DataFrame:
             raise BloodcellError(f"cannot read {key}={file}: it is no regular file")
         cells = pd.read_csv(
             file, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig",
-            compression=None,
+            compression=None, sep=_separator(file),
         )  # fmt: skip
     except OSError as error:
         raise BloodcellError(f"cannot read {key}={file}: {error.strerror}") from error
@@ -86,6 +89,37 @@ def read_cells(file: Path, key: str) -> pd.DataFrame:
     if rows.columns.has_duplicates:
         raise BloodcellError(f"{file} has the column {rows.columns[rows.columns.duplicated()][0]!r} twice; keep one")
     return rows
+
+
+def _separator(file: Path) -> str:
+    with file.open(encoding="utf-8-sig") as opened:
+        header = opened.readline(1 << 16).strip()
+    return next((mark for mark in ",;\t" if mark in header), ",")
+
+
+def with_known_columns(rows: pd.DataFrame, known: Iterable[str], file: Path, free: str = "\n") -> pd.DataFrame:
+    """Return the cells of `read_cells` with the known columns under their names: letter case and blanks do not count.
+
+    Columns that begin with `free` may have any name.
+
+    Raises:
+        BloodcellError: Two columns are the same known one, or one that is not known looks like one that is missing.
+    """
+    names = {folded(name): name for name in known}
+    meant = {column: names[folded(column)] for column in rows if folded(column) in names}
+    for name in names.values():
+        if len(same := [column for column in meant if meant[column] == name]) > 1:
+            raise BloodcellError(f"{file} has the columns {' and '.join(map(repr, same))}; keep one of them")
+    missing = [key for key, name in names.items() if name not in meant.values()]
+    for column in rows.columns.difference(list(meant)):
+        if not column.startswith(free) and (
+            alike := difflib.get_close_matches(folded(column), missing, n=1, cutoff=0.8)
+        ):
+            raise BloodcellError(
+                f"{file} has the column {column!r}, and no {names[alike[0]]!r}; write it so, or remove the column or "
+                "name it otherwise if it is not that"
+            )
+    return rows.rename(columns=meant)
 
 
 def file_digest(file: Path) -> str:

@@ -40,7 +40,8 @@ def fingerprint(config: dict[str, Any], samples_digest: str) -> str:
     from bloodcell.runtime.version import __version__
 
     relevant = {key: value for key, value in config.items() if key not in _NEUTRAL}
-    text = json.dumps([relevant, samples_digest, __version__], sort_keys=True, default=str)
+    relevant = json.loads(json.dumps(relevant, default=str))  # keys as text: numbers and text have no order
+    text = json.dumps([relevant, samples_digest, __version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

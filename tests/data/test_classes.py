@@ -37,7 +37,23 @@ def test_a_new_name_joins_an_existing_class_in_other_letter_case():
 
 def test_joined_sets_share_class_names_with_the_first_spelling():
     assert labels(select_classes(made("EOS", "eos", "Mon", sets=["x", "y", "y"]), None, None)) == ["EOS", "EOS", "Mon"]
-    assert labels(select_classes(made("EOS", "eos"), None, None)) == ["EOS", "eos"]  # a single set keeps its names
+
+
+def test_spellings_of_one_name_are_one_class_and_said(capsys):
+    found = select_classes(made("EOS ", "eos", "Mon", "Zelle-a\u0308", "zelle-\u00e4"), None, ["EOS", "ZELLE-\u00c4"])
+    assert labels(found) == ["EOS", "EOS", "Zelle-\u00e4", "Zelle-\u00e4"]
+    assert capsys.readouterr().out == (
+        "note: names that differ in letter case, blanks or composed letters are one class: 'EOS ' and 'eos'; "
+        "'Zelle-a\u0308' and 'zelle-\u00e4'\n"
+    )
+    assert labels(select_classes(made("a  b", "A B", "c"), {"a b": None}, None)) == ["c"]
+    assert labels(select_classes(made("a", "b"), None, None)) == ["a", "b"]
+    assert "note" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_names_like_numbers_and_values_are_names():
+    assert labels(select_classes(made("null", "01", "1e3", "x"), None, [None, "1e3"])) == ["null", "1e3"]
+    assert labels(select_classes(made("null", "01", "1"), {None: "a", "01": "b"}, None)) == ["a", "b", "1"]
 
 
 def test_selected_classes_are_kept_after_the_mapping():
@@ -70,6 +86,15 @@ def test_wrong_entries_are_refused(class_map, classes, message):
 def test_labels_take_the_checkpoints_spelling():
     assert labels(with_spelling_of(made("eos", "MON", "Mon"), ["EOS", "Mon", "b"])) == ["EOS", "Mon", "Mon"]
     assert labels(with_spelling_of(made("a", "A"), ["a", "A"])) == ["a", "A"]
+
+
+def test_labels_take_the_checkpoints_composed_letters():
+    assert labels(with_spelling_of(made("Zelle-\u00e4", "b"), ["Zelle-a\u0308", "b "])) == ["Zelle-a\u0308", "b "]
+
+
+def test_advice_writes_odd_names_in_quotes():
+    with pytest.raises(BloodcellError, match=r'data\.classes=\["1e3","\[a\] b"\], or'):
+        with_spelling_of(made("[a] b", "1e3", "c"), ["1e3", "[a] b"])
 
 
 def test_a_class_unknown_to_the_checkpoint_is_refused_with_advice():

@@ -97,9 +97,40 @@ def test_a_table_with_a_byte_order_mark_and_blanks(table, tmp_path):
     assert samples.root == tmp_path
 
 
-@pytest.mark.parametrize("label", ["NA", "null", "None", "007", "1.0"])
-def test_labels_stay_text(table, label):
-    assert table(f"path,label\n1.png,{label}\n").table["label"].tolist() == [label]
+@pytest.mark.parametrize("name", ["NA", "null", "None", "007", "1.0", "1e3", "NaN", "True", "01", "-"])
+def test_names_stay_text(table, name):
+    assert rows(table(f"path,label,group\n{name},{name},{name}\n")) == [[name, name, "", name]]
+
+
+def test_column_names_in_capitals_and_with_blanks(table):
+    samples = table(" Path ,LABEL,Group , sPlit\n1.png,a,p1,Test\n")
+    assert rows(samples) == [["1.png", "a", "test", "p1"]]
+
+
+def test_columns_that_are_not_read_are_named(table, capsys, tmp_path):
+    table("path,label,patient_id,split\n1.png,a,7,train\n")
+    said = "not read: patient_id; read are the columns path, label, group, split"
+    assert capsys.readouterr().out == f"note: {tmp_path / 'table.csv'}: {said}\n"
+    table("path,label,group,split\n1.png,a,7,train\n")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("column", ["group_column", "split_column", "path_column"])
+def test_a_column_that_was_asked_for_must_be_there(table, column):
+    with pytest.raises(BloodcellError, match=r"table\.csv has no column 'fold'; it has path, label, patient_id, part"):
+        table("path,label,patient_id,part\n1.png,a,7,train\n", **{column: "fold"})
+    with pytest.raises(BloodcellError, match="has the column 'patient_id', and no 'patientid'; write it so"):
+        table("path,label,patient_id,part\n1.png,a,7,train\n", **{column: "patientid"})
+
+
+def test_blanks_before_a_path_count_only_if_there_is_such_a_file(table, tmp_path):
+    (tmp_path / " odd.png").write_bytes(b"")
+    assert [row[0] for row in rows(table("label, path\na, odd.png\nb,  1.png\n"))] == [" odd.png", "1.png"]
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_other_marks_separate_the_cells(table, mark):
+    assert rows(table(f"path{mark}label\na,b.png{mark}x\n")) == [["a,b.png", "x", "", ""]]
 
 
 def test_a_table_without_optional_columns_and_short_rows(table):
@@ -124,7 +155,11 @@ def test_paths_of_a_table_are_relative_to_the_root_or_absolute(table, tmp_path):
     ("text", "message"),
     [
         ("file,label\n1.png,a\n", r"table\.csv has no column 'path'; it has file, label"),
-        ("path;label\n1.png;a\n", r"has no column 'path'; it has path;label"),
+        ("path|label\n1.png|a\n", r"has no column 'path'; it has path\|label"),
+        ("path,label,grup\n1.png,a,7\n", r"table\.csv has the column 'grup', and no 'group'; write it so"),
+        ("path,label,splt\n1.png,a,test\n", "has the column 'splt', and no 'split'"),
+        ("paths,label\n1.png,a\n", "has the column 'paths', and no 'path'"),
+        ("path,label,Split,split\n1.png,a,test,train\n", "has the columns 'Split' and 'split'; keep one of them"),
         ("path,label\n1.png,a\n2.png,\n", "row 3: no label"),
         ("path,label\n ,a\n", "row 2: no path"),
         ("path,label,split\n1.png,a,trian\n", "unknown split 'trian'; use train, val or test"),

@@ -53,6 +53,13 @@ def test_a_label_and_probabilities_are_enough(written):
     assert metrics_of(table)["test/f1_b"] == 0  # which never occurs
 
 
+def test_columns_are_known_in_capitals_and_semicolons_separate_them(written):
+    table = read_predictions(written("Path;LABEL;Split;p_cell;p_set", "x.png;set;val;0.25;0.75"))
+    assert table[["path", "label", "split"]].to_numpy().tolist() == [["x.png", "set", "val"]]
+    with pytest.raises(BloodcellError, match=r"the column 'splt', and no 'split'; write it so"):
+        read_predictions(written("label,splt,p_a,p_b", "a,val,0.5,0.5"))
+
+
 def test_spaces_blank_lines_and_other_names_of_splits_are_taken(written):
     lines = ["\ufeffpath, label ,split,p_a,p_b", "x\\1.png, a ,Validation, 0.5 ,0.5", "", "y.png,b,,1e-3,0.999", "", ""]
     table = read_predictions(written(*lines))

@@ -268,6 +268,52 @@ def test_what_is_no_verb_or_no_choice(arguments, monkeypatch, capsys, count, tmp
     count(GROUP, "refused")
 
 
+#: Names in a list or dict of the command line -> the classes that are left of 01, 1e3, ä, [M] b and null.
+NAMES = {
+    "data.classes=[1e3]": "1e3",
+    "data.classes=[01]": "01",
+    "data.classes=['01']": "01",
+    "data.classes=[null]": "null",
+    "data.classes=[ä]": "ä",
+    'data.classes=["[M] b"]': "[M] b",
+    "data.classes=['[m] B']": "[M] b",
+    "data.class_map={01: 2e5, 1e3: 2e5, ä: 2e5, '[M] b': null, null: null}": "2e5",
+    'data.class_map={"[M] b": 01, 01: null, 1e3: null, ä: null, "null": null}': "01",
+    r"data.class_map={\[M\] b: x (1), 01: null, 1e3: null, ä: null, null: null}": "",
+    "data.class_map={ä: a=b, 01: null, 1e3: null, '[M] b': null, null: null}": "a=b",
+}
+
+
+@pytest.mark.parametrize("override", NAMES)
+def test_names_on_the_command_line_are_text(override, class_folders, command, count):
+    root = class_folders({"01": 1, "1e3": 1, "ä": 1, "[M] b": 1, "null": 1})
+    code, _, error = command("train", *QUICK, "data=imagefolder", f"data.root={root}", override)
+    assert code == 1
+    expected = NAMES[override] and f"error: training needs images of at least two classes; it has {NAMES[override]}\n"
+    assert error == expected or (not expected and "'data.class_map={\"[a] b\": c}'" in error), error
+    count(GROUP, "right" if NAMES[override] else "refused")
+
+
+def test_a_set_may_be_named_by_a_number(class_folders, tmp_path, train_refused):
+    folders = [class_folders({"a": 1, "b": 1}, tmp_path / name) for name in ("one", "two")]
+    sets = f"data.sets={{2019: {folders[0]}, mine: {folders[1]}}}"
+    words = "no data set '1e3'; choose from: 2019, mine"
+    train_refused(GROUP, words, "data=joint", sets, "data.leave_out=1e3")
+
+
+def test_a_checkpoint_in_a_list_may_have_an_equals_sign(quick_run, command, write_image, tmp_path, count):
+    file = tmp_path / "epoch=3-step=10.ckpt"
+    file.write_bytes((quick_run / "checkpoints" / "best.ckpt").read_bytes())
+    write_image(tmp_path / "images" / "0.png")
+    output = tmp_path / "o.csv"
+    code, _, error = command(
+        "predict", f"checkpoint=[{file},{quick_run}]", f"images={tmp_path}/images", f"output={output}"
+    )
+    assert (code, error) == (0, "")
+    assert len(output.read_text().splitlines()) == 2
+    count(GROUP, "right")
+
+
 @pytest.mark.parametrize("name", ["ä-細", "a (1)", "a=b", "it's", "$HOME", "100%", "a;b&c|d", "tab\tulator"])
 def test_a_folder_of_any_name_is_understood(name, class_folders, tmp_path, command, count):
     root = class_folders({"a": 1, "b": 1}, tmp_path / name)

@@ -21,7 +21,7 @@ REFUSED = {
     "a header alone": (HEAD, "lists no image"),
     "text": ("no table at all\n", "no column 'label'"),
     "zero bytes": ("\0" * 100, "no CSV file|no column 'label'"),
-    "semicolons": (GOOD.replace(",", ";"), "no column 'label'; it has path;label"),
+    "vertical bars": (GOOD.replace(",", "|"), r"no column 'label'; it has path\|label"),
     "no labels": ("path,p_a,p_b\n1.png,0.9,0.1\n", "no column 'label'"),
     "no probabilities": ("path,label\n1.png,a\n", "no column p_CLASS"),
     "a class without a column": (GOOD.replace("p_b", "q_b").replace("0.9", "1").replace("0.1", "0"), "row 3|sum to"),

@@ -23,8 +23,8 @@ REFUSED = {
     "no column of labels": (b"path,class\na/0.png,a\n", "no column 'label'; it has path, class"),
     "no header": (FOUR.encode(), "no column 'path'"),
     "a column twice": (b"path,label,label\na/0.png,a,b\n", "has the column 'label' twice"),
-    "semicolons": (b"path;label\na/0.png;a\n", "no column 'path'; it has path;label"),
-    "tabulators": (b"path\tlabel\na/0.png\ta\n", "no column 'path'"),
+    "semicolons and commas": (b"path;label,x\na/0.png;a\n", "no column 'path'; it has path;label, x"),
+    "a misspelt column": (b"path,label,splitt\na/0.png,a,test\n", "the column 'splitt', and no 'split'"),
     "Latin-1": ("path,label\n\xe4.png,a\n".encode("latin-1"), "is no CSV file: .*utf-8"),
     "UTF-16": (f"path,label\n{FOUR}".encode("utf-16"), "is no CSV file"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, "is no CSV file|no column 'path'"),
@@ -74,6 +74,10 @@ RIGHT = {
     "line ends of old Macs": f"path,label\n{FOUR}".replace("\n", "\r").encode(),
     "no line end at its end": f"path,label\n{FOUR}".rstrip().encode(),
     "blank lines and blanks": f"path, label \n\n{FOUR.replace(',', ', ')}\n\n".encode(),
+    "semicolons": f"path;label\n{FOUR}".replace(",", ";").encode(),
+    "tabulators": f"path,label\n{FOUR}".replace(",", "\t").encode(),
+    "capitals and blanks in names": f" Path ,LABEL\n{FOUR}".encode(),
+    "blanks before paths": b"label, path\na, a/0.png\na, a/1.png\nb, b/0.png\nb,  b/1.png\n",
     "quotes": f'"path","label"\n{FOUR.replace("a/0.png", chr(34) + "a/0.png" + chr(34))}'.encode(),
     "columns of no use": (
         "id,path,label,note\n" + FOUR.replace("a/", "7,a/").replace("b/", "8,b/").replace("\n", ",x\n")

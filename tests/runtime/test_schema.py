@@ -1,9 +1,11 @@
 """The configuration's types: what no type can say is checked as well, and each refusal names its key."""
 
 import pytest
+from omegaconf import OmegaConf
 
-from bloodcell.runtime.config import typed
+from bloodcell.runtime.config import plain, read_lists, read_names, typed
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.run_folder import fingerprint
 from bloodcell.runtime.schema.data import DataConfig, FeaturesConfig
 from bloodcell.runtime.schema.model import FinetuneConfig
 from bloodcell.runtime.schema.verbs import AppConfig, EvaluateConfig, FinderConfig, TrainConfig
@@ -141,3 +143,24 @@ def test_a_run_is_tested_unless_it_is_a_fold_or_one_of_many(compose):
     assert typed(compose("data.fold=1", "evaluate.test=true"), TrainConfig).tests(many=True)
     sets = ["data=joint", "data.sets={a: x, b: y}"]
     assert typed(compose(*sets, "data.leave_out=a"), TrainConfig).tests(many=True)
+
+
+def test_names_that_are_numbers_and_words_have_one_fingerprint():
+    def of(class_map):
+        return fingerprint({"data": {"class_map": class_map}}, "digest")
+
+    assert of({0: "x", "ig": None}) == of({"ig": None, "0": "x"}) != of({1: "x", "ig": None})
+
+
+def test_a_text_of_names_is_read_as_text():
+    assert read_names('{01: 1e3, "[a] b": ~, null: true, c=d: "null"}') == {
+        "01": "1e3", "[a] b": None, "null": "true", "c=d": "null",
+    }  # fmt: skip
+    assert read_names("[epoch=3.ckpt, ä, 'x, y']") == ["epoch=3.ckpt", "ä", "x, y"]
+    assert [read_names(text) for text in ("a", "[a", "{[a] b: c}", "[[a]]", "{a: [b]}")] == [None] * 5
+
+
+def test_a_text_of_names_is_replaced_before_the_configuration_is_kept():
+    cfg = OmegaConf.create({"data": {"sets": "{2019: a}", "root": "[b", "reader": {"sets": "${data.sets}"}}})
+    read_lists(cfg)
+    assert plain(cfg)["data"] == {"sets": {"2019": "a"}, "root": "[b", "reader": {"sets": {"2019": "a"}}}
