@@ -158,6 +158,8 @@ class Classifier(pl.LightningModule):
         """Build the optimizer of all parameters that ever learn, and the scheduler."""
         optimizer, scheduler = self.hparams["optimizer"], self.hparams["scheduler"]
         groups = parameter_groups(self.finetune, self.net, optimizer["lr"])
+        if self.trainer.gradient_clip_val and "mixed" in str(self.trainer.precision) and "fused" in optimizer:
+            optimizer = {**optimizer, "fused": False}  # a fused step unscales the gradients itself, after the clipping
         built = instantiate(optimizer, groups)
         if scheduler["_target_"] is None:
             return built
