@@ -167,6 +167,8 @@ def _check_flags(arguments: list[str]) -> None:
     given = parser.parse_args(sorted(arguments, key=_is_override))
     if given.config_name is not None or given.config_path is not None:
         raise BloodcellError("--config-name, --config-path: the verb names the configuration, e.g. bloodcell evaluate")
+    if given.shell_completion and not any(item.startswith(("install=", "uninstall=", "query=")) for item in arguments):
+        raise BloodcellError("--shell-completion needs install=bash, or another shell: fish or zsh")
     modes = [name for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(given, name)]
     if len(modes) > 1:
         raise BloodcellError(f"{', '.join('--' + name.replace('_', '-') for name in modes)}: give only one of these")

@@ -128,6 +128,16 @@ def test_checkpoint_must_be_given(command):
     clear(*command("evaluate"), "checkpoint")
 
 
+@pytest.mark.parametrize("place", ["taken", "taken/run"])
+def test_a_run_folder_that_is_a_file(command, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("mine")
+    monkeypatch.setattr(sys, "argv", ["train.py", *QUICK, f"hydra.run.dir={place}"])
+    with pytest.raises(SystemExit):
+        cli.main("train")
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
 def test_a_used_run_folder_is_refused_and_left_alone(command, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("mine")
@@ -168,6 +178,7 @@ def test_flags_stand_anywhere(arguments):
         ("-p data", ["only go with --cfg job"]),
         ("--config-name evaluate", ["the verb names the configuration, e.g. bloodcell evaluate"]),
         ("--config-path conf", ["the verb names the configuration"]),
+        ("--shell-completion", ["--shell-completion needs install=bash"]),
         ("--cfg xyz", ["--cfg", "invalid choice: 'xyz'", "--hydra-help lists the flags"]),
     ],
 )

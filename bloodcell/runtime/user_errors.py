@@ -52,6 +52,8 @@ def user_message(error: BaseException) -> str | None:
         return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"a file's name is longer than the system allows; choose a shorter one: {error.filename or ''}"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"there is a file, and no folder, at {error.filename}; choose another folder"
     if distributed.lost_another(error):
         return distributed.LOST
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # from `expanduser`
