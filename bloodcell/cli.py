@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError, nearest
@@ -57,6 +57,7 @@ def run_verb(verb: str, arguments: list[str]) -> None:
 
     module, function, _ = VERBS[verb]
     register_resolvers()
+    _check_flags(arguments)
     if resumed := _resumed_run(verb, arguments):
         from bloodcell.training.train import resume
 
@@ -66,13 +67,13 @@ def run_verb(verb: str, arguments: list[str]) -> None:
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach `one_clear_line`, not Hydra's own report
     # the job is called by its verb, whether started as train.py, bloodcell or python -m bloodcell
-    _check_flags(arguments)
     overrides = [_as_text(argument) for argument in arguments if _is_override(argument)]
-    flags = [argument for argument in arguments if not _is_override(argument)]  # Hydra wants them first, or last
+    flags = [argument for argument in arguments if not _is_override(argument)]
     _check_groups(overrides)
-    sys.argv = [sys.argv[0], *flags, *overrides, f"hydra.job.name={verb}"]
+    sys.argv = [sys.argv[0], *overrides, f"hydra.job.name={verb}"]
 
     def task(cfg: Any) -> Any:
+        os.chdir(hydra.utils.get_original_cwd())  # paths mean the folder of the command, if Hydra changed it too
         with one_clear_line():  # here too: Hydra would put a line of its own before an error that reaches it
             read_lists(cfg)
             return getattr(import_module(module), function)(cfg)
@@ -81,6 +82,7 @@ def run_verb(verb: str, arguments: list[str]) -> None:
         _join(verb)
     if distributed.here().rank:
         sys.argv.append("hydra.run.dir=.")  # the first one's folder is that of all
+    sys.argv += flags  # first or last, and --info would take what follows it
     decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)
     decorate(task)()
     distributed.stop()
@@ -177,16 +179,32 @@ def _check_groups(overrides: list[str]) -> None:
 
 
 def _check_flags(arguments: list[str]) -> None:
-    """Refuse a flag that Hydra does not have; choices are written without dashes."""
+    """Refuse a flag that Hydra does not have, for choices are written without dashes, and flags that exclude others."""
     from hydra._internal.utils import get_args_parser
 
-    known = get_args_parser()._option_string_actions
+    parser = get_args_parser()
+    known = parser._option_string_actions
     for argument in arguments:
         flag = argument.partition("=")[0]
         if flag.startswith("-") and flag not in known:
             raise BloodcellError(
                 f"no flag '{flag}'; choices are written key=value, e.g. {flag.lstrip('-') or 'model'}=..."
             )
+    parser.error = _refuse_usage  # type: ignore[method-assign]
+    given = parser.parse_args(sorted(arguments, key=_is_override))
+    if given.config_name is not None or given.config_path is not None:
+        raise BloodcellError("--config-name, --config-path: the verb names the configuration, e.g. bloodcell evaluate")
+    if given.shell_completion and not any(item.startswith(("install=", "uninstall=", "query=")) for item in arguments):
+        raise BloodcellError("--shell-completion needs install=bash, or another shell: fish or zsh")
+    modes = [name for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(given, name)]
+    if len(modes) > 1:
+        raise BloodcellError(f"{', '.join('--' + name.replace('_', '-') for name in modes)}: give only one of these")
+    if (given.resolve or given.package) and not (given.cfg or given.help):
+        raise BloodcellError("--resolve and --package only go with --cfg job")
+
+
+def _refuse_usage(message: str) -> NoReturn:
+    raise BloodcellError(f"{message}; --hydra-help lists the flags")
 
 
 def _resumed_run(verb: str, arguments: list[str]) -> tuple[Path, list[str]] | None:
@@ -195,7 +213,9 @@ def _resumed_run(verb: str, arguments: list[str]) -> tuple[Path, list[str]] | No
     A resumed run takes its saved configuration, so Hydra has nothing to compose.
     """
     named = [argument for argument in arguments if argument.startswith("resume=")]
-    value = named[-1].partition("=")[2] if named else ""
-    if verb != "train" or value in ("", "null", "auto") or any(a in arguments for a in ("--cfg", "-c", "-m")):
+    value = named[-1].partition("=")[2].strip("'\"") if named else "null"
+    if verb != "train" or value in ("null", "auto") or {*_QUESTIONS, "-m", "--multirun"} & set(arguments):
         return None
+    if not value:
+        raise BloodcellError("resume= names no run; give resume=RUN, its folder")
     return Path(value), [argument for argument in arguments if argument not in named]

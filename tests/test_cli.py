@@ -171,6 +171,16 @@ def test_checkpoint_must_be_given(command):
     clear(*command("evaluate"), "checkpoint")
 
 
+@pytest.mark.parametrize("place", ["taken", "taken/run"])
+def test_a_run_folder_that_is_a_file(command, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("mine")
+    monkeypatch.setattr(sys, "argv", ["train.py", *QUICK, f"hydra.run.dir={place}"])
+    with pytest.raises(SystemExit):
+        cli.main("train")
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
 def test_a_used_run_folder_is_refused_and_left_alone(command, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("mine")
@@ -199,6 +209,43 @@ def test_flags_stand_anywhere(arguments):
     assert done.returncode == 0, done.stderr
     assert "seed: 3" in done.stdout
     assert "read_table" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("-m --cfg job seed=1,2", ["--multirun, --cfg: give only one of these"]),
+        ("--info -m", ["--multirun, --info: give only one"]),
+        ("--run -m", ["--run, --multirun: give only one"]),
+        ("--resolve", ["--resolve and --package only go with --cfg job"]),
+        ("-p data", ["only go with --cfg job"]),
+        ("--config-name evaluate", ["the verb names the configuration, e.g. bloodcell evaluate"]),
+        ("--config-path conf", ["the verb names the configuration"]),
+        ("--shell-completion", ["--shell-completion needs install=bash"]),
+        ("--cfg xyz", ["--cfg", "invalid choice: 'xyz'", "--hydra-help lists the flags"]),
+    ],
+)
+def test_flags_that_do_not_go_together(command, arguments, words):
+    clear(*command("train", *arguments.split()), *words)
+
+
+@pytest.mark.parametrize("arguments", [["--info"], ["--info", "defaults"], ["seed=3", "--cfg", "job", "--resolve"]])
+def test_flags_that_show_something(monkeypatch, capsys, arguments):
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    cli.main("train")
+    assert "seed" in (said := capsys.readouterr().out) or "train_schema" in said
+
+
+def test_relative_paths_mean_the_folder_of_the_command(class_folders, tmp_path, monkeypatch):
+    root = class_folders({"a": 12, "b": 12})
+    monkeypatch.chdir(root.parent)
+    choices = ["data=imagefolder", f"data.root={root.name}", *QUICK, "trainer.max_epochs=1", "logger=none"]
+    places = ["hydra.run.dir=some/run", "cache.root=kept", "hydra.job.chdir=true"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *choices, *places])
+    cli.main("train")
+    assert (root.parent / "some" / "run" / "metrics.json").is_file()
+    assert (root.parent / "kept").is_dir()
+    assert Path.cwd() == root.parent
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])

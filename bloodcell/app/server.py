@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import logging
 import socket
 from typing import Any
 
@@ -99,5 +100,12 @@ def server_of(app: Any) -> uvicorn.Server:
 
 def run_until_stopped(app: Any, listening: socket.socket) -> None:
     """Serve until the process is interrupted or terminated, which is how a page is closed."""
+    server, log = server_of(app), logging.getLogger("uvicorn.error")
+
+    def before_the_end(record: logging.LogRecord) -> bool:
+        return not server.should_exit  # then it cancels what still runs and reports that as errors
+
+    log.addFilter(before_the_end)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn ends in order, and then raises the signal again
-        server_of(app).run(sockets=[listening])
+        server.run(sockets=[listening])
+    log.removeFilter(before_the_end)

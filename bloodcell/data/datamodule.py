@@ -33,6 +33,8 @@ class BloodCellDataModule(pl.LightningDataModule):
         rows: Pooled features (M, C), or decoded images uint8 (M, H, W, 3): first those of all samples in their order,
             then, for each view, those of the training samples. None: images are decoded in each epoch.
         views: Number of fixed views of each training sample in `rows`; 0: training uses the samples' own rows.
+        least: Smallest training batch of a process; batch norm that learns needs 2.
+        repeats: Every epoch has the batches of the first, to overfit them.
     """
 
     def __init__(
@@ -44,10 +46,13 @@ class BloodCellDataModule(pl.LightningDataModule):
         seed: int = 0,
         rows: Any = None,
         views: int = 0,
+        least: int = 1,
+        repeats: bool = False,
     ) -> None:
         super().__init__()
         self.samples, self.classes, self.preprocessing = samples, classes, preprocessing
         self.config, self.seed, self.rows, self.views = data, seed, rows, views
+        self.least, self.repeats = least, repeats
 
     def labels(self, samples: Samples) -> Tensor:
         """Return each row's class number, int64 (N,).
@@ -63,6 +68,7 @@ class BloodCellDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> Any:
         """Return the training batches in a new random order in each epoch."""
         sampler = build_sampler(self.samples.of_split("train").table, self.config, self.seed)
+        sampler.repeats = self.repeats
         trainer: Any = self.trainer
         if trainer is not None:  # in a resumed run, workers start reading before Lightning sets the epoch
             sampler.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
@@ -74,13 +80,13 @@ class BloodCellDataModule(pl.LightningDataModule):
 
     def _batches(self, split: str, sampler: EpochSampler | None) -> Any:
         part = self.samples.of_split(split)
-        labels, batch_size = self.labels(part), self.config.batch_size
+        labels, batch_size, least = self.labels(part), self.config.batch_size, self.least if split == "train" else 1
         if self.rows is None:
             dataset = ImageDataset(part.files(), labels, self.preprocessing)
-            return image_loader(dataset, batch_size, self.config.workers, sampler)
+            return image_loader(dataset, batch_size, self.config.workers, sampler, least)
         rows = torch.from_numpy(np.flatnonzero(self.samples.table["split"] == split))[None]
         if split == "train" and self.views:
             rows = len(self.samples.table) + torch.arange(self.views * len(labels)).view(self.views, -1)
         if split != "train" and self.rows.ndim == 2:
             batch_size = max(batch_size, _EVAL_ROWS)
-        return rows_loader(RowsDataset(self.rows, rows, labels, sampler), batch_size)
+        return rows_loader(RowsDataset(self.rows, rows, labels, sampler), batch_size, least)

@@ -38,14 +38,15 @@ class EpochBatches(Sampler[Tensor]):
 
     Several processes share the batches: n processes with batches of b take the same steps as one process with batches
     of n * b. No image is used twice, and all processes have the same number of batches: if fewer images than processes
-    are left at the end, they are added to the batch before. Without a sampler, the `count` items keep their order.
+    are left at the end, they are added to the batch before; so are fewer than `least` for each process. Without a
+    sampler, the `count` items keep their order.
 
     Raises:
         BloodcellError: There are fewer items than processes.
     """
 
-    def __init__(self, sampler: EpochSampler | None, count: int, batch_size: int) -> None:
-        self.sampler, self.batch_size = sampler, batch_size
+    def __init__(self, sampler: EpochSampler | None, count: int, batch_size: int, least: int = 1) -> None:
+        self.sampler, self.batch_size, self.least = sampler, batch_size, least
         self.count = count if sampler is None else len(sampler)
         if self.count < (processes := distributed.here().size) > 1:
             raise BloodcellError(f"{self.count} images cannot be shared by {processes} processes; start fewer")
@@ -60,7 +61,7 @@ class EpochBatches(Sampler[Tensor]):
         processes = distributed.here().size
         size = self.batch_size * processes
         whole, left = divmod(self.count, size)
-        if whole and 0 < left < processes:
+        if whole and 0 < left < self.least * processes:
             return [size] * (whole - 1) + [size + left]
         return [size] * whole + ([left] if left else [])
 
@@ -97,9 +98,9 @@ class RowsDataset(Dataset[Any]):
         return inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs, self.labels[positions]
 
 
-def rows_loader(dataset: RowsDataset, batch_size: int) -> DataLoader[Any]:
-    """Return a loader of (inputs, labels) batches."""
-    batches = EpochBatches(dataset.sampler, len(dataset), batch_size)
+def rows_loader(dataset: RowsDataset, batch_size: int, least: int = 1) -> DataLoader[Any]:
+    """Return a loader of (inputs, labels) batches; for `least` see `EpochBatches`."""
+    batches = EpochBatches(dataset.sampler, len(dataset), batch_size, least)
     return DataLoader(dataset, sampler=batches, batch_size=None, generator=torch.Generator())
 
 
@@ -109,17 +110,21 @@ def worker_count(workers: int | None, images: int) -> int:
 
 
 def image_loader(
-    dataset: ImageDataset, batch_size: int, workers: int | None = None, sampler: EpochSampler | None = None
+    dataset: ImageDataset,
+    batch_size: int,
+    workers: int | None = None,
+    sampler: EpochSampler | None = None,
+    least: int = 1,
 ) -> DataLoader[Any]:
     """Return a loader of uint8 images (N, 3, size, size) with their labels, int64 (N,).
 
     `workers` is the number of decoding processes; None: chosen for the machine. Without a sampler the files are read in
-    their own order.
+    their own order. For `least` see `EpochBatches`.
     """
     processes = worker_count(workers, len(dataset))
     batches: dict[str, Any] = {"batch_size": batch_size, "sampler": sampler}
-    if distributed.here().size > 1:
-        batches = {"batch_sampler": EpochBatches(sampler, len(dataset), batch_size)}
+    if distributed.here().size > 1 or least > 1:
+        batches = {"batch_sampler": EpochBatches(sampler, len(dataset), batch_size, least)}
     return DataLoader(
         dataset,
         **batches,

@@ -25,10 +25,11 @@ class EpochSampler(Sampler[int]):
 
     def __init__(self, size: int, seed: int) -> None:
         self.size, self.seed, self.epoch = size, seed, 0
+        self.repeats = False  # every epoch is like the first
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this at the start of each epoch."""
-        self.epoch = epoch
+        self.epoch = 0 if self.repeats else epoch
 
     @abstractmethod
     def order(self) -> Tensor:

@@ -159,12 +159,18 @@ class Classifier(pl.LightningModule):
         """Build the optimizer of all parameters that ever learn, and the scheduler."""
         optimizer, scheduler = self.hparams["optimizer"], self.hparams["scheduler"]
         groups = parameter_groups(self.finetune, self.net, optimizer["lr"])
+        if "fused" in optimizer and self._clips_in_mixed_precision():
+            optimizer = {**optimizer, "fused": False}  # a fused step unscales the gradients itself, after the clipping
         built = instantiate(optimizer, groups)
         if scheduler["_target_"] is None:
             return built
         shares = [self.finetune.lr_decay**depth for depth in range(len(groups))]
         course = build_scheduler(scheduler, built, shares, lambda: self.trainer.estimated_stepping_batches)
         return {"optimizer": built, "lr_scheduler": course}
+
+    def _clips_in_mixed_precision(self) -> bool:
+        trainer = self._trainer  # None if there is none, which `self.trainer` refuses
+        return trainer is not None and bool(trainer.gradient_clip_val) and "mixed" in str(trainer.precision)
 
 
 def confusion_matrix(logits: Tensor, labels: Tensor, count: int) -> Tensor:

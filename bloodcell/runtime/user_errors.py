@@ -52,6 +52,8 @@ def user_message(error: BaseException) -> str | None:
         return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"a file's name is longer than the system allows; choose a shorter one: {error.filename or ''}"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"there is a file, and no folder, at {error.filename}; choose another folder"
     if distributed.lost_another(error):
         return distributed.LOST
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # from `expanduser`
@@ -62,6 +64,13 @@ def user_message(error: BaseException) -> str | None:
         return (
             "a process that decodes images was killed, as the system does where memory runs out; "
             "make room there, and resume=RUN continues the training"
+        )
+    if isinstance(error, ModuleNotFoundError) and "Requirement '" in str(error):  # Lightning's, of what it can use
+        return " ".join(str(error).split())
+    if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
+        return (
+            "batch norm cannot learn from a batch of one image this small; set data.batch_size to 2 or more, give more "
+            "training images, or set finetune.batch_norm=frozen"
         )
     package = type(error).__module__.partition(".")[0]
     return _hydra_message(error) if package in ("hydra", "omegaconf") else None

@@ -17,7 +17,7 @@ from bloodcell.data.samples import Samples
 from bloodcell.runtime import distributed
 from bloodcell.runtime.config import instantiate
 from bloodcell.runtime.console import say
-from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.hardware import has_bf16, has_cuda
 from bloodcell.runtime.schema.model import FinetuneConfig
 from bloodcell.runtime.schema.trainer import TrainerConfig
@@ -65,7 +65,8 @@ def build_trainer(
         *(_callback(name, node, folder) for name, node in config.callbacks.items() if node is not None),
         *watch,
     ]
-    changes = {"callbacks": callbacks, "logger": loggers, "enable_progress_bar": watched}
+    profiler = profiler_of(config.trainer.profiler, folder)
+    changes = {"callbacks": callbacks, "logger": loggers, "enable_progress_bar": watched, "profiler": profiler}
     return trainer_of(config.trainer, devices, config.finetune, **changes)
 
 
@@ -80,7 +81,7 @@ def trainer_of(trainer: TrainerConfig, devices: dict[str, Any], finetune: Finetu
 
     from bloodcell.training.callbacks.checkpoint_io import AtomicCheckpointIO
 
-    arguments = {**asdict(trainer), **devices, **changes}
+    arguments = {**asdict(trainer), **overfitting(trainer.overfit_batches), **devices, **changes}
     del arguments["gpus"]
     on_gpu = devices["accelerator"] in ("gpu", "cuda") or (devices["accelerator"] == "auto" and has_cuda())
     arguments["precision"] = precision(arguments["precision"], finetune.frozen, "cuda" if on_gpu else "cpu")
@@ -88,22 +89,35 @@ def trainer_of(trainer: TrainerConfig, devices: dict[str, Any], finetune: Finetu
     strategy_for(arguments, gradual=finetune.name == "gradual")
     try:
         return pl.Trainer(**arguments)
-    except (TypeError, ValueError, MisconfigurationException) as error:
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise BloodcellError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-def strategy_for(arguments: dict[str, Any], gradual: bool) -> None:
-    """Change the Trainer's arguments to those of one process of several, or of one alone.
+def overfitting(batches: Any) -> dict[str, Any]:
+    """Return the Trainer's arguments that limit it to some batches; its own would replace the sampler."""
+    if not batches:
+        return {}
+    fewer = {"limit_val_batches": batches} if isinstance(batches, int) else {}
+    return {"overfit_batches": 0.0, "limit_train_batches": batches, **fewer}
 
-    Raises:
-        BloodcellError: Several processes have another strategy than ddp.
-    """
-    asked, place = str(arguments["strategy"]), distributed.here()
+
+def profiler_of(name: str | None, folder: Path) -> Any:
+    """Return Lightning's profiler of a name, which writes its report to fit-profile.txt in the folder; None: none."""
+    from pytorch_lightning import profilers
+
+    kinds: dict[str, Any] = {
+        "simple": profilers.SimpleProfiler, "advanced": profilers.AdvancedProfiler,
+        "pytorch": profilers.PyTorchProfiler,
+    }  # fmt: skip
+    return kinds[name](dirpath=folder, filename="profile") if name else None
+
+
+def strategy_for(arguments: dict[str, Any], gradual: bool) -> None:
+    """Change the Trainer's arguments to those of one process of several, or of one alone."""
+    asked, place = arguments["strategy"], distributed.here()
     if place.size == 1:
-        arguments["strategy"] = "auto" if asked == "ddp" else arguments["strategy"]
+        arguments["strategy"] = "auto"
         return
-    if asked not in ("auto", "ddp", "ddp_find_unused_parameters_true"):
-        raise BloodcellError(f"trainer.strategy={asked}: several devices learn by ddp; leave trainer.strategy out")
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from pytorch_lightning.callbacks import LambdaCallback
 
@@ -124,14 +138,68 @@ def _callback(name: str, node: dict[str, Any], folder: Path) -> Any:
             f"callbacks.{name}={node}: the chosen group `callbacks` has no callback of this name; leave it out, or "
             f"switch it off: callbacks.{name}=null"
         )
-    if not str(node["_target_"]).endswith("ModelCheckpoint"):
-        return instantiate(node)
-    return instantiate(
-        node,
-        dirpath=str(folder / "checkpoints"),
+    kind = str(node["_target_"]).rpartition(".")[2]
+    if kind in _INSTEAD:
+        raise BloodcellError(f"callbacks.{name}: {kind} would fight with what is here already; {_INSTEAD[kind]}")
+    _check_monitor(name, node)
+    return _checkpoint_callback(name, node, folder / "checkpoints") if kind == "ModelCheckpoint" else instantiate(node)
+
+
+#: Lightning's callback -> what to use instead.
+_INSTEAD = {
+    "BackboneFinetuning": "use finetune=gradual",
+    "BaseFinetuning": "use finetune=gradual",
+    "LearningRateFinder": "use the verb find-lr",
+    "BatchSizeFinder": "set data.batch_size",
+    "StochasticWeightAveraging": "use callbacks=ema",
+    "ModelPruning": "a pruned net cannot be loaded again; leave it out",
+    "RichProgressBar": "use trainer.enable_progress_bar",
+    "TQDMProgressBar": "use trainer.enable_progress_bar",
+}
+
+
+def _check_monitor(name: str, node: dict[str, Any]) -> None:
+    """Refuse a metric that training does not measure, and the wrong one of min and max."""
+    monitor, mode = node.get("monitor"), node.get("mode", "min")
+    if monitor is None or str(monitor).startswith(("train/f1_", "val/f1_")):
+        return
+    best = {f"{part}/{metric}": sense for part in ("train", "val") for metric, sense in _BEST.items()}
+    if monitor not in best:
+        raise BloodcellError(f"callbacks.{name}.monitor={monitor}; {nearest(str(monitor), best)}")
+    if mode != best[monitor]:
+        sense = {"min": "lower", "max": "higher"}[best[monitor]]
+        raise BloodcellError(f"callbacks.{name}.mode={mode}, but a {sense} {monitor} is better: mode={best[monitor]}")
+
+
+_BEST = {"loss": "min", "accuracy": "max", "macro_f1": "max"}
+
+
+def _checkpoint_callback(name: str, node: dict[str, Any], folder: Path) -> Any:
+    """Build a ModelCheckpoint that writes at the end of epochs, into the run's folder unless it has a `dirpath`.
+
+    Whatever else is kept, `best` keeps the best in best.ckpt and `last` the last in last.ckpt, as all else expects.
+    """
+    from bloodcell.training.callbacks.model_checkpoint import ModelCheckpoint
+
+    values = {key: value for key, value in node.items() if key != "_target_"}
+    where, file = str(values.pop("dirpath", None) or folder), values.pop("filename", None)
+    if name == "last" and (where, file, values.get("monitor")) != (str(folder), "last", None):
+        raise BloodcellError("callbacks.last: resume=RUN needs last.ckpt; leave out filename, dirpath and monitor")
+    if name == "best" and (values.get("monitor") is None or values.get("every_n_train_steps")):
+        raise BloodcellError("callbacks.best: it compares whole epochs by a monitor; without: callbacks.best=null")
+    if where == str(folder) and file in {"best", "last"} - {name}:
+        raise BloodcellError(f"callbacks.{name}.filename={file} is that of callbacks.{file}; give another")
+    if values.get("save_top_k", 1) not in (0, 1) and file is not None and "{" not in file:
+        file += "-{epoch}"  # else one file is all of them
+    built = instantiate(
+        {"_target_": f"{ModelCheckpoint.__module__}.{ModelCheckpoint.__name__}", **values},
+        dirpath=where,
+        filename=file,
         enable_version_counter=False,
         save_on_train_epoch_end=True,  # the epoch's schedulers and history are then part of the checkpoint
     )
+    built.name, built.chosen = name, folder.resolve() / "best.ckpt" if name == "best" else None
+    return built
 
 
 def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
@@ -158,12 +226,15 @@ def quiet() -> None:
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.callbacks.model_summary").setLevel(logging.INFO)  # its table is asked for
     for message in (
         "The '.*_dataloader' does not have many workers",  # the count follows from the machine
         "Checkpoint directory .* exists and is not empty",  # a resumed run's own
         "The number of training batches .* is smaller than the logging interval",  # nothing is logged by step
         "Found .* module\\(s\\) in eval mode at the start of training",  # a frozen backbone is meant to be
         "Trying to infer the `batch_size`",
+        "Be aware that when using `ckpt_path`, callbacks used",  # early stopping was switched off on purpose
+        "`ModelCheckpoint\\(monitor=.*could not find the monitored key",  # before the first validation
         "It is recommended to use `self.log\\(.*sync_dist=True",  # every process has the figures of all images
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning 2.6 on torch 2.14
     ):

@@ -21,7 +21,7 @@ from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import build_classifier, build_trainer, quiet
-from bloodcell.training.messages import start_line, unfinished_phases
+from bloodcell.training.messages import partial_run, start_line, unfinished_phases
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,12 @@ def fit(
     last = folder / "checkpoints" / "last.ckpt"
     begun = resumed and distributed.once(last.is_file)
     ended = begun and distributed.once(lambda: stopped_early(restored(last)))
+    ended = ended and config.callbacks.get("early_stopping") is not None
     trainer = build_trainer(config, folder, devices, resumed, watch)
     device = str(trainer.strategy.root_device)
     say(start_line(samples, classifier.classes, classifier, device))
     notes = missing_classes(samples.table, classifier.classes) + unaudited_sets(config.data, samples)
-    for line in notes + unfinished_phases(classifier, config.trainer.max_epochs):
+    for line in notes + unfinished_phases(classifier, config.trainer.max_epochs) + partial_run(config.trainer.partial):
         say(line)
 
     extractor = extractor_of(config, classifier, device)
@@ -72,6 +73,8 @@ def fit(
     if not ended:
         with interruptible():
             trainer.fit(classifier, datamodule=data, ckpt_path=str(last) if begun else None, weights_only=True)
+        if config.trainer.profiler:
+            say(f"profile: {folder / 'fit-profile.txt'}")
     if not distributed.once(last.is_file):
         trainer.save_checkpoint(last)
     chosen = load_checkpoint(run_folder.checkpoint_of(folder))
@@ -126,8 +129,10 @@ def build_data(
 
     rows, views = training_rows(config, classifier, samples, extractor, kept)
     return BloodCellDataModule(
-        samples, classifier.classes, extractor.preprocessing, config.data, config.seed, rows, views
-    )
+        samples, classifier.classes, extractor.preprocessing, config.data, config.seed, rows, views,
+        least=1 if config.finetune.frozen or config.finetune.batch_norm == "frozen" else 2,
+        repeats=bool(config.trainer.overfit_batches),
+    )  # fmt: skip
 
 
 def training_rows(

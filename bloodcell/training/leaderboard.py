@@ -72,6 +72,7 @@ def _row(job: Path) -> dict[str, Any]:
     return {
         "job": job.name, "status": "reused" if run is not job else record.get("status", ""),
         "overrides": " ".join(record.get("overrides") or []), "fold": fold, "folds": folds,
+        "partial": record.get("partial") or "",
         **{name: metrics.get(name) for name in _columns()},
         "run": run.as_posix(), "error": record.get("error") or "",
     }  # fmt: skip
@@ -111,6 +112,6 @@ def show(table: pd.DataFrame, folder: Path) -> None:
     for row in table.to_dict("records"):
         choices = " ".join(item for item in row["overrides"].split() if item not in shared or len(table) == 1)
         values = [f"{row[name]:.{digits}f}" if pd.notna(row[name]) else "" for name, (_, digits) in _columns().items()]
-        status = f"{row['status']}: {row['error']}" if row["error"] else row["status"]
+        status = ": ".join(text for text in (row["status"], row["partial"], row["error"]) if text)
         shown.add_row(row["job"], escape(choices), *values, escape(status))
     console.print(shown)

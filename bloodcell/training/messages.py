@@ -32,3 +32,9 @@ def unfinished_phases(classifier: Any, max_epochs: int | None) -> list[str]:
         f"note: training ends with epoch {max_epochs}, but the last blocks learn from epoch {begin} on; lower "
         "finetune.blocks or finetune.block_epochs, or raise trainer.max_epochs"
     ]
+
+
+def partial_run(setting: str | None) -> list[str]:
+    """Return a note if a setting leaves out batches."""
+    what = "not all batches are used; no figure is that of a full run"
+    return [f"note: {setting}: {what}"] if setting else []

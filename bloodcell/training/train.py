@@ -29,13 +29,16 @@ from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.io import remove_temporaries, write_atomically, write_json
 from bloodcell.runtime.launcher import launch, require, trainer_devices
 from bloodcell.runtime.schema.verbs import TrainConfig
+from bloodcell.training.checkpoint import refuse_no_further
 from bloodcell.training.fit import Fitted, fit
+from bloodcell.training.messages import partial_run
 
 
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
     """Continue the run in a folder with its saved configuration; overrides may change `trainer` and `data.root`.
 
-    A run that has finished is continued if `trainer.max_epochs` is among them.
+    A run that has finished is continued if `trainer.max_epochs` is among them, and `callbacks.early_stopping=null` if
+    early stopping had ended it.
 
     Raises:
         BloodcellError: There is no such run, it has finished, or an override is not allowed.
@@ -44,7 +47,8 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
 
     if not run_folder.read_run(folder) or not (folder / "config.yaml").is_file():
         raise BloodcellError(f"resume={folder}: no run there (run.json, config.yaml); give a run folder")
-    changes = [item for item in map(_set_or_added, overrides) if item.startswith(("trainer.", "data.root="))]
+    allowed = ("trainer.", "data.root=", "callbacks.early_stopping=null")
+    changes = [item for item in map(_set_or_added, overrides) if item.startswith(allowed)]
     further = any(item.startswith("trainer.max_epochs=") for item in changes)
     if not further:
         run_folder.refuse_finished(folder)
@@ -56,6 +60,8 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
             moved = read_samples(folder / "samples.csv", str(existing_folder(str(item.value()))))
             write_samples(moved, folder / "samples.csv")
         OmegaConf.update(cfg, str(item.key_or_group), item.value(), force_add=True)
+    if further:
+        refuse_no_further(folder, cfg.trainer.max_epochs, OmegaConf.select(cfg, "callbacks.early_stopping") is not None)
     launch(*trainer_devices(cfg))
     return train(cfg, folder, resumed=True, further=further)
 
@@ -102,6 +108,8 @@ def train(
         BloodcellError: The user made an error.
     """
     config = typed(cfg, TrainConfig)
+    if not resumed and config.resume not in (None, "auto"):
+        raise BloodcellError(f"resume={config.resume} continues one run: give it to train alone, without -m")
     devices = device_arguments(config.trainer.gpus, config.trainer.accelerator, config.trainer.devices)
     require(*trainer_devices(cfg))
     roots = [Path(config.outputs), folder.parent]
@@ -115,7 +123,7 @@ def train(
         distributed.once(lambda: _begin(cfg, folder, identity, resumed, further))
         run_folder.require_shared(folder)
         choices = [item for item in overrides or [] if not item.startswith("hydra.")]
-        run_folder.write_run(folder, status="running", overrides=choices)
+        run_folder.write_run(folder, status="running", overrides=choices, partial=config.trainer.partial)
         started = time.perf_counter()
         try:
             metrics = _train(config, samples, folder, devices, many, resumed)
@@ -254,7 +262,8 @@ def conclude(
     splits = [split for split in samples.splits() if split in set(predictions["split"])]
     record_test_reads(cache_root(config.cache.root), samples, splits, [folder])
     best_epoch = min(int(fitted.chosen["epoch"]) + 1, len(history))  # a checkpoint after the last epoch is one ahead
-    origin = Origin(str(folder), classifier, calibration.temperature, history=history, compared=compared)
+    partial = partial_run(config.trainer.partial)
+    origin = Origin(str(folder), classifier, calibration.temperature, tuple(partial), history, compared)
     metrics, lines = write_results(
         folder,
         predictions,
@@ -268,6 +277,7 @@ def conclude(
             "epochs": len(history),
             "epochs_compared": compared,
             "temperature": calibration.temperature,
+            **({"partial": True} if partial else {}),
         },
     )
     if config.evaluate.figures:
@@ -276,7 +286,7 @@ def conclude(
         save(curves_figure(history, best_epoch), folder / "figures" / "curves.png")
     _log_hyperparameters(fitted.trainer, config, metrics)
     chosen = f"chosen: epoch {best_epoch} of {len(history)}; run folder {folder}"
-    say("\n".join([chosen, *lines, *calibration.lines]))
+    say("\n".join([chosen, *lines, *calibration.lines, *partial]))
     return metrics
 
 

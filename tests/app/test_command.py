@@ -1,20 +1,25 @@
 """The verb `app`: what it says of the classifier, what it refuses, and how it begins and ends."""
 
+import asyncio
+import http.client
 import json
+import logging
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 
 import pytest
 
 from bloodcell import cli
 from bloodcell.app import app
+from bloodcell.app import server as server_module
 from bloodcell.app.classifier_summary import figure_lines, sureness
-from bloodcell.app.server import address_of, bound, is_loopback, server_of
+from bloodcell.app.server import address_of, bound, is_loopback, run_until_stopped, server_of
 from bloodcell.inference.loader import load_engines
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
@@ -140,6 +145,39 @@ def test_interrupted_once_it_ends_and_twice_it_lets_go():
     assert (server.should_exit, server.force_exit) == (True, False)
     server.handle_exit(signal.SIGINT, None)
     assert server.force_exit
+
+
+def test_a_request_that_runs_as_it_ends_leaves_no_traceback(monkeypatch, capsys):
+    """The server waits a moment, then cancels what still runs."""
+    monkeypatch.setattr(server_module, "SHUTDOWN_SECONDS", 1)
+    begun, ended = threading.Event(), threading.Event()
+
+    async def slow(scope, receive, send):
+        begun.set()
+        await asyncio.sleep(60)
+
+    made, servers = server_of, []
+
+    def recorded(app):
+        servers.append(made(app))
+        return servers[0]
+
+    monkeypatch.setattr(server_module, "server_of", recorded)
+    with bound("127.0.0.1", 0) as listening:
+
+        def serve():
+            run_until_stopped(slow, listening)
+            ended.set()
+
+        threading.Thread(target=serve, daemon=True).start()
+        connection = http.client.HTTPConnection("127.0.0.1", listening.getsockname()[1], timeout=30)
+        connection.request("POST", "/examine", b"picture")
+        assert begun.wait(30)
+        servers[0].should_exit = True
+        assert ended.wait(30)
+        connection.close()
+    assert capsys.readouterr().err == ""
+    assert not logging.getLogger("uvicorn.error").filters
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")

@@ -64,6 +64,22 @@ def test_batches_are_slices_of_the_order():
     assert [batch.tolist() for batch in EpochBatches(None, 5, 3)] == [[0, 1, 2], [3, 4]]
 
 
+@pytest.mark.parametrize(
+    ("count", "batch", "sizes"),
+    [(9, 4, [4, 5]), (10, 4, [4, 4, 2]), (8, 4, [4, 4]), (1, 4, [1]), (3, 1, [1, 1, 1]), (5, 4, [5])],
+)
+def test_a_last_image_alone_joins_the_batch_before(files, count, batch, sizes):
+    sampler = ShuffleSampler(count, seed=0)
+    batches = EpochBatches(sampler, count, batch, least=2)
+    assert [len(part) for part in batches] == sizes
+    assert len(batches) == len(sizes)
+    assert torch.equal(torch.cat(list(batches)), sampler.order())
+    some = ImageDataset([files[0]] * count, torch.arange(count), Preprocessing(16))
+    loader = image_loader(some, batch, 0, sampler, least=2)
+    assert [labels.tolist() for _, labels in loader] == [part.tolist() for part in batches]
+    assert len(loader) == len(sizes)
+
+
 def test_rows_have_the_order_of_the_sampler():
     inputs, labels = torch.arange(20.0).view(10, 2), torch.arange(10)
     sampler = ShuffleSampler(10, seed=1)

@@ -158,8 +158,8 @@ TRAIN = {
 #: The same of Lightning's own settings.
 TRAINER = {
     "trainer.nosuch=1": "no configuration key 'trainer.nosuch'",
-    "trainer.precision=3": "trainer: .*[Pp]recision",
-    "trainer.strategy=nosuch": "trainer: .*nosuch",
+    "trainer.precision=3": r"trainer\.precision=3; choose auto",
+    "trainer.strategy=nosuch": r"trainer\.strategy=nosuch: several devices learn by ddp",
     "trainer.accelerator=toaster": "trainer.gpus|toaster",
     "trainer.limit_train_batches=-1": "trainer: .*limit_train_batches",
     "trainer.limit_train_batches=0": "limit_train_batches=0 leaves nothing",
@@ -169,8 +169,8 @@ TRAINER = {
     "trainer.val_check_interval=7.5": "trainer: .*val_check_interval",
     "trainer.check_val_every_n_epoch=0": "check_val_every_n_epoch=0 leaves nothing",
     "trainer.accumulate_grad_batches=0": "accumulate_grad_batches=0 leaves nothing",
-    "trainer.profiler=nosuch": "trainer: .*profiler",
-    "trainer.overfit_batches=-7": "trainer: .*overfit_batches",
+    "trainer.profiler=nosuch": r"trainer\.profiler=nosuch; choose null",
+    "trainer.overfit_batches=-7": r"trainer: .*limit_train_batches",
     "trainer.num_nodes=0": "trainer|num_nodes",
     "callbacks.early_stopping.monitor=nosuch": "nosuch",
     "callbacks.early_stopping.mode=up": "mode",

@@ -100,6 +100,17 @@ def test_each_image_of_an_epoch_is_taken_by_one_process(as_place, count, size):
     assert len(whole) - len(together) == (count > batch * size and 0 < count % (batch * size) < size)
 
 
+@pytest.mark.parametrize("count", [16, 17, 18, 19, 20, 31])
+def test_no_process_has_a_last_image_alone(as_place, count):
+    shares = []
+    for rank in range(2):
+        as_place(rank, 2)
+        shares.append([part.tolist() for part in EpochBatches(ShuffleSampler(count, seed=3), count, 8, least=2)])
+    assert all(len(part) >= 2 for parts in shares for part in parts)
+    assert len(shares[0]) == len(shares[1]) == (2 if count >= 20 else 1)
+    assert sorted(position for parts in shares for part in parts for position in part) == list(range(count))
+
+
 def test_each_file_is_read_by_one_process(as_place, tmp_path, write_image):
     files = [write_image(tmp_path / f"{number}.png", seed=number) for number in range(7)]
     images, seen = ImageDataset(files, torch.arange(7), Preprocessing(16)), []

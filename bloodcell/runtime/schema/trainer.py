@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema.checks import require
+from bloodcell.runtime.schema.checks import require, require_choice
+
+#: Lightning's precisions that keep the weights in float32, as evaluation and export do.
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +67,23 @@ class TrainerConfig:
             if getattr(self, key) == 0:
                 raise BloodcellError(f"trainer.{key}=0 leaves nothing to train on or to validate; give more than 0")
         require(self.num_nodes >= 1, "trainer.num_nodes", self.num_nodes, "give the number of machines")
+        if str(self.precision) not in ("32", "16", "bf16"):  # Lightning's short names
+            require_choice("trainer.precision", self.precision, *PRECISIONS)
+        if self.strategy not in ("auto", "ddp", "ddp_find_unused_parameters_true"):
+            raise BloodcellError(
+                f"trainer.strategy={self.strategy}: several devices learn by ddp; leave trainer.strategy out"
+            )
+        if self.accelerator is not None:
+            require_choice("trainer.accelerator", self.accelerator, "auto", "cpu", "gpu", "cuda", "mps")
+        require_choice("trainer.profiler", self.profiler, None, "simple", "advanced", "pytorch")
+        clip = self.gradient_clip_val
+        require(clip is None or 0 <= clip < math.inf, "trainer.gradient_clip_val", clip, "give a number of 0 or more")
+
+    @property
+    def partial(self) -> str | None:
+        """The setting by which not all batches are used, e.g. trainer.fast_dev_run=5; None: all are."""
+        for name in ("fast_dev_run", "overfit_batches", "limit_train_batches", "limit_val_batches"):
+            value = getattr(self, name)
+            if value and not (isinstance(value, float) and value == 1):  # 1.0 is all, 1 is one batch
+                return f"trainer.{name}={value}"
+        return None

@@ -110,6 +110,13 @@ class FindLrConfig(TrainConfig):
 
     finder: FinderConfig
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.resume is None, "resume", self.resume, "find-lr continues no run; leave it out")
+        for key in ("fast_dev_run", "profiler"):
+            value = getattr(self.trainer, key)
+            require(not value, f"trainer.{key}", value, "find-lr takes finder.steps steps; leave it out")
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:

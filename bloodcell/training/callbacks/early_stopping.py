@@ -19,7 +19,8 @@ class EarlyStopping(callbacks.EarlyStopping):
     def _run_early_stopping_check(self, trainer: pl.Trainer) -> None:
         """Check the epoch; an unknown metric is the user's mistake."""
         classifier: Any = trainer.lightning_module
-        if trainer.current_epoch < classifier.last_phase:
+        validated = any(name.startswith("val/") for name in trainer.callback_metrics)
+        if trainer.current_epoch < classifier.last_phase or not validated:
             return
         try:
             super()._run_early_stopping_check(trainer)
