@@ -113,7 +113,5 @@ def test_advice_helps(tmp_path):
     assert known_leaks(table(tmp_path, rows), "auto").endswith(
         "your folders or table fix the parts: move all images of a source into one of them"
     )
-    partly = table(tmp_path, [*rows, ("4", "a", "train", "")])
-    assert "give the sources of the other 1 images, and data.split=grouped keeps them apart" in known_leaks(
-        partly, "auto"
-    )
+    partly = known_leaks(table(tmp_path, [*rows, ("4", "a", "train", "")]), "auto")
+    assert "give the source of the other 1 image, and data.split=grouped keeps them apart" in partly

@@ -52,12 +52,13 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
     further = any(item.startswith("trainer.max_epochs=") for item in changes)
     if not further:
         run_folder.refuse_finished(folder)
-    if foreign := [item for item in map(_set_or_added, overrides) if item not in changes and item[:6] != "hydra."]:
+    if foreign := [item for item in overrides if not _set_or_added(item).startswith((*allowed, "hydra."))]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
     cfg = _saved_configuration(folder)
     for item in OverridesParser.create().parse_overrides(changes):
         if item.key_or_group == "data.root" and (folder / "samples.csv").is_file():
             moved = read_samples(folder / "samples.csv", str(existing_folder(str(item.value()))))
+            _require_unchanged(folder, moved, cache_root(cfg.cache.root))
             write_samples(moved, folder / "samples.csv")
         OmegaConf.update(cfg, str(item.key_or_group), item.value(), force_add=True)
     if further:
@@ -190,12 +191,18 @@ def samples_to_train(config: TrainConfig, folder: Path, resumed: bool) -> Sample
     if not resumed or not file.is_file():
         return samples_of(config)
     recorded = read_samples(file)
-    present = with_contents(recorded, cache_root(config.cache.root))
-    if difference := changes_since(recorded, present):
-        raise BloodcellError(f"resume={folder}: {difference}")
+    present = _require_unchanged(folder, recorded, cache_root(config.cache.root))
     with suppress(BloodcellError):  # what the folder is now may be no data set any more
         if added := set(load_samples(replace(config.data, root=str(recorded.root))).paths()) - set(recorded.paths()):
             say(f"{counted(len(added), 'image')} in {recorded.root} are not of this run; it goes on without them")
+    return present
+
+
+def _require_unchanged(folder: Path, recorded: Samples, cache: Path) -> Samples:
+    """Return the samples of a run with their contents of today; raise a BloodcellError if they are not the recorded."""
+    present = with_contents(recorded, cache)
+    if difference := changes_since(recorded, present):
+        raise BloodcellError(f"resume={folder}: {difference}")
     return present
 
 

@@ -25,8 +25,8 @@ CLASSES = ["<script>alert(1)</script>", '"onload="alert(1)', "$\\frac{$", "=1+2"
 
 #: Names that a table might take for a number, for nothing, or for a key of its own.
 TEXTS = [
-    *("accuracy", "macro avg", "weighted avg", "macro_f1", "label", "prediction", "source", "images", "val/loss"),
-    *("NaN", "nan", "NA", "None", "null", "True", "01", "1", "1e3", "inf", "-0", "=1+2", "a,b", 'a"b', "a'b", "a/b"),
+    *("accuracy", "macro avg", "weighted avg", "macro_f1", "label", "prediction", "source", "val/loss"),
+    *("NaN", "nan", "NA", "None", "null", "True", "01", "1", "1e3", "inf", "-0", "=1+2", "a,b", 'a"b', "a/b"),
     *("p_x", "f1_x", "class accuracy", "x[test]", "#x", "quality", "fold"),
 ]
 
@@ -143,7 +143,7 @@ def test_samples_keep_names_as_text(tmp_path):
 
 
 def test_odd_class_names_are_trained_evaluated_and_reported(compose, class_folders, tmp_path):
-    classes = sorted(["accuracy", "NaN", "01", "1e3", "label"])
+    classes = sorted(["accuracy", "NaN", "01", "1e3", "p_x"])
     root, run = class_folders(dict.fromkeys(classes, 8)), tmp_path / "run"
     given = [*QUICK, "data=imagefolder", f"data.root={root}", f"outputs={tmp_path}", "logger=[csv,tensorboard]"]
     metrics = train(compose(*given), run)

@@ -10,7 +10,9 @@ from torchvision.models import get_model
 
 from bloodcell.models.backbones import TORCHVISION, build_backbone, state_digest
 from bloodcell.models.weights import read_state
+from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.verbs import TrainConfig
 
 #: name -> (image size, shape of the map, parameters without the classifier).
 MAPS = {
@@ -90,11 +92,11 @@ def test_width_narrows_mobilenet_and_nothing_else():
     build_backbone("resnet18", width=1.0)
 
 
-def test_unknown_names():
+def test_unknown_names(compose):
     with pytest.raises(BloodcellError, match=r"model\.name=resnet19 is unknown; choose mobilenet_v2, resnet18, .*timm"):
         build_backbone("resnet19")
     with pytest.raises(BloodcellError, match=r"model\.library=keras; choose torchvision or timm"):
-        build_backbone("resnet18", library="keras")
+        typed(compose("model.library=keras"), TrainConfig)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "vit_b_16"])
