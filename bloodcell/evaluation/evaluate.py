@@ -119,7 +119,9 @@ def _checked(
     folder.mkdir(parents=True, exist_ok=True)
     with progress("checking images") as advance:
         checked = check_images(samples, cache, advance)
-    for line in [*white_lines(checked), *blank_lines(checked)]:
+    for line in white_lines(checked):
+        say(f"note: {line}")
+    for line in blank_lines(checked):
         print(f"warning: {line}", file=sys.stderr)
     return whole, without_bad_images(samples, checked, config.data.on_bad_image, folder / "bad_images.csv"), splits
 

@@ -231,7 +231,9 @@ def readable(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
     """
     with progress("checking images") as report:
         checked = check_images(samples, cache_root(config.cache.root), report)
-    for line in [*white_lines(checked), *blank_lines(checked)]:
+    for line in white_lines(checked):
+        say(f"note: {line}")
+    for line in blank_lines(checked):
         print(f"warning: {line}", file=sys.stderr)
     samples = without_bad_images(samples, checked, config.data.on_bad_image, folder / "bad_images.csv")
     require_classes(samples.table)  # without bad images, a class may be empty
