@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from bloodcell.data.image_limits import require_size
 from bloodcell.data.value_range import WHITES
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it prints what it also raises
 
 Values = NDArray[Any]
 

@@ -55,7 +55,7 @@ def _sources_by(file: Path, samples: Samples) -> pd.Series:
         saved = saved.set_index("identity" if older else "content")["source"]
     except (ValueError, KeyError) as error:
         raise BloodcellError(
-            f"{file}, which holds the sources of images, is damaged; delete it and audit those images again"
+            f"{file}, which holds the sources of images, is damaged; delete it and audit again"
         ) from error
     saved = saved[~saved.index.duplicated()]
     return saved.reindex([_path_and_time(path) for path in samples.paths()] if older else contents(samples)).fillna("")

@@ -111,8 +111,8 @@ def relative(file: Path, root: Path) -> str:
 
 
 def write_samples(samples: Samples, file: Path) -> None:
-    """Write the table as CSV with the root in a column of its own."""
-    write_csv(samples.table.assign(root=samples.root.absolute().as_posix()), file)
+    """Write the table as CSV, with columns for the root and the number of rows, by which a damage is seen."""
+    write_csv(samples.table.assign(root=samples.root.absolute().as_posix(), rows=len(samples.table)), file)
 
 
 def read_samples(file: Path, root: str | None = None) -> Samples:
@@ -124,6 +124,8 @@ def read_samples(file: Path, root: str | None = None) -> Samples:
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
         table = table if "set" in table else table.assign(set="")
+        if "rows" in table and set(table["rows"]) != {str(len(table))}:
+            raise ValueError("rows are missing")
         further = [name for name in ("content", "pixels") if name in table]
         return Samples(table[COLUMNS + further], Path(root or table["root"].iloc[0]))
     except (ValueError, KeyError, IndexError) as error:

@@ -119,11 +119,12 @@ def _checked(
     folder.mkdir(parents=True, exist_ok=True)
     with progress("checking images") as advance:
         checked = check_images(samples, cache, advance)
+    samples = without_bad_images(samples, checked, config.data.on_bad_image, folder / "bad_images.csv")
     for line in white_lines(checked):
         say(f"note: {line}")
     for line in blank_lines(checked):
         print(f"warning: {line}", file=sys.stderr)
-    return whole, without_bad_images(samples, checked, config.data.on_bad_image, folder / "bad_images.csv"), splits
+    return whole, samples, splits
 
 
 def _origin(config: EvaluateConfig, engines: list[Engine]) -> Origin:

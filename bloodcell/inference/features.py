@@ -133,7 +133,8 @@ class Extractor:
                 lambda: [np.flatnonzero((places < 0).any(axis=axis)).tolist() for axis in (0, 1)]
             )
             if todo:
-                named = [(files[i], [names[v][i] for v in lacking]) for i in todo]
+                once_each = sorted({known[i]: i for i in reversed(todo)}.values())  # files of one content have one row
+                named = [(files[i], known[i], [names[v][i] for v in lacking]) for i in once_each]
                 self._write(store, named, [views[v] for v in lacking], progress)
             distributed.barrier()
 
@@ -153,31 +154,34 @@ class Extractor:
         return store, np.stack([store.places(of_view) for of_view in names])
 
     def _write(
-        self, store: FeatureStore, named: list[tuple[str, list[str]]], views: Views, progress: Progress | None
+        self, store: FeatureStore, named: list[tuple[str, str, list[str]]], views: Views, progress: Progress | None
     ) -> None:
-        """Write this process's share of the rows of some files, each with the names of its views."""
+        """Write this process's share of the rows of some files, each with its content and the names of its views."""
         mine = [one for group in distributed.share(_groups(named, len(views))) for one in group]
         left = iter(mine)
-        rows = self._own(self.backbone.forward(), [file for file, _ in mine], views, progress)
+        images = [(file, content) for file, content, _ in mine]
+        rows = self._own(self.backbone.forward(), images, views, progress)
         for chunk in _joined(rows, max(1, CHUNK // len(views))):
             written = islice(left, len(chunk))
-            store.add([name for _, names in written for name in names], chunk.reshape(-1, self.columns))
+            store.add([name for *_, names in written for name in names], chunk.reshape(-1, self.columns))
 
     def _batches(self, files: Sequence[str], views: Views, progress: Progress | None) -> Iterator[Array]:
         """Yield the rows of the files in order, float32 (n, views, columns), whichever process computes them."""
         if not files:
             return
         groups, forward = _groups(files, len(views)), self.backbone.forward(len(files) * len(views))
-        mine = [file for group in distributed.share(groups) for file in group]
+        mine = [(file, file) for group in distributed.share(groups) for file in group]
         yield from distributed.in_turn(self._own(forward, mine, views, progress))
 
-    def _own(self, forward: Forward, files: Sequence[str], views: Views, progress: Progress | None) -> Iterator[Array]:
-        """Yield the rows of the files in order, float32 (n, views, columns), computed by this process."""
-        groups = _groups(files, len(views))
+    def _own(
+        self, forward: Forward, named: Sequence[tuple[str, str]], views: Views, progress: Progress | None
+    ) -> Iterator[Array]:
+        """Yield the rows of files, each with its content, in order, float32 (n, views, columns), by this process."""
+        groups = _groups(named, len(views))
 
-        def read(group: Sequence[str]) -> Decoded:
-            images, cells = decode(group, self.preprocessing)
-            seen = [view(images, group) for view in views]
+        def read(group: Sequence[tuple[str, str]]) -> Decoded:
+            images, cells = decode([file for file, _ in group], self.preprocessing)
+            seen = [view(images, [content for _, content in group]) for view in views]
             return np.concatenate(seen) if len(seen) > 1 else seen[0], cells
 
         def compute(decoded: Decoded) -> Decoded:
@@ -190,7 +194,7 @@ class Extractor:
             rows[..., self.net.width :] = np.array([cell == "found" for cell in cells])[:, None, None]
             done += len(cells)
             if progress:
-                progress(done, len(files))
+                progress(done, len(named))
             yield rows
 
 
@@ -202,11 +206,11 @@ class View:
         key = hashlib.sha256(json.dumps(augment.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
         self.name = f"|view {number} of {key}"
 
-    def __call__(self, images: Array, files: Sequence[str]) -> Array:
-        """Return the changed images, uint8 (N, H, W, 3); each change depends on file name and view alone."""
+    def __call__(self, images: Array, contents: Sequence[str]) -> Array:
+        """Return the changed images, uint8 (N, H, W, 3); each change depends on file content and view alone."""
         changed = np.empty_like(images)
-        for row, image, file in zip(changed, images, files, strict=True):
-            generator = torch.Generator().manual_seed(zlib.crc32(f"{Path(file).name}{self.name}".encode()))
+        for row, image, content in zip(changed, images, contents, strict=True):
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{content}{self.name}".encode()))
             result = self.augment(torch.from_numpy(image).permute(2, 0, 1)[None], generator)
             row[:] = (result[0].permute(1, 2, 0) * 255).round().numpy()
         return changed

@@ -92,14 +92,19 @@ def _open(schema: type[Any]) -> DictConfig:
     return node
 
 
-def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
+def typed(cfg: DictConfig, schema: type[Schema], group: str = "") -> Schema:
     """Return a composed configuration as its dataclass, interpolations resolved and values checked.
+
+    `group` names a part of a configuration, so that errors name its keys in full.
 
     Raises:
         BloodcellError: A value makes no sense.
         OmegaConfBaseException: A key is unknown, missing, or of another type.
     """
-    merged = OmegaConf.merge(_open(schema), cfg)
+    if group:
+        merged: Any = cast(DictConfig, OmegaConf.merge({group: _open(schema)}, {group: cfg}))[group]
+    else:
+        merged = OmegaConf.merge(_open(schema), cfg)
     read_lists(merged)
     try:
         return cast(Schema, OmegaConf.to_object(merged))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,22 @@ class KeptTable:
             return {}
 
     def add(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Keep rows, the key first."""
-        marks = ", ".join("?" * (1 + len(self.columns)))
+        """Keep rows, the key first; a file that is damaged is begun anew."""
+        several = list(rows)
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.file, timeout=10)) as opened, opened:
-                names = ", ".join(self.columns)
-                opened.execute(f"CREATE TABLE IF NOT EXISTS {self.name} (key TEXT PRIMARY KEY, {names})")
-                opened.executemany(f"INSERT OR REPLACE INTO {self.name} VALUES ({marks})", rows)
-        except sqlite3.DatabaseError as error:
-            if not isinstance(error, sqlite3.OperationalError):  # it is no database: the next command begins it anew
+            self._add(several)
+        except sqlite3.OperationalError:  # locked, read-only or full
+            return
+        except sqlite3.DatabaseError:
+            with suppress(sqlite3.Error, OSError):
                 self.file.unlink(missing_ok=True)
+                self._add(several)
         except OSError:
-            pass
+            return
+
+    def _add(self, rows: list[tuple[Any, ...]]) -> None:
+        names, marks = ", ".join(self.columns), ", ".join("?" * (1 + len(self.columns)))
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(self.file, timeout=10)) as opened, opened:
+            opened.execute(f"CREATE TABLE IF NOT EXISTS {self.name} (key TEXT PRIMARY KEY, {names})")
+            opened.executemany(f"INSERT OR REPLACE INTO {self.name} VALUES ({marks})", rows)

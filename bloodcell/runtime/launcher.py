@@ -50,7 +50,7 @@ def trainer_devices(cfg: Any) -> tuple[int, int]:
     Raises:
         BloodcellError: One is no number, or the devices do not exist.
     """
-    trainer = typed(OmegaConf.create(plain(cfg.trainer)), TrainerConfig)
+    trainer = typed(OmegaConf.create(plain(cfg.trainer)), TrainerConfig, "trainer")
     return count_of(**device_arguments(trainer.gpus, trainer.accelerator, trainer.devices)), trainer.num_nodes
 
 

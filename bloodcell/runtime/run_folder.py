@@ -60,10 +60,10 @@ def write_run(folder: Path, **changes: Any) -> None:
         write_json({**read_run(folder), **changes}, folder / "run.json")
 
 
-def begin(folder: Path, identity: str) -> None:
-    """Record that a run starts: command, fingerprint, environment and versions."""
+def begin(folder: Path, identity: str, samples: str = "") -> None:
+    """Record that a run starts: command, fingerprint, digest of its samples, environment and versions."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_run(folder, status="running", fingerprint=identity, **circumstances())
+    write_run(folder, status="running", fingerprint=identity, samples=samples, **circumstances())
 
 
 def circumstances() -> dict[str, Any]:

@@ -115,13 +115,14 @@ def train(
     require(*trainer_devices(cfg))
     roots = [Path(config.outputs), folder.parent]
     samples = distributed.once(lambda: samples_to_train(config, folder, resumed))
-    identity = run_folder.fingerprint(asdict(config), digest(samples))
+    images = digest(samples)
+    identity = run_folder.fingerprint(asdict(config), images)
     if many and config.skip_finished and (finished := run_folder.find_runs(roots, identity, finished=True)):
         return _reuse(folder, finished[0])
     if not resumed and config.resume == "auto":
         folder, resumed = distributed.once(lambda: _newest_unfinished(roots, identity, folder))
     with run_folder.locked(folder):
-        distributed.once(lambda: _begin(cfg, folder, identity, resumed, further))
+        distributed.once(lambda: _begin(cfg, folder, (identity, images), resumed, further))
         run_folder.require_shared(folder)
         choices = [item for item in overrides or [] if not item.startswith("hydra.")]
         run_folder.write_run(folder, status="running", overrides=choices, partial=config.trainer.partial)
@@ -136,7 +137,7 @@ def train(
     return metrics
 
 
-def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool, further: bool) -> None:
+def _begin(cfg: DictConfig, folder: Path, identity: tuple[str, str], resumed: bool, further: bool) -> None:
     """Record that a run starts, with its configuration; or check that it can be continued."""
     if not resumed:
         run_folder.refuse_used(folder)
@@ -145,7 +146,7 @@ def _begin(cfg: DictConfig, folder: Path, identity: str, resumed: bool, further:
     for part in (folder, folder / "checkpoints"):
         remove_temporaries(part)
     if not run_folder.read_run(folder):
-        run_folder.begin(folder, identity)
+        run_folder.begin(folder, *identity)
     if not (folder / "config.yaml").is_file():  # a run that was killed as it began lacks it
         write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
 
@@ -190,7 +191,15 @@ def samples_to_train(config: TrainConfig, folder: Path, resumed: bool) -> Sample
     file = folder / "samples.csv"
     if not resumed or not file.is_file():
         return samples_of(config)
-    recorded = read_samples(file)
+    try:
+        recorded = read_samples(file)
+    except BloodcellError as error:
+        samples = samples_of(config)
+        if digest(samples) != run_folder.read_run(folder).get("samples"):
+            raise BloodcellError(
+                f"resume={folder}: its samples.csv is damaged, and its images cannot be told; begin a new run"
+            ) from error
+        return samples  # the very ones, and samples.csv is written anew
     present = _require_unchanged(folder, recorded, cache_root(config.cache.root))
     with suppress(BloodcellError):  # what the folder is now may be no data set any more
         if added := set(load_samples(replace(config.data, root=str(recorded.root))).paths()) - set(recorded.paths()):
@@ -231,12 +240,12 @@ def readable(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
     """
     with progress("checking images") as report:
         checked = check_images(samples, cache_root(config.cache.root), report)
+    samples = without_bad_images(samples, checked, config.data.on_bad_image, folder / "bad_images.csv")
+    require_classes(samples.table)  # without bad images, a class may be empty
     for line in white_lines(checked):
         say(f"note: {line}")
     for line in blank_lines(checked):
         print(f"warning: {line}", file=sys.stderr)
-    samples = without_bad_images(samples, checked, config.data.on_bad_image, folder / "bad_images.csv")
-    require_classes(samples.table)  # without bad images, a class may be empty
     return samples
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import io
 import os
 import secrets
 import signal
@@ -265,10 +266,10 @@ def crowd(shared):
             (root / label).mkdir(parents=True)
             for number in range(24):
                 pixels = np.random.default_rng([number, len(label)]).integers(0, 256, (16, 24, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(root / label / f"{number:02}-000.png")
-                for copy in range(1, 125):
+                Image.fromarray(pixels).save(buffer := io.BytesIO(), "png")
+                for copy in range(125):  # each of another content, which no decoder reads
                     name = root / label / f"{number:02}-{copy:03}.png"
-                    name.hardlink_to(root / label / f"{number:02}-000.png")
+                    name.write_bytes(buffer.getvalue() + str(copy).encode())
 
     return shared("crowd", make)
 

@@ -127,8 +127,8 @@ def test_a_prediction_with_a_damaged_state_begins_again_where_it_is_told_to(
 
 @pytest.mark.parametrize(
     "pattern",
-    ["checks/*.csv", "features/*/chunk-*.npy", "features/*/chunk-*.json", "features/*/about.json", "audits/*.csv",
-     "test_reads.csv", "synthetic/*/smears.json"],
+    ["checks/*.db", "features/*/chunk-*.npy", "features/*/chunk-*.json", "features/*/about.json",
+     "audits/*.csv", "test_reads.csv", "synthetic/*/smears.json"],
 )  # fmt: skip
 def test_a_damaged_cache_is_made_anew(verb, fault, tmp_path, pattern):
     own = [*QUICK, *SMALL, "trainer.max_epochs=1", "logger=none", "evaluate.figures=false", "features.backend=eager"]

@@ -124,7 +124,7 @@ def test_prediction_of_one_file_that_is_named(picture, quick_run, tmp_path, monk
         assert re.search(expected, pd.read_csv(tmp_path / "o.bad.csv")["reason"][0])
         count("images, named on the command line", "refused")
     elif code:  # ${...} stands for something else
-        assert_clear(code, error, "no such file or folder")
+        assert_clear(code, error, "no such file or folder|no user of this machine")
         count("images, named on the command line", "refused")
     else:
         with output.open(newline="", encoding="utf-8") as opened:
@@ -139,6 +139,7 @@ def test_the_check_before_training_has_the_same_reasons(corpus, cache, count):
     names = [file.name for file in expected]
     samples = Samples(pd.DataFrame({"path": names, "label": "a", "split": "", "source": "", "set": ""}), folder)
     found = check_images(samples, cache).set_index("path")["reason"]
+    found = found[found != ""]
     for file, come_to in expected.items():
         if isinstance(come_to, str):
             assert re.search(come_to, found[file.name])
