@@ -136,6 +136,7 @@ def predictions():
     return predictions_table(rows.assign(source=rows["path"]), NAMES, chances)
 
 
+@pytest.mark.slow
 def test_the_report_of_many_classes_can_be_read(tmp_path):
     write_report(predictions(), tmp_path / "report.html", Origin("x"))
     text = (tmp_path / "report.html").read_text()
