@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from bloodcell.data.image_limits import require_size
 from bloodcell.data.value_range import WHITES
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it prints what it also raises
+# both print what they also raise or return; set once, as a change around each image is not safe in threads
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 Values = NDArray[Any]
 
@@ -27,7 +29,7 @@ MOST_CHANNELS = 5
 _ALPHA = (1, 2)  # TIFF's ExtraSamples: associated and unassociated alpha
 _DECLARED = (281, 341)  # TIFF's MaxSampleValue and SMaxSampleValue
 _STACK = re.compile(r"\b(slices|frames)=[2-9]")  # ImageJ's description of pages that are no colours
-_PNM = re.compile(rb"P[2356](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+(\d+)\s")
+_PNM = re.compile(rb"P[2356](?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d{1,5})\s")
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,7 @@ def _by_opencv_or_pillow(page: Any, file: str | Path | bytes) -> Values:
 
 def by_opencv(content: bytes) -> Values:
     """Return the values of an image file, (H, W) or (H, W, channels) in the order R, G, B, A, of its own type."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it prints what it also returns
     values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    cv2.utils.logging.setLogLevel(level)
     if values is None:
         raise ValueError("the file is damaged, or of a kind that is not read")
     if values.ndim == 3:
@@ -158,7 +158,8 @@ def _declared_white(page: Any) -> float | None:
     """Return the white that a page declares by its bits, its tags or its OME description; None: it declares none."""
     if page.bitspersample not in (8, 16, 32, 64):
         return float(2**page.bitspersample - 1)
-    if found := re.search(r'SignificantBits="(\d+)"', page.description or ""):
+    found = re.search(r'SignificantBits="(\d{1,2})"', page.description or "")
+    if found and 0 < int(found[1]) <= page.bitspersample:
         return float(2 ** int(found[1]) - 1)
     values = [page.tags[tag].value for tag in _DECLARED if tag in page.tags]
     most = max(values[0]) if values and isinstance(values[0], tuple) else values[0] if values else 0

@@ -62,7 +62,7 @@ def _checked(path: Path) -> tuple[Any, ...]:
 
 def blank_lines(checked: pd.DataFrame) -> list[str]:
     """Return a line on each kind of picture of `check_images` that shows nothing."""
-    found = checked[checked["blank"].fillna("") != ""]
+    found = checked[checked["blank"] != ""]
     return [
         f"{counted(len(rows), 'image')} of {len(checked):,} {'is' if len(rows) == 1 else 'are'} {kind} all over, "
         f"e.g. {rows['path'].iloc[0]}; look at {'it' if len(rows) == 1 else 'them'}"

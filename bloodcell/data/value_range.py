@@ -47,5 +47,9 @@ def to_8_bits(values: NDArray[Any], white: float) -> NDArray[np.uint8]:
     """Return values of 0 to `white` as 0 to 255, clipped. More than 8 bits lose their lowest bits."""
     of_whole_bits = white > 255 and math.log2(white + 1).is_integer()
     factor = 256 / (white + 1) if of_whole_bits else 255 / white
+    exact: Any = (
+        np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64
+    )  # half the memory
     # rounded down, but k / 255 times 255 may fall a little short of k
-    return np.floor(np.clip(values.astype(np.float64) * factor + 2**-12, 0, 255)).astype(np.uint8)
+    scaled = values.astype(exact) * exact(factor)
+    return np.asarray(np.floor(np.clip(scaled + exact(2**-12), 0, 255)), np.uint8)

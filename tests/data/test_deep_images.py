@@ -6,6 +6,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from bloodcell.data.deep_images import read_deep_pnm
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import read_image, read_picture
 from bloodcell.data.value_range import to_8_bits, white_of
@@ -197,3 +198,26 @@ def test_the_smallest_usual_white_that_holds_the_values(highest, dtype, white):
     values = np.linspace(0, highest, 100).astype(dtype)
     assert white_of(values) == white
     assert to_8_bits(values, white)[-1] == min(255, int(highest * (256 / (white + 1) if white > 255 else 255 / white)))
+
+
+@pytest.mark.parametrize("bits", ["0", "17", "99", "4000000000"])
+def test_senseless_bits_that_a_file_declares_are_ignored(tmp_path, bits):
+    metadata = {"axes": "CYX", "SignificantBits": 12}
+    tifffile.imwrite(tmp_path / "a.ome.tif", PLANES.astype(np.uint16) * 16, ome=True, metadata=metadata)
+    content = (tmp_path / "a.ome.tif").read_bytes()
+    assert content.count(b'SignificantBits="12"') == 1
+    text = f'SignificantBits="{bits}"'.encode()
+    room = len(b'SignificantBits="12" ') - len(text)  # the text keeps its length at the cost of what follows
+    start = content.index(b'SignificantBits="12"')
+    changed = (
+        content[:start] + text + content[start + len(text) :]
+        if room < 0
+        else content.replace(b'SignificantBits="12"', text.ljust(len(b'SignificantBits="12"')))
+    )
+    np.testing.assert_array_equal(read_picture(changed).pixels, RGB)
+
+
+def test_a_header_of_blanks_takes_no_time():
+    with pytest.raises(ImageError):
+        read_image(b"P5" + b" " * 990 + b"x")
+    assert read_deep_pnm(b"P5" + b" " * 990 + b"x") is None
