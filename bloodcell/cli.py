@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.signals import raising_on_sigterm
 from bloodcell.runtime.user_errors import one_clear_line
 
-#: Verb -> (module, function that takes the configuration, what it is for). The verb names conf/VERB.yaml.
+
+class Verb(NamedTuple):
+    """What a verb does; conf/VERB.yaml is its configuration."""
+
+    function: str
+    purpose: str
+    takes: str | None  # the key of words without `key=`
+
+
 VERBS = {
-    "train": ("bloodcell.training.multirun", "run", "train a classifier and evaluate it"),
-    "find-lr": ("bloodcell.training.find_lr", "run", "find the learning rate for a training"),
-    "tune": ("bloodcell.tuning.tune", "run", "search for the best settings of a training"),
-    "audit": ("bloodcell.audit.audit", "run", "find which images show the same cell, and what leaks between splits"),
-    "cache": ("bloodcell.runtime.cache", "run", "list or clear what is kept between runs"),
-    "evaluate": ("bloodcell.evaluation.evaluate", "run", "evaluate a checkpoint on a data set"),
-    "predict": ("bloodcell.inference.predict", "run", "predict any images with a checkpoint, into a table"),
-    "app": ("bloodcell.app.app", "run", "serve a page in the browser that judges images"),
-    "export": ("bloodcell.export.export", "export", "export a checkpoint to an ONNX file, or torch.export's"),
+    "train": Verb("training.multirun.run", "train a classifier and evaluate it", "data.root"),
+    "find-lr": Verb("training.find_lr.run", "find the learning rate for a training", "data.root"),
+    "tune": Verb("tuning.tune.run", "search for the best settings of a training", "data.root"),
+    "audit": Verb("audit.audit.run", "find images of the same cell, and what leaks between splits", "data.root"),
+    "cache": Verb("runtime.cache.run", "list or clear what is kept between runs", None),
+    "evaluate": Verb("evaluation.evaluate.run", "evaluate a checkpoint on a data set", "checkpoint"),
+    "predict": Verb("inference.predict.run", "predict any images with a checkpoint, into a table", "images"),
+    "app": Verb("app.app.run", "serve a page in the browser that judges images", "checkpoint"),
+    "export": Verb("export.export.export", "export a checkpoint to an ONNX file, or torch.export's", "checkpoint"),
 }
+
+#: What the usage calls the words of a key; for data.root one word.
+WORDS = {"data.root": "[FOLDER]", "checkpoint": "[RUN ...]", "images": "[FOLDER_OR_FILE ...]", None: ""}
 
 #: Verbs that several processes do together.
 SHARED = ("train", "evaluate", "predict")
 
-USAGE = """usage: bloodcell VERB [group=option] [key=value] ...
+USAGE = """usage: bloodcell VERB [FOLDER_OR_RUN] [group=option] [key=value] ...
 
 {verbs}
 
-bloodcell VERB --help lists the verb's configuration."""
+bloodcell VERB --help shows examples and all settings."""
 
 
 def main(verb: str | None = None) -> None:
@@ -55,9 +67,8 @@ def run_verb(verb: str, arguments: list[str]) -> None:
 
     from bloodcell.runtime.config import config_dir, read_lists, register_resolvers
 
-    module, function, _ = VERBS[verb]
     register_resolvers()
-    _check_flags(arguments)
+    arguments, asks_help = read_arguments(verb, arguments)
     if resumed := _resumed_run(verb, arguments):
         from bloodcell.training.train import resume
 
@@ -70,13 +81,20 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     overrides = [_as_text(argument) for argument in arguments if _is_override(argument)]
     flags = [argument for argument in arguments if not _is_override(argument)]
     _check_groups(overrides)
+    if asks_help:
+        from bloodcell.runtime.help import page
+
+        usage = " ".join(["bloodcell", verb, WORDS[VERBS[verb].takes], "[group=option] [key=value] ..."])
+        print(page(verb, VERBS[verb].purpose, " ".join(usage.split()), overrides))
+        return
     sys.argv = [sys.argv[0], *overrides, f"hydra.job.name={verb}"]
 
     def task(cfg: Any) -> Any:
         os.chdir(hydra.utils.get_original_cwd())  # paths mean the folder of the command, if Hydra changed it too
         with one_clear_line():  # here too: Hydra would put a line of its own before an error that reaches it
             read_lists(cfg)
-            return getattr(import_module(module), function)(cfg)
+            module, _, function = VERBS[verb].function.rpartition(".")
+            return getattr(import_module(f"bloodcell.{module}"), function)(cfg)
 
     if not _QUESTIONS & set(flags):
         _join(verb)
@@ -110,7 +128,7 @@ def _join(verb: str) -> None:
 def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
     """Split `VERB ARGUMENT...`; print the usage and exit if there is no verb."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        verbs = "\n".join(f"  {name:<10}{what}" for name, (_, _, what) in VERBS.items())
+        verbs = "\n".join(f"  {name:<10}{what.purpose}" for name, what in VERBS.items())
         print(USAGE.format(verbs=verbs))
         raise SystemExit(0 if arguments else 2)
     if arguments[0] == "--version":
@@ -178,8 +196,12 @@ def _check_groups(overrides: list[str]) -> None:
             raise BloodcellError(f"{group}= names no option; choose from: {', '.join(sorted(options(group)))}")
 
 
-def _check_flags(arguments: list[str]) -> None:
-    """Refuse a flag that Hydra does not have, for choices are written without dashes, and flags that exclude others."""
+def read_arguments(verb: str, arguments: list[str]) -> tuple[list[str], bool]:
+    """Return the arguments, words as `key=value` of what the verb takes, and whether help is asked for.
+
+    Raises:
+        BloodcellError: A flag does not exist (choices are written without dashes), or flags exclude one another.
+    """
     from hydra._internal.utils import get_args_parser
 
     parser = get_args_parser()
@@ -191,7 +213,7 @@ def _check_flags(arguments: list[str]) -> None:
                 f"no flag '{flag}'; choices are written key=value, e.g. {flag.lstrip('-') or 'model'}=..."
             )
     parser.error = _refuse_usage  # type: ignore[method-assign]
-    given = parser.parse_args(sorted(arguments, key=_is_override))
+    given = parser.parse_intermixed_args(arguments)
     if given.config_name is not None or given.config_path is not None:
         raise BloodcellError("--config-name, --config-path: the verb names the configuration, e.g. bloodcell evaluate")
     if given.shell_completion and not any(item.startswith(("install=", "uninstall=", "query=")) for item in arguments):
@@ -201,6 +223,24 @@ def _check_flags(arguments: list[str]) -> None:
         raise BloodcellError(f"{', '.join('--' + name.replace('_', '-') for name in modes)}: give only one of these")
     if (given.resolve or given.package) and not (given.cfg or given.help):
         raise BloodcellError("--resolve and --package only go with --cfg job")
+    words = [word for word in given.overrides if not _is_override(word) and not word.startswith("+")]
+    if not words:
+        return arguments, given.help
+    overrides = [argument for argument in given.overrides if argument not in words]
+    flags = [argument for argument in arguments if argument not in given.overrides]
+    return [*_overrides_of(words, verb, overrides), *overrides, *flags], given.help
+
+
+def _overrides_of(words: list[str], verb: str, others: list[str]) -> list[str]:
+    """Return the key and value that words stand for: a folder of images, or what the verb looks at."""
+    key = VERBS[verb].takes
+    if key is None or (key == "data.root" and len(words) > 1):
+        raise BloodcellError(f"cannot read '{words[-1]}': choices are written key=value; bloodcell {verb} --help")
+    if any(other.startswith(f"{key}=") for other in others):
+        raise BloodcellError(f"{words[0]} and {key}= are given; give one of them")
+    value = words[0] if len(words) == 1 else json.dumps(words, ensure_ascii=False)
+    kind = ["data=imagefolder"] if key == "data.root" and not any(one.startswith("data=") for one in others) else []
+    return [*kind, f"{key}={value}"]
 
 
 def _refuse_usage(message: str) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import zlib
 from pathlib import Path
 
@@ -182,3 +183,29 @@ def class_folders(tmp_path, write_image):
         return root
 
     return write
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Run a verb in this process: command("train", "a=1") -> (exit code, standard error)."""
+
+    def run(verb, *arguments):
+        folder = [f"hydra.run.dir={tmp_path / 'run'}"]
+        from bloodcell import cli
+
+        monkeypatch.setattr(sys, "argv", [f"{verb}.py", *arguments, *folder])
+        with pytest.raises(SystemExit) as caught:
+            cli.main(verb)
+        return caught.value.code, capsys.readouterr().err
+
+    return run
+
+
+def clear(code, error, *words):
+    """Assert that an error is at most three lines without a traceback, and names what matters."""
+    assert code not in (0, None)
+    assert error.startswith("error: ")
+    assert len(error.strip().splitlines()) <= 3
+    assert "Traceback" not in error
+    for word in words:
+        assert word in error

@@ -10,33 +10,9 @@ import torch
 from bloodcell import cli
 from bloodcell.runtime import user_errors
 from bloodcell.runtime.errors import nearest
-from tests.conftest import QUICK, SMALL
+from tests.conftest import QUICK, SMALL, clear
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Run a verb in this process: command("train", "a=1") -> (exit code, standard error)."""
-
-    def run(verb, *arguments):
-        folder = [f"hydra.run.dir={tmp_path / 'run'}"]
-        monkeypatch.setattr(sys, "argv", [f"{verb}.py", *arguments, *folder])
-        with pytest.raises(SystemExit) as caught:
-            cli.main(verb)
-        return caught.value.code, capsys.readouterr().err
-
-    return run
-
-
-def clear(code, error, *words):
-    """Assert that an error is at most three lines without a traceback, and names what matters."""
-    assert code not in (0, None)
-    assert error.startswith("error: ")
-    assert len(error.strip().splitlines()) <= 3
-    assert "Traceback" not in error
-    for word in words:
-        assert word in error
 
 
 @pytest.mark.parametrize(

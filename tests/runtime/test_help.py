@@ -1,0 +1,90 @@
+"""What --help prints, and words in place of `key=value`."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from bloodcell import cli
+from bloodcell.runtime.config import options
+from tests.conftest import clear
+
+
+@pytest.fixture
+def help_of(monkeypatch, capsys):
+    """Return a function of a verb and its overrides that gives its help."""
+
+    def call(verb, *overrides):
+        monkeypatch.setattr(sys, "argv", ["bloodcell", verb, "--help", *overrides])
+        cli.main()
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.mark.parametrize("verb", sorted(cli.VERBS))
+def test_help_has_usage_examples_and_settings_in_80_columns(help_of, verb):
+    said = help_of(verb)
+    assert said.startswith(f"bloodcell {verb}: {cli.VERBS[verb].purpose}.\n\nusage: bloodcell {verb} ")
+    assert len(re.findall(r"^  (?:bloodcell|python) ", said, re.MULTILINE)) >= 2
+    assert max(map(len, said.splitlines())) <= 80
+    assert "_target_" not in said
+    assert "hydra." not in said
+
+
+def test_a_key_stands_with_the_comment_of_its_file(help_of):
+    said = help_of("train", "finetune=full", "data=imagefolder")
+    assert re.search(r"  seed=0 +seed of splits, initial weights", said)
+    assert re.search(r"  finetune.blocks=null +how many blocks of the backbone learn,", said)
+    assert re.search(r"  data.test_dir=null +the folder of the test part\n", said)
+    assert "== finetune=full: which part of the net learns, and when ==\noptions: frozen, full, gradual" in said
+    assert all(option in said for option in options("model"))
+    assert "trainer.accumulate_grad_batches=1" in said  # a key that stands in no file
+
+
+def test_what_is_needed_stands_first(help_of):
+    needed, _, others = help_of("predict").partition("== Settings")
+    assert all(re.search(rf"  {key}=null +\w", needed) for key in ("checkpoint", "images", "output"))
+    assert "abstain_below" not in needed
+    assert re.search(r"  tta=none +none \| flips \| d4", others)
+    assert "  data.sets=" in help_of("train", "data=joint").partition("== Settings")[0]
+
+
+def test_help_refuses_an_option_that_does_not_exist(command):
+    clear(*command("train", "--help", "model=mobilenetv3"), "no option 'mobilenetv3' in group 'model'")
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "overrides"),
+    [
+        ("train", ["my cells", "seed=3"], ["data=imagefolder", "data.root=my cells", "seed=3"]),
+        ("audit", ["cells", "data=kaggle"], ["data.root=cells", "data=kaggle"]),
+        ("evaluate", ["a/run", "--cfg", "job"], ["checkpoint=a/run", "--cfg", "job"]),
+        ("evaluate", ["a", "compare=true", "b"], ['checkpoint=["a", "b"]', "compare=true"]),
+        ("predict", ["a.png", "ä, b.png", "-m"], ['images=["a.png", "ä, b.png"]', "-m"]),
+    ],
+)
+def test_words_stand_for_what_the_verb_takes(verb, arguments, overrides):
+    assert cli.read_arguments(verb, arguments) == (overrides, False)
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "words"),
+    [
+        ("cache", ["features"], ["cannot read 'features'", "choices are written key=value"]),
+        ("train", ["one", "two"], ["cannot read 'two'"]),
+        ("predict", ["one", "images=two"], ["one and images= are given; give one of them"]),
+        ("evaluate", ["missing", "data=synthetic"], ["missing"]),
+    ],
+)
+def test_words_that_say_nothing(command, verb, arguments, words):
+    clear(*command(verb, *arguments), *words)
+
+
+def test_a_folder_is_audited_by_its_name_alone(class_folders, monkeypatch, capsys, tmp_path):
+    root = class_folders({"a": 6, "b": 6})
+    monkeypatch.setattr(sys, "argv", ["bloodcell", "audit", str(root), f"hydra.run.dir={tmp_path / 'audit'}"])
+    cli.main()
+    assert (tmp_path / "audit" / "audit.json").is_file() or "12 images" in capsys.readouterr().out
