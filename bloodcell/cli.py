@@ -218,6 +218,10 @@ def read_arguments(verb: str, arguments: list[str]) -> tuple[list[str], bool]:
         raise BloodcellError("--config-name, --config-path: the verb names the configuration, e.g. bloodcell evaluate")
     if given.shell_completion and not any(item.startswith(("install=", "uninstall=", "query=")) for item in arguments):
         raise BloodcellError("--shell-completion needs install=bash, or another shell: fish or zsh")
+    if "COMP_LINE" not in os.environ and any(item.startswith("query=") for item in arguments):
+        raise BloodcellError("--shell-completion query= is what the shell itself asks; give install=bash, fish or zsh")
+    if given.experimental_rerun:
+        raise BloodcellError("--experimental-rerun reads a pickle, which may run code; run.json has the run's command")
     modes = [name for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(given, name)]
     if len(modes) > 1:
         raise BloodcellError(f"{', '.join('--' + name.replace('_', '-') for name in modes)}: give only one of these")

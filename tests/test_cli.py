@@ -198,6 +198,8 @@ def test_flags_stand_anywhere(arguments):
         ("--config-name evaluate", ["the verb names the configuration, e.g. bloodcell evaluate"]),
         ("--config-path conf", ["the verb names the configuration"]),
         ("--shell-completion", ["--shell-completion needs install=bash"]),
+        ("--shell-completion query=bash", ["query= is what the shell itself asks", "install=bash"]),
+        ("--experimental-rerun config.pickle", ["reads a pickle", "run.json"]),
         ("--cfg xyz", ["--cfg", "invalid choice: 'xyz'", "--hydra-help lists the flags"]),
     ],
 )
