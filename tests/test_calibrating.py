@@ -17,6 +17,7 @@ from bloodcell.metrics.reliability import fit_temperature, tempered
 from bloodcell.models.classifier import load_checkpoint, load_classifier
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.data import InferenceConfig
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
@@ -102,7 +103,7 @@ def test_the_temperature_is_kept_as_a_plain_number(split, quick_run, tmp_path):
     samples, predictions = split()
     before = load_checkpoint(quick_run / "checkpoints" / "best.ckpt")
     fitted = calibrate(samples, predictions, ["a", "b"], None, "none", limits=False)
-    keep_calibration(fitted, before, tmp_path / "a.ckpt")
+    keep_calibration(fitted, InferenceConfig(), before, tmp_path / "a.ckpt")
     temperature, (line,) = fitted.temperature, fitted.lines
     expected = (20 * 34 / 40 + 40 * 0.99) / 60  # 34 of 40 images of 20 sources are right, and 40 sources are imagined
     assert (
@@ -121,7 +122,7 @@ def test_the_temperature_is_kept_as_a_plain_number(split, quick_run, tmp_path):
 
     unknown = Samples(samples.table.assign(source=""), samples.root)
     fitted = calibrate(unknown, predictions, ["a", "b"], None, "none", limits=False)
-    keep_calibration(fitted, before, tmp_path / "b.ckpt")
+    keep_calibration(fitted, InferenceConfig(), before, tmp_path / "b.ckpt")
     assert fitted.temperature == 1
     assert not (tmp_path / "b.ckpt").exists()
 

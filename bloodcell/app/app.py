@@ -54,7 +54,7 @@ def application_of(config: AppConfig) -> Any:
 
     require(1 <= config.max_pixels <= MAX_PIXELS, "max_pixels", config.max_pixels, f"give 1 to {MAX_PIXELS:,}")
     ensemble = Ensemble(engines_of(config), config.tta)
-    threshold, words = sureness(config.abstain_below, config.error_rate, ensemble.engines, config.tta)
+    threshold, words = sureness(config.abstain_below, config.error_rate, ensemble.engines, ensemble.tta)
     examiner = Examiner(ensemble, threshold, config.max_pixels)
     values = {**about(ensemble), "sureness": words, "no_map": examiner.no_map}
     return application(examiner, values, round(config.max_megabytes * 1e6), config.host)

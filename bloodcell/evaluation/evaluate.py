@@ -22,6 +22,7 @@ from bloodcell.inference.adaptation import MOST, adapted, require_own_statistics
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict_samples import predict_samples
+from bloodcell.inference.tta import as_trained
 from bloodcell.metrics.summary import epochs_compared
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root, job_folder, listed, typed
@@ -72,14 +73,15 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         say(f"batch norm has the statistics of {count:,} of these images, without their labels (adapt=batch_norm)")
     training = {file: training_samples(file) for file in files}
     distributed.once(lambda: warn_of_overlap(samples, training, moved=config.data.kind == "as_trained"))
-    tables = predict_samples(engines, samples.of_split(*splits), config.tta, config.workers)
+    tta = as_trained(config.tta, [engine.tta for engine in engines])
+    tables = predict_samples(engines, samples.of_split(*splits), tta, config.workers)
     predicted = dict(zip(files, tables, strict=True))
 
     def write() -> dict[str, Any]:
         record_test_reads(cache, samples, splits, files)
         paths = [str(file.absolute()) for file in files]
-        record = {"checkpoint": paths if len(paths) > 1 else paths[0], "tta": config.tta, "adapt": config.adapt}
-        trained_on, origin = trained_sources(whole, training.values()), _origin(config, engines)
+        record = {"checkpoint": paths if len(paths) > 1 else paths[0], "tta": tta, "adapt": config.adapt}
+        trained_on, origin = trained_sources(whole, training.values()), _origin(config, engines, tta)
         return write_evaluation(
             config, folder, predicted, record, trained_on=trained_on, root=samples.root, origin=origin
         )
@@ -98,7 +100,9 @@ def check_systems(config: EvaluateConfig) -> None:
     if (config.predictions is None) == (config.checkpoint is None):
         given = "neither is" if config.predictions is None else "both are"
         raise BloodcellError(f"{given} given: choose checkpoint=RUN, or predictions=FILE.csv of any system")
-    made = {"tta": config.tta != "none", "adapt": config.adapt != "none", "data": config.data.kind != "as_trained"}
+    asked = {"tta": config.tta, "adapt": config.adapt}
+    made = {name: choice not in (None, "none") for name, choice in asked.items()}
+    made["data"] = config.data.kind != "as_trained"
     if files and any(made.values()):
         extra = ", ".join(f"{name}=..." for name, chosen in made.items() if chosen)
         raise BloodcellError(f"predictions={config.predictions} are made and labelled already; leave out {extra}")
@@ -127,9 +131,9 @@ def _checked(
     return whole, samples, splits
 
 
-def _origin(config: EvaluateConfig, engines: list[Engine]) -> Origin:
+def _origin(config: EvaluateConfig, engines: list[Engine], tta: str) -> Origin:
     """Return how the members' predictions were made."""
-    asked = {"tta": config.tta, "adapt": config.adapt}
+    asked = {"tta": tta, "adapt": config.adapt}
     notes = [f"{name}={value}" for name, value in asked.items() if value != "none"]
     files = [engine.file for engine in engines if engine.file is not None]
     compared = math.prod(epochs_compared(run_folder.run_of(file)) for file in files)

@@ -67,7 +67,15 @@ def about_of(classifier: Any, checkpoint: Path) -> About:
     source = file_digest(checkpoint), str(run_folder.read_run(run).get("fingerprint", "")) if run else ""
     net = classifier.net
     preprocessing = Preprocessing(**classifier.hparams["preprocessing"])
-    return About(list(classifier.classes), net.temperature, preprocessing, net.name, source, classifier.limits)
+    return About(
+        classifier.classes,
+        net.temperature,
+        preprocessing,
+        net.name,
+        source,
+        classifier.limits,
+        classifier.inference.tta,
+    )
 
 
 def card_of(file: Path) -> Path:

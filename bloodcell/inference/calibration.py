@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from bloodcell.metrics.reliability import fit_temperature, reliability, tempered
 from bloodcell.models.ood import Limits, fit_limits, least_sources, to_plain
 from bloodcell.models.weights import write_checkpoint
 from bloodcell.runtime.console import progress
+from bloodcell.runtime.schema.data import InferenceConfig
 
 #: Training images used for the limits: enough for a covariance in the widest directions, in a few seconds.
 MOST = 4096
@@ -61,9 +62,13 @@ def calibrate(
     return Calibration(fitted, found, lines)
 
 
-def keep_calibration(calibration: Calibration, checkpoint: dict[str, Any], file: Path) -> None:
-    """Write a checkpoint's content with temperature and limits to its file, if any were fitted."""
+def keep_calibration(
+    calibration: Calibration, inference: InferenceConfig, checkpoint: dict[str, Any], file: Path
+) -> None:
+    """Write a checkpoint's content with all that its predictions need to its file: temperature, limits, settings."""
     kept: dict[str, Any] = {}
+    if inference != InferenceConfig():
+        kept["inference"] = asdict(inference)
     if calibration.temperature != 1:
         kept["temperature"] = calibration.temperature
     if calibration.limits is not None:

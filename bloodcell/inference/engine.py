@@ -68,6 +68,7 @@ class Engine:
         classifier: The LightningModule; None: the file is an exported one.
         file: Its file; None: it comes from memory.
         extractor: Computes, and may keep, features of image files; None: the file is an exported one.
+        tta: The test-time augmentation of its training: none, flips or d4.
     """
 
     classes: list[str]
@@ -78,6 +79,7 @@ class Engine:
     classifier: Classifier | None = None
     file: Path | None = None
     extractor: Extractor | None = None
+    tta: str = "none"
 
     def predict(
         self, images: Array, through: Pass | None = None, symmetries: Sequence[Symmetry] = (IDENTITY,)
@@ -145,4 +147,4 @@ def engine_of(
 
     extractor = Extractor(net, preprocessing, backbone, root, workers)
     known = list(classifier.classes), preprocessing, net.temperature, classifier.limits
-    return Engine(*known, passes, classifier, file, extractor)
+    return Engine(*known, passes, classifier, file, extractor, classifier.inference.tta)

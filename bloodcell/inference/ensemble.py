@@ -14,7 +14,7 @@ from bloodcell.data.decoder import image_batches, read_and_compute
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.preprocessing import as_array
 from bloodcell.inference.engine import Engine, Pass, Prediction
-from bloodcell.inference.tta import symmetries
+from bloodcell.inference.tta import as_trained, symmetries
 from bloodcell.runtime.hardware import decoders
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -60,11 +60,13 @@ class Group:
 class Ensemble:
     """One classifier, or several of the same classes in any order, that share the decoding of each image.
 
-    `tta`, none, flips or d4, names the symmetries to average over; probabilities are in the order of `classes`.
+    `tta`, none, flips or d4, names the symmetries to average over, None those of the training; probabilities are in
+    the order of `classes`.
     """
 
-    def __init__(self, engines: list[Engine], tta: str = "none") -> None:
-        self.engines, self.symmetries = engines, symmetries(tta)
+    def __init__(self, engines: list[Engine], tta: str | None = None) -> None:
+        self.tta = as_trained(tta, [engine.tta for engine in engines])
+        self.engines, self.symmetries = engines, symmetries(self.tta)
         self.classes = list(engines[0].classes)
         self.preprocessings = list(dict.fromkeys(engine.preprocessing for engine in engines))
         self.white = max((one.white for one in self.preprocessings if one.white), default=None)

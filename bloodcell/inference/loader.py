@@ -57,4 +57,6 @@ def _load(file: Path, device: str, features: FeaturesConfig, cache: Path | None,
 
     classifier = load_classifier(file)
     root = features_root(features, cache, classifier.finetune.frozen) if cache else None
-    return engine_of(classifier, device, features.backend, features.precision, file, root, workers)
+    backend = classifier.inference.backend if features.backend == "auto" else features.backend
+    precision = features.precision or classifier.inference.precision
+    return engine_of(classifier, device, backend, precision, file, root, workers)

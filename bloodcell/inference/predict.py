@@ -69,8 +69,8 @@ def predict(cfg: DictConfig) -> dict[str, int]:
             "checkpoint": [file_digest(engine.file) if engine.file else "" for engine in ensemble.engines],
             "images": given,
             "number of images": total,
-            "tta": config.tta,
-            "threshold": threshold_of(config.abstain_below, config.error_rate, ensemble.engines, config.tta),
+            "tta": ensemble.tta,
+            "threshold": threshold_of(config.abstain_below, config.error_rate, ensemble.engines, ensemble.tta),
             "backend": [way.name for way in ensemble.passes(total)],
             "release": __version__,
         }

@@ -11,7 +11,7 @@ from bloodcell.data.samples import Samples
 from bloodcell.inference.engine import Engine, Prediction
 from bloodcell.inference.ensemble import GROUP, Ensemble
 from bloodcell.inference.features import Progress
-from bloodcell.inference.tta import symmetries
+from bloodcell.inference.tta import as_trained, symmetries
 from bloodcell.metrics.predictions import predictions_table
 from bloodcell.runtime import distributed
 from bloodcell.runtime.console import progress
@@ -19,15 +19,18 @@ from bloodcell.runtime.errors import BloodcellError
 
 
 def predict_samples(
-    engines: Sequence[Engine], samples: Samples, tta: str = "none", threads: int | None = None
+    engines: Sequence[Engine], samples: Samples, tta: str | None = None, threads: int | None = None
 ) -> list[list[pd.DataFrame]]:
     """Return each classifier's predictions tables: with test-time augmentation and, if there is any, without.
+
+    `tta` is none, flips or d4; None: that of the training.
 
     Classifiers without kept features share the decoding.
 
     Raises:
         BloodcellError: An image cannot be read.
     """
+    tta = as_trained(tta, [engine.tta for engine in engines])
     streamed = [engine for engine in engines if not engine.keeps_features]
     tables: dict[int, list[pd.DataFrame]] = {}
     with progress("predicting") as advance:

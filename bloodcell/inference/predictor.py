@@ -27,10 +27,10 @@ class Predictor:
     Args:
         engines: The classifiers, of the same classes in any order.
         device: Their torch device.
-        tta: none, flips or d4: the symmetries to average over.
+        tta: none, flips or d4: the symmetries to average over; None: those of the training.
     """
 
-    def __init__(self, engines: list[Engine], device: str = "cpu", tta: str = "none") -> None:
+    def __init__(self, engines: list[Engine], device: str = "cpu", tta: str | None = None) -> None:
         self.ensemble, self.device, self.tta = Ensemble(engines, tta), device, tta
         self.classes = self.ensemble.classes
 
@@ -82,15 +82,15 @@ def _as_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
 
 
 def load(
-    run: str | Path | list[str | Path], device: str | None = None, tta: str = "none", backend: str = "auto"
+    run: str | Path | list[str | Path], device: str | None = None, tta: str | None = None, backend: str = "auto"
 ) -> Predictor:
     """Load a classifier, or several, whose mean then predicts.
 
     Args:
         run: A run folder, a .ckpt file or an exported one, or a list of them.
         device: cpu, cuda or mps; None: the best there is.
-        tta: none, flips or d4.
-        backend: auto, onnx, compile or eager; auto: the fastest.
+        tta: none, flips or d4; None: as in training.
+        backend: auto, onnx, compile or eager; auto: as in training, else the fastest.
 
     Raises:
         BloodcellError: There is no checkpoint, it is not one of this package, or several have other classes.

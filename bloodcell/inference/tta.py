@@ -46,6 +46,11 @@ SYMMETRIES = {
 }
 
 
+def as_trained(asked: str | None, trained: Sequence[str]) -> str:
+    """Return the test-time augmentation that is asked for, else the largest that any of the classifiers had."""
+    return asked or max(trained, key=list(SYMMETRIES).index)
+
+
 def symmetries(tta: str) -> tuple[Symmetry, ...]:
     """Return the symmetries of a `tta`; raise BloodcellError if it is unknown."""
     if tta not in SYMMETRIES:

@@ -24,6 +24,7 @@ from bloodcell.models.weights import load_safely
 from bloodcell.runtime import distributed
 from bloodcell.runtime.config import instantiate
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.data import InferenceConfig
 from bloodcell.runtime.schema.model import FinetuneConfig, LossConfig, ModelConfig
 
 Batch = tuple[Tensor, Tensor]
@@ -64,6 +65,7 @@ class Classifier(pl.LightningModule):
         self.results: dict[str, dict[str, Tensor]] = {}  # of the latest epoch, for the loggers
         self.epoch_reached = 0  # in the checkpoint that was loaded, from 0
         self.limits: Limits | None = None  # in the checkpoint that was loaded
+        self.inference = InferenceConfig()  # in the checkpoint that was loaded
         self.finetune = FinetuneConfig(**finetune)
         apply_phase(self.finetune, self.net, epoch=0)
 
@@ -262,6 +264,7 @@ def _restore_calibration(classifier: Classifier, checkpoint: dict[str, Any]) -> 
     if not isinstance(epoch, int):
         raise BloodcellError(f"its epoch is {epoch!r}, which is no whole number; the file is damaged")
     net.temperature, classifier.limits, classifier.epoch_reached = temperature, limits, epoch
+    classifier.inference = InferenceConfig(**checkpoint.get("inference", {}))  # an older one does not say
 
 
 def parameter_counts(classifier: Classifier) -> tuple[int, int]:

@@ -99,8 +99,8 @@ def classifier_of(config: TrainConfig, samples: Samples) -> Any:
 
 def _engine(config: TrainConfig, classifier: Any, device: str) -> Engine:
     root = features_root(config.features, cache_root(config.cache.root), classifier.finetune.frozen, config.augmented)
-    backend, precision = config.features.backend, config.features.precision
-    return engine_of(classifier, device, backend, precision, root=root, workers=config.data.workers)
+    how = config.inference
+    return engine_of(classifier, device, how.backend, how.precision, root=root, workers=config.data.workers)
 
 
 def extractor_of(config: TrainConfig, classifier: Any, device: str) -> Extractor:

@@ -275,7 +275,7 @@ def conclude(
         limits=config.limits,
         compared=compared,
     )
-    keep_calibration(calibration, fitted.chosen, run_folder.checkpoint_of(folder))
+    keep_calibration(calibration, config.inference, fitted.chosen, run_folder.checkpoint_of(folder))
     predictions, *others = (tempered_table(table, calibration.temperature) for table in raw)
     splits = [split for split in samples.splits() if split in set(predictions["split"])]
     record_test_reads(cache_root(config.cache.root), samples, splits, [folder])

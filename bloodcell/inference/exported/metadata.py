@@ -13,6 +13,7 @@ import numpy as np
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.models.ood import Limits, from_plain
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.data import InferenceConfig
 from bloodcell.runtime.version import __version__
 
 #: Name of the graph's input, and its axes of free size.
@@ -36,6 +37,7 @@ class About:
         model: Name of the backbone.
         source: SHA-256 of the checkpoint, and the fingerprint of its run, '' if it lies in none.
         limits: The classifier's out-of-distribution limits and promised error rates.
+        tta: The test-time augmentation of the training, with which bloodcell predicts; the graph has none.
         release: The release of this package that wrote the file.
     """
 
@@ -45,6 +47,7 @@ class About:
     model: str
     source: tuple[str, str]
     limits: Limits | None = None
+    tta: str = "none"
     release: str = __version__
 
     def text(self) -> str:
@@ -60,6 +63,7 @@ class About:
             "run_fingerprint": self.source[1],
             "input": "images: uint8 (N, H, W, 3), RGB, upright, of any size; the graph resizes and normalises, "
             "and does not look for the cell (preprocessing.crop)",
+            "tta": self.tta,
             "limits": None if self.limits is None else _packed(self.limits),
         }
         return json.dumps(described, ensure_ascii=False)
@@ -96,7 +100,8 @@ def _checked(plain: dict[str, Any]) -> About:
         raise ValueError("limits")
     source = str(plain["checkpoint_sha256"]), str(plain["run_fingerprint"])
     preprocessing = Preprocessing(**plain["preprocessing"])
-    return About(classes, temperature, preprocessing, str(plain["model"]), source, limits, str(plain["version"]))
+    tta = InferenceConfig(tta=plain.get("tta", "none")).tta  # an older file does not say
+    return About(classes, temperature, preprocessing, str(plain["model"]), source, limits, tta, str(plain["version"]))
 
 
 def _packed(limits: Limits) -> dict[str, Any]:

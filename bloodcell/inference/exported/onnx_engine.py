@@ -62,7 +62,8 @@ def _engine(file: Path) -> Engine:
 
     _probe(forward, about)
     way = Pass(f"exported onnx cpu {version('onnxruntime')}", cpu_count(), run)
-    return Engine(list(about.classes), about.preprocessing, about.temperature, about.limits, lambda _: way, None, file)
+    known = about.classes, about.preprocessing, about.temperature, about.limits
+    return Engine(*known, lambda _: way, file=file, tta=about.tta)
 
 
 def _session(content: bytes, size: int) -> Any:

@@ -6,7 +6,10 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema.checks import require, require_choice, require_seed, require_workers
+from bloodcell.runtime.schema.checks import TTA, require, require_choice, require_seed, require_workers
+
+BACKENDS = ("auto", "onnx", "compile", "eager")
+PRECISIONS = ("float32", "bf16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,19 +20,33 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InferenceConfig:
+    """How a classifier predicts unless it is asked otherwise: as at the end of its training. Kept in the checkpoint."""
+
+    tta: str = "none"
+    backend: str = "auto"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        require_choice("tta", self.tta, *TTA)
+        require_choice("features.backend", self.backend, *BACKENDS)
+        require_choice("features.precision", self.precision, *PRECISIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
     """The `features` group: how features of a frozen backbone are computed, and whether they are kept."""
 
     cache: Any = "auto"
     root: str | None = None
     backend: str = "auto"
-    precision: str = "float32"
+    precision: str | None = "float32"  # None: as in training
     views: int = 0
 
     def __post_init__(self) -> None:
         require_choice("features.cache", {True: "on", False: "off"}.get(self.cache, self.cache), "auto", "on", "off")
-        require_choice("features.backend", self.backend, "auto", "onnx", "compile", "eager")
-        require_choice("features.precision", self.precision, "float32", "bf16")
+        require_choice("features.backend", self.backend, *BACKENDS)
+        require_choice("features.precision", self.precision, None, *PRECISIONS)
         require(self.views >= 0, "features.views", self.views, "give the number of fixed views, or 0")
 
     def keeps(self, frozen: bool, augmented: bool) -> bool:

@@ -15,7 +15,7 @@ from bloodcell.runtime.schema.checks import (
     require_threshold,
     require_workers,
 )
-from bloodcell.runtime.schema.data import CacheConfig, DataConfig, FeaturesConfig
+from bloodcell.runtime.schema.data import CacheConfig, DataConfig, FeaturesConfig, InferenceConfig
 from bloodcell.runtime.schema.model import AugmentConfig, FinetuneConfig, LossConfig, ModelConfig
 from bloodcell.runtime.schema.trainer import TrainerConfig
 
@@ -80,6 +80,14 @@ class TrainConfig(CommonConfig):
     def calibrates(self) -> bool:
         """Whether a temperature is fitted; by default not for a fold, whose predictions must not use its labels."""
         return self.data.fold is None if self.calibrate is None else self.calibrate
+
+    @property
+    def inference(self) -> InferenceConfig:
+        """How its classifier predicts unless asked otherwise."""
+        chosen = self.features
+        return InferenceConfig(
+            tta=self.evaluate.tta, backend=chosen.backend, precision=chosen.precision or InferenceConfig.precision
+        )
 
     def tests(self, many: bool) -> bool:
         """Return whether the run evaluates the test part: by default a single run, or one that leaves out a set."""
@@ -168,7 +176,7 @@ class EvaluateConfig(CommonConfig):
     predictions: Any
     compare: bool
     splits: Any
-    tta: str
+    tta: str | None
     adapt: str
     device: Any
     devices: Any
@@ -177,7 +185,7 @@ class EvaluateConfig(CommonConfig):
     report: bool
 
     def __post_init__(self) -> None:
-        require_choice("tta", self.tta, *TTA)
+        require_choice("tta", self.tta, None, *TTA)
         require_choice("adapt", self.adapt, "none", "batch_norm")
         require_workers("workers", self.workers)
 
@@ -192,13 +200,13 @@ class PredictConfig(CommonConfig):
     overwrite: bool
     abstain_below: float | None
     error_rate: float | None
-    tta: str
+    tta: str | None
     device: Any
     devices: Any
     workers: int | None
 
     def __post_init__(self) -> None:
-        require_choice("tta", self.tta, *TTA)
+        require_choice("tta", self.tta, None, *TTA)
         require_workers("workers", self.workers)
         require_threshold(self.abstain_below, self.error_rate)
 
@@ -214,12 +222,12 @@ class AppConfig(CommonConfig):
     max_pixels: int
     abstain_below: float | None
     error_rate: float | None
-    tta: str
+    tta: str | None
     device: Any
     open_browser: bool
 
     def __post_init__(self) -> None:
-        require_choice("tta", self.tta, *TTA)
+        require_choice("tta", self.tta, None, *TTA)
         require_threshold(self.abstain_below, self.error_rate)
         require(0 <= self.port <= 65_535, "port", self.port, "give 0 to 65,535")
         megabytes = self.max_megabytes
