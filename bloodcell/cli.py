@@ -228,23 +228,29 @@ def read_arguments(verb: str, arguments: list[str]) -> tuple[list[str], bool]:
     if (given.resolve or given.package) and not (given.cfg or given.help):
         raise BloodcellError("--resolve and --package only go with --cfg job")
     words = [word for word in given.overrides if not _is_override(word) and not word.startswith("+")]
-    if not words:
-        return arguments, given.help
     overrides = [argument for argument in given.overrides if argument not in words]
     flags = [argument for argument in arguments if argument not in given.overrides]
-    return [*_overrides_of(words, verb, overrides), *overrides, *flags], given.help
+    if words:
+        overrides = [_override_of(words, verb, overrides), *overrides]
+    return [*_of_own_folder(verb, overrides), *overrides, *flags], given.help
 
 
-def _overrides_of(words: list[str], verb: str, others: list[str]) -> list[str]:
-    """Return the key and value that words stand for: a folder of images, or what the verb looks at."""
+def _override_of(words: list[str], verb: str, others: list[str]) -> str:
+    """Return what words stand for: a folder of images, or what the verb looks at."""
     key = VERBS[verb].takes
     if key is None or (key == "data.root" and len(words) > 1):
         raise BloodcellError(f"cannot read '{words[-1]}': choices are written key=value; bloodcell {verb} --help")
     if any(other.startswith(f"{key}=") for other in others):
         raise BloodcellError(f"{words[0]} and {key}= are given; give one of them")
-    value = words[0] if len(words) == 1 else json.dumps(words, ensure_ascii=False)
-    kind = ["data=imagefolder"] if key == "data.root" and not any(one.startswith("data=") for one in others) else []
-    return [*kind, f"{key}={value}"]
+    return f"{key}={words[0] if len(words) == 1 else json.dumps(words, ensure_ascii=False)}"
+
+
+def _of_own_folder(verb: str, overrides: list[str]) -> list[str]:
+    """Return the choices that a folder of images implies if neither a kind of data nor an experiment is chosen."""
+    named = {override.partition("=")[0] for override in overrides}
+    if VERBS[verb].takes != "data.root" or "data.root" not in named or named & {"data", "experiment", "resume"}:
+        return []
+    return ["experiment=own_folder"] if verb == "train" else ["data=imagefolder"]
 
 
 def _refuse_usage(message: str) -> NoReturn:

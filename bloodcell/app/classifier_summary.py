@@ -22,7 +22,7 @@ PARTS = {"test_disjoint": "test images of sources not in training", "test": "tes
 
 
 def about(ensemble: Ensemble) -> dict[str, Any]:
-    """Return `classes`, `localises`, `knows_limits` and the `lines` of the summary."""
+    """Return `classes`, `localises`, `knows_limits`, `provisional` and the `lines` of the summary."""
     several = len(ensemble.engines)
     mean = f"An answer is the mean of {several} classifiers."
     measured = "evaluate.py measures its accuracy from the same checkpoints."
@@ -30,6 +30,7 @@ def about(ensemble: Ensemble) -> dict[str, Any]:
         "classes": ensemble.classes,
         "localises": any(one.crops_cell for one in ensemble.preprocessings),
         "knows_limits": all(engine.limits is not None for engine in ensemble.engines),
+        "provisional": any(engine.limits is not None and engine.limits.provisional for engine in ensemble.engines),
         "lines": [f"{mean} {measured}"] if several > 1 else _of_one(ensemble.engines[0]),
     }
 

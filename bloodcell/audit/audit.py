@@ -16,15 +16,16 @@ from bloodcell.audit.audit_report import write_report
 from bloodcell.audit.pipeline import audit
 from bloodcell.audit.result import Audit
 from bloodcell.data import joint
-from bloodcell.data.known_sources import save_sources
+from bloodcell.data.known_sources import save_sources, with_saved_sources
 from bloodcell.data.readers import absolute, load_samples
-from bloodcell.data.samples import digest, with_contents
+from bloodcell.data.samples import Samples, digest, with_contents
 from bloodcell.data.splits import assign_splits
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import cache_root, job_folder, typed
-from bloodcell.runtime.console import progress, say
+from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_csv, write_json
+from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.runtime.schema.verbs import AuditConfig
 
 #: Folders of original photographs in known layouts, at most three folders below the data root.
@@ -43,16 +44,20 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     report.html.
     """
     config = typed(cfg, AuditConfig)
-    cache = cache_root(config.cache.root)
-    samples = with_contents(load_samples(config.data), cache)
+    return audit_images(config.data, cache_root(config.cache.root), folder)
+
+
+def audit_images(data: DataConfig, cache: Path, folder: Path) -> Audit:
+    """Audit the images of a data set; see `run_audit`. `cache` is the cache root."""
+    samples = with_contents(load_samples(data), cache)
     if samples.sets():
-        commands = "; ".join(joint.audit_command(place) for place in joint.named_sets(config.data.sets).values())
+        commands = "; ".join(joint.audit_command(place) for place in joint.named_sets(data.sets).values())
         raise BloodcellError(f"audit each data set alone, joint training knows their sources afterwards: {commands}")
-    originals = originals_folder(config.data.originals, samples.root)
+    originals = originals_folder(data.originals, samples.root)
     audited = samples
     with suppress(BloodcellError):  # e.g. a class of one image: the given split alone is audited
         # the split of a training that does not know sources
-        audited = assign_splits(samples, replace(config.data, split="random"))
+        audited = assign_splits(samples, replace(data, split="random"))
     run_folder.refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
     say(f"{len(samples.table):,} images in {samples.root}; originals: {originals or 'none'}")
@@ -67,8 +72,22 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     write_report(found, samples.root, folder / "report.html")
     shutil.rmtree(intermediate, ignore_errors=True)
     say(found.verdict())
+    for line in moved_line(samples, audited, data, cache):
+        say(line)
     say(f"report and tables in {folder}; later commands on this data know its sources")
     return found
+
+
+def moved_line(samples: Samples, before: Samples, data: DataConfig, cache: Path) -> list[str]:
+    """Return a line if the split that keeps sources together has other test images than the split before the audit."""
+    try:
+        after = assign_splits(with_saved_sources(samples, cache), replace(data, split="auto"))
+    except BloodcellError as error:
+        return [f"note: the images cannot be split by source yet: {error}"]
+    then, now = (set(one.of_split("test").paths()) for one in (before, after))
+    if not (moved := len(now - then)):
+        return []
+    return [f"from now on the split is by source: {moved:,} of {counted(len(now), 'test image')} were not in it before"]
 
 
 def originals_folder(asked: str | None, root: Path) -> Path | None:

@@ -13,7 +13,7 @@ from bloodcell.data.samples import Samples
 from bloodcell.inference.features import Extractor
 from bloodcell.metrics.by_source import sources_of
 from bloodcell.metrics.reliability import fit_temperature, reliability, tempered_table
-from bloodcell.models.ood import Limits, fit_limits, least_sources, to_plain
+from bloodcell.models.ood import PROVISIONAL, Limits, fit_limits, least_sources, to_plain
 from bloodcell.models.weights import write_checkpoint
 from bloodcell.runtime.console import progress
 from bloodcell.runtime.schema.data import InferenceConfig
@@ -54,8 +54,11 @@ def calibrate(
         fitted = 1.0 if reason else fit_temperature(rows)
         lines.append(f"probabilities are not calibrated: {reason}" if reason else _temperature_line(rows, fitted))
     if limits:
+        if provisional := unknown_sources(samples):
+            rows = rows.assign(source=[str(number) for number in range(len(rows))])
         reason = limits_obstacle(samples, rows)
-        found = None if reason else _limits(samples, tempered_table(rows, fitted), classes, extractor, tta, compared)
+        calibrated = tempered_table(rows, fitted)
+        found = None if reason else _limits(samples, calibrated, classes, extractor, tta, compared, provisional)
         lines.append(
             _limits_line(found, rows, compared) if found else f"out-of-distribution images are not flagged: {reason}"
         )
@@ -87,8 +90,11 @@ def temperature_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
 
 
 def limits_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
-    """Return why no limits can be fitted to predictions of the validation part; None if they can."""
-    if reason := seen_obstacle(samples):
+    """Return why no limits can be fitted to predictions of the validation part; None if they can.
+
+    Unknown sources are no reason: then the limits are provisional.
+    """
+    if not unknown_sources(samples) and (reason := seen_obstacle(samples)):
         return reason
     if (sources := rows["source"].nunique()) < least_sources():
         return f"that takes {least_sources()} val sources, and there are {sources}; set data.val_fraction higher"
@@ -98,12 +104,17 @@ def limits_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
 def seen_obstacle(samples: Samples) -> str | None:
     """Return why validation images may be copies of training images; None if they are not."""
     train, val = samples.of_split("train").table, samples.of_split("val").table
-    beside = pd.concat([train[train["set"].isin(val["set"])], val])
-    if (beside["source"] == "").any():
+    if unknown_sources(samples):
         return "the sources of the val images, or of training images beside them, are unknown; an audit finds them"
     if shared := val["source"].isin(train["source"]).sum():
         return f"{shared:,} val images share a source with training; data.split=grouped keeps them apart"
     return None
+
+
+def unknown_sources(samples: Samples) -> bool:
+    """Return whether the source of a validation image, or of a training image of the same set, is unknown."""
+    train, val = samples.of_split("train").table, samples.of_split("val").table
+    return bool((pd.concat([train[train["set"].isin(val["set"])], val])["source"] == "").any())
 
 
 def spread(train: Samples) -> Samples:
@@ -116,14 +127,20 @@ def spread(train: Samples) -> Samples:
 
 
 def _limits(
-    samples: Samples, rows: pd.DataFrame, classes: list[str], extractor: Extractor, tta: str, compared: int
+    samples: Samples,
+    rows: pd.DataFrame,
+    classes: list[str],
+    extractor: Extractor,
+    tta: str,
+    compared: int,
+    provisional: bool,
 ) -> Limits:
     train = spread(samples.of_split("train"))
     with progress("limits") as report:
         learnt = np.asarray(extractor.features(train, report)[:])
         unseen = np.asarray(extractor.features(samples.of_split("val"), report)[:])
     labels = pd.Index(classes).get_indexer(train.table["label"])
-    return fit_limits(learnt, labels, unseen, rows, tta, compared)
+    return fit_limits(learnt, labels, unseen, rows, tta, compared, provisional)
 
 
 def _temperature_line(rows: pd.DataFrame, temperature: float) -> str:
@@ -134,6 +151,11 @@ def _temperature_line(rows: pd.DataFrame, temperature: float) -> str:
 
 
 def _limits_line(limits: Limits, rows: pd.DataFrame, compared: int) -> str:
+    if limits.provisional:
+        return (
+            f"limits by {len(rows):,} val images, {PROVISIONAL}: out-of-distribution images are flagged, and no error "
+            "rate is promised"
+        )
     promised = [f"{100 * float(rate):g} % from {one:.2f}" for rate, one in limits.abstention.items() if one is not None]
     answers = f"errors among answers, by confidence: at most {', '.join(promised)}" if promised else "no rate of errors"
     sources = f"{rows['source'].nunique():,} val sources"

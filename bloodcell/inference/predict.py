@@ -19,6 +19,7 @@ from bloodcell.inference.ensemble import GROUP, Ensemble, Group
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.resumable_csv import ResumableCsv, Rows
 from bloodcell.metrics.predictions import PROBABILITY
+from bloodcell.models.ood import PROVISIONAL
 from bloodcell.runtime import distributed
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.console import counted, progress, say
@@ -183,6 +184,8 @@ def engines_of(config: PredictConfig | AppConfig) -> list[Engine]:
     engines = load_engines(config.checkpoint, best_device(config.device), config.features)
     if any(engine.limits is None for engine in engines):
         say("the classifier has no limits to tell out-of-distribution images by: the column 'unlike' is empty")
+    elif any(engine.limits and engine.limits.provisional for engine in engines):
+        say(f"the limits of out-of-distribution images are {PROVISIONAL}")
     return engines
 
 

@@ -31,6 +31,9 @@ FLAGGED = 0.05
 RATES = ("0.01", "0.02", "0.05", "0.1")
 DIRECTIONS = 128
 
+#: What a person has to know of limits whose sources are unknown.
+PROVISIONAL = "provisional, for it is unknown which images show the same cell or patient; an audit finds it"
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -43,6 +46,8 @@ class Limits:
         abstention: Error rate, one of `RATES` -> the lowest confidence to answer with that keeps it on sources like
             those of the validation part; None: it cannot be promised.
         tta: The test-time augmentation with which that holds.
+        provisional: The sources were unknown: the threshold is as if all images were of different cells, and no error
+            rate is promised.
     """
 
     means: Floats
@@ -50,6 +55,7 @@ class Limits:
     threshold: float
     abstention: dict[str, float | None]
     tta: str = "none"
+    provisional: bool = False
 
 
 def score(limits: Limits, features: Array) -> Array:
@@ -58,7 +64,13 @@ def score(limits: Limits, features: Array) -> Array:
 
 
 def fit_limits(
-    train_features: Array, train_labels: Array, val_features: Array, val_rows: Any, tta: str = "none", compared: int = 1
+    train_features: Array,
+    train_labels: Array,
+    val_features: Array,
+    val_rows: Any,
+    tta: str = "none",
+    compared: int = 1,
+    provisional: bool = False,
 ) -> Limits:
     """Find the limits of a trained classifier.
 
@@ -69,6 +81,7 @@ def fit_limits(
         val_rows: Their rows of a predictions table, calibrated, a data frame of M rows.
         tta: The test-time augmentation of `val_rows`.
         compared: The number of classifiers among which `val_rows` chose this one.
+        provisional: Promise no error rate, for the sources of the images are unknown.
 
     Raises:
         BloodcellError: There are too few validation sources to set a threshold.
@@ -77,9 +90,9 @@ def fit_limits(
 
     means, whitening = _fit_distance(_unit(train_features), np.asarray(train_labels))
     scores = _distance(_unit(val_features), means, whitening)
-    promised = {rate: promise(val_rows, float(rate), compared) for rate in RATES}
-    abstention = {rate: one.threshold if one.attained else None for rate, one in promised.items()}
-    return Limits(means, whitening, unlike_threshold(scores, val_rows), abstention, tta)
+    promised = {} if provisional else {rate: promise(val_rows, float(rate), compared) for rate in RATES}
+    abstention = {rate: one.threshold if (one := promised.get(rate)) and one.attained else None for rate in RATES}
+    return Limits(means, whitening, unlike_threshold(scores, val_rows), abstention, tta, provisional)
 
 
 def _unit(features: Array) -> Array:
@@ -150,7 +163,8 @@ def from_plain(plain: dict[str, Any]) -> Limits:
     try:
         means, whitening = (np.asarray(plain[name], np.float32) for name in ("means", "whitening"))
         confidences = {str(rate): None if one is None else float(one) for rate, one in plain["abstention"].items()}
-        limits = Limits(means, whitening, float(plain["threshold"]), confidences, str(plain["tta"]))
+        provisional = plain.get("provisional") is True  # an older one does not say
+        limits = Limits(means, whitening, float(plain["threshold"]), confidences, str(plain["tta"]), provisional)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BloodcellError("its limits are not whole; the file is damaged") from error
     if means.ndim != 2 or whitening.shape[:1] != means.shape[1:] or not math.isfinite(limits.threshold):

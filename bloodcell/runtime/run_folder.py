@@ -20,7 +20,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_json
 
 #: Parts of the configuration that do not change what a run computes.
-_NEUTRAL = ("resume", "skip_finished", "cache", "outputs", "report")
+_NEUTRAL = ("resume", "skip_finished", "cache", "outputs", "report", "audit")
 
 _PACKAGES = (
     "torch",

@@ -27,6 +27,7 @@ from bloodcell.runtime.schema.verbs import FindLrConfig, TrainConfig
 from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import trainer_of
 from bloodcell.training.fit import build_data, classifier_of, extractor_of, keep_function
+from bloodcell.training.settings import settled
 from bloodcell.training.train import readable, samples_of
 
 #: A smaller fall of the smoothed loss, in standard deviations of the single losses around it, is chance.
@@ -85,6 +86,7 @@ def measure(config: TrainConfig, samples: Any, devices: dict[str, Any], rates: l
     learning = replace(config.finetune, name="frozen" if config.finetune.frozen else "full")
     optimizer = {**config.optimizer, "lr": rates[0]}
     config = replace(config, finetune=learning, optimizer=optimizer, scheduler=growth(rates))
+    config = settled(config, samples)
     classifier = classifier_of(config, samples)
     length: dict[str, Any] = {"max_steps": len(rates), "max_epochs": -1, "limit_val_batches": 0}
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}

@@ -22,6 +22,7 @@ from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import build_classifier, build_trainer, quiet
 from bloodcell.training.messages import partial_run, start_line, unfinished_phases
+from bloodcell.training.settings import settled
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def fit(
     from bloodcell.models.classifier import load_checkpoint
     from bloodcell.training.checkpoint import restored, stopped_early
 
+    config = settled(config, samples)
     classifier = classifier_of(config, samples)
     source = {"weights": config.model.weights, "digest": state_digest(classifier.net.backbone)}
     run_folder.write_run(folder, backbone=source)  # a path may hold other weights tomorrow

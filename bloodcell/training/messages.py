@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Any
 
 from bloodcell.data.samples import Samples
 from bloodcell.runtime.console import named
+from bloodcell.runtime.schema.verbs import TrainConfig
 
 
 def start_line(samples: Samples, classes: list[str], classifier: Any, device: str) -> str:
@@ -31,6 +33,16 @@ def unfinished_phases(classifier: Any, max_epochs: int | None) -> list[str]:
     return [
         f"note: training ends with epoch {max_epochs}, but the last blocks learn from epoch {begin} on; lower "
         "finetune.blocks or finetune.block_epochs, or raise trainer.max_epochs"
+    ]
+
+
+def better_recipe(config: TrainConfig) -> list[str]:
+    """Return a line after a training on class folders in which only the head learnt."""
+    if config.data.kind != "imagefolder" or not config.finetune.frozen or config.data.root is None:
+        return []
+    return [
+        "only the head has learnt, which is the quick baseline; all of the net learns, often far better, by: "
+        f"bloodcell train {quote(config.data.root)}"
     ]
 
 

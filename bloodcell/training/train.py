@@ -29,9 +29,10 @@ from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.io import remove_temporaries, write_atomically, write_json
 from bloodcell.runtime.launcher import launch, require, trainer_devices
 from bloodcell.runtime.schema.verbs import TrainConfig
+from bloodcell.training.audit_first import audit_first
 from bloodcell.training.checkpoint import refuse_no_further
 from bloodcell.training.fit import Fitted, fit
-from bloodcell.training.messages import partial_run
+from bloodcell.training.messages import better_recipe, partial_run
 
 
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
@@ -114,6 +115,8 @@ def train(
     devices = device_arguments(config.trainer.gpus, config.trainer.accelerator, config.trainer.devices)
     require(*trainer_devices(cfg))
     roots = [Path(config.outputs), folder.parent]
+    if not resumed:
+        distributed.once(lambda: audit_first(config, Path(config.outputs) / "audit" / folder.name))
     samples = distributed.once(lambda: samples_to_train(config, folder, resumed))
     images = digest(samples)
     identity = run_folder.fingerprint(asdict(config), images)
@@ -304,7 +307,7 @@ def conclude(
         save(curves_figure(history, best_epoch), folder / "figures" / "curves.png")
     _log_hyperparameters(fitted.trainer, config, metrics)
     chosen = f"chosen: epoch {best_epoch} of {len(history)}; run folder {folder}"
-    say("\n".join([chosen, *lines, *calibration.lines, *partial]))
+    say("\n".join([chosen, *lines, *calibration.lines, *partial, *better_recipe(config)]))
     return metrics
 
 

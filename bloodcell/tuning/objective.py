@@ -29,6 +29,7 @@ from bloodcell.runtime.launcher import count_of
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.user_errors import user_message
 from bloodcell.training.fit import build_data, classifier_of, extractor_of, fit, keep_function
+from bloodcell.training.settings import settled
 from bloodcell.training.train import readable, samples_of
 from bloodcell.tuning.search_space import suggest
 from bloodcell.tuning.storage import retries_of
@@ -109,6 +110,7 @@ class Objective:
             check_leaks(samples.of_split("train", "val"), config.data, cache_root(config.cache.root))
         config = self.configured({}, folds[0])
         samples = self.samples_of(config).of_split("train", "val")
+        config = settled(config, samples)
         classifier = classifier_of(config, samples)
         if classifier.finetune.frozen:
             extractor = extractor_of(config, classifier, "cpu")

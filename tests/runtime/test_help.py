@@ -48,7 +48,7 @@ def test_what_is_needed_stands_first(help_of):
     needed, _, others = help_of("predict").partition("== Settings")
     assert all(re.search(rf"  {key}=null +\w", needed) for key in ("checkpoint", "images", "output"))
     assert "abstain_below" not in needed
-    assert re.search(r"  tta=none +none \| flips \| d4", others)
+    assert re.search(r"  tta=null +none \| flips \| d4", others)
     assert "  data.sets=" in help_of("train", "data=joint").partition("== Settings")[0]
 
 
@@ -59,7 +59,11 @@ def test_help_refuses_an_option_that_does_not_exist(command):
 @pytest.mark.parametrize(
     ("verb", "arguments", "overrides"),
     [
-        ("train", ["my cells", "seed=3"], ["data=imagefolder", "data.root=my cells", "seed=3"]),
+        ("train", ["my cells", "seed=3"], ["experiment=own_folder", "data.root=my cells", "seed=3"]),
+        ("train", ["data.root=cells"], ["experiment=own_folder", "data.root=cells"]),
+        ("train", ["data.root=cells", "data=table"], ["data.root=cells", "data=table"]),
+        ("train", ["model=mobilenetv2", "trainer.gpus=1"], ["model=mobilenetv2", "trainer.gpus=1"]),
+        ("tune", ["cells"], ["data=imagefolder", "data.root=cells"]),
         ("audit", ["cells", "data=kaggle"], ["data.root=cells", "data=kaggle"]),
         ("evaluate", ["a/run", "--cfg", "job"], ["checkpoint=a/run", "--cfg", "job"]),
         ("evaluate", ["a", "compare=true", "b"], ['checkpoint=["a", "b"]', "compare=true"]),

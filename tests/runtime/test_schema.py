@@ -24,7 +24,7 @@ from bloodcell.runtime.schema.verbs import AppConfig, EvaluateConfig, FinderConf
         ({"seed": -1}, r"data\.seed=-1; give a whole number from 0"),
         ({"sampling": "equal"}, r"data\.sampling=equal; choose files or balanced"),
         ({"balance": 1.5}, r"data\.balance=1\.5; give a number from 0 to 1"),
-        ({"epoch_size": 0}, r"data\.epoch_size=0; give a whole number of 1 or more, or null"),
+        ({"epoch_size": 0}, r"data\.epoch_size=0; give a whole number of 1 or more, auto or null"),
         ({"batch_size": 0}, r"data\.batch_size=0; give a whole number of 1 or more"),
         ({"workers": 257}, r"data\.workers=257; give 0 to 256, or null"),
         ({"in_memory": "maybe"}, r"data\.in_memory=maybe; choose auto, true or false"),

@@ -23,6 +23,12 @@ def require_choice(key: str, value: Any, *choices: Any) -> None:
     require(value in choices, key, value, f"choose {', '.join(words[:-1])} or {words[-1]}")
 
 
+def require_count(key: str, value: Any, least: int = 1) -> None:
+    """Refuse what is neither a whole number, nor auto or null."""
+    right = value in (None, "auto") or (isinstance(value, int) and not isinstance(value, bool) and value >= least)
+    require(right, key, value, "give a whole number of 1 or more, auto or null")
+
+
 def require_seed(key: str, value: int) -> None:
     """Refuse a number that numpy does not take as a seed."""
     require(0 <= value < SEEDS, key, value, f"give a whole number from 0 to {SEEDS - 1}")

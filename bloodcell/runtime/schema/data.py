@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema.checks import TTA, require, require_choice, require_seed, require_workers
+from bloodcell.runtime.schema.checks import TTA, require, require_choice, require_count, require_seed, require_workers
 
 BACKENDS = ("auto", "onnx", "compile", "eager")
 PRECISIONS = ("float32", "bf16")
@@ -92,7 +92,7 @@ class DataConfig:
     batch_size: int = 32
     sampling: str = "files"
     balance: float = 1.0
-    epoch_size: int | None = None
+    epoch_size: Any = None
     workers: int | None = None
     in_memory: Any = "auto"
     # keys of one `kind` each
@@ -119,11 +119,11 @@ class DataConfig:
         require_choice("data.on_bad_image", self.on_bad_image, "error", "skip")
         require_choice("data.leak_check", self.leak_check, "warn", "error", "off")
         require_choice("data.sampling", self.sampling, "files", "balanced")
+        require_choice("data.crop", self.crop, "none", "cell", "auto")
         require_choice("data.in_memory", self.in_memory, "auto", True, False)
         require(self.batch_size >= 1, "data.batch_size", self.batch_size, "give a whole number of 1 or more")
         require(0 <= self.balance <= 1, "data.balance", self.balance, "give a number from 0 to 1")
-        one_or_more = "give a whole number of 1 or more, or null"
-        require(self.epoch_size is None or self.epoch_size >= 1, "data.epoch_size", self.epoch_size, one_or_more)
+        require_count("data.epoch_size", self.epoch_size)
         require_workers("data.workers", self.workers)
         self._refuse_keys_of_other_kinds()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema.checks import require, require_choice
+from bloodcell.runtime.schema.checks import require, require_choice, require_count
 
 #: Lightning's precisions that keep the weights in float32, as evaluation and export do.
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
@@ -23,7 +23,7 @@ class TrainerConfig:
     strategy: str = "auto"
     num_nodes: int = 1
     precision: Any = "auto"
-    max_epochs: int | None = None
+    max_epochs: Any = None
     min_epochs: int | None = None
     max_steps: int = -1
     min_steps: int | None = None
@@ -66,6 +66,7 @@ class TrainerConfig:
         ):  # fmt: skip
             if getattr(self, key) == 0:
                 raise BloodcellError(f"trainer.{key}=0 leaves nothing to train on or to validate; give more than 0")
+        require_count("trainer.max_epochs", self.max_epochs, least=-1)
         require(self.num_nodes >= 1, "trainer.num_nodes", self.num_nodes, "give the number of machines")
         if str(self.precision) not in ("32", "16", "bf16"):  # Lightning's short names
             require_choice("trainer.precision", self.precision, *PRECISIONS)

@@ -62,9 +62,11 @@ class TrainConfig(CommonConfig):
     calibrate: bool | None = False
     limits: bool = False
     report: bool = False
+    audit: str | None = None
 
     def __post_init__(self) -> None:
         require_seed("seed", self.seed)
+        require_choice("audit", self.audit, None, "auto")
         rate = self.optimizer.get("lr")
         require(isinstance(rate, int | float) and math.isfinite(rate), "optimizer.lr", rate, "give a number above 0")
         if self.loss.class_weights == "balanced" and self.data.sampling == "balanced":
