@@ -9,7 +9,6 @@ from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import Pixels, read_image
 from bloodcell.data.samples import Samples
 from bloodcell.runtime.console import say
-from bloodcell.runtime.html import percent
 
 #: Number of images that decide.
 MOST = 96
@@ -35,9 +34,9 @@ def chosen_crop(samples: Samples) -> str:
     found, middle = len(distances) / max(1, len(chosen)), median(distances or [0.0])
     crop = "cell" if found >= FOUND and middle > OFF_CENTRE else "none"
     reason = (
-        f"a nucleus is found in {percent(found, 0)} of {len(chosen)} images"
+        f"a nucleus is found in {found * 100:.0f} % of {len(chosen)} images"
         if found < FOUND
-        else f"the nucleus lies {percent(middle, 0)} of the side off the centre, in the median of {len(chosen)} images"
+        else f"the nucleus lies {middle * 100:.0f} % of the side off the centre, in the median of {len(chosen)} images"
     )
     say(f"data.crop=auto: {crop}, {'the square around the cell' if crop == 'cell' else 'the whole image'}; {reason}")
     return crop
