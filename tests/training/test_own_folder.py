@@ -82,7 +82,8 @@ def test_a_folder_is_audited_trained_and_reported(class_folders, monkeypatch, tm
 def test_an_audit_that_takes_long_is_left_to_the_user(compose, class_folders, tmp_path, capsys, monkeypatch):
     root = class_folders({"a": 6, "b": 6})
     monkeypatch.setattr(before_training, "SECONDS_AN_IMAGE", 100)
-    audit_first(typed(compose("experiment=own_folder", f"data.root={root}"), TrainConfig), tmp_path / "audit")
+    own = f"cache.root={tmp_path / 'cache'}"
+    audit_first(typed(compose("experiment=own_folder", f"data.root={root}", own), TrainConfig), tmp_path / "audit")
     assert f"bloodcell audit {root}" in capsys.readouterr().out
     assert not (tmp_path / "audit").exists()
 
