@@ -30,6 +30,9 @@ QUICK = (
     "evaluate.figures=false",
 )
 
+#: An evaluation without pictures and page, which take most of its time.
+BARE = ("figures=false", "report=false")
+
 #: Synthetic smears that are painted in a second or two.
 SMALL = ("data.reader.train_photographs=6", "data.reader.test_photographs=2", "data.reader.copies=3")
 

@@ -8,6 +8,7 @@ import bloodcell
 from bloodcell.data.samples import read_samples
 from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.runtime.errors import BloodcellError
+from tests.conftest import BARE
 
 
 def learned(checkpoint):
@@ -26,7 +27,7 @@ def test_adaptation_changes_the_statistics_and_uses_no_label(another, compose, t
     tables = {}
     for name, of, adapt in (("none", run, "none"), ("adapted", run, "batch_norm"), ("turned", other, "batch_norm")):
         options = (f"checkpoint={of}", "splits=[train,val,test]", f"adapt={adapt}")
-        evaluate(compose(*options, verb="evaluate"), tmp_path / f"out_{name}")
+        evaluate(compose(*options, *BARE, verb="evaluate"), tmp_path / f"out_{name}")
         tables[name] = pd.read_csv(tmp_path / f"out_{name}" / "predictions.csv")
     said = capsys.readouterr().out
     assert said.count("of these images, without their labels (adapt=batch_norm)") == 2
@@ -38,7 +39,7 @@ def test_adaptation_changes_the_statistics_and_uses_no_label(another, compose, t
 
 def test_the_predictor_adapts_as_evaluate_does(another, compose, tmp_path):
     run = another("full", learned)
-    config = compose(f"checkpoint={run}", "splits=[train]", "adapt=batch_norm", verb="evaluate")
+    config = compose(f"checkpoint={run}", "splits=[train]", "adapt=batch_norm", *BARE, verb="evaluate")
     evaluate(config, tmp_path / "adapted")
     table = pd.read_csv(tmp_path / "adapted" / "predictions.csv")
     files = read_samples(run / "samples.csv").of_split("train").paths()
@@ -61,7 +62,7 @@ def test_the_predictor_adapts_as_evaluate_does(another, compose, tmp_path):
 )
 def test_what_cannot_be_adapted_is_one_clear_line(another, compose, tmp_path, option, change, message):
     with pytest.raises(BloodcellError, match=message):
-        evaluate(compose(f"checkpoint={another('run', change)}", option, verb="evaluate"), tmp_path / "out")
+        evaluate(compose(f"checkpoint={another('run', change)}", option, *BARE, verb="evaluate"), tmp_path / "out")
 
 
 def test_gradual_training_that_ended_early_cannot_be_adapted(another, compose, tmp_path):
@@ -69,4 +70,6 @@ def test_gradual_training_that_ended_early_cannot_be_adapted(another, compose, t
         checkpoint["hyper_parameters"]["finetune"] = {"name": "gradual", "head_epochs": 1}
 
     with pytest.raises(BloodcellError, match="adapt=batch_norm needs a net that was trained with finetune=full"):
-        evaluate(compose(f"checkpoint={another('run', begun)}", "adapt=batch_norm", verb="evaluate"), tmp_path / "out")
+        evaluate(
+            compose(f"checkpoint={another('run', begun)}", "adapt=batch_norm", *BARE, verb="evaluate"), tmp_path / "out"
+        )

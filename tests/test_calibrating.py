@@ -20,7 +20,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.data import InferenceConfig
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.training.train import train
-from tests.conftest import QUICK, SMALL
+from tests.conftest import BARE, QUICK, SMALL
 from tests.test_ensemble import shaken, shaken_and_reversed
 
 RUN = (*QUICK, *SMALL, "evaluate.figures=false", "evaluate.tta=flips")
@@ -148,14 +148,14 @@ def test_every_way_to_probabilities_takes_each_members_temperature(another, comp
         ):
             folder = tmp_path / f"{run.name}_out"
             own = [f"checkpoint={run}", "device=cpu", "figures=false", f"tta={tta}"]
-            evaluate(compose(*own, verb="evaluate"), folder)
+            evaluate(compose(*own, *BARE, verb="evaluate"), folder)
             tables[name] = predicted(folder)
         assert after[name]["prediction"].tolist() == before[name]["prediction"].tolist()
         np.testing.assert_allclose(matrix_of(after[name]), tempered(matrix_of(before[name]), temperature), rtol=1e-12)
         assert np.abs(matrix_of(after[name]) - matrix_of(before[name])).max() > 0.01
     runs = [tmp_path / f"{name}warm" for name in nets]
     own = [f"checkpoint=[{','.join(map(str, runs))}]", "device=cpu", "figures=false", f"tta={tta}"]
-    evaluate(compose(*own, verb="evaluate"), tmp_path / "both")
+    evaluate(compose(*own, *BARE, verb="evaluate"), tmp_path / "both")
     both = matrix_of(predicted(tmp_path / "both"))
     np.testing.assert_allclose(both, (matrix_of(after["a"]) + matrix_of(after["b"])[:, ::-1]) / 2, rtol=1e-12)
 
@@ -189,7 +189,7 @@ def test_a_run_is_calibrated_and_predicts_the_same(compose, tmp_path, capsys):
     assert "temperature" not in kept[1]
     same = ["tta=flips", "device=cpu", "features.backend=eager", "figures=false"]  # as the run computed
     again = evaluate(
-        compose(f"checkpoint={folders['true']}", *same, verb="evaluate"),
+        compose(f"checkpoint={folders['true']}", *same, *BARE, verb="evaluate"),
         tmp_path / "again",
     )
     assert (tmp_path / "again" / "predictions.csv").read_bytes() == (folders["true"] / "predictions.csv").read_bytes()

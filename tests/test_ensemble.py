@@ -19,7 +19,7 @@ from bloodcell.metrics.predictions import averaged
 from bloodcell.models.classifier import Classifier
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.training.train import train
-from tests.conftest import QUICK, SMALL
+from tests.conftest import BARE, QUICK, SMALL
 from tests.models.test_cells import picture
 from tests.models.test_tta import calibrated
 
@@ -54,7 +54,7 @@ def shaken_and_reversed(checkpoint):
 
 def evaluated(compose, folder, *checkpoints, extra=()):
     chosen = f"checkpoint=[{','.join(map(str, checkpoints))}]"
-    metrics = evaluate(compose(chosen, "device=cpu", "figures=false", *extra, verb="evaluate"), folder)
+    metrics = evaluate(compose(chosen, "device=cpu", "figures=false", *extra, *BARE, verb="evaluate"), folder)
     return metrics, pd.read_csv(folder / "predictions.csv", keep_default_na=False)
 
 
@@ -264,7 +264,9 @@ def test_one_run_on_its_own_training_images_is_warned_of(quick_run, compose, tmp
     table = samples.of_split("train").table.assign(split="")
     table["path"] = [str(samples.root / path) for path in table["path"]]
     table.to_csv(tmp_path / "images.csv", index=False)
-    config = compose(f"checkpoint={quick_run}", "data=table", f"data.table={tmp_path / 'images.csv'}", verb="evaluate")
+    config = compose(
+        f"checkpoint={quick_run}", "data=table", f"data.table={tmp_path / 'images.csv'}", *BARE, verb="evaluate"
+    )
     evaluate(config, tmp_path / "out")
     assert f"{len(table):,} of {len(table):,} test images were trained on" in capsys.readouterr().err
 

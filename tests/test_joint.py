@@ -11,7 +11,7 @@ from bloodcell import cli
 from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.training.train import resume, train
-from tests.conftest import QUICK, SMALL, data_config
+from tests.conftest import BARE, QUICK, SMALL, data_config
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +91,9 @@ def test_evaluate_ignores_the_letter_case_of_class_names(quick_run, compose, tmp
     with pytest.raises(
         BloodcellError, match=r"class ig was not in training.*\n.*data\.classes=\[Monocyte,neutrophil\]"
     ):
-        evaluate(compose(*arguments, verb="evaluate"), tmp_path / "a")
+        evaluate(compose(*arguments, *BARE, verb="evaluate"), tmp_path / "a")
     keep = "data.classes=[Monocyte,neutrophil]"
-    assert evaluate(compose(*arguments, keep, verb="evaluate"), tmp_path / "b")["test/images"] == 5
+    assert evaluate(compose(*arguments, keep, *BARE, verb="evaluate"), tmp_path / "b")["test/images"] == 5
     predictions = pd.read_csv(tmp_path / "b" / "predictions.csv")
     assert predictions["label"].value_counts().to_dict() == {"NEUTROPHIL": 3, "MONOCYTE": 2}
 

@@ -42,7 +42,7 @@ def table_of(lr, losses, noisy):
 LARGE = ("data.batch_size=64", "finder.steps=60")
 
 
-@pytest.mark.parametrize("finetune", ["full", "gradual"])
+@pytest.mark.parametrize("finetune", ["full", pytest.param("gradual", marks=pytest.mark.slow)])
 def test_on_painted_images_the_rate_is_sane_and_found_again(compose, tmp_path, finetune, capsys):
     arguments = [*QUICK, *SMALL, *LARGE, f"finetune={finetune}", "scheduler=onecycle", "callbacks=ema"]
     cfg = compose(*arguments, verb="find-lr")

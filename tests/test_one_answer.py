@@ -10,6 +10,7 @@ import bloodcell
 from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.inference.predict import predict
 from tests.app.conftest import start  # noqa: F401 - a fixture
+from tests.conftest import BARE
 
 #: The most that a probability may differ by.
 TOLERANCE = 1e-4
@@ -59,7 +60,7 @@ def test_evaluate(holders, rows, smears, compose, tmp_path, tta):
     choices = [*data, f"tta={tta}", "figures=false", "report=false", "device=cpu"]
     tables = {}
     for holder, file in holders.items():
-        evaluate(compose(f"checkpoint={file}", *choices, verb="evaluate"), tmp_path / holder)
+        evaluate(compose(f"checkpoint={file}", *choices, *BARE, verb="evaluate"), tmp_path / holder)
         tables[holder] = pd.read_csv(tmp_path / holder / "predictions.csv", dtype={"path": str})
         agree(tables[holder], own if tta == "none" else tables["run"])
     assert (tmp_path / "onnx" / "gain.json").is_file() == (tta == "flips")

@@ -22,7 +22,7 @@ from bloodcell.models.classifier import load_checkpoint
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.training.train import resume, train
-from tests.conftest import QUICK, SMALL
+from tests.conftest import BARE, QUICK, SMALL
 
 ROOT = Path(__file__).parents[1]
 
@@ -108,7 +108,7 @@ def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(quick_run):
 
 
 def test_evaluate_reproduces_the_runs_own_figures(quick_run, compose, tmp_path):
-    again = evaluate(compose(f"checkpoint={quick_run}", "device=cpu", verb="evaluate"), tmp_path / "evaluation")
+    again = evaluate(compose(f"checkpoint={quick_run}", "device=cpu", *BARE, verb="evaluate"), tmp_path / "evaluation")
     metrics = json.loads((quick_run / "metrics.json").read_text())
     for name, value in again.items():
         assert value == pytest.approx(metrics[name], abs=1e-6), name
@@ -120,10 +120,10 @@ def test_evaluate_reads_the_checkpoint_alone(quick_run, compose, tmp_path, smear
     moved = tmp_path / "alone.ckpt"
     moved.write_bytes((quick_run / "checkpoints" / "best.ckpt").read_bytes())
     with pytest.raises(BloodcellError, match="lies in no run folder"):
-        evaluate(compose(f"checkpoint={moved}", verb="evaluate"), tmp_path / "a")
+        evaluate(compose(f"checkpoint={moved}", *BARE, verb="evaluate"), tmp_path / "a")
     root = smears.root / "images" / "TEST"
     arguments = [f"checkpoint={moved}", "data=imagefolder", f"data.root={root}", "device=cpu"]
-    metrics = evaluate(compose(*arguments, verb="evaluate"), tmp_path / "b")
+    metrics = evaluate(compose(*arguments, *BARE, verb="evaluate"), tmp_path / "b")
     whole = json.loads((quick_run / "metrics.json").read_text())
     assert metrics["test/accuracy"] == pytest.approx(whole["test/accuracy"], abs=1e-6)
 
@@ -132,7 +132,8 @@ def test_evaluate_names_a_class_that_training_never_saw(quick_run, compose, tmp_
     root = class_folders({"MONOCYTE": 2, "BASOPHIL": 2})
     with pytest.raises(BloodcellError, match="class BASOPHIL was not in training"):
         evaluate(
-            compose(f"checkpoint={quick_run}", "data=imagefolder", f"data.root={root}", verb="evaluate"), tmp_path / "e"
+            compose(f"checkpoint={quick_run}", "data=imagefolder", f"data.root={root}", *BARE, verb="evaluate"),
+            tmp_path / "e",
         )
 
 
@@ -140,10 +141,12 @@ def test_every_reading_of_a_test_part_is_recorded(compose, tmp_path):
     own = f"cache.root={tmp_path / 'cache'}"
     train(compose(*QUICK, *SMALL, own, "evaluate.test=false", f"outputs={tmp_path}"), tmp_path / "without")
     assert not (tmp_path / "cache" / "test_reads.csv").exists()
-    evaluate(compose(f"checkpoint={tmp_path / 'without'}", own, "splits=[val]", verb="evaluate"), tmp_path / "val")
+    evaluate(
+        compose(f"checkpoint={tmp_path / 'without'}", own, "splits=[val]", *BARE, verb="evaluate"), tmp_path / "val"
+    )
     assert not (tmp_path / "cache" / "test_reads.csv").exists()
     for name in ("one", "two"):
-        evaluate(compose(f"checkpoint={tmp_path / 'without'}", own, verb="evaluate"), tmp_path / name)
+        evaluate(compose(f"checkpoint={tmp_path / 'without'}", own, *BARE, verb="evaluate"), tmp_path / name)
     reads = pd.read_csv(tmp_path / "cache" / "test_reads.csv")
     assert list(reads["split"]) == ["test", "test"]
     assert reads["digest"].nunique() == 1
@@ -163,9 +166,9 @@ def test_the_same_seed_gives_the_same_run(compose, tmp_path, extra):
     "extra",
     [
         ["scheduler=plateau", "scheduler.patience=0"],
-        ["scheduler=cosine", "finetune=full", "augment=light"],
+        pytest.param(["scheduler=cosine", "finetune=full", "augment=light"], marks=pytest.mark.slow),
         ["scheduler=onecycle", "optimizer=sgd", "features.cache=off"],
-        ["finetune=full", "data.in_memory=false", "data.workers=2"],
+        pytest.param(["finetune=full", "data.in_memory=false", "data.workers=2"], marks=pytest.mark.slow),
         pytest.param(
             ["scheduler=onecycle", "finetune=gradual", "optimizer=adamw", "augment=light"], marks=pytest.mark.slow
         ),

@@ -9,6 +9,7 @@ from bloodcell.audit.audit_report import matched_pair_figure
 from bloodcell.audit.pipeline import audit
 from bloodcell.runtime.errors import BloodcellError
 
+SLOW = pytest.mark.slow
 STRENGTHS = ["mild", "kaggle", "strong"]
 
 
@@ -16,7 +17,7 @@ def true_leaks(truth):
     return set(truth.groupby("source").filter(lambda group: group["split"].nunique() > 1)["source"])
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
+@pytest.mark.parametrize("strength", ["kaggle", pytest.param("mild", marks=SLOW), pytest.param("strong", marks=SLOW)])
 @pytest.mark.parametrize("with_originals", [True, False])
 def test_no_leak_missed_and_no_false_alarm(smears, tmp_path, strength, with_originals):
     folder, truth = smears(strength)

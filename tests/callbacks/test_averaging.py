@@ -12,7 +12,7 @@ from bloodcell.models.classifier import load_checkpoint, load_classifier
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.training.callbacks.ema import MovingAverage, decay_after
 from bloodcell.training.train import train
-from tests.conftest import QUICK, SMALL
+from tests.conftest import BARE, QUICK, SMALL
 from tests.models.conftest import build, state_of
 
 pytestmark = [
@@ -83,7 +83,9 @@ def test_the_saved_average_gives_the_figures_that_were_logged(averaged_run, comp
     history = pd.read_csv(averaged_run / "history.csv")
     metrics = json.loads((averaged_run / "metrics.json").read_text())
     assert metrics["val/loss"] == pytest.approx(history["val/loss"].min(), abs=1e-5)
-    again = evaluate(compose(f"checkpoint={averaged_run}", "device=cpu", verb="evaluate"), tmp_path / "evaluation")
+    again = evaluate(
+        compose(f"checkpoint={averaged_run}", "device=cpu", *BARE, verb="evaluate"), tmp_path / "evaluation"
+    )
     assert again["val/loss"] == pytest.approx(history["val/loss"].min(), abs=1e-5)
     assert again["val/accuracy"] == pytest.approx(history.loc[history["val/loss"].idxmin(), "val/accuracy"], abs=1e-6)
 

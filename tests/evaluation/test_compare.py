@@ -7,11 +7,12 @@ import pytest
 
 from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.runtime.errors import BloodcellError
+from tests.conftest import BARE
 from tests.test_ensemble import shaken
 
 
 def run(compose, folder, *overrides):
-    return evaluate(compose(*overrides, "figures=false", verb="evaluate"), folder)
+    return evaluate(compose(*overrides, *BARE, verb="evaluate"), folder)
 
 
 def test_checkpoints_are_compared_and_each_keeps_its_figures(quick_run, another, compose, tmp_path, capsys):

@@ -26,6 +26,7 @@ from bloodcell.models.classifier import load_classifier
 from bloodcell.models.ood import Limits, to_plain
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.run_folder import checkpoint_of
+from tests.conftest import BARE
 
 #: Judges as a user's own program would, without the packages of training.
 LIGHT = """
@@ -191,6 +192,7 @@ def test_the_card_says_what_it_was_made_of(exported, learnt_run):
     assert not re.search(r"\{[{%]|None|nan", text.replace(snippet(text), ""))
 
 
+@pytest.mark.slow
 def test_the_card_of_a_pt2_file_does_not_send_it_to_bloodcell(exported):
     text = card_of(exported("torch")).read_text()
     assert "bloodcell does not read this format" in text
@@ -260,6 +262,6 @@ def test_a_file_is_not_adapted(exported, compose, tmp_path, smears):
         predictor.adapt(smears.paths()[:32])
     from bloodcell.evaluation.evaluate import evaluate
 
-    cfg = compose(f"checkpoint={exported('onnx')}", "adapt=batch_norm", verb="evaluate")
+    cfg = compose(f"checkpoint={exported('onnx')}", "adapt=batch_norm", *BARE, verb="evaluate")
     with pytest.raises(BloodcellError, match="cannot be changed any more"):
         evaluate(cfg, tmp_path / "e")

@@ -18,7 +18,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.run_folder import checkpoint_of
 from bloodcell.runtime.schema.data import FeaturesConfig, InferenceConfig
 from bloodcell.training.train import train
-from tests.conftest import QUICK, SMALL
+from tests.conftest import BARE, QUICK, SMALL
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +39,13 @@ def run(compose, tmp_path_factory):
 
 
 def test_evaluate_gives_the_figures_of_the_run(run, compose, tmp_path):
-    again = evaluate(compose(f"checkpoint={run}", "device=cpu", verb="evaluate"), tmp_path / "again")
+    again = evaluate(compose(f"checkpoint={run}", "device=cpu", *BARE, verb="evaluate"), tmp_path / "again")
     before = json.loads((run / "metrics.json").read_text())
     assert {key: value for key, value in again.items() if "/" in key} == {
         key: value for key, value in before.items() if "/" in key
     }
     assert (tmp_path / "again" / "predictions.csv").read_bytes() == (run / "predictions.csv").read_bytes()
-    other = evaluate(compose(f"checkpoint={run}", "device=cpu", "tta=none", verb="evaluate"), tmp_path / "none")
+    other = evaluate(compose(f"checkpoint={run}", "device=cpu", "tta=none", *BARE, verb="evaluate"), tmp_path / "none")
     assert other["val/loss"] != before["val/loss"]
 
 

@@ -169,7 +169,9 @@ def many_smears():
     return ("data.reader.train_photographs=40", "data.reader.test_photographs=2", "data.reader.copies=1")
 
 
-@pytest.mark.parametrize("extra", [[], ["finetune=full", "augment=light", "evaluate.tta=flips"]])
+@pytest.mark.parametrize(
+    "extra", [pytest.param([], marks=pytest.mark.slow), ["finetune=full", "augment=light", "evaluate.tta=flips"]]
+)
 def test_a_run_keeps_its_limits_and_a_resumed_one_has_the_same(
     compose, many_smears, tmp_path, capsys, monkeypatch, extra
 ):

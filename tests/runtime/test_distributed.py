@@ -74,7 +74,7 @@ def test_a_batch_script_of_slurm_is_one_process(set_variables, monkeypatch):
     assert distributed.announced() is None
 
 
-@pytest.mark.parametrize("places", [TORCHRUN, SRUN], ids=["torchrun", "srun"])
+@pytest.mark.parametrize("places", [TORCHRUN, pytest.param(SRUN, marks=pytest.mark.slow)], ids=["torchrun", "srun"])
 def test_two_processes_work_together(tmp_path, places):
     codes, printed = start_each(["-c", TOGETHER], tmp_path, places)
     assert codes == [0, 0], printed

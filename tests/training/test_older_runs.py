@@ -11,6 +11,7 @@ from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.models.classifier import Classifier
 from bloodcell.models.weights import write_checkpoint
 from bloodcell.training.train import resume, train
+from tests.conftest import BARE
 
 #: The config.yaml that the release before wrote: targets at their old places, and no key that has come since.
 OLDER = Path(__file__).with_name("older_run.yaml")
@@ -64,6 +65,6 @@ def test_a_finished_run_is_evaluated_to_the_same_figures(configured, compose, tm
     metrics = train(configured, tmp_path / "older")
     as_before(tmp_path / "older" / "checkpoints" / "best.ckpt")
     own = [f"checkpoint={tmp_path / 'older'}", "device=cpu", "features.backend=eager", "figures=false", "report=false"]
-    again = evaluate(compose(*own, verb="evaluate"), tmp_path / "again")
+    again = evaluate(compose(*own, *BARE, verb="evaluate"), tmp_path / "again")
     assert again == {name: metrics[name] for name in again}
     assert json.loads((tmp_path / "again" / "evaluation.json").read_text())["tta"] == "none"

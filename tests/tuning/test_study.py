@@ -68,6 +68,7 @@ def test_one_worker_draws_the_same_trials_each_time(tune, tmp_path):
     assert len(set(values_of(first))) == 4
 
 
+@pytest.mark.slow  # a killed worker's trial, below, takes the same way
 def test_an_interrupted_trial_is_retried_with_its_values(tune, tmp_path, capsys):
     def interrupted(number):
         if number == 2:
