@@ -89,6 +89,7 @@ def test_words_that_say_nothing(command, verb, arguments, words):
 
 def test_a_folder_is_audited_by_its_name_alone(class_folders, monkeypatch, capsys, tmp_path):
     root = class_folders({"a": 6, "b": 6})
-    monkeypatch.setattr(sys, "argv", ["bloodcell", "audit", str(root), f"hydra.run.dir={tmp_path / 'audit'}"])
+    own = [f"hydra.run.dir={tmp_path / 'audit'}", f"cache.root={tmp_path / 'cache'}"]  # no other test knows its sources
+    monkeypatch.setattr(sys, "argv", ["bloodcell", "audit", str(root), *own])
     cli.main()
     assert (tmp_path / "audit" / "audit.json").is_file() or "12 images" in capsys.readouterr().out

@@ -69,6 +69,7 @@ def test_a_folder_is_audited_trained_and_reported(class_folders, monkeypatch, tm
     root = class_folders({"a": 40, "b": 40})
     quick = [one for one in QUICK if not one.startswith("data.batch_size")]
     own = ["data.epoch_size=32", "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}", f"outputs={tmp_path}"]
+    own.append(f"cache.root={tmp_path / 'cache'}")  # no other test knows its sources
     monkeypatch.setattr(sys, "argv", ["bloodcell", "train", str(root), *quick, *own, "data.batch_size=16"])
     cli.main()
     said = capsys.readouterr().out
