@@ -120,7 +120,7 @@ def test_other_classes_are_one_clear_line(quick_run, another):
         (["checkpoint=[]"], ["names nothing"]),
         (["checkpoint=[{run},{run}/checkpoints/best.ckpt]"], ["named twice"]),
         (["checkpoint=[{run},/no/such]"], ["no such run or checkpoint: /no/such"]),
-        (["checkpoint={run}", "tta=rotate"], ["tta=rotate; choose none, flips or d4"]),
+        (["checkpoint={run}", "tta=rotate"], ["tta=rotate; choose null, none, flips or d4"]),
     ],
 )
 def test_the_command_line_refuses(refused, quick_run, arguments, words):
