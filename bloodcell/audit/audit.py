@@ -21,10 +21,10 @@ from bloodcell.data.readers import absolute, load_samples
 from bloodcell.data.samples import digest, with_contents
 from bloodcell.data.splits import assign_splits
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.config import cache_root, job_folder, typed
+from bloodcell.runtime.config import cache_root, job_folder, typed, uses_cache
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import write_csv, write_json
+from bloodcell.runtime.io import write_csv, write_json, write_text
 from bloodcell.runtime.schema.verbs import AuditConfig
 
 #: Folders of original photographs in known layouts, at most three folders below the data root.
@@ -36,6 +36,7 @@ def run(cfg: DictConfig) -> Audit:
     return run_audit(cfg, job_folder())
 
 
+@uses_cache
 def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     """Find the sources of a data set's images, report the leaks, and keep the sources for later commands.
 
@@ -53,8 +54,7 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     with suppress(BloodcellError):  # e.g. a class of one image: the given split alone is audited
         # the split of a training that does not know sources
         audited = assign_splits(samples, replace(config.data, split="random"))
-    run_folder.refuse_used(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.begin_results(folder, config)
     say(f"{len(samples.table):,} images in {samples.root}; originals: {originals or 'none'}")
     intermediate = cache / "audit-progress" / digest(samples)
     with progress("auditing") as bar:
@@ -62,9 +62,10 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     save_sources(samples, found.sources, cache)
     for name in ("sources", "leaks", "conflicts", "duplicates", "unreadable"):
         write_csv(getattr(found, name), folder / f"{name}.csv")
-    (folder / "verdict.txt").write_text(found.verdict() + "\n", encoding="utf-8")
+    write_text(found.verdict() + "\n", folder / "verdict.txt")
     write_json({"command": run_folder.command(), "root": str(samples.root)}, folder / "audit.json")
     write_report(found, samples.root, folder / "report.html")
+    run_folder.end_results(folder)
     shutil.rmtree(intermediate, ignore_errors=True)
     say(found.verdict())
     say(f"report and tables in {folder}; later commands on this data know its sources")

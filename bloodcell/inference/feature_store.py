@@ -19,7 +19,17 @@ Array = np.ndarray[Any, np.dtype[Any]]
 #: Rows of the largest chunk; a place in the store is one number, chunk * ROWS + row.
 ROWS = 2**20
 _BLOCK = 2**20  # bytes to read at once
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError, ArithmeticError, TokenError)
+_DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    SyntaxError,
+    ArithmeticError,
+    TokenError,
+    RecursionError,
+)
 
 
 class FeatureStore:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from bloodcell.metrics.by_source import rows_by_part, sources_known
 from bloodcell.metrics.parts import parts_of
 from bloodcell.metrics.predictions import classes_of
 from bloodcell.metrics.registry import METRICS, Place, f1_by_class, shown_in
+from bloodcell.runtime.io import read_json
 
 #: Metrics by name: numbers, or None for the F1 of a class without images.
 Values = dict[str, Any]
@@ -51,7 +51,7 @@ def _of_part(rows: pd.DataFrame, classes: list[str]) -> Values:
 def read_metrics(folder: Path) -> Values:
     """Return the content of a folder's metrics.json; empty if it cannot be read."""
     try:
-        return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+        return dict(read_json(folder / "metrics.json"))
     except (OSError, ValueError, TypeError):
         return {}
 
