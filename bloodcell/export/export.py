@@ -57,11 +57,8 @@ def export(cfg: DictConfig) -> Path:
         compared = f"largest difference of a probability from the checkpoint {largest:.1g}, on {pictures.what}"
         write_text(card(about, checkpoint, file, compared), card_of(file))
 
-    lock, busy = (
-        file.with_name(f".{file.name}.lock"),
-        f"another process is writing {file}; wait for it, or stop it first",
-    )
-    with locked(lock, busy, remove=True):
+    busy = f"another process is writing {file}; wait for it, or stop it first"
+    with locked(file.with_name(f".{file.name}.lock"), busy, remove=True):
         for left in (file, card_of(file)):
             remove_temporaries(left.parent, glob.escape(left.name))  # of killed ones
         write_atomically(file, write)  # so the file is in its place only after the comparison and with its card

@@ -19,7 +19,6 @@ from bloodcell.models.ood import FLAGGED
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import plain, read_config
 from bloodcell.runtime.console import named
-from bloodcell.runtime.errors import BloodcellError
 
 #: How a split came about, by its setting.
 SPLITS = {
@@ -63,7 +62,6 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
         metrics=_metrics(run) if run else [],
         tta=_config(run, "evaluate").get("tta", "none") if run else "none",
         record=run_folder.read_run(run) if run else {},
-        software=_software(run) if run else "",
     )
 
 
@@ -76,14 +74,6 @@ def _plain(text: Any) -> str:
 def _line(text: Any) -> str:
     """Return a text as one line, which cannot end a block of code."""
     return " ".join(str(text).split())
-
-
-def _software(run: Path) -> str:
-    """Return the releases that a run recorded; empty if there are none."""
-    found = run_folder.read_run(run)
-    versions = found.get("versions")
-    names = versions.items() if isinstance(versions, dict) else ()
-    return f"{', '.join(f'{name} {version}' for name, version in names)} on Python {found.get('python')}"
 
 
 def _promises(about: About) -> list[tuple[str, float]]:
@@ -132,20 +122,7 @@ def _config(run: Path, group: str) -> dict[str, Any]:
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:
-    """Return name, images, sources and the metrics as text of each part that the run measured.
-
-    Raises:
-        BloodcellError: They are not what a run writes.
-    """
-    try:
-        return _measured(run)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BloodcellError(
-            f"{run / 'metrics.json'} is damaged; evaluate the run again, or remove the file"
-        ) from error
-
-
-def _measured(run: Path) -> list[dict[str, Any]]:
+    """Return name, images, sources and the metrics as text of each part that the run measured."""
     return [
         {
             "name": name_of(part),

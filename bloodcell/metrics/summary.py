@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,16 @@ def _of_part(rows: pd.DataFrame, classes: list[str]) -> Values:
 
 
 def read_metrics(folder: Path) -> Values:
-    """Return the content of a folder's metrics.json; empty if it cannot be read."""
+    """Return the content of a folder's metrics.json, finite numbers and None alone; empty if it cannot be read."""
     try:
-        return dict(read_json(folder / "metrics.json"))
+        found = dict(read_json(folder / "metrics.json"))
     except (OSError, ValueError, TypeError):
         return {}
+    return {key: value for key, value in found.items() if value is None or _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < math.inf
 
 
 def epochs_compared(folder: Path | None) -> int:

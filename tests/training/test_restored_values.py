@@ -93,6 +93,21 @@ def test_a_file_elsewhere_that_this_process_did_not_write_stays(changed, tmp_pat
     assert "thesis.txt is no longer among the best, and stays" in capsys.readouterr().out
 
 
+def test_a_file_elsewhere_that_is_not_of_the_run_is_not_replaced(changed, unfinished, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder = changed(aimed("", str(elsewhere)))
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("filename: best", f"filename: best\n    dirpath: {elsewhere}"))
+    another = torch.load(unfinished / "checkpoints" / "best.ckpt", weights_only=True)
+    another["callbacks"]["History"]["rows"][0]["val/loss"] += 0.5
+    torch.save(another, elsewhere / "best.ckpt")
+    before = (elsewhere / "best.ckpt").read_bytes()
+    with pytest.raises(BloodcellError, match=r"best\.ckpt is there already and not of this run"):
+        resume(folder, [])
+    assert (elsewhere / "best.ckpt").read_bytes() == before
+
+
 def of_each(key, value):
     def change(state):
         for values in state["optimizer_states"][0]["state"].values():

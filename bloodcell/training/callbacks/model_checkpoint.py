@@ -10,7 +10,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import callbacks
 
+from bloodcell.models.classifier import load_checkpoint
 from bloodcell.runtime.console import say
+from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_atomically
 
 
@@ -25,10 +27,12 @@ class ModelCheckpoint(callbacks.ModelCheckpoint):
         own: The run's folder of checkpoints. `best` keeps a copy of its best file there, as best.ckpt, for those who
             look for a run's best weights. None: there is none.
         written: The files that this process wrote.
+        resumed: Whether the settings are those of a run that may be somebody else's.
     """
 
     name = "best"
     own: Path | None = None
+    resumed = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -41,6 +45,7 @@ class ModelCheckpoint(callbacks.ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the scores of files, which are looked for in this callback's folder, wherever the run was before."""
+        self.resumed = True
         former, paths = state_dict["dirpath"], ("best_model_path", "last_model_path", "kth_best_model_path")
         here = {key: self._here(state_dict[key], former) for key in paths}
         scores = {
@@ -68,14 +73,30 @@ class ModelCheckpoint(callbacks.ModelCheckpoint):
         write_atomically(chosen, lambda file: shutil.copyfile(best, file))
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        file = Path(filepath)
+        if self.resumed and file.exists() and not self._may_replace(file) and not _is_of_run(file, trainer):
+            raise BloodcellError(f"{file} is there already and not of this run; move it, or begin a new run")
         super()._save_checkpoint(trainer, filepath)
-        self.written.add(Path(filepath))
+        self.written.add(file)
 
     def _remove_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         file = Path(filepath)
         if not file.is_file() or not trainer.is_global_zero:
             return
-        if file in self.written or (self.own and self.own in file.resolve().parents):
+        if self._may_replace(file):
             file.unlink()
         else:
             say(f"note: {file} is no longer among the best, and stays: it is not in the run's folder")
+
+    def _may_replace(self, file: Path) -> bool:
+        return file in self.written or (self.own is not None and self.own in file.resolve().parents)
+
+
+def _is_of_run(file: Path, trainer: pl.Trainer) -> bool:
+    """Return whether a checkpoint has the first rows of a trainer's history, which no other run has."""
+    (rows,) = [one.state_dict()["rows"] for one in trainer.callbacks if one.state_key == "History"]  # type: ignore[attr-defined]
+    try:
+        theirs = load_checkpoint(file)["callbacks"]["History"]["rows"]
+        return bool(theirs) and repr(theirs) == repr(rows[: len(theirs)])
+    except (BloodcellError, KeyError, TypeError):
+        return False
