@@ -55,5 +55,5 @@ def _drop_damaged(best: Path) -> None:
 
 def stopped_early(checkpoint: dict[str, Any]) -> bool:
     """Return whether early stopping had ended the training that a checkpoint comes from."""
-    states = [state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
+    states = [state for name, state in checkpoint["callbacks"].items() if str(name).startswith("EarlyStopping")]
     return any(state["wait_count"] >= state["patience"] for state in states)
