@@ -239,3 +239,17 @@ def test_a_link_in_the_folder_is_replaced_and_what_it_points_to_stays(changed, t
     resume(folder, [])
     assert (tmp_path / "precious.txt").read_text() == "years"
     assert not (folder / "classification_report.txt").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "scheduler"),
+    [("torch.optim.Adafactor", "none"), ("torch.optim.LBFGS", "none"), ("torch.optim.NAdam", "plateau")],
+)
+def test_any_optimizer_goes_on_with_a_timer_beside_it(compose, tmp_path, optimizer, scheduler):
+    chosen = [f"optimizer._target_={optimizer}", "~optimizer.fused", f"scheduler={scheduler}", "logger=none"]
+    chosen += ["~optimizer.weight_decay"] if "LBFGS" in optimizer else ["finetune=full"]
+    timer = "+callbacks.timer._target_=pytorch_lightning.callbacks.Timer"
+    own = [*QUICK, *SMALL, *chosen, timer, "limits=false", "calibrate=false", f"outputs={tmp_path}"]
+    train(compose(*own, "optimizer=adam", "trainer.max_epochs=1"), tmp_path / "run")
+    resume(tmp_path / "run", ["trainer.max_epochs=2"])
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
