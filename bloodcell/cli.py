@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -51,6 +52,8 @@ bloodcell VERB --help shows examples and all settings."""
 def main(verb: str | None = None) -> None:
     """Run a verb, or that of the first argument, with the arguments of the command line."""
     arguments = sys.argv[1:]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to end
     try:
         with one_clear_line(), raising_on_sigterm():
             if verb is None:

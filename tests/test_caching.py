@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from bloodcell.runtime import locks
 from bloodcell.runtime.cache import KINDS, entries, run
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.training.train import train
@@ -65,3 +66,24 @@ def test_one_entry_by_its_name(compose, tmp_path):
     assert [entry.path.name for entry in entries(tmp_path)] == ["one", "x.json"]
     with pytest.raises(BloodcellError, match="clear=three"):
         run(compose(f"cache.root={tmp_path}", "clear=three", verb="cache"))
+
+
+def test_nothing_is_cleared_while_another_command_works(tmp_path):
+    (tmp_path / "cache" / "probes").mkdir(parents=True)
+    (tmp_path / "cache" / "probes" / "a.json").write_text("{}")
+    (tmp_path / "cache" / ".use-0123").touch()  # of a killed command
+    with locks.in_use(tmp_path / "cache"):
+        refused = cache(tmp_path / "cache", "clear=all")
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("error: 1 other command at work with")
+        assert cache(tmp_path / "cache").returncode == 0
+    assert "cleared 1 of 1 entries" in cache(tmp_path / "cache", "clear=all").stdout
+    assert [file.name for file in (tmp_path / "cache").iterdir() if file.is_file()] == [".use.lock"]
+
+
+def test_letters_that_the_terminal_cannot_show_are_no_reason_to_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    said = cache(tmp_path / "Клетки")
+    assert said.returncode == 0, said.stderr
+    assert "nothing is kept in" in said.stdout
+    assert "\\u041a" in said.stdout

@@ -1,8 +1,12 @@
 """Files are written whole, and read back as they were."""
 
+import os
+
 import pandas as pd
 import pytest
 
+from bloodcell.runtime import locks
+from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_atomically, write_csv
 
 
@@ -28,3 +32,28 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(OSError):  # noqa: PT011 - any
         write_atomically(tmp_path / "a", fail)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_a_link_of_the_temporary_files_name_cannot_be_planted(tmp_path):
+    (tmp_path / "precious").write_text("years")
+    names = set()
+
+    def write(file):
+        names.add(file.name)
+        file.write_text("new")
+
+    for _ in range(20):
+        write_atomically(tmp_path / "a", write)
+    assert len(names) == 20
+    (tmp_path / f".a.{os.getpid()}").symlink_to(tmp_path / "precious")
+    write_atomically(tmp_path / "a", write)
+    assert (tmp_path / "precious").read_text() == "years"
+
+
+def test_a_link_is_no_lock(tmp_path):
+    (tmp_path / "precious").write_text("years")
+    (tmp_path / ".lock").symlink_to(tmp_path / "precious")
+    assert locks.is_locked(tmp_path / ".lock")
+    with pytest.raises(BloodcellError, match="is a link, and no lock"), locks.locked(tmp_path / ".lock"):
+        pass
+    assert (tmp_path / "precious").read_text() == "years"

@@ -26,6 +26,12 @@ from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_csv, write_json
 from bloodcell.runtime.schema.data import DataConfig
+=======
+from bloodcell.runtime.config import cache_root, job_folder, typed, uses_cache
+from bloodcell.runtime.console import progress, say
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import write_csv, write_json, write_text
+>>>>>>> secA
 from bloodcell.runtime.schema.verbs import AuditConfig
 
 #: Folders of original photographs in known layouts, at most three folders below the data root.
@@ -37,6 +43,7 @@ def run(cfg: DictConfig) -> Audit:
     return run_audit(cfg, job_folder())
 
 
+@uses_cache
 def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     """Find the sources of a data set's images, report the leaks, and keep the sources for later commands.
 
@@ -57,9 +64,9 @@ def audit_images(data: DataConfig, cache: Path, folder: Path) -> Audit:
     audited = samples
     with suppress(BloodcellError):  # e.g. a class of one image: the given split alone is audited
         # the split of a training that does not know sources
+<<<<<<< HEAD
         audited = assign_splits(samples, replace(data, split="random"))
-    run_folder.refuse_used(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.begin_results(folder, data)
     say(f"{len(samples.table):,} images in {samples.root}; originals: {originals or 'none'}")
     intermediate = cache / "audit-progress" / digest(samples)
     with progress("auditing") as bar:
@@ -67,9 +74,10 @@ def audit_images(data: DataConfig, cache: Path, folder: Path) -> Audit:
     save_sources(samples, found.sources, cache)
     for name in ("sources", "leaks", "conflicts", "duplicates", "unreadable"):
         write_csv(getattr(found, name), folder / f"{name}.csv")
-    (folder / "verdict.txt").write_text(found.verdict() + "\n", encoding="utf-8")
+    write_text(found.verdict() + "\n", folder / "verdict.txt")
     write_json({"command": run_folder.command(), "root": str(samples.root)}, folder / "audit.json")
     write_report(found, samples.root, folder / "report.html")
+    run_folder.end_results(folder)
     shutil.rmtree(intermediate, ignore_errors=True)
     say(found.verdict())
     for line in moved_line(samples, audited, data, cache):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from itertools import combinations
 from pathlib import Path
@@ -13,7 +12,7 @@ from bloodcell.data import joint
 from bloodcell.data.samples import Samples, digest
 from bloodcell.runtime.console import counted
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import write_json
+from bloodcell.runtime.io import read_json, write_json
 from bloodcell.runtime.schema.data import DataConfig
 
 
@@ -114,7 +113,7 @@ def probed_leak(samples: Samples, split: str, advice: str, cache: Path) -> str |
         return None
     file = cache / "probes" / f"{digest(sides)}.json"
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))["message"]
+        found = read_json(file)["message"]
     except (OSError, ValueError, KeyError, TypeError):
         from bloodcell.audit.probe import leak_probe
 

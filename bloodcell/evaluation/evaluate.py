@@ -25,7 +25,7 @@ from bloodcell.inference.predict_samples import predict_samples
 from bloodcell.inference.tta import as_trained
 from bloodcell.metrics.summary import epochs_compared
 from bloodcell.runtime import distributed, run_folder
-from bloodcell.runtime.config import cache_root, job_folder, listed, typed
+from bloodcell.runtime.config import cache_root, job_folder, listed, typed, uses_cache
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders
@@ -40,6 +40,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     return evaluate(cfg, folder)
 
 
+@uses_cache
 def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Evaluate one checkpoint, or the mean of several, each with its own architecture, classes and preprocessing.
 
@@ -119,8 +120,7 @@ def _checked(
     whole = _samples(config, first, cache)
     splits = chosen_splits(whole, config.splits)
     samples = with_spelling_of(whole.of_split(*splits), classes)
-    run_folder.refuse_used(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.begin_results(folder, config)
     with progress("checking images") as advance:
         checked = check_images(samples, cache, advance)
     samples = without_bad_images(samples, checked, config.data.on_bad_image, folder / "bad_images.csv")

@@ -35,8 +35,7 @@ def evaluate_files(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     samples = Samples(tables[files[0]].reindex(columns=COLUMNS, fill_value=""), root)
     splits = chosen_splits(samples, config.splits)
     samples = samples.of_split(*splits)
-    run_folder.refuse_used(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.begin_results(folder, config)
     predicted = {file: [table[table["split"].isin(splits)].reset_index(drop=True)] for file, table in tables.items()}
     record_test_reads(cache_root(config.cache.root), samples, splits, files)
     given = [str(file) for file in files] if config.compare else str(files[0])
@@ -46,9 +45,15 @@ def evaluate_files(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     return write_evaluation(config, folder, predicted, record, trained_on=frozenset(), root=found, origin=origin)
 
 
+def _is_within(path: str, root: Path) -> bool:
+    """Return whether a file is there, and in a folder: a table may name any file, and a report would show it."""
+    there = os.path.isfile(path)  # noqa: PTH113 - odd names are no error
+    return there and Path(path).resolve().is_relative_to(root.resolve())
+
+
 def _image_folder(samples: Samples, figures: bool) -> Path | None:
     """Return the folder of the images; None, with a message, if one is not in it."""
-    missing = sum(not os.path.isfile(path) for path in samples.paths())  # noqa: PTH113 - odd names are no error
+    missing = sum(not _is_within(path, samples.root) for path in samples.paths())
     if missing and figures:
         count = f"{missing:,} of {len(samples.table):,} images are"
         say(f"no pictures of the failures: {count} not in {samples.root}; say where they are with data.root=DIR")

@@ -15,6 +15,7 @@ from bloodcell.data.images import read_image
 from bloodcell.evaluation.fonts import as_written
 from bloodcell.metrics.confusions import confusions
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import write_atomically
 
 #: Okabe and Ito's colours, which colour-blind people can tell apart (https://jfly.uni-koeln.de/color/).
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -97,4 +98,4 @@ def failures_figure(failures: pd.DataFrame, root: Path, split: str) -> Figure:
 
 def save(figure: Figure, file: Path) -> None:
     """Write a figure as PNG."""
-    figure.savefig(file, dpi=130)
+    write_atomically(file, lambda temporary: figure.savefig(temporary, dpi=130, format="png"))

@@ -20,7 +20,7 @@ from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import write_atomically, write_csv, write_json
+from bloodcell.runtime.io import write_atomically, write_csv, write_json, write_text
 from bloodcell.runtime.locks import locked
 from bloodcell.runtime.schema.verbs import EvaluateConfig
 
@@ -85,7 +85,7 @@ def write_results(
 def _write_class_reports(predictions: pd.DataFrame, folder: Path) -> None:
     classes, splits = classes_of(predictions), splits_of(predictions)
     text = "\n".join(f"{split}\n{report_of(rows, classes)}" for split, rows in splits.items())
-    (folder / "classification_report.txt").write_text(text, encoding="utf-8")
+    write_text(text, folder / "classification_report.txt")
     reports = {split: report_of(rows, classes, as_dict=True) for split, rows in splits.items()}
     write_json(reports, folder / "classification_report.json")
 
@@ -136,6 +136,7 @@ def write_evaluation(
         )  # fmt: skip
     record = {**record, "compare": config.compare, "command": run_folder.command()}
     write_json(record, folder / "evaluation.json")
+    run_folder.end_results(folder)
     first = next(iter(tables.values()))
     for line in [*printed, *missing_classes(first, classes_of(first)), f"results in {folder}"]:
         say(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed, typed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import file_digest, write_atomically, write_text
+from bloodcell.runtime.io import file_digest, remove_temporaries, write_atomically, write_text
+from bloodcell.runtime.locks import locked
 from bloodcell.runtime.schema.verbs import ExportConfig
 
 
@@ -55,7 +57,11 @@ def export(cfg: DictConfig) -> Path:
         compared = f"largest difference of a probability from the checkpoint {largest:.1g}, on {pictures.what}"
         write_text(card(about, checkpoint, file, compared), card_of(file))
 
-    write_atomically(file, write)  # so the file is in its place only after the comparison and with its card
+    busy = f"another process is writing {file}; wait for it, or stop it first"
+    with locked(file.with_name(f".{file.name}.lock"), busy, remove=True):
+        for left in (file, card_of(file)):
+            remove_temporaries(left.parent, glob.escape(left.name))  # of killed ones
+        write_atomically(file, write)  # so the file is in its place only after the comparison and with its card
     say(f"{file}, {file.stat().st_size / 1e6:.1f} MB; {compared}")
     say(f"its model card: {card_of(file)}")
     return file
@@ -93,6 +99,7 @@ def output_file(output: Any, checkpoint: Path, ending: str, overwrite: bool) -> 
     if output is not None:
         file = Path(str(output)).expanduser()
     elif run:
+        run_folder.refuse_links(run)
         file = run / "exported" / f"model{ending}"
         file.parent.mkdir(exist_ok=True)
     else:

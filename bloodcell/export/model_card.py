@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from omegaconf import OmegaConf
 
 from bloodcell.data.samples import read_samples
 from bloodcell.evaluation.report import name_of
@@ -18,7 +17,7 @@ from bloodcell.metrics.registry import Metric, Place, shown_in
 from bloodcell.metrics.summary import interval_words, parts_in, read_metrics
 from bloodcell.models.ood import FLAGGED
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.config import plain
+from bloodcell.runtime.config import plain, read_config
 from bloodcell.runtime.console import named
 
 #: How a split came about, by its setting.
@@ -47,7 +46,7 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    pages.filters |= {"plain": _plain, "named": named}
+    pages.filters |= {"plain": _plain, "named": named, "line": _line}
     return pages.get_template("card.md").render(
         about=about,
         file=file.name,
@@ -61,7 +60,7 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
         most=MOST,
         columns=[metric.title for metric in shown_in(Place.CARD)],
         metrics=_metrics(run) if run else [],
-        tta=_config(run).get("evaluate", {}).get("tta", "none") if run else "none",
+        tta=_config(run, "evaluate").get("tta", "none") if run else "none",
         record=run_folder.read_run(run) if run else {},
     )
 
@@ -70,6 +69,11 @@ def _plain(text: Any) -> str:
     """Return a text so that Markdown shows it as it is, in a table too."""
     escaped = "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|~" else letter for letter in str(text))
     return " ".join(escaped.split())
+
+
+def _line(text: Any) -> str:
+    """Return a text as one line, which cannot end a block of code."""
+    return " ".join(str(text).split())
 
 
 def _promises(about: About) -> list[tuple[str, float]]:
@@ -84,7 +88,7 @@ def _data(run: Path) -> dict[str, Any] | None:
         return None
     samples = read_samples(run / "samples.csv")
     table = samples.table
-    config = _config(run).get("data", {})
+    config = _config(run, "data")
     counted = pd.crosstab(table["label"], table["split"])[samples.splits()]
     sources = table[table["source"] != ""].groupby("split")["source"].nunique()
     return {
@@ -108,9 +112,13 @@ def _shared(table: pd.DataFrame) -> list[tuple[str, int, int]]:
     return [(str(split), int(rows.isin(learnt).sum()), len(rows)) for split, rows in others]
 
 
-def _config(run: Path) -> dict[str, Any]:
-    file = run / "config.yaml"
-    return dict(plain(OmegaConf.load(file))) if file.is_file() else {}
+def _config(run: Path, group: str) -> dict[str, Any]:
+    """Return a group of a run's configuration; empty if it cannot be read."""
+    try:
+        found = plain(read_config(run / "config.yaml").get(group))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:

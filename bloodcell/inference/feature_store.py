@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bloodcell.runtime.io import read_json
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Rows of the largest chunk; a place in the store is one number, chunk * ROWS + row.
@@ -132,7 +134,7 @@ class StoredRows:
 
 def _names(index: Path) -> list[str]:
     try:
-        names = json.loads(index.read_text(encoding="utf-8"))["files"]
+        names = read_json(index)["files"]
         return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
     except _DAMAGED:
         return []
@@ -141,7 +143,7 @@ def _names(index: Path) -> list[str]:
 def _open(chunk: Path) -> Array | None:
     """Map a chunk into memory if its values are those that were written, else return None."""
     try:
-        described = json.loads(chunk.with_suffix(".json").read_text(encoding="utf-8"))
+        described = read_json(chunk.with_suffix(".json"))
         rows = np.load(chunk, mmap_mode="r", allow_pickle=False)
         # The checksum is of the values alone; a damaged header may have changed what they mean.
         shaped = rows.dtype == np.float32 and rows.ndim == 2 and rows.flags.c_contiguous

@@ -6,8 +6,8 @@ import csv
 import glob
 import hashlib
 import io
-import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import remove_temporaries, write_json
+from bloodcell.runtime.io import read_json, remove_temporaries, write_json
 from bloodcell.runtime.locks import locked
 
 Rows = Iterable[Iterable[Any]]
@@ -53,12 +53,15 @@ class ResumableCsv:
         """Lock the files; if the context ends without an error, they are complete.
 
         Raises:
-            BloodcellError: Another process writes them, they are complete with a row, or their folder cannot be made.
+            BloodcellError: Another process writes them, they are complete with a row, one is a link, or their folder
+                cannot be made.
         """
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise BloodcellError(f"no folder {self.file.parent} can be made; choose another output") from error
+        if links := [path for path in self.own if path.is_symlink()]:  # what it points to may be anything
+            raise BloodcellError(f"{links[0]} is a link; remove it, or choose another output")
         busy = f"another process is writing {self.file}; wait for it, or stop it first"
         with locked(self.lock, busy, remove=True):
             there = [path for path in (self.file, self.bad) if path.exists()]
@@ -92,14 +95,16 @@ class ResumableCsv:
     def _resume(self, settings: dict[str, Any], names: Iterable[str]) -> int:
         """Cut off what was written after the last step, and return the number of items that are done."""
         try:
-            then = Progress(**json.loads(self.state.read_text(encoding="utf-8")))
-            then.counts = Counter(then.counts)  # JSON knows plain dictionaries alone
-        except (OSError, ValueError, TypeError) as error:
+            then = _progress(read_json(self.state))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise self._refusal(f"{self.state} is damaged") from error
         for key, value in settings.items():
             if (before := then.settings.get(key)) != value:
                 raise self._refusal(f"{key} was {before!s:.60}, and is {value!s:.60} now")
-        if digest("", islice(names, then.items)) != then.seen:
+        done, seen = 0, ""
+        for name in islice(names, then.items):
+            done, seen = done + 1, digest(seen, [name])
+        if done < then.items or seen != then.seen:
             raise self._refusal("its images are not those that are there now")
         for path, size in zip((self.file, self.bad), then.sizes, strict=True):
             if _size(path) < size:
@@ -129,6 +134,18 @@ class ResumableCsv:
 
     def _refusal(self, why: str) -> BloodcellError:
         return BloodcellError(f"{self.file} is unfinished and cannot be continued ({why}); overwrite=true begins again")
+
+
+def _progress(read: Any) -> Progress:
+    """Return what a state file holds; raise a ValueError or TypeError if it is none."""
+    then = Progress(**read)
+    counts = [then.items, *then.sizes, *then.counts.values()]
+    if any(type(count) is not int or not 0 <= count < sys.maxsize for count in counts) or len(then.sizes) != 2:
+        raise ValueError("a count is none")
+    if not isinstance(then.settings, dict) or not isinstance(then.seen, str):
+        raise TypeError("no settings")
+    then.counts = Counter(then.counts)  # JSON knows plain dictionaries alone
+    return then
 
 
 def digest(before: str, names: Iterable[str]) -> str:

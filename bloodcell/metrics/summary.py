@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from bloodcell.metrics.by_source import rows_by_part, sources_known
 from bloodcell.metrics.parts import parts_of
 from bloodcell.metrics.predictions import classes_of
 from bloodcell.metrics.registry import METRICS, Place, f1_by_class, shown_in
+from bloodcell.runtime.io import read_json
 
 #: Metrics by name: numbers, or None for the F1 of a class without images.
 Values = dict[str, Any]
@@ -49,11 +50,16 @@ def _of_part(rows: pd.DataFrame, classes: list[str]) -> Values:
 
 
 def read_metrics(folder: Path) -> Values:
-    """Return the content of a folder's metrics.json; empty if it cannot be read."""
+    """Return the content of a folder's metrics.json, finite numbers and None alone; empty if it cannot be read."""
     try:
-        return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+        found = dict(read_json(folder / "metrics.json"))
     except (OSError, ValueError, TypeError):
         return {}
+    return {key: value for key, value in found.items() if value is None or _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < math.inf
 
 
 def epochs_compared(folder: Path | None) -> int:

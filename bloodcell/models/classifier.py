@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -159,15 +160,19 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer of all parameters that ever learn, and the scheduler."""
+        groups = parameter_groups(self.finetune, self.net, self.hparams["optimizer"]["lr"])
+        return self.optimizers_of(groups, lambda: self.trainer.estimated_stepping_batches)
+
+    def optimizers_of(self, groups: list[dict[str, Any]], steps: Callable[[], float]) -> Any:
+        """Build the configured optimizer of groups of parameters, and the scheduler of a training of some steps."""
         optimizer, scheduler = self.hparams["optimizer"], self.hparams["scheduler"]
-        groups = parameter_groups(self.finetune, self.net, optimizer["lr"])
         if "fused" in optimizer and self._clips_in_mixed_precision():
             optimizer = {**optimizer, "fused": False}  # a fused step unscales the gradients itself, after the clipping
         built = instantiate(optimizer, groups)
         if scheduler["_target_"] is None:
             return built
         shares = [self.finetune.lr_decay**depth for depth in range(len(groups))]
-        course = build_scheduler(scheduler, built, shares, lambda: self.trainer.estimated_stepping_batches)
+        course = build_scheduler(scheduler, built, shares, steps)
         return {"optimizer": built, "lr_scheduler": course}
 
     def _clips_in_mixed_precision(self) -> bool:

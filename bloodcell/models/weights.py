@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -77,18 +78,49 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_safely(path: Path) -> Any:
-    """Read a file of `torch.save` without running code in it, and refuse one that grows when it is unpacked.
+    """Read a file of `torch.save` without running code in it, and refuse one that grows when it is unpacked or copied.
 
     Raises:
         Exception: It is another file, damaged, or holds more than tensors and plain values.
     """
+    size = path.stat().st_size
     with path.open("rb") as file:
         archived = file.read(4) == b"PK\3\4"  # torch decides by the same bytes
     if archived:
         reader = torch._C.PyTorchFileReader(str(path))  # another reader may see other parts in it
-        if sum(reader.get_record_size(name) for name in reader.get_all_records()) > path.stat().st_size:
+        if sum(reader.get_record_size(name) for name in reader.get_all_records()) > size:
             raise ValueError("a part of it is compressed, which torch.save never does")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if _size(content, {}) > 4 * size:  # a tensor may be there under several names
+        raise ValueError("it holds one thing many times")
+    return content
+
+
+def _size(content: Any, known: dict[int, float]) -> float:
+    """Return about how many bytes content takes if each mention of a part is a copy; `known` holds it for parts.
+
+    Raises:
+        ValueError: A tensor is larger than its storage, or has none here.
+    """
+    if isinstance(content, Tensor):
+        size = content.numel() * content.element_size()
+        if (
+            content.layout != torch.strided
+            or content.device.type != "cpu"
+            or content.is_quantized
+            or content.is_complex()
+        ):
+            raise ValueError("a tensor is of a kind that no training writes")
+        if size > content.untyped_storage().nbytes():
+            raise ValueError("a tensor is larger than what the file holds of it")
+        return size
+    if not isinstance(content, dict | list | tuple | set):
+        return len(content) if isinstance(content, str | bytes) else 1
+    if id(content) not in known:
+        known[id(content)] = math.inf  # of one that contains itself
+        parts = [*content, *content.values()] if isinstance(content, dict) else content
+        known[id(content)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(content)]
 
 
 def write_checkpoint(content: dict[str, Any], file: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -12,9 +11,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.table import Table
 
+from bloodcell.runtime import locks
 from bloodcell.runtime.config import cache_root, typed
-from bloodcell.runtime.console import console, say
+from bloodcell.runtime.console import console, counted, say
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import read_json
 from bloodcell.runtime.schema.verbs import ClearCacheConfig
 
 #: Folder below the cache root -> what it holds. test_reads.csv is a record and not listed: it is never cleared.
@@ -44,11 +45,13 @@ def run(cfg: DictConfig) -> None:
     """List what is kept, or clear what `clear` names."""
     config = typed(cfg, ClearCacheConfig)
     root = cache_root(config.cache.root)
-    kept = entries(root)
     if config.clear is None:
-        show(kept, root)
-    else:
-        clear(kept, str(config.clear), root)
+        show(entries(root), root)
+        return
+    with locks.locked(root / ".use.lock"):
+        if count := locks.users(root):
+            raise BloodcellError(f"{counted(count, 'other command')} at work with {root}; clear it when there is none")
+        clear(entries(root), str(config.clear), root)
 
 
 def entries(root: Path) -> list[Entry]:
@@ -111,9 +114,9 @@ def _entry(kind: str, path: Path) -> Entry:
 
 def _describe_features(folder: Path) -> str:
     try:
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        about = read_json(folder / "about.json")
         size, weights = about["preprocessing"]["image_size"], about["weights"][:6]
-        indexes = [json.loads(file.read_text(encoding="utf-8"))["files"] for file in folder.glob("chunk-*.json")]
+        indexes = [read_json(file)["files"] for file in folder.glob("chunk-*.json")]
         # an image's plain features are named by its content alone, those of its views also by what they are
         count = sum(bool(re.fullmatch(r"[0-9a-f]{32}", name)) for names in indexes for name in names)
         return f"{count:,} images, {about['model']} (weights {weights}) at {size} px, {about['backend']}"

@@ -6,7 +6,7 @@ import csv
 import difflib
 import hashlib
 import json
-import os
+import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,13 @@ from bloodcell.runtime.errors import BloodcellError, folded
 
 
 def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `file`, then put it in its place."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    """Let `write` fill a temporary file beside `file`, then put it in its place.
+
+    Nobody can guess its name, and plant a link of that name in a shared folder.
+    """
+    temporary = file.with_name(f".{file.name}.{secrets.randbits(40)}")
     try:
+        temporary.touch(exist_ok=False)
         write(temporary)
         temporary.replace(file)
     finally:
@@ -45,6 +49,19 @@ def write_csv(table: pd.DataFrame, file: Path) -> None:
 def write_text(text: str, file: Path) -> None:
     """Write a text as UTF-8."""
     write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_json(file: Path) -> Any:
+    """Return the plain values of a JSON file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no JSON, or nested without end.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{file} is nested too deeply") from error
 
 
 def write_json(values: Any, file: Path) -> None:

@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from bloodcell.runtime import distributed, locks
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import write_json
+from bloodcell.runtime.io import read_json, remove_temporaries, write_json
 
 #: Parts of the configuration that do not change what a run computes.
 _NEUTRAL = ("resume", "skip_finished", "cache", "outputs", "report", "audit")
@@ -48,7 +49,7 @@ def fingerprint(config: dict[str, Any], samples_digest: str) -> str:
 def read_run(folder: Path) -> dict[str, Any]:
     """Return a run's `run.json`; empty if it cannot be read."""
     try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        record = read_json(folder / "run.json")
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
@@ -95,13 +96,44 @@ def _version(name: str) -> str | None:
 
 
 def refuse_used(folder: Path) -> None:
-    """Raise a BloodcellError if the folder for a new run is not empty."""
+    """Raise a BloodcellError if the folder for a new run or other results is not empty."""
     there = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")} if folder.exists() else set()
     if there - {"run.json"}:  # a run that was killed as it began leaves that alone
+        further = f", or continue the run there with resume={folder}" if "run.json" in there else ""
         raise BloodcellError(
-            f"{folder} is not empty; a new run needs a new folder: choose another hydra.run.dir, "
-            f"or continue a run there with resume={folder}"
+            f"{folder} is not empty; new results need a new folder: choose another hydra.run.dir{further}"
         )
+
+
+def begin_results(folder: Path, config: Any) -> None:
+    """Make a new folder for results; one that the same command began, and did not complete, will do.
+
+    Raises:
+        BloodcellError: The folder is not empty, and holds something else.
+    """
+    mark, ours = folder / ".unfinished", json.loads(json.dumps([command(), asdict(config)], default=str))
+    try:
+        begun = bool(read_json(mark) == ours)
+    except (OSError, ValueError):
+        begun = False
+    if not begun:
+        refuse_used(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(ours, mark)
+    refuse_links(folder)
+    remove_temporaries(folder)
+
+
+def end_results(folder: Path) -> None:
+    """Record that the results of `begin_results` are complete."""
+    (folder / ".unfinished").unlink(missing_ok=True)
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise a BloodcellError if a folder in a run's folder is a link, behind which files would be replaced."""
+    for entry in folder.iterdir():
+        if entry.is_symlink() and entry.is_dir():
+            raise BloodcellError(f"{entry} is a link to another folder; put the folder itself there")
 
 
 def refuse_finished(folder: Path) -> None:

@@ -198,18 +198,18 @@ def _checkpoint_callback(name: str, node: dict[str, Any], folder: Path) -> Any:
         enable_version_counter=False,
         save_on_train_epoch_end=True,  # the epoch's schedulers and history are then part of the checkpoint
     )
-    built.name, built.chosen = name, folder.resolve() / "best.ckpt" if name == "best" else None
+    built.name, built.own = name, folder.resolve()
     return built
 
 
 def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
     """Build a logger; a resumed TensorBoard log drops what followed the last checkpoint."""
-    from bloodcell.models.classifier import load_checkpoint
+    from bloodcell.training.training_state import load_state
 
     if not resumed or not str(node["_target_"]).endswith("TensorBoardLogger"):
         return instantiate(node, save_dir=str(folder))
     last = folder / "checkpoints" / "last.ckpt"
-    purged = load_checkpoint(last)["epoch"] + 2 if last.is_file() else 0
+    purged = load_state(last)["epoch"] + 2 if last.is_file() else 0
     return instantiate(node, save_dir=str(folder), purge_step=purged)
 
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bloodcell.evaluation.figures import BLUE, ORANGE, save
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.config import job_folder, typed
+from bloodcell.runtime.config import job_folder, typed, uses_cache
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
@@ -39,6 +39,7 @@ def run(cfg: DictConfig) -> float:
     return find_lr(cfg, job_folder())
 
 
+@uses_cache
 def find_lr(cfg: DictConfig, folder: Path) -> float:
     """Train with a learning rate that grows at each step, and suggest an `optimizer.lr`.
 
@@ -52,13 +53,13 @@ def find_lr(cfg: DictConfig, folder: Path) -> float:
     require(*trainer_devices(cfg))
     devices = device_arguments(config.trainer.gpus, config.trainer.accelerator, config.trainer.devices)
     samples = samples_of(config).of_split("train")
-    run_folder.refuse_used(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.begin_results(folder, config)
     write_atomically(folder / "config.yaml", lambda file: OmegaConf.save(cfg, file, resolve=True))
     table = measure(config, readable(config, samples, folder), devices, rates)
     write_csv(table, folder / "lr_finder.csv")
     rate = suggested_rate(table)
     save(finder_figure(table, rate), folder / "lr_finder.png")
+    run_folder.end_results(folder)
     say(f"the loss falls fastest at optimizer.lr={rate:.1e}; {folder / 'lr_finder.png'}")
     return rate
 

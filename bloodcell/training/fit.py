@@ -52,6 +52,7 @@ def fit(
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
     from bloodcell.training.checkpoint import restored, stopped_early
+    from bloodcell.training.training_state import fitting_state
 
     config = settled(config, samples)
     classifier = classifier_of(config, samples)
@@ -72,6 +73,8 @@ def fit(
     used = samples if tests else samples.of_split("train", "val")
     keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, used, extractor, kept)
+    if begun:
+        trainer.strategy.checkpoint_io.state = fitting_state(last, classifier, trainer)
     if not ended:
         with interruptible():
             trainer.fit(classifier, datamodule=data, ckpt_path=str(last) if begun else None, weights_only=True)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import traceback
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from bloodcell.data.samples import read_samples
 from bloodcell.metrics.registry import Place, shown_in
 from bloodcell.metrics.summary import read_metrics
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.config import plain
+from bloodcell.runtime.config import plain, read_config
 from bloodcell.runtime.console import say
-from bloodcell.runtime.io import write_csv
+from bloodcell.runtime.io import read_json, write_csv
 from bloodcell.runtime.user_errors import one_clear_line
 
 
@@ -64,7 +63,7 @@ def leaderboard(folder: Path) -> pd.DataFrame:
 def _row(job: Path) -> dict[str, Any]:
     """Return the row of a job, empty if its folder holds no run."""
     reused = job / "reused.json"
-    run = Path(json.loads(reused.read_text(encoding="utf-8"))["run"]) if reused.is_file() else job
+    run = Path(read_json(reused)["run"]) if reused.is_file() else job
     if not (record := run_folder.read_run(run)):
         return {}
     metrics = read_metrics(run) if record.get("status") == "finished" else {}
@@ -86,9 +85,12 @@ def _columns() -> dict[str, tuple[str, int]]:
 
 def _fold(run: Path) -> tuple[str, str]:
     """Return a run's fold and the number of folds, empty if it has none."""
-    file = run / "config.yaml"
-    data = plain(OmegaConf.load(file))["data"] if file.is_file() else {}
-    return ("", "") if data.get("fold") is None else (str(data["fold"]), str(data["folds"]))
+    try:
+        data = plain(read_config(run / "config.yaml").get("data"))
+    except (OSError, ValueError):
+        return "", ""
+    known = isinstance(data, dict) and data.get("fold") is not None
+    return (str(data["fold"]), str(data.get("folds"))) if known else ("", "")
 
 
 def _job_number(folder: Path) -> tuple[int, str]:

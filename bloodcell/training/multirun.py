@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import write_text
 from bloodcell.runtime.launcher import launch, trainer_devices
 from bloodcell.runtime.user_errors import user_message
 from bloodcell.training.train import train
@@ -53,7 +54,7 @@ def job_of_many(cfg: DictConfig, folder: Path, overrides: list[str], number: int
     except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
         message = user_message(error) or f"{type(error).__name__}: {error}"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        write_text("".join(traceback.format_exception(error)), folder / "error.txt")
         run_folder.write_run(folder, status="failed", error=message, overrides=choices)
         say(f"job {number} failed: {message}")
         return None

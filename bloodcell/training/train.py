@@ -22,7 +22,7 @@ from bloodcell.data.splits import assign_splits, require_classes
 from bloodcell.inference.predict_samples import predict_samples
 from bloodcell.metrics.summary import read_metrics
 from bloodcell.runtime import distributed, run_folder
-from bloodcell.runtime.config import cache_root, typed
+from bloodcell.runtime.config import cache_root, read_config, typed, uses_cache
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
@@ -73,17 +73,17 @@ def _set_or_added(override: str) -> str:
 
 
 def _saved_configuration(folder: Path) -> DictConfig:
-    from yaml import YAMLError
-
     try:
-        cfg = OmegaConf.load(folder / "config.yaml")
-    except (OSError, ValueError, YAMLError) as error:
-        raise BloodcellError(f"resume={folder}: its config.yaml is damaged; begin a new run") from error
-    if not isinstance(cfg, DictConfig) or not {"seed", "data", "model", "trainer", "outputs", "cache"} <= set(cfg):
+        cfg = read_config(folder / "config.yaml")
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise BloodcellError(f"resume={folder}: its config.yaml is damaged ({reason}); begin a new run") from error
+    if not {"seed", "data", "model", "trainer", "outputs", "cache"} <= set(cfg):
         raise BloodcellError(f"resume={folder}: its config.yaml is not that of a training; begin a new run")
     return cfg
 
 
+@uses_cache
 def train(
     cfg: DictConfig,
     folder: Path,
@@ -124,6 +124,8 @@ def train(
         return _reuse(folder, finished[0])
     if not resumed and config.resume == "auto":
         folder, resumed = distributed.once(lambda: _newest_unfinished(roots, identity, folder))
+    if resumed:
+        run_folder.refuse_links(folder)
     with run_folder.locked(folder):
         distributed.once(lambda: _begin(cfg, folder, (identity, images), resumed, further))
         run_folder.require_shared(folder)

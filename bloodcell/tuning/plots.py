@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodcell.runtime.console import say
+from bloodcell.runtime.io import write_atomically
 
 #: Complete trials from which on the importance of a key means something.
 ENOUGH = 10
@@ -67,5 +68,6 @@ def _save(plot: Callable[..., Any], study: Any, name: str, file: Path, size: tup
         if file.stem == "parallel_coordinates":
             labels = [label.get_text().replace("_", "\n").replace(" by", "\nby") for label in axes.get_xticklabels()]
             axes.set_xticks(axes.get_xticks(), labels, rotation=0)
-        axes.figure.savefig(file, dpi=130, bbox_inches="tight")
+        look = {"dpi": 130, "bbox_inches": "tight", "format": file.suffix[1:]}
+        write_atomically(file, lambda temporary: axes.figure.savefig(temporary, **look))
         plt.close(axes.figure)

@@ -85,7 +85,9 @@ def further_workers(count: int, folder: Path, threads: int) -> Iterator[None]:
     environment = {**os.environ, MARK: "1", "OMP_NUM_THREADS": str(threads)}
     started = []
     for number in range(1, count + 1):
-        with (folder / f"worker-{number}.log").open("w") as output:
+        log = folder / f"worker-{number}.log"
+        log.unlink(missing_ok=True)  # not what a link there points to
+        with log.open("x") as output:
             # a process group of their own: the terminal's Ctrl+C comes to the first process alone, which ends them
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment, process_group=0

@@ -66,3 +66,20 @@ def test_originals_folder(tmp_path):
     assert originals_folder("none", tmp_path) is None
     with pytest.raises(BloodcellError, match=r"no such folder: data\.originals="):
         originals_folder(str(tmp_path / "absent"), tmp_path)
+
+
+def test_the_same_command_goes_on_in_a_folder_that_a_killed_one_left(compose, class_folders, tmp_path, monkeypatch):
+    own = ["data=imagefolder", f"data.root={class_folders({'a': 3, 'b': 3})}", f"cache.root={tmp_path / 'cache'}"]
+    cfg = compose(*own, verb="audit")
+    with monkeypatch.context() as patch:
+        patch.setattr("bloodcell.audit.audit.write_report", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_audit(cfg, tmp_path / "run")
+    with pytest.raises(BloodcellError, match="is not empty; new results need a new folder"):
+        run_audit(compose(*own, "data.val_fraction=0.3", verb="audit"), tmp_path / "run")
+    run_audit(cfg, tmp_path / "run")
+    run_audit(cfg, tmp_path / "whole")
+    names = {file.name for file in (tmp_path / "whole").iterdir()}
+    assert {file.name for file in (tmp_path / "run").iterdir()} == names
+    for name in names - {"report.html"}:
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

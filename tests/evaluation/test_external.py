@@ -110,3 +110,35 @@ def test_the_command_line_refuses(refused, tmp_path, arguments, words):
     shown = [item.format(file=tmp_path / "theirs.csv") for item in arguments]
     error = refused(shown)
     assert all(word in error for word in words)
+
+
+@pytest.mark.parametrize("form", ["above", "absolute", "link"])
+def test_an_image_outside_the_folder_is_not_shown(judged, tmp_path, write_image, form):
+    private, theirs = write_image(tmp_path / "private" / "x.png"), tmp_path / "theirs"
+    write_image(theirs / "own.png", seed=1)
+    (theirs / "link.png").symlink_to(private)
+    path = {"above": "../private/x.png", "absolute": str(private), "link": "link.png"}[form]
+    rows = [{"path": name, "label": "a", "p_a": 0.1, "p_b": 0.9} for name in (path, "own.png")]
+    pd.DataFrame(rows).to_csv(theirs / "theirs.csv", index=False)
+    folder, lines = judged(theirs / "theirs.csv")
+    assert "no pictures of the failures: 1 of 2 images are not in" in lines
+    assert "data:image/jpeg" not in (folder / "report.html").read_text()
+    assert not [name for name in files_in(folder) if "figures/failures" in name]
+
+
+def test_the_same_command_goes_on_in_a_folder_that_a_killed_one_left(judged, compose, tmp_path, monkeypatch):
+    rows = [{"path": f"{n}.png", "label": "a", "p_a": 0.1 * n, "p_b": 1 - 0.1 * n} for n in range(10)]
+    pd.DataFrame(rows).to_csv(tmp_path / "theirs.csv", index=False)
+    whole, _ = judged(tmp_path / "theirs.csv", name="whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("bloodcell.evaluation.results.write_report", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            judged(tmp_path / "theirs.csv")
+    with pytest.raises(BloodcellError, match="is not empty; new results need a new folder") as caught:
+        judged(tmp_path / "theirs.csv", "figures=false")
+    assert "resume=" not in str(caught.value)
+    folder, _ = judged(tmp_path / "theirs.csv")
+    assert files_in(folder) == files_in(whole)
+    assert (folder / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+    with pytest.raises(BloodcellError, match="is not empty"):
+        judged(tmp_path / "theirs.csv")

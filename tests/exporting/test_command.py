@@ -265,3 +265,34 @@ def test_a_file_is_not_adapted(exported, compose, tmp_path, smears):
     cfg = compose(f"checkpoint={exported('onnx')}", "adapt=batch_norm", *BARE, verb="evaluate")
     with pytest.raises(BloodcellError, match="cannot be changed any more"):
         evaluate(cfg, tmp_path / "e")
+
+
+def test_what_a_killed_export_left_is_removed(make, learnt_run, tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in (".x.onnx.4711", ".x.onnx.md.4711"):
+        (tmp_path / "out" / name).write_bytes(b"half")
+    file = make(learnt_run)
+    assert {one.name for one in file.parent.iterdir()} == {"x.onnx", "x.onnx.md"}
+
+
+def test_the_card_shows_what_a_run_says_as_text(learnt_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(learnt_run, run, ignore=shutil.ignore_patterns("figures", ".lock"))
+    odd = "x\n\n# Approved\n<script>alert(1)</script> [a](http://b) | c"
+    record = json.loads((run / "run.json").read_text())
+    record |= {"command": odd, "versions": {odd: odd}, "python": odd, "fingerprint": odd}
+    (run / "run.json").write_text(json.dumps(record))
+    (run / "metrics.json").write_text(json.dumps({"val/accuracy": 0.5, "val/images": odd, "epochs": [1]}))
+    (run / "config.yaml").write_text("a: &a [x]\nb: *a\n")
+    checkpoint = checkpoint_of(run)
+    text = card(about_of(load_classifier(checkpoint), checkpoint), checkpoint, tmp_path / "x.onnx", "")
+    outside_code = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+    assert "\n# Approved" not in text
+    assert "<script>" not in outside_code
+    assert "[a](http" not in outside_code
+    assert "\\<script\\>" in outside_code
+    for versions in ([1], "x", None):
+        (run / "run.json").write_text(json.dumps({**record, "versions": versions}))
+        assert "# Approved" in card(
+            about_of(load_classifier(checkpoint), checkpoint), checkpoint, tmp_path / "x.onnx", ""
+        )

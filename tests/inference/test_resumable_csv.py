@@ -53,6 +53,52 @@ def test_both_files_and_nothing_else(whole, tmp_path):
     assert list(pd.read_csv(tmp_path / "whole" / "t.bad.csv")["path"]) == ["0.png", "4.png", "8.png"]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"items": 10**12}, {"items": 10**30}, {"items": -1}, {"items": "3"}, {"items": 1.5}, {"items": None}, {"seen": 5},
+     {"sizes": "ab"}, {"sizes": []}, {"sizes": ["a", "b"]}, {"sizes": [-1, 0]}, {"sizes": 5}, {"counts": 5},
+     {"counts": {"bad": "x"}}, {"counts": [1]}, {"settings": 5}, {"settings": []}, {"more": 1}],
+    ids=str,
+)  # fmt: skip
+def test_a_state_of_wrong_values_is_refused_and_nothing_is_lost(tmp_path, changes):
+    with pytest.raises(KilledError):
+        write(tmp_path / "t.csv", stop=2)
+    state = tmp_path / "t.state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), **changes}))
+    before = content(tmp_path)
+    with pytest.raises(BloodcellError, match="is damaged|are not those"):
+        write(tmp_path / "t.csv")
+    assert content(tmp_path) == before
+
+
+def test_a_state_of_all_items_and_more_is_refused(tmp_path):
+    with pytest.raises(KilledError):
+        write(tmp_path / "t.csv", [*NAMES[:6], "9.png"], stop=2)
+    state = tmp_path / "t.state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "items": 10**12}))
+    with pytest.raises(BloodcellError, match="its images are not those that are there now"):
+        write(tmp_path / "t.csv", NAMES[:6])
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, '{"settings":' * 10**5, "[1]", "5", "null"])
+def test_a_state_that_is_none_is_refused(tmp_path, text):
+    with pytest.raises(KilledError):
+        write(tmp_path / "t.csv", stop=2)
+    (tmp_path / "t.state.json").write_text(text)
+    with pytest.raises(BloodcellError, match="t.state.json is damaged"):
+        write(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".bad.csv", ".state.json", ".lock"])
+def test_what_a_link_points_to_is_not_written(tmp_path, ending):
+    (tmp_path / "precious.txt").write_text("years")
+    (tmp_path / f"t{ending}").symlink_to(tmp_path / "precious.txt")
+    for overwrite in (False, True):
+        with pytest.raises(BloodcellError, match=f"t{ending} is a link"):
+            write(tmp_path / "t.csv", overwrite=overwrite)
+    assert (tmp_path / "precious.txt").read_text() == "years"
+
+
 @pytest.mark.parametrize("stop", range(4))
 @pytest.mark.parametrize("rest", ["", '"9.png",0.0', '"9.png",0.1\n"8.p'])
 def test_a_killed_process_goes_on_to_the_very_same_bytes(tmp_path, whole, stop, rest):

@@ -148,6 +148,28 @@ def _first_weight(value):
     return change
 
 
+def _hidden(checkpoint, count):
+    """Let a hidden layer have so many units, whose weights are one number."""
+    state, number = checkpoint["state_dict"], torch.zeros(1)
+    checkpoint["hyper_parameters"]["model"]["head"]["hidden"] = count
+    width, classes = state["net.head.hidden.weight"].shape[1], len(state["net.head.logits.bias"])
+    state["net.head.hidden.weight"] = number.expand(count, width)
+    state["net.head.hidden.bias"] = number.expand(count)
+    state["net.head.logits.weight"] = number.expand(classes, count)
+
+
+def _laughs(one, times):
+    for _ in range(times):
+        one = [one] * 10
+    return one
+
+
+def _of_itself():
+    one = []
+    one.append(one)
+    return one
+
+
 #: What was changed in a good checkpoint -> how, and the words of the refusal.
 CHANGES = {
     "images of a thousand million pixels a side": (
@@ -180,7 +202,19 @@ CHANGES = {
     "a weight of another shape": (_first_weight(torch.zeros(1)), "do not fit"),
     "a weight that is no number": (_first_weight(lambda weight: weight * float("nan")), "no finite numbers"),
     "a weight without end": (_first_weight(lambda weight: weight + float("inf")), "no finite numbers"),
-    "a weight that takes no memory": (_first_weight(torch.zeros(1).expand(10**6, 10**6)), "do not fit"),
+    "a weight that takes no memory": (_first_weight(torch.zeros(1).expand(10**6, 10**6)), "read safely"),
+    "a hidden layer of 600,000 that takes no memory": (lambda checkpoint: _hidden(checkpoint, 600_000), "read safely"),
+    "a thousand weights that are one": (
+        lambda checkpoint: checkpoint["state_dict"].update(dict.fromkeys(map(str, range(1000)), torch.zeros(10**6))),
+        "read safely",
+    ),
+    "a list of lists of lists without end": (
+        lambda checkpoint: checkpoint.update(epoch=_laughs([0], 30)),
+        "read safely",
+    ),
+    "a list of itself": (lambda checkpoint: checkpoint.update(temperature=_of_itself()), "read safely"),
+    "a weight on no device": (_first_weight(lambda weight: weight.to("meta")), "read safely"),
+    "a weight of complex numbers": (_first_weight(lambda weight: weight.to(torch.complex64)), "read safely"),
     "an optimizer that runs a command": (_hparam("optimizer", "_target_", value="os.system"), None),
     "a fine-tuning that is none": (_hparam("finetune", "name", value="os.system"), "finetune=os.system"),
     "an augmentation that is none": (_hparam("augment", "name", value="os.system"), None),
@@ -270,6 +304,21 @@ def test_a_run_folder_that_is_damaged(kind, another, refused):
         ("config.yaml is no YAML", b'{"status": "failed"}', b"a: [", "config.yaml"),
         ("config.yaml is a list", b'{"status": "failed"}', b"- a\n- b\n", "config.yaml"),
         ("config.yaml is empty", b'{"status": "failed"}', b"", "config.yaml"),
+        (
+            "config.yaml has aliases",
+            b'{"status": "failed"}',
+            b"a: &a [x]\nb: [*a, *a]\n",
+            "config.yaml is damaged .*alias",
+        ),
+        (
+            "config.yaml has interpolations",
+            b'{"status": "failed"}',
+            b"a: ${oc.env:HOME}\n",
+            "config.yaml.*interpolation",
+        ),
+        ("config.yaml is nested", b'{"status": "failed"}', b"a: " + b"[" * 10**5, "config.yaml is damaged"),
+        ("config.yaml is long", b'{"status": "failed"}', b"a: b\n" + b"#" * 2**20, "config.yaml is damaged"),
+        ("run.json is nested", b"[" * 10**5, None, "no run there"),
         (
             "config.yaml builds an object",
             b'{"status": "failed"}',

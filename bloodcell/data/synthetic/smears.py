@@ -32,6 +32,7 @@ from bloodcell.data.synthetic.painter import CLASSES, HEIGHT, MARGIN, WIDTH, Box
 from bloodcell.data.threads import map_in_order
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import cpu_count
+from bloodcell.runtime.io import read_json
 from bloodcell.runtime.schema.checks import require, require_choice
 
 #: Raise it when the painting changes: folders with another number are painted again.
@@ -127,7 +128,7 @@ def _settings(smears: Smears) -> dict[str, Any]:
 
 def _is_complete(folder: Path, smears: Smears) -> bool:
     with suppress(OSError, ValueError):
-        return bool(json.loads((folder / "smears.json").read_text("utf-8")) == _settings(smears))
+        return bool(read_json(folder / "smears.json") == _settings(smears))
     return False
 
 

@@ -8,13 +8,25 @@ from typing import Any
 from lightning_fabric.plugins import TorchCheckpointIO
 
 from bloodcell.models.weights import write_checkpoint
+from bloodcell.runtime.errors import BloodcellError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes each checkpoint into a temporary file beside its place, then renames it.
 
     Lightning's own uses the system's folder for temporary files, which may be on a smaller disk.
+
+    Attributes:
+        state: What a training continues from, checked: it is restored in place of the file's content.
     """
+
+    state: dict[str, Any] | None = None
+
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        """Return the checked state."""
+        if self.state is None:
+            raise BloodcellError(f"{path}: only a checked checkpoint is continued from")
+        return self.state
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write the checkpoint."""
