@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bloodcell.data.cell_finder import cut, locate, whole_square
-from bloodcell.data.images import Pixels, read_image, to_rgb
+from bloodcell.data.images import Pixels, read_image, rgb_of
 from bloodcell.runtime.errors import BloodcellError
 
 ImageLike = str | Path | NDArray[Any] | Image.Image
@@ -95,7 +95,7 @@ def as_array(image: ImageLike, white: float | None = None) -> Pixels:
         BloodcellError: An array has another shape or type.
     """
     if not isinstance(image, np.ndarray):
-        return np.array(to_rgb(image)) if isinstance(image, Image.Image) else read_image(image, white=white)
+        return rgb_of(image) if isinstance(image, Image.Image) else read_image(image, white=white)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise BloodcellError(f"an image array is uint8 (H, W, 3) RGB; this one is {image.dtype} {image.shape}")
     return np.require(image, requirements=["C", "W"])  # torch needs writable memory
