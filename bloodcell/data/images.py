@@ -18,7 +18,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from bloodcell.data.deep_images import START, DeepImage, declared_white, deep_bytes, is_tiff, read_deep, read_deep_tiff
+from bloodcell.data.deep_images import START, DeepImage, declared_white, is_tiff, read_deep, read_deep_tiff
 from bloodcell.data.image_limits import MAX_PIXELS, ImageError, require_size
 from bloodcell.data.image_parts import require_few_parts
 from bloodcell.data.value_range import to_8_bits, white_of
@@ -126,20 +126,21 @@ def _decode(path: str | Path | bytes, size: int, limit: int, white: float | None
         if white_of_file is None:
             return Picture(rgb_of(image))
         orientation = _orientation_of(image)
+        image.close()  # frees its pixels
     return _developed(read_deep(_content(path) if content is None else content, white_of_file), orientation, white)
 
 
 def _bytes_each(image: Image.Image, deep: bool) -> int:
     """Return the memory that decoding takes for a pixel, if it is more than usual; else 0."""
     if deep:
-        return deep_bytes(2, {1: 1, 3: 3}.get(len(image.getbands()), 4))
+        return {1: 10, 3: 22}.get(len(image.getbands()), 28)  # the file's content and two copies of its values
     return MEMORY.get((image.format, image.mode), 0)
 
 
 def _check_parts(path: str | Path | bytes, content: bytes | None) -> None:
-    if content is not None:
-        return require_few_parts(content)
-    assert not isinstance(path, bytes)
+    if isinstance(path, bytes) or content is not None:
+        require_few_parts(content or b"")
+        return
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         require_few_parts(mapped)
 
