@@ -134,7 +134,7 @@ def _bytes_each(image: Image.Image, deep: bool) -> int:
     """Return the memory that decoding takes for a pixel, if it is more than usual; else 0."""
     if deep:
         return {1: 10, 3: 22}.get(len(image.getbands()), 28)  # the file's content and two copies of its values
-    return MEMORY.get((image.format, image.mode), 0)
+    return MEMORY.get((image.format or "", image.mode), 0)
 
 
 def _check_parts(path: str | Path | bytes, content: bytes | None) -> None:
@@ -230,7 +230,7 @@ def rgb_of(image: Image.Image) -> Pixels:
     convert, rows = _conversion(image), max(1, _STRIP // image.width)
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for top, strip in _strips(image, rows):
-        pixels[top : top + rows] = convert(strip)
+        pixels[top : top + rows] = np.asarray(convert(strip))
     return _upright(pixels, _orientation_of(image))
 
 

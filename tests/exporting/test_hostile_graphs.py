@@ -169,10 +169,10 @@ def in_a_branch(graph):
         (divided(-1), "divides integers"),
         (divided(0), "divides integers"),
         (divided(-1, type=np.int32), "divides integers"),
-        (divided(-1, "Mod"), "the operator Mod"),
+        (divided(-1, "Mod"), r"the operator \.Mod"),
         (in_a_branch, "divides integers"),
         (sized_by_pixels, "sizes of the values of pixels"),
-        (counted_pixels, "the operator NonZero"),
+        (counted_pixels, r"the operator \.NonZero"),
     ],
     ids=["least by -1", "by 0", "int32", "Mod", "in a branch", "range", "NonZero"],
 )

@@ -44,7 +44,7 @@ def checked(content: bytes) -> About:
         raise BloodcellError("it needs operators that are not ONNX's own")
     for node in nodes(model.graph):
         if node.domain not in ONNX_DOMAINS or node.op_type not in OPERATORS:
-            name = f"{node.domain}.{node.op_type}".removeprefix(".")[:60]
+            name = f"{node.domain}.{node.op_type}"[:60]
             raise BloodcellError(f"it needs the operator {name}, which no exported classifier has")
     _check_values(model.graph, {}, {INPUT})
     if any(tensor.external_data or tensor.data_location for tensor in _tensors(model.graph)):
