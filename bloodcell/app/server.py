@@ -33,7 +33,7 @@ class PatientServer(H11Protocol):
         super().connection_made(transport)
         self._expect_head_after(None)
         others: set[Any] = self.connections - {self}
-        slow = [one for one in others if one.waits_for_client()] if len(others) >= CONNECTIONS - 1 else []
+        slow = [one for one in others if one.waits_for_client()] if len(others) >= CONNECTIONS else []
         if slow:
             slowest = min(slow, key=lambda one: one.since)
             self.connections.discard(slowest)
@@ -105,7 +105,7 @@ def server_of(app: Any) -> uvicorn.Server:
             headers=list(HEADERS.items()),
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=CONNECTIONS,
+            limit_concurrency=2 * CONNECTIONS,  # of those that wait for the page, which are never closed
             timeout_keep_alive=15,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
