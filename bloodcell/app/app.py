@@ -18,6 +18,7 @@ from bloodcell.runtime.schema.verbs import AppConfig
 def run(cfg: DictConfig) -> None:
     """Serve the page until Ctrl+C."""
     serve(typed(cfg, AppConfig))
+    raise SystemExit(0)  # at once, even if an image is still being examined
 
 
 def serve(config: AppConfig) -> None:

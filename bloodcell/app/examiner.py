@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from bloodcell.data.cell_finder import cut, whole_square
+from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import read_image
 from bloodcell.evaluation.gallery import fitted, map_of, overlaid
 from bloodcell.inference.engine import Engine
@@ -65,13 +67,15 @@ class Examiner:
             that hold them, the second None if there is none.
 
         Raises:
-            ImageError: It cannot be read.
+            ImageError: It cannot be read, or there is no finite answer.
         """
         picture = read_image(content, self.max_pixels)
         group = self._predicted(name, picture)
         (row,), _, _ = rows_of(group, self.ensemble.classes, self.threshold)
         cells = dict(zip(columns_of(self.ensemble.classes), row, strict=True))
-        shown = fitted(picture, SIDE)
+        shown, looked = fitted(picture, SIDE), None
+        with suppress(NoMapError):  # its values may overflow for this picture alone
+            looked = self._looked(picture, shown, group)
         return {
             "row": lines([row]).decode(),
             **{key: cells[key] for key in ("prediction", "confidence", "abstained", "cell", "unlike")},
@@ -79,11 +83,13 @@ class Examiner:
             "size": [picture.shape[1], picture.shape[0]],
             "square": group.squares[0],
             "picture": address_of(shown),
-            "looked": self._looked(picture, shown, group),
+            "looked": looked,
         }
 
     def _predicted(self, name: str, picture: Array) -> Group:
         (group,) = self.ensemble.predict([[picture]], count=1, threads=1)
+        for _, reason in group.bad:
+            raise ImageError(reason)
         return dataclasses.replace(group, given=[name], images=[name])
 
     def _looked(self, picture: Array, shown: Array, group: Group) -> str | None:

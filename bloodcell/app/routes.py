@@ -19,6 +19,7 @@ from bloodcell.app.security import Guard, Refusal
 from bloodcell.data.image_limits import ImageError
 from bloodcell.metrics.confusions import MOST
 from bloodcell.runtime.html import render
+from bloodcell.runtime.signals import abandoned
 
 #: The page's files: address -> where it is in the package, and what it is. No other file is served.
 FILES = {
@@ -27,10 +28,10 @@ FILES = {
     "/app.js": ("app/static/app.js", "text/javascript"),
     "/icon.svg": ("app/static/icon.svg", "image/svg+xml"),
 }
-#: Files that are held in memory at the same time; further uploads wait.
+#: Files of the largest size that uploads may hold in memory together; a slow one holds only what has arrived.
 AT_ONCE = 4
 #: Seconds that a client may pause within a file, and that a file may take.
-SILENCE, WHOLE = 10.0, 120.0
+SILENCE, WHOLE = 10.0, 30.0
 
 
 class Uploads:
@@ -43,7 +44,7 @@ class Uploads:
 
     def __init__(self, examiner: Examiner, most: int) -> None:
         self.examiner, self.most = examiner, most
-        self.places = asyncio.Semaphore(AT_ONCE)
+        self.held = 0  # bytes
         # one thread: torch takes all cores by itself, and so no more than one decoded picture is in memory
         self.thread = ThreadPoolExecutor(1, "examiner")
 
@@ -51,31 +52,39 @@ class Uploads:
         """Answer POST /examine?name=NAME, whose body is the file."""
         if int(request.headers.get("content-length", 0)) > self.most:
             return self._too_large()
-        name = request.query_params.get("name", "image")
-        async with self.places:
-            try:
-                async with asyncio.timeout(WHOLE):
-                    content = await self._body(request)
-            except TimeoutError:
-                return Refusal(408, "the file stopped arriving; send it again")
-            except ClientDisconnect:
-                return Response(status_code=400)  # to no one
-            if content is None:
-                return self._too_large()
-            try:
-                work = asyncio.get_running_loop().run_in_executor(self.thread, self.examiner.examine, name, content)
-                return JSONResponse(await work)
-            except ImageError as error:
-                return JSONResponse({"reason": str(error)}, 422)
+        name, content = request.query_params.get("name", "image"), bytearray()
+        try:
+            async with asyncio.timeout(WHOLE):
+                refused = await self._receive(request, content)
+            return refused or await self._examined(name, bytes(content))
+        except TimeoutError:
+            return Refusal(408, f"the file did not arrive within {WHOLE:g} seconds, or stopped; send it again")
+        except ClientDisconnect:
+            return Response(status_code=400)  # to no one
+        finally:
+            self.held -= len(content)
 
-    async def _body(self, request: Request) -> bytes | None:
-        """Return what is sent; None as soon as it is too large, whatever its header promised."""
-        content, chunks = bytearray(), request.stream()
+    async def _receive(self, request: Request, content: bytearray) -> Refusal | None:
+        """Add what is sent to the content; refuse it as soon as it is too large, whatever its header promised."""
+        chunks = request.stream()
         while chunk := await asyncio.wait_for(anext(chunks, b""), SILENCE):
             if len(content) + len(chunk) > self.most:
-                return None
+                return self._too_large()
+            if self.held + len(chunk) > AT_ONCE * self.most:
+                return Refusal(503, "too many files are arriving at the same time; send it again")
             content += chunk
-        return bytes(content)
+            self.held += len(chunk)
+        return None
+
+    async def _examined(self, name: str, content: bytes) -> Response:
+        work = self.thread.submit(self.examiner.examine, name, content)
+        try:
+            return JSONResponse(await asyncio.wrap_future(work))
+        except ImageError as error:
+            return JSONResponse({"reason": str(error)}, 422)
+        except asyncio.CancelledError:  # the page is closed
+            abandoned.append(work)
+            raise
 
     def _too_large(self) -> Refusal:
         return Refusal(413, f"larger than {self.most / 1e6:g} MB, the limit (max_megabytes)")

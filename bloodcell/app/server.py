@@ -15,22 +15,29 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from bloodcell.app.security import HEADERS
 from bloodcell.runtime.errors import BloodcellError
 
-#: Connections at the same time; more are refused.
+#: Connections at the same time; with one more, the slowest is closed.
 CONNECTIONS = 64
 #: Seconds for the head of a request, and for running requests to end when the page is closed.
 HEAD_SECONDS, SHUTDOWN_SECONDS = 15.0, 3
 
 
-class HeadDeadline(H11Protocol):
-    """Closes a connection on which no whole request head arrives in `HEAD_SECONDS`.
+class PatientServer(H11Protocol):
+    """Closes a connection on which no whole request head arrives in `HEAD_SECONDS`, and the slowest if there are many.
 
-    uvicorn has no such limit: its keep-alive timeout begins after the first answer and ends with the first byte.
+    uvicorn has no such limit: its keep-alive timeout begins after the first answer and ends with the first byte. If
+    there are too many connections it refuses the newest; here the one that has let the page wait longest is closed.
     """
 
     def connection_made(self, transport: Any) -> None:
         """Wait for the first head."""
         super().connection_made(transport)
         self._expect_head_after(None)
+        others: set[Any] = self.connections - {self}
+        slow = [one for one in others if one.waits_for_client()] if len(others) >= CONNECTIONS else []
+        if slow:
+            slowest = min(slow, key=lambda one: one.since)
+            self.connections.discard(slowest)
+            slowest.transport.abort()
 
     def on_response_complete(self) -> None:
         """Wait for the next head."""
@@ -38,11 +45,18 @@ class HeadDeadline(H11Protocol):
         super().on_response_complete()
         self._expect_head_after(answered)
 
+    def waits_for_client(self) -> bool:
+        """Return whether it is the client's turn: to ask, to send the rest of a file, or to read its answer."""
+        if self.cycle is None or self.cycle.response_complete:
+            return True
+        return bool(self.cycle.more_body or self.flow.write_paused)
+
     def _expect_head_after(self, answered: Any) -> None:
         def close_unless_asked() -> None:
             if self.cycle is answered:
-                self.transport.close()
+                self.transport.abort()  # `close` would wait until the client has read all
 
+        self.since = self.loop.time()
         self.loop.call_later(HEAD_SECONDS, close_unless_asked)
 
 
@@ -82,7 +96,7 @@ def server_of(app: Any) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http=HeadDeadline,
+            http=PatientServer,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -91,7 +105,7 @@ def server_of(app: Any) -> uvicorn.Server:
             headers=list(HEADERS.items()),
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=CONNECTIONS,
+            limit_concurrency=2 * CONNECTIONS,  # of those that wait for the page, which are never closed
             timeout_keep_alive=15,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )

@@ -64,7 +64,6 @@ def audit_images(data: DataConfig, cache: Path, folder: Path) -> Audit:
     audited = samples
     with suppress(BloodcellError):  # e.g. a class of one image: the given split alone is audited
         # the split of a training that does not know sources
-<<<<<<< HEAD
         audited = assign_splits(samples, replace(data, split="random"))
     run_folder.begin_results(folder, data)
     say(f"{len(samples.table):,} images in {samples.root}; originals: {originals or 'none'}")

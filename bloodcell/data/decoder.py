@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bloodcell.data.images import Pixels
-from bloodcell.data.preprocessing import Preprocessing, as_array
+from bloodcell.data.preprocessing import Preprocessing, named_array
 from bloodcell.data.threads import Item, Result, map_in_order
 
 Read = TypeVar("Read")
@@ -23,10 +23,14 @@ _BATCH_BYTES = 2**24
 
 
 def decode(files: Sequence[str | Path], preprocessing: Preprocessing) -> tuple[Pixels, list[str]]:
-    """Return the net's input, uint8 (N, size, size, 3), and the cell status of each file."""
+    """Return the net's input, uint8 (N, size, size, 3), and the cell status of each file.
+
+    Raises:
+        ImageError: A file cannot be read; the message names it.
+    """
     size = preprocessing.image_size
     images, cells = np.empty((len(files), size, size, 3), np.uint8), list[str]()
-    for batch in image_batches(as_array(file, preprocessing.white) for file in files):
+    for batch in image_batches(named_array(file, preprocessing.white) for file in files):
         for pixels, square in preprocessing.prepare(batch):
             images[len(cells)] = pixels
             cells.append(preprocessing.cell_status(square))

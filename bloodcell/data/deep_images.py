@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodcell.data.image_limits import require_size
+from bloodcell.data.image_parts import MOST_PIECES, MOST_SLOW, require_at_most
 from bloodcell.data.value_range import WHITES
 
 # both print what they also raise or return; set once, as a change around each image is not safe in threads
@@ -29,6 +30,9 @@ MOST_CHANNELS = 5
 _ALPHA = (1, 2)  # TIFF's ExtraSamples: associated and unassociated alpha
 _DECLARED = (281, 341)  # TIFF's MaxSampleValue and SMaxSampleValue
 _STACK = re.compile(r"\b(slices|frames)=[2-9]")  # ImageJ's description of pages that are no colours
+_PACKBITS = 32773  # TIFF's Compression; tifffile decodes it in Python
+#: First bytes of a file that hold the header of a PNG or PNM file.
+START = 1000
 _PNM = re.compile(rb"P[2356](?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d{1,5})\s")
 
 
@@ -54,8 +58,8 @@ class DeepImage:
 
 
 def is_tiff(start: bytes) -> bool:
-    """Return whether a file's first four bytes are those of a TIFF file."""
-    return start in TIFF_STARTS
+    """Return whether a file's first bytes are those of a TIFF file."""
+    return start[:4] in TIFF_STARTS
 
 
 def read_deep_tiff(file: str | Path | bytes, max_pixels: int) -> DeepImage | None:
@@ -74,14 +78,18 @@ def read_deep_tiff(file: str | Path | bytes, max_pixels: int) -> DeepImage | Non
 
     with tifffile.TiffFile(io.BytesIO(file) if isinstance(file, bytes) else file, _multifile=False) as opened:
         page: Any = opened.pages[0]
+        require_at_most(len(page.dataoffsets), MOST_PIECES, "strips or tiles")
         pages: list[Any] = list(islice(opened.pages, 4))
         in_pages = len(pages) == 3 and len({_kind(one) for one in pages}) == 1 and page.photometric in _GREY
         in_pages = in_pages and page.samplesperpixel == 1 and not _STACK.search(page.description or "")
         if not in_pages and page.bitspersample <= 8 and page.sampleformat == 1 and not _is_premultiplied(page):
             return None
-        require_size(page.imagewidth, page.imagelength, max_pixels)
+        channels, item = 3 if in_pages else page.samplesperpixel, max(2, -(-page.bitspersample // 8))
         if page.samplesperpixel > MOST_CHANNELS:
             raise ValueError(f"{page.samplesperpixel} channels; save an RGB image")
+        require_size(page.imagewidth, page.imagelength, max_pixels, deep_bytes(item, channels))
+        if page.compression == _PACKBITS:
+            require_at_most(sum(page.databytecounts), MOST_SLOW, "bytes of PackBits")
         values = [_values(one, opened.filehandle, file) for one in (pages if in_pages else [page])]
         return _described(page, np.stack(values, axis=-1) if in_pages else values[0])
 
@@ -129,8 +137,9 @@ def by_opencv(content: bytes) -> Values:
     values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
         raise ValueError("the file is damaged, or of a kind that is not read")
-    if values.ndim == 3:
-        values = values[..., [2, 1, 0, *range(3, values.shape[2])]]
+    if values.ndim == 3:  # in place: a copy would take as much memory again
+        blue = values[..., 0].copy()
+        values[..., 0], values[..., 2] = values[..., 2], blue
     return np.asarray(values)
 
 
@@ -166,15 +175,19 @@ def _declared_white(page: Any) -> float | None:
     return float(most) if most in WHITES[1:-1] else None
 
 
-def read_deep_png(content: bytes) -> DeepImage | None:
-    """Return the values of a PNG file with 16 bits; None if it has fewer. Pillow has found it undamaged."""
-    return DeepImage(by_opencv(content)) if content[24:25] == b"\x10" else None
+def declared_white(start: bytes) -> float | None:
+    """Return the highest value of a PNG or PNM file with more than 8 bits, from its first `START` bytes; else None."""
+    if start.startswith(b"\x89PNG"):
+        return 65535.0 if start[24:25] == b"\x10" else None
+    header = _PNM.match(start)
+    return float(header[1]) if header and int(header[1]) > 255 else None
 
 
-def read_deep_pnm(content: bytes) -> DeepImage | None:
-    """Return the values of a PGM or PPM file with more than 8 bits; None if it has fewer."""
-    header = _PNM.match(content[:1000])
-    if header is None or int(header[1]) <= 255:
-        return None
-    most = int(header[1])
-    return DeepImage(by_opencv(content), None if most == 65535 else float(most))
+def read_deep(content: bytes, highest: float) -> DeepImage:
+    """Return the values of a PNG or PNM file of `declared_white`, which Pillow has found undamaged."""
+    return DeepImage(by_opencv(content), None if highest == 65535 else highest)
+
+
+def deep_bytes(item: int, channels: int) -> int:
+    """Return the memory that decoding takes for a pixel of some channels of `item` bytes: twice its own, and a copy."""
+    return 2 * item * channels + 6

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import errno
 import io
+import mmap
 import os
 import stat
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from bloodcell.data.deep_images import DeepImage, is_tiff, read_deep_png, read_deep_pnm, read_deep_tiff
+from bloodcell.data.deep_images import START, DeepImage, declared_white, is_tiff, read_deep, read_deep_tiff
 from bloodcell.data.image_limits import MAX_PIXELS, ImageError, require_size
+from bloodcell.data.image_parts import require_few_parts
 from bloodcell.data.value_range import to_8_bits, white_of
 
 Pixels = NDArray[np.uint8]
@@ -35,18 +39,22 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 #: The formats that are read. Pillow knows more, but passes EPS, for example, to an external interpreter.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF")
 
+#: Bytes that a pixel takes in kinds of files that take more than 10, by Pillow's format and mode.
+MEMORY = {("JPEG", "CMYK"): 15, ("WEBP", "RGB"): 16, ("WEBP", "RGBA"): 16}
+
 _ORIENTATION = 0x0112  # the EXIF tag
-_UPRIGHT = {  # its value -> the transposition that turns the image upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {  # its value -> what turns the image upright
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels),
 }
 _EXTRA_SAMPLES = 338  # the TIFF tag
 _MOST_BYTES = 2**26  # a larger file is not read into memory at once
+_STRIP = 2**20  # pixels that are converted at once: copies of a whole image would take a gigabyte
 
 
 @dataclass(frozen=True)
@@ -105,30 +113,48 @@ def read_picture(path: str | Path | bytes, max_pixels: int | None = None, white:
 
 def _decode(path: str | Path | bytes, size: int, limit: int, white: float | None) -> Picture:
     content = path if isinstance(path, bytes) else _content(path) if size < _MOST_BYTES else None
+    _check_parts(path, content)
     if content and (pixels := _plain_jpeg(content, limit)) is not None:
         return Picture(pixels)
-    tiff = is_tiff(_start(path) if content is None else content[:4])
-    if tiff and (deep := read_deep_tiff(path if content is None else content, limit)) is not None:
+    start = _start(path) if content is None else content[:START]
+    if is_tiff(start) and (deep := read_deep_tiff(path if content is None else content, limit)) is not None:
         return _developed(deep, deep.orientation, white)
     with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as image:
-        require_size(image.width, image.height, limit)
+        white_of_file = declared_white(start)
+        require_size(image.width, image.height, limit, _bytes_each(image, white_of_file is not None))
         image.load()
-        read_deep = {"PNG": read_deep_png, "PPM": read_deep_pnm}.get(image.format or "")
-        if read_deep and (deep := read_deep(_content(path) if content is None else content)) is not None:
-            return _developed(deep, _orientation_of(image), white)
-        return Picture(np.array(to_rgb(image)))  # a copy, because torch needs writable memory
+        if white_of_file is None:
+            return Picture(rgb_of(image))
+        orientation = _orientation_of(image)
+        image.close()  # frees its pixels
+    return _developed(read_deep(_content(path) if content is None else content, white_of_file), orientation, white)
+
+
+def _bytes_each(image: Image.Image, deep: bool) -> int:
+    """Return the memory that decoding takes for a pixel, if it is more than usual; else 0."""
+    if deep:
+        return {1: 10, 3: 22}.get(len(image.getbands()), 28)  # the file's content and two copies of its values
+    return MEMORY.get((image.format or "", image.mode), 0)
+
+
+def _check_parts(path: str | Path | bytes, content: bytes | None) -> None:
+    if isinstance(path, bytes) or content is not None:
+        require_few_parts(content or b"")
+        return
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        require_few_parts(mapped)
 
 
 def _developed(deep: DeepImage, orientation: int, white: float | None) -> Picture:
     """Return the picture of deep values; `white` as in `read_picture`."""
     image, assumed = _to_8_bits(deep, white)
-    return Picture(np.array(to_rgb(_upright(image, orientation))), assumed)
+    return Picture(_upright(image if isinstance(image, np.ndarray) else rgb_of(image), orientation), assumed)
 
 
-def _to_8_bits(deep: DeepImage, least: float | None = None) -> tuple[Image.Image, float | None]:
-    """Return an image of 8 bits a channel, and the white that was assumed; None: the file declares it."""
+def _to_8_bits(deep: DeepImage, least: float | None = None) -> tuple[Pixels | Image.Image, float | None]:
+    """Return RGB or an image of 8 bits a channel, and the white that was assumed; None: the file declares it."""
     values = deep.values
-    if not np.isfinite(values).all():
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ImageError("floating-point pixels that are not finite")
     has_alpha = values.ndim == 3 and values.shape[2] in (2, 4) and not deep.cmyk
     colours = values[..., :-1] if has_alpha else values
@@ -136,15 +162,19 @@ def _to_8_bits(deep: DeepImage, least: float | None = None) -> tuple[Image.Image
         white = white_of(colours)
         white = max(white, least or 0) if white != 1 else white
     eight = to_8_bits(colours, white)
-    eight = 255 - eight if deep.white_is_zero else eight
+    if deep.white_is_zero:
+        np.subtract(255, eight, out=eight)
     if has_alpha:
         alpha = to_8_bits(values[..., -1], white_of(values[..., -1]))
         eight = np.concatenate([eight, alpha[..., None]], axis=2)
-    eight = np.ascontiguousarray(eight)
+    assumed = white if deep.white is None else None
+    if eight.ndim == 2:
+        return np.repeat(eight[..., None], 3, axis=2), assumed
+    if eight.shape[2] == 3:
+        return eight, assumed
     mode = "CMYK" if deep.cmyk else ("La", "RGBa")[eight.shape[2] == 4] if deep.premultiplied and alpha.any() else None
     size = eight.shape[1::-1]
-    image = Image.fromarray(eight) if mode is None else Image.frombytes(mode, size, eight.tobytes())
-    return image, white if deep.white is None else None
+    return Image.fromarray(eight) if mode is None else Image.frombytes(mode, size, eight.tobytes()), assumed
 
 
 def _plain_jpeg(content: bytes, limit: int) -> Pixels | None:
@@ -164,7 +194,7 @@ def _plain_jpeg(content: bytes, limit: int) -> Pixels | None:
 
 def _start(path: str | Path | bytes) -> bytes:
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as below
-        return file.read(4)
+        return file.read(START)
 
 
 def _content(path: str | Path | bytes) -> bytes:
@@ -191,18 +221,40 @@ def _system_error(error: OSError) -> ImageError:
     return ImageError("no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}")
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a decoded Pillow image upright and as RGB; `read_picture` gives the rules."""
-    without_alpha = image.mode == "RGBA" and image.format == "TIFF" and not _declares_alpha(image)
-    image = _upright(image, _orientation_of(image))
-    if without_alpha or (image.mode == "RGB" and "transparency" not in image.info):
-        return image.convert("RGB")
+def rgb_of(image: Image.Image) -> Pixels:
+    """Return a decoded Pillow image upright, uint8 (H, W, 3); `read_picture` gives the rules."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _to_8_bits(DeepImage(np.asarray(image)))[0].convert("RGB")
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
-        image = image.convert("LA") if image.mode == "La" else image
-        return _on_white(image.convert("RGBA"))
-    return image.convert("RGB")
+        pixels, _ = _to_8_bits(DeepImage(np.asarray(image)))
+        assert isinstance(pixels, np.ndarray)
+        return _upright(pixels, _orientation_of(image))
+    convert, rows = _conversion(image), max(1, _STRIP // image.width)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top, strip in _strips(image, rows):
+        pixels[top : top + rows] = np.asarray(convert(strip))
+    return _upright(pixels, _orientation_of(image))
+
+
+def _strips(image: Image.Image, rows: int) -> Iterator[tuple[int, Image.Image]]:
+    """Yield an image in strips of some rows, each with its first row."""
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        yield top, image if bottom - top == image.height else image.crop((0, top, image.width, bottom))
+
+
+def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """Return what turns a part of an image into RGB."""
+    without_alpha = image.mode == "RGBA" and image.format == "TIFF" and not _declares_alpha(image)
+    transparent = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa")
+    if without_alpha or not transparent:
+        return lambda part: part.convert("RGB")
+
+    def rgba(part: Image.Image) -> Image.Image:
+        return (part.convert("LA") if part.mode == "La" else part).convert("RGBA")
+
+    strips = _strips(image, max(1, _STRIP // image.width))
+    extremes = [rgba(strip).getchannel("A").getextrema() for _, strip in strips]
+    lowest, highest = min(low for low, _ in extremes), max(high for _, high in extremes)
+    return lambda part: _on_white(rgba(part), lowest, highest)
 
 
 def _declares_alpha(image: Image.Image) -> bool:
@@ -211,9 +263,8 @@ def _declares_alpha(image: Image.Image) -> bool:
     return bool(extra) and extra[0] in (1, 2)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """Put an RGBA image on white. Alpha that is 0 everywhere was never meant; alpha of 0 and 1 means 0 and 255."""
-    lowest, highest = image.getchannel("A").getextrema()
+def _on_white(image: Image.Image, lowest: Any, highest: Any) -> Image.Image:
+    """Put RGBA on white. Alpha that is 0 everywhere was never meant; alpha of 0 and 1 means 0 and 255."""
     if highest == 0 or (lowest == highest == 1):
         return image.convert("RGB")
     if highest == 1:
@@ -222,9 +273,9 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, image).convert("RGB")
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    transposition = _UPRIGHT.get(orientation)
-    return image if transposition is None else image.transpose(transposition)
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    turn = _UPRIGHT.get(orientation)
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
 def _orientation_of(image: Image.Image) -> int:

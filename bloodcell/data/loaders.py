@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from bloodcell.data.image_limits import ImageError
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samplers import EpochSampler
 from bloodcell.runtime import distributed
@@ -21,7 +22,10 @@ _WORTH_WORKERS = 1000
 
 
 class ImageDataset(Dataset[Any]):
-    """Image files as the net's input, uint8 (3, size, size), each with its label from int64 (N,)."""
+    """Image files as the net's input, uint8 (3, size, size), each with its label from int64 (N,).
+
+    An ImageError of a file that cannot be read any more names it and says how to go on.
+    """
 
     def __init__(self, files: list[Path], labels: Tensor, preprocessing: Preprocessing) -> None:
         self.files, self.labels, self.preprocessing = files, labels, preprocessing
@@ -30,7 +34,11 @@ class ImageDataset(Dataset[Any]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.preprocessing(self.files[index]), self.labels[index]
+        try:
+            return self.preprocessing(self.files[index]), self.labels[index]
+        except ImageError as error:  # all were decoded before the training
+            hint = "restore the file and go on with resume=RUN, or start again with data.on_bad_image=skip"
+            raise ImageError(f"{error}; it was readable when the training began: {hint}") from None
 
 
 class EpochBatches(Sampler[Tensor]):

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bloodcell.data.cell_finder import cut, locate, whole_square
-from bloodcell.data.images import Pixels, read_image, to_rgb
+from bloodcell.data.image_limits import ImageError
+from bloodcell.data.images import Pixels, read_image, rgb_of
 from bloodcell.runtime.errors import BloodcellError
 
 ImageLike = str | Path | NDArray[Any] | Image.Image
@@ -59,7 +60,7 @@ class Preprocessing:
 
     def pixels(self, image: ImageLike) -> Pixels:
         """Return the same as `__call__` as uint8 (size, size, 3)."""
-        return self.prepare([as_array(image, self.white)])[0][0]
+        return self.prepare([named_array(image, self.white)])[0][0]
 
     def prepare(self, images: Sequence[Pixels]) -> list[tuple[Pixels, Square | None]]:
         """Return for each image, uint8 (H, W, 3), the net's input, uint8 (size, size, 3), and its `square`."""
@@ -95,10 +96,18 @@ def as_array(image: ImageLike, white: float | None = None) -> Pixels:
         BloodcellError: An array has another shape or type.
     """
     if not isinstance(image, np.ndarray):
-        return np.array(to_rgb(image)) if isinstance(image, Image.Image) else read_image(image, white=white)
+        return rgb_of(image) if isinstance(image, Image.Image) else read_image(image, white=white)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise BloodcellError(f"an image array is uint8 (H, W, 3) RGB; this one is {image.dtype} {image.shape}")
     return np.require(image, requirements=["C", "W"])  # torch needs writable memory
+
+
+def named_array(file: ImageLike, white: float | None = None) -> Pixels:
+    """Return the same as `as_array`; the message of an ImageError names the file."""
+    try:
+        return as_array(file, white)
+    except ImageError as error:
+        raise ImageError(f"{file}: {error}") from error
 
 
 def _resize(image: Pixels, size: int) -> Pixels:

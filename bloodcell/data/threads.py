@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import cv2
 
+from bloodcell.runtime.signals import abandoned
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -29,6 +31,7 @@ def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], thre
     cv2.setNumThreads(1)
     pool = ThreadPoolExecutor(threads, initializer=lambda: torch and torch.set_num_threads(1))
     waiting = deque[Future[Result]]()
+    finished = False
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -36,8 +39,10 @@ def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], thre
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        finished = True
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=finished, cancel_futures=True)
+        abandoned.extend(one for one in waiting if one.running())  # a large image, after an error or Ctrl+C
         cv2.setNumThreads(of_opencv)
         if torch:
             torch.set_num_threads(of_torch)  # for threads started later

@@ -7,6 +7,7 @@ usual one that holds its values: 1 (floating point only), 255, 1023, 4095, 16383
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def white_of(values: NDArray[Any]) -> float:
     Raises:
         ValueError: More than a few values lie clearly below 0, so that black is not known.
     """
-    low, high = np.quantile(values, (BROKEN, 1 - BROKEN), method="nearest").tolist()
+    low, high = _quantiles(values)
     if low < -OVERSHOOT * high:
         raise ValueError(f"pixel values from {low:.4g} to {high:.4g}: black is not known; save them as 0 to 255")
     if values.dtype.kind == "f" and high <= MOST_OF_UNIT:
@@ -43,6 +44,24 @@ def white_of(values: NDArray[Any]) -> float:
     return float(2 ** math.ceil(math.log2(high + 1)) - 1)
 
 
+def _quantiles(values: NDArray[Any]) -> list[float]:
+    """Return the values that are the lowest and highest but for the broken ones."""
+    shares = np.array([BROKEN, 1 - BROKEN])
+    if values.dtype not in (np.uint8, np.uint16):
+        return list(np.quantile(values, shares, method="nearest").tolist())
+    counts = np.zeros(np.iinfo(values.dtype).max + 1, np.int64)  # a sorted copy would take the memory of the image
+    for rows in _strips(values):
+        counts += np.bincount(rows.reshape(-1), minlength=len(counts))
+    places = np.rint((values.size - 1) * shares)
+    return list(np.searchsorted(np.cumsum(counts), places, side="right").tolist())
+
+
+def _strips(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield an array in strips of rows, about a million values each."""
+    rows = max(1, 2**20 * len(values) // values.size)
+    yield from (values[top : top + rows] for top in range(0, len(values), rows))
+
+
 def to_8_bits(values: NDArray[Any], white: float) -> NDArray[np.uint8]:
     """Return values of 0 to `white` as 0 to 255, clipped. More than 8 bits lose their lowest bits."""
     of_whole_bits = white > 255 and math.log2(white + 1).is_integer()
@@ -50,6 +69,10 @@ def to_8_bits(values: NDArray[Any], white: float) -> NDArray[np.uint8]:
     exact: Any = (
         np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64
     )  # half the memory
-    # rounded down, but k / 255 times 255 may fall a little short of k
-    scaled = values.astype(exact) * exact(factor)
-    return np.asarray(np.floor(np.clip(scaled + exact(2**-12), 0, 255)), np.uint8)
+    result, top = np.empty(values.shape, np.uint8), 0
+    for rows in _strips(values):
+        # rounded down, but k / 255 times 255 may fall a little short of k
+        scaled = rows.astype(exact) * exact(factor)
+        result[top : top + len(rows)] = np.floor(np.clip(scaled + exact(2**-12), 0, 255))
+        top += len(rows)
+    return result

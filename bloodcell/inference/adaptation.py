@@ -97,7 +97,7 @@ def adapt_batch_norm(net: Net, batches: Iterable[Tensor]) -> None:
         batches: Images (N, 3, H, W), uint8 of 0 to 255 or float of 0 to 1, classes mixed in each batch.
 
     Raises:
-        BloodcellError: The net has no batch norm.
+        BloodcellError: The net has no batch norm, or its statistics of these images are not finite.
     """
     norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
     if not norms:
@@ -118,6 +118,8 @@ def adapt_batch_norm(net: Net, batches: Iterable[Tensor]) -> None:
             total += len(images) * value
     for value, total, prior in zip(statistics, sums, before, strict=True):
         value.copy_((PRIOR * prior + total) / (PRIOR + count))
+        if not torch.isfinite(value).all():  # an infinite variance would give every image one and the same answer
+            raise BloodcellError("adapt=batch_norm: the net's numbers overflow for these images; use adapt=none")
     for norm in norms:
         norm.momentum = momentum
     net.eval()

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+#: Why an image without probabilities has none.
+NOT_FINITE = "the net's numbers for it overflow, so there is no answer; its weights are damaged, or of another net"
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -53,6 +56,16 @@ class Prediction:
     probabilities: Array
     plain: Array
     unlike: Array | None
+
+    @property
+    def finite(self) -> Array:
+        """Whether each image has an answer, bool (N,); if not, its probabilities are NaN."""
+        return np.asarray(np.isfinite(self.probabilities).all(axis=1) & np.isfinite(self.plain).all(axis=1))
+
+    def chosen(self, rows: Array) -> Prediction:
+        """Return the prediction of some of the images, bool (N,)."""
+        unlike = None if self.unlike is None else self.unlike[rows]
+        return Prediction(self.probabilities[rows], self.plain[rows], unlike)
 
 
 @dataclass
@@ -106,7 +119,10 @@ class Engine:
         calibrated, plain = (tempered(one, self.temperature) for one in (probabilities.mean(axis=0), probabilities[0]))
         if self.limits is None or features is None:
             return Prediction(calibrated, plain, None)
-        return Prediction(calibrated, plain, np.asarray(score(self.limits, features) > self.limits.threshold))
+        with np.errstate(all="ignore"):
+            scores = score(self.limits, features)
+        calibrated = np.where(np.isfinite(scores)[:, None], calibrated, np.nan)
+        return Prediction(calibrated, plain, np.asarray(scores > self.limits.threshold))
 
     @property
     def keeps_features(self) -> bool:

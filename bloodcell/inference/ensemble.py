@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from bloodcell.data.blank import blank
 from bloodcell.data.decoder import image_batches, read_and_compute
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.preprocessing import as_array
-from bloodcell.inference.engine import Engine, Pass, Prediction
+from bloodcell.inference.engine import NOT_FINITE, Engine, Pass, Prediction
 from bloodcell.inference.tta import as_trained, symmetries
 from bloodcell.runtime.hardware import decoders
 
@@ -36,7 +37,7 @@ class Group:
 
     Attributes:
         given: All images of the group.
-        images: The N that can be read.
+        images: The N that can be read and have an answer.
         bad: The others, each with the reason.
         probabilities: The mean over the members, float64 (N, C).
         members: Each member's prediction, its classes in the order of the ensemble's.
@@ -107,11 +108,16 @@ class Ensemble:
 
     def _predicted(self, decoded: Decoded, ways: list[Pass]) -> Group:
         given, images, bad, taken = decoded
+        members = [self._member(engine, taken, way) for engine, way in zip(self.engines, ways, strict=True)]
+        answered = np.logical_and.reduce([one.finite for one in members])
+        if not answered.all():
+            bad += [(image, NOT_FINITE) for image, has in zip(images, answered, strict=True) if not has]
+            images, taken = (list(compress(each, answered)) for each in (images, taken))
+            members = [one.chosen(answered) for one in members]
         # all that look for the cell see the same
         looking = next((i for i, one in enumerate(self.preprocessings) if one.crops_cell), 0)
         squares = [each[looking][1] for each in taken]
         cells = [self.preprocessings[looking].cell_status(square) for square in squares]
-        members = [self._member(engine, taken, way) for engine, way in zip(self.engines, ways, strict=True)]
         mean = np.mean([one.probabilities for one in members], axis=0)
         blanks = [blank(each[0][0]) for each in taken]
         return Group(given, images, bad, mean, members, cells, squares, blanks, _most([one.unlike for one in members]))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bloodcell.data.samples import Samples
-from bloodcell.inference.engine import Engine, Prediction
+from bloodcell.inference.engine import NOT_FINITE, Engine, Prediction
 from bloodcell.inference.ensemble import GROUP, Ensemble
 from bloodcell.inference.features import Progress
 from bloodcell.inference.tta import as_trained, symmetries
@@ -28,7 +28,7 @@ def predict_samples(
     Classifiers without kept features share the decoding.
 
     Raises:
-        BloodcellError: An image cannot be read.
+        BloodcellError: An image cannot be read, or a net has no finite answer for it.
     """
     tta = as_trained(tta, [engine.tta for engine in engines])
     streamed = [engine for engine in engines if not engine.keeps_features]
@@ -37,10 +37,13 @@ def predict_samples(
         for engine in engines:
             if engine.extractor is not None and engine.keeps_features:
                 rows, cells = engine.extractor.rows(samples, symmetries(tta), advance)
-                tables[id(engine)] = _tables(samples, engine.classes, [engine.predict_features(rows)], cells, tta)
+                found = engine.predict_features(rows)
+                if not found.finite.all():
+                    raise BloodcellError(f"{samples.paths()[int(found.finite.argmin())]}: {NOT_FINITE}")
+                tables[id(engine)] = _tables(samples, engine.classes, [found], cells, tta)
         if streamed:
-            found = _from_images(streamed, samples, tta, threads, advance)
-            tables |= zip(map(id, streamed), found, strict=True)
+            of_each = _from_images(streamed, samples, tta, threads, advance)
+            tables |= zip(map(id, streamed), of_each, strict=True)
     return [tables[id(engine)] for engine in engines]
 
 

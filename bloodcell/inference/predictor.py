@@ -46,14 +46,14 @@ class Predictor:
             or empty if no classifier looks for the cell), and p_NAME for each class.
 
         Raises:
-            BloodcellError: A file cannot be read, or an array is not uint8 (H, W, 3).
+            BloodcellError: A file cannot be read, an image has no finite answer, or an array is not uint8 (H, W, 3).
         """
         items = _as_list(images)
         starts = range(0, len(items), batch_size)
         parts, cells = [np.empty((0, len(self.classes)))], []
         for group in self.ensemble.predict((items[start : start + batch_size] for start in starts), len(items)):
             for item, reason in group.bad:
-                raise BloodcellError(f"{item}: {reason}")
+                raise BloodcellError(f"{item if isinstance(item, str | Path) else 'an image'}: {reason}")
             parts.append(group.probabilities)
             cells += group.cells
         names = [str(item) if isinstance(item, str | Path) else f"array_{i}" for i, item in enumerate(items)]

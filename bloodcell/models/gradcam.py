@@ -18,7 +18,7 @@ from bloodcell.runtime.errors import BloodcellError
 
 
 class NoMapError(BloodcellError):
-    """A net whose last features have no places in the image."""
+    """A net whose last features have no places in the image, or are not finite."""
 
 
 def grad_cam(net: Net, images: Tensor, classes: Tensor) -> Tensor:
@@ -35,7 +35,8 @@ def grad_cam(net: Net, images: Tensor, classes: Tensor) -> Tensor:
         float32 (N, H, W) on the images' device, 0 to 1 with a maximum of 1; all 0 if no place speaks for the class.
 
     Raises:
-        NoMapError: The net's last map has no places: patches in an unknown order, or a single place for all.
+        NoMapError: The net's last map has no places (patches in an unknown order, or a single place for all), or its
+            values are not finite.
     """
     with evaluation_mode(net), torch.inference_mode(False), torch.autocast(images.device.type, enabled=False):
         with torch.no_grad():
@@ -55,4 +56,6 @@ def grad_cam(net: Net, images: Tensor, classes: Tensor) -> Tensor:
         weighed = (features.detach() * slopes.mean(dim=(2, 3), keepdim=True)).sum(dim=1, keepdim=True)
         large = nn.functional.interpolate(weighed.relu(), size=images.shape[2:], mode="bilinear")[:, 0]
         peaks = large.amax(dim=(1, 2), keepdim=True)
+        if not torch.isfinite(peaks).all():
+            raise NoMapError(f"no Grad-CAM of {net.name}: its values are not finite")
         return torch.where(peaks > 0, large / peaks, 0.0)

@@ -13,11 +13,13 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.signals import abandoned
 
 Item = TypeVar("Item")
 
@@ -127,15 +129,17 @@ def stop() -> None:
 
 
 def leave(error: BaseException) -> None:
-    """End this process at once with an error's traceback or exit code, if it is one of several.
+    """End this process at once with an error's traceback or exit code, if it is one of several or left work behind.
 
-    Python's own exit may abort because of open connections, and closing them may wait for the other processes.
+    Python's own exit may abort because of open connections, and closing them may wait for the other processes. It also
+    waits for every thread, which may be decoding a large image.
     """
-    if _here.size > 1:
+    if _here.size > 1 or wait(abandoned, timeout=1).not_done:
         if not isinstance(error, SystemExit):
             sys.excepthook(type(error), error, error.__traceback__)
         atexit._run_exitfuncs()
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
 
 

@@ -46,7 +46,9 @@ def _short(message: str) -> str:
 def user_message(error: BaseException) -> str | None:
     """Return the message for an error that the user can correct, None for any other."""
     if isinstance(error, BloodcellError):
-        return str(error)
+        text = str(error)  # from a DataLoader's worker with its traceback, which ends with the message
+        in_worker = text.startswith("Caught ") and "DataLoader worker" in text
+        return text.strip().splitlines()[-1].partition(": ")[2] if in_worker else text
     if isinstance(error, OSError) and error.errno in _DISK:
         where = f" ({error.filename})" if error.filename else ""
         return f"{_DISK[error.errno]}{where}; make room or choose another hydra.run.dir or cache.root"

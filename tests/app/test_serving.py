@@ -5,7 +5,9 @@ import http.client
 import io
 import json
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from urllib.parse import quote
 
 import numpy as np
@@ -286,6 +288,69 @@ def test_whoever_stops_sending_is_let_go(page, monkeypatch):
 def test_whoever_does_not_come_to_the_point_is_let_go(page, monkeypatch, begun):
     monkeypatch.setattr(server_module, "HEAD_SECONDS", 0.2)
     assert raw(page, begun) == b""
+
+
+def connected(page, stack, *parts):
+    """Open a connection that stays until the end of the stack, and send parts."""
+    connection = stack.enter_context(socket.create_connection(("127.0.0.1", page.port), timeout=20))
+    for part in parts:
+        connection.sendall(part)
+    return connection
+
+
+def test_whoever_sends_a_little_now_and_then_has_a_limit_for_the_whole(page, monkeypatch):
+    monkeypatch.setattr(routes, "WHOLE", 1.0)
+    monkeypatch.setattr(security, "LINGER_SECONDS", 0.2)
+    with ExitStack() as stack:
+        slow = connected(page, stack, post(page, "Content-Length: 1000"))
+        for _ in range(4):
+            slow.sendall(b"a")
+            time.sleep(0.2)
+        assert first_answer(slow) == (
+            408,
+            {"reason": "the file did not arrive within 1 seconds, or stopped; send it again"},
+        )
+
+
+def test_slow_uploads_do_not_hold_up_the_others(page, picture):
+    with ExitStack() as stack:
+        for _ in range(2 * routes.AT_ONCE):
+            connected(page, stack, post(page, "Content-Length: 1000"), b"some of it")
+        start = time.monotonic()
+        assert page.examine(picture)[0] == 200
+        assert time.monotonic() - start < routes.SILENCE / 2
+
+
+def test_files_together_have_a_limit_and_what_is_given_up_is_free_again(start, picture):
+    tight = start("max_megabytes=0.1")
+    with ExitStack() as stack:
+        for _ in range(routes.AT_ONCE):
+            connected(tight, stack, post(tight, "Content-Length: 100000"), bytes(99_000))
+        time.sleep(1)
+        status, answer = tight.examine(picture)
+        assert (status, answer) == (503, {"reason": "too many files are arriving at the same time; send it again"})
+    deadline = time.monotonic() + 20
+    while tight.examine(picture)[0] != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", b"GET / HTTP/1.1\r\nHost: loc", "a file", "what is never read"],
+    ids=["idle", "head", "file", "answer"],
+)
+def test_the_slowest_of_too_many_connections_gives_way(page, picture, begun):
+    parts = {
+        "a file": [post(page, "Content-Length: 1000"), b"some of it"],
+        "what is never read": [f"GET /app.js HTTP/1.1\r\nHost: {page.host}\r\n\r\n".encode() * 200],
+    }.get(begun, [begun])
+    with ExitStack() as stack:
+        for _ in range(2 * server_module.CONNECTIONS + 6):
+            connected(page, stack, *parts)
+        time.sleep(0.5)  # until those that were closed have come to an end
+        assert page.ask("GET", "/")[0] == 200
+        assert page.examine(picture)[0] == 200
 
 
 def test_a_client_that_goes_away_leaves_no_trace(page, picture, capfd):

@@ -6,7 +6,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from bloodcell.data.deep_images import read_deep_pnm
+from bloodcell.data.deep_images import declared_white
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import read_image, read_picture
 from bloodcell.data.value_range import to_8_bits, white_of
@@ -220,4 +220,4 @@ def test_senseless_bits_that_a_file_declares_are_ignored(tmp_path, bits):
 def test_a_header_of_blanks_takes_no_time():
     with pytest.raises(ImageError):
         read_image(b"P5" + b" " * 990 + b"x")
-    assert read_deep_pnm(b"P5" + b" " * 990 + b"x") is None
+    assert declared_white(b"P5" + b" " * 990 + b"x") is None

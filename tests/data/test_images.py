@@ -178,7 +178,7 @@ def test_too_little_memory_is_reported(tmp_path, write_image, monkeypatch):
     def fail(_):
         raise MemoryError
 
-    monkeypatch.setattr(images, "to_rgb", fail)
+    monkeypatch.setattr(images, "rgb_of", fail)
     with pytest.raises(ImageError, match="does not fit into memory"):
         read_image(write_image(tmp_path / "a.png"))
 

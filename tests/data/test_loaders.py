@@ -1,9 +1,12 @@
 """Batches: their order depends on seed and epoch, and not on the number of workers."""
 
+import re
+
 import pytest
 import torch
 
 from bloodcell.data import loaders
+from bloodcell.data.image_limits import ImageError
 from bloodcell.data.loaders import (
     EpochBatches,
     ImageDataset,
@@ -14,6 +17,7 @@ from bloodcell.data.loaders import (
 )
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samplers import ShuffleSampler
+from bloodcell.runtime.user_errors import user_message
 
 
 @pytest.fixture
@@ -152,3 +156,23 @@ def test_the_number_of_workers_depends_on_cores_and_images(monkeypatch):
     assert worker_count(3, 1) == 3
     monkeypatch.setattr(loaders, "cpu_count", lambda: 64)
     assert worker_count(None, 10**6) == 8
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("damage", ["removed", "cut off", "a folder"])
+def test_a_file_that_goes_bad_during_the_training_is_named_in_one_line(write_image, tmp_path, workers, damage):
+    good = [write_image(tmp_path / f"{number}.png", seed=number) for number in range(4)]
+    bad = write_image(tmp_path / "bad: one.png", seed=9)
+    content = bad.read_bytes()
+    bad.unlink()
+    if damage == "cut off":
+        bad.write_bytes(content[: len(content) // 2])
+    elif damage == "a folder":
+        bad.mkdir()
+    loader = image_loader(ImageDataset([*good, bad], torch.arange(5), Preprocessing(16)), 2, workers)
+    with pytest.raises(ImageError) as raised:
+        list(loader)
+    message = user_message(raised.value)
+    reason = {"removed": "no such file", "cut off": "cannot be decoded: .*", "a folder": "not a regular file"}[damage]
+    hint = "it was readable when the training began: restore the file and go on with resume=RUN, or start again with"
+    assert re.fullmatch(rf"{bad}: {reason}; {hint} data\.on_bad_image=skip", message)

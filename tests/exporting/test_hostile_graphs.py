@@ -1,9 +1,17 @@
 """ONNX files that want too much: no memory, no time and no line on the terminal but the refusal's own."""
 
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from PIL import Image
 
 import bloodcell
 from bloodcell.runtime.errors import BloodcellError
@@ -103,3 +111,116 @@ def test_damaged_bytes_are_refused_or_judge_all_the_same(model, tmp_path):
         except BloodcellError:
             continue
         assert np.isfinite(found.filter(like="p_").to_numpy()).all()
+
+
+def added(*nodes, **constants):
+    """Return a change that adds nodes, the last of which makes `zero`, and zero to the logits."""
+
+    def change(graph):
+        for node in graph.node:
+            for names in (node.input, node.output):
+                names[:] = ["small" if name == "logits" else name for name in names]
+        graph.initializer.extend(numpy_helper.from_array(np.array(value), name) for name, value in constants.items())
+        graph.node.extend([*nodes, helper.make_node("Add", ["small", "zero"], ["logits"])])
+
+    return change
+
+
+def divided(by, kind="Div", type=np.int64):
+    least = np.iinfo(type).min
+    number, by = np.array([least], type), np.array([by], type)
+    as_float = helper.make_node("Cast", ["quotient"], ["zero"], to=onnx.TensorProto.FLOAT)
+    return added(helper.make_node(kind, ["number", "by"], ["quotient"]), as_float, number=number, by=by)
+
+
+def sized_by_pixels(graph):
+    """Add a range as long as the mean pixel is bright, times 10^12."""
+    bright = helper.make_node("Cast", ["images"], ["bright"], to=onnx.TensorProto.DOUBLE)
+    length = helper.make_node("ReduceMean", ["bright"], ["mean"], keepdims=0)
+    long = [
+        helper.make_node("Mul", ["mean", "many"], ["long"]),
+        helper.make_node("Range", ["none", "long", "one"], ["a"]),
+    ]
+    total = helper.make_node("ReduceSum", ["a"], ["sum"], keepdims=0)
+    zero = helper.make_node("Cast", ["sum"], ["zero"], to=onnx.TensorProto.FLOAT)
+    added(bright, length, *long, total, zero, many=1e12, none=0.0, one=1.0)(graph)
+
+
+def counted_pixels(graph):
+    found = helper.make_node("NonZero", ["images"], ["found"])
+    as_float = helper.make_node("Cast", ["found"], ["places"], to=onnx.TensorProto.FLOAT)
+    added(found, as_float, helper.make_node("ReduceMax", ["places"], ["zero"], keepdims=0))(graph)
+
+
+def in_a_branch(graph):
+    """Divide integers in a branch that is taken."""
+    constants = {"number": np.array([np.iinfo(np.int64).min]), "by": np.array([-1])}
+    tensors = [numpy_helper.from_array(value, f"inner_{name}") for name, value in constants.items()]
+    node = helper.make_node("Div", ["inner_number", "inner_by"], ["inner"])
+    inner = helper.make_graph([node], "branch", [], [helper.make_tensor_value_info("inner", 7, [1])], tensors)
+    chosen = helper.make_node("If", ["yes"], ["quotient"], then_branch=inner, else_branch=inner)
+    cast = helper.make_node("Cast", ["quotient"], ["zero"], to=onnx.TensorProto.FLOAT)
+    added(chosen, cast, yes=True)(graph)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (divided(-1), "divides integers"),
+        (divided(0), "divides integers"),
+        (divided(-1, type=np.int32), "divides integers"),
+        (divided(-1, "Mod"), r"the operator \.Mod"),
+        (in_a_branch, "divides integers"),
+        (sized_by_pixels, "sizes of the values of pixels"),
+        (counted_pixels, r"the operator \.NonZero"),
+    ],
+    ids=["least by -1", "by 0", "int32", "Mod", "in a branch", "range", "NonZero"],
+)
+def test_a_graph_that_would_end_the_process_or_grow_with_the_pixels(model, change, said, tmp_path):
+    proto = onnx.ModelProto.FromString(model)
+    change(proto.graph)
+    (tmp_path / "x.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(BloodcellError, match=rf"^\S+x\.onnx cannot be used: .*{said}"):
+        bloodcell.load(tmp_path / "x.onnx")
+
+
+def slow(graph):
+    """Add the product of thousands of constant matrices, which ONNX Runtime computes while it loads the file."""
+    names = ["big", *(f"product {number}" for number in range(4000))]
+    products = [helper.make_node("MatMul", [left, "big"], [right]) for left, right in itertools.pairwise(names)]
+    total = helper.make_node("ReduceSum", [names[-1]], ["zero"], keepdims=0)
+    added(*products, total, big=np.zeros((1500, 1500), np.float32))(graph)
+
+
+def test_a_graph_that_takes_minutes_is_given_up_and_ctrl_c_ends_it(model, tmp_path):
+    proto = onnx.ModelProto.FromString(model)
+    slow(proto.graph)
+    (tmp_path / "x.onnx").write_bytes(proto.SerializeToString())
+    line = [sys.executable, "-c", GIVEN_UP, str(tmp_path / "x.onnx")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout.splitlines() == ["it does not get ready within 1 seconds"]
+    command = ["-m", "bloodcell", "predict", f"checkpoint={tmp_path / 'x.onnx'}", f"images={tmp_path}", "output=o.csv"]
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    running = subprocess.Popen([sys.executable, *command], cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    time.sleep(15)
+    assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    _, error = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert error.decode().startswith("interrupted")
+
+
+#: Loads a file with a limit of a second, and ends as the command line does.
+GIVEN_UP = """
+import sys
+from pathlib import Path
+from bloodcell.inference.exported import onnx_engine
+from bloodcell.runtime import distributed
+onnx_engine.LOAD_SECONDS = 1
+try:
+    onnx_engine.load_exported(Path(sys.argv[1]))
+except Exception as error:
+    print(str(error).partition("cannot be used: ")[2])
+distributed.leave(SystemExit(0))
+"""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.special import softmax
@@ -15,9 +18,13 @@ from bloodcell.inference.exported.metadata import AXES, INPUT, OUTPUTS, About
 from bloodcell.inference.exported.onnx_check import checked
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import cpu_count
+from bloodcell.runtime.signals import abandoned
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Result = TypeVar("Result")
 
+#: Seconds in which a file is optimised and predicts two images; the largest shipped net takes a few.
+LOAD_SECONDS = 60.0
 LARGEST = 2**31  # bytes; the limit of ONNX itself
 
 
@@ -48,22 +55,50 @@ def _engine(file: Path) -> Engine:
         raise BloodcellError("it is larger than 2 GB")
     content = file.read_bytes()  # once: the bytes that are checked are the bytes that run
     about = checked(content)
+    forward = within(LOAD_SECONDS, lambda: _forward(content, about))
+
+    def run(images: Array) -> tuple[Array, Array]:
+        starts = range(0, len(images), BATCH["onnx"])
+        parts = [forward(images[start : start + BATCH["onnx"]]) for start in starts]
+        logits, features = (np.concatenate(one) for one in zip(*parts, strict=True))
+        with np.errstate(invalid="ignore"):  # an infinite logit has no softmax, and its image no answer
+            return softmax(logits.astype(np.float64), axis=1), features
+
+    way = Pass(f"exported onnx cpu {version('onnxruntime')}", cpu_count(), run)
+    known = about.classes, about.preprocessing, about.temperature, about.limits
+    return Engine(*known, lambda _: way, file=file, tta=about.tta)
+
+
+def within(seconds: float, work: Callable[[], Result]) -> Result:
+    """Return the result of work that no signal can stop, in a thread that is left behind if it takes longer."""
+    future = Future[Result]()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again by `result`
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        return future.result(seconds)
+    except TimeoutError as error:
+        raise BloodcellError(f"it does not get ready within {seconds:g} seconds") from error
+    finally:
+        if not future.done():
+            abandoned.append(future)
+
+
+def _forward(content: bytes, about: About) -> Callable[[Array], tuple[Array, Array]]:
+    """Return the graph as a function of some images, after a trial with two blank ones."""
     session = _session(content, about.preprocessing.image_size)
 
     def forward(images: Array) -> tuple[Array, Array]:
         logits, features = session.run(OUTPUTS[1:], {INPUT: images})
         return logits, features
 
-    def run(images: Array) -> tuple[Array, Array]:
-        starts = range(0, len(images), BATCH["onnx"])
-        parts = [forward(images[start : start + BATCH["onnx"]]) for start in starts]
-        logits, features = (np.concatenate(one) for one in zip(*parts, strict=True))
-        return softmax(logits.astype(np.float64), axis=1), features
-
     _probe(forward, about)
-    way = Pass(f"exported onnx cpu {version('onnxruntime')}", cpu_count(), run)
-    known = about.classes, about.preprocessing, about.temperature, about.limits
-    return Engine(*known, lambda _: way, file=file, tta=about.tta)
+    return forward
 
 
 def _session(content: bytes, size: int) -> Any:

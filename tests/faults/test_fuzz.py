@@ -1,0 +1,142 @@
+"""Two thousand damaged files of all kinds that are read: each has a right value or one clear error, and soon."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.faults import fuzz_readers
+from tests.faults.conftest import ROOT, SEED
+from tests.inputs.pictures.making import encoded, scene
+
+#: Kind of files -> how many damaged ones are read.
+COUNTS = {
+    "images": 1200, "onnx": 60, "checkpoints": 140, "run": 100, "tables": 150, "samples": 100, "predictions": 150,
+    "states": 100,
+}  # fmt: skip
+#: Bytes by which the files of a kind may make a process grow.
+MEMORY = 1_500_000_000
+#: Processes that may die for one kind before the rest is not read any more.
+PATIENCE = 5
+
+
+def damaged(content, rng):
+    """Return content with one to three damages: other bytes, a part cut out, repeated, zeroed or full, or an end."""
+    made = bytearray(content)
+    for _ in range(rng.integers(1, 4)):
+        at, size = int(rng.integers(0, max(1, len(made)))), int(2 ** rng.integers(0, 9))
+        match rng.integers(0, 7):
+            case 0:
+                made[at : at + 1] = rng.bytes(1)
+            case 1:
+                made[at : at + size] = b""
+            case 2:
+                made[at:at] = made[at : at + size] * int(rng.integers(1, 50))
+            case 3:
+                made[at : at + 4] = bytes(4)
+            case 4:
+                made[at : at + 4] = b"\xff" * 4
+            case 5:
+                del made[at:]
+            case 6:  # in the head, where the sizes are
+                place = at % 64
+                made[place : place + 2] = rng.bytes(2)
+    return bytes(made)
+
+
+def pictures():
+    """Return images of each format, as their contents."""
+    image, deep = Image.fromarray(scene()), Image.fromarray(scene()[..., 0].astype(np.uint16) * 200)
+    frames = {"save_all": True, "append_images": [Image.fromarray(scene(seed=1))]}
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    return [
+        encoded("JPEG", image, exif=turned), encoded("JPEG", image, progressive=True), encoded("JPEG", image),
+        encoded("JPEG", image.convert("CMYK")), encoded("PNG", image, exif=turned), encoded("PNG", deep),
+        encoded("PNG", image.quantize(9)), encoded("PNG", image, **frames), encoded("BMP", image),
+        encoded("GIF", image, **frames), encoded("WEBP", image, **frames), encoded("WEBP", image, lossless=True),
+        encoded("PPM", image), encoded("PPM", deep), encoded("TIFF", image), encoded("TIFF", deep),
+        *(encoded("TIFF", image, compression=f"tiff_{kind}") for kind in ("lzw", "adobe_deflate", "jpeg")),
+        encoded("TIFF", image.convert("RGBA"), compression="packbits"),
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(compose, shared, trained):
+    """Return an exported classifier's content."""
+    from bloodcell.export.export import export
+
+    def write(folder):
+        folder.mkdir(exist_ok=True)
+        export(compose(f"checkpoint={trained}", f"output={folder / 'x.onnx'}", verb="export"))
+
+    return (shared("exported", write) / "x.onnx").read_bytes()
+
+
+@pytest.fixture
+def sources(request, trained, tmp_path):
+    """Return undamaged files of a kind: sources(kind) -> [(name, content)]."""
+
+    def found(kind):
+        files = {
+            "run": ["config.yaml", "run.json"], "samples": ["samples.csv"], "predictions": ["predictions.csv"],
+            "tables": ["samples.csv"], "checkpoints": ["checkpoints/best.ckpt"],
+        }.get(kind, [])  # fmt: skip
+        if kind == "images":
+            return [("a", content) for content in pictures()]
+        if kind == "onnx":
+            return [("a.onnx", request.getfixturevalue("model"))]
+        if kind == "states":
+            from bloodcell.inference.resumable_csv import ResumableCsv
+
+            table = ResumableCsv(tmp_path / "begun" / "o.csv")
+            table.file.parent.mkdir()
+            table.start(["path"], {"tta": "none"}, ["x.png"] * 9)
+            table.add(["x.png"] * 3, [["x.png"]] * 3, [], {"images": 3})
+            return [("o.json", table.state.read_bytes())]
+        return [(Path(name).name, (trained / name).read_bytes()) for name in files]
+
+    return found
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_each_is_right_or_refused_in_one_clear_line(kind, sources, trained, tmp_path, fault):
+    folder, rng, given = tmp_path / kind, np.random.default_rng([SEED, len(kind)]), sources(kind)
+    folder.mkdir()
+    for number in range(COUNTS[kind]):
+        name, content = given[number % len(given)]
+        (folder / f"{number:04}-{name}").write_bytes(damaged(content, rng))
+    results, memory = read_all(kind, folder, trained)
+    odd = {name: what for name, what in results.items() if what not in ("right", "refused")}
+    kept = [shutil.copy(folder / name, tmp_path / name) for name in odd]
+    assert not odd, (kept, odd)
+    assert len(results) == COUNTS[kind]
+    assert memory < MEMORY
+    fault(f"damaged at random and read: {kind}")
+
+
+def read_all(kind, folder, trained):
+    """Return the result of each file, and the most that a process grew; another follows one that dies."""
+    results, memory, first = {}, 0, ""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
+    for _ in range(PATIENCE):
+        line = [sys.executable, fuzz_readers.__file__, kind, str(folder), str(trained), first]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=600, cwd=folder.parent, env=environment)
+        for text in done.stdout.splitlines():
+            word, _, rest = text.partition(" ")
+            if word == "begun":
+                first = rest
+                results[first] = "ended the process, or took too long"
+            elif word == "memory":
+                memory = max(memory, int(rest))
+            else:
+                results[first] = text
+        if done.returncode == 0:
+            break
+        results[first] = f"{results[first]} ({done.returncode}): {done.stderr[-300:]}"
+    return results, memory
