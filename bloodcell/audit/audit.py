@@ -21,17 +21,11 @@ from bloodcell.data.readers import absolute, load_samples
 from bloodcell.data.samples import Samples, digest, with_contents
 from bloodcell.data.splits import assign_splits
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.config import cache_root, job_folder, typed
+from bloodcell.runtime.config import cache_root, job_folder, typed, uses_cache
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import write_csv, write_json
-from bloodcell.runtime.schema.data import DataConfig
-=======
-from bloodcell.runtime.config import cache_root, job_folder, typed, uses_cache
-from bloodcell.runtime.console import progress, say
-from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_csv, write_json, write_text
->>>>>>> secA
+from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.runtime.schema.verbs import AuditConfig
 
 #: Folders of original photographs in known layouts, at most three folders below the data root.
