@@ -101,8 +101,8 @@ def _abstention(promises: list[Promise] | None) -> str:
     if not possible:
         rate = percent(promises[-1].error_rate, 0)
         return (
-            f"It can answer no share of the images alone: not even {rate} errors can be promised, because it errs too "
-            "often or there are too few sources."
+            f"It can answer no share of the images alone: not even {rate} errors can be promised; "
+            f"{promises[-1].obstacle}."
         )
     best = next((one for one in possible if one.coverage >= 0.5), possible[-1])
     if best.coverage == 1:

@@ -11,9 +11,10 @@ import pandas as pd
 
 from bloodcell.data.samples import Samples
 from bloodcell.inference.features import Extractor
+from bloodcell.metrics.abstention import least_sources
 from bloodcell.metrics.by_source import sources_of
 from bloodcell.metrics.reliability import fit_temperature, reliability, tempered_table
-from bloodcell.models.ood import Limits, fit_limits, least_sources, to_plain
+from bloodcell.models.ood import FLAGGED, Limits, fit_limits, to_plain
 from bloodcell.models.weights import write_checkpoint
 from bloodcell.runtime.console import progress
 
@@ -85,8 +86,8 @@ def limits_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
     """Return why no limits can be fitted to predictions of the validation part; None if they can."""
     if reason := seen_obstacle(samples):
         return reason
-    if (sources := rows["source"].nunique()) < least_sources():
-        return f"that takes {least_sources()} val sources, and there are {sources}; set data.val_fraction higher"
+    if (sources := rows["source"].nunique()) < (least := least_sources(FLAGGED)):
+        return f"that takes {least} val sources, and there are {sources}; set data.val_fraction higher"
     return None
 
 
@@ -132,5 +133,8 @@ def _limits_line(limits: Limits, rows: pd.DataFrame, compared: int) -> str:
     promised = [f"{100 * float(rate):g} % from {one:.2f}" for rate, one in limits.abstention.items() if one is not None]
     answers = f"errors among answers, by confidence: at most {', '.join(promised)}" if promised else "no rate of errors"
     sources = f"{rows['source'].nunique():,} val sources"
+    missing = [float(rate) for rate, one in limits.abstention.items() if one is None]
+    takes = [f"{100 * rate:g} % from {least_sources(rate, compared):,}" for rate in missing]
+    wanted = f"; not promised, and how many val sources it takes if all are right: {', '.join(takes)}" if takes else ""
     chosen = f" that chose among {compared:,} epochs" if compared > 1 else ""
-    return f"limits by {sources}{chosen}: out-of-distribution images are flagged; promised: {answers}"
+    return f"limits by {sources}{chosen}: out-of-distribution images are flagged; promised: {answers}{wanted}"

@@ -175,6 +175,9 @@ def test_calibration_is_that_of_each_part(page, predictions):
 def test_every_promise_and_every_set_has_a_row(page):
     promises = page.cells(page.all("table", id="promises")[0])
     assert [re.search(r"at most (\d+) %", name, re.IGNORECASE)[1] for name in promises] == ["1", "2", "5", "10"]
+    assert (
+        "At most 1 % errors: cannot be promised; that takes 230 sources without an error, and there are 30" in promises
+    )
     assert list(page.cells(page.all("table", id="sets")[0])) == [
         f"contains the true class in {level} %{each}" for each in ("", ", in each class") for level in (90, 95)
     ]
