@@ -131,6 +131,16 @@ def source_warnings(images: dict[str, pd.DataFrame], trained_on: frozenset[str])
     return found
 
 
+def choice_warnings(names: dict[str, str], compared: int) -> list[str]:
+    """Warn of validation parts, part -> name for its images, that chose this classifier among `compared` ones."""
+    chose = [name for part, name in names.items() if part == "val"]
+    return [
+        f"{name.capitalize()}: they also chose the epoch, so all figures on them are optimistic."
+        for name in chose
+        if compared > 1
+    ]
+
+
 def few_warnings(metrics: dict[str, float], scores: list[ClassScores]) -> list[str]:
     """Warn of classes without images, of few sources, and of images without a cell."""
     found = []

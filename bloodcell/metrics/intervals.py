@@ -2,11 +2,13 @@
 
 A test set may consist of copies of few photographs: many images, little evidence. Parts (the images of one source
 under one label) are exchangeable draws within their class; images of one source are alike with the intra-source
-correlation rho.
+correlation rho of their class.
 
-1.  rho by moments, pooled over the classes, with pseudo-sources that are all right or all wrong: few sources
-    cannot prove that copies are independent (Ridout, Demetrio & Firth 1999, doi:10.1111/j.0006-341X.1999.00137.x;
-    the pseudo-sources after Agresti & Coull 1998, doi:10.1080/00031305.1998.10480550).
+1.  rho of each class by moments from its own sources, with pseudo-sources that are all right or all wrong: few
+    sources cannot prove that copies are independent (Ridout, Demetrio & Firth 1999,
+    doi:10.1111/j.0006-341X.1999.00137.x; the pseudo-sources after Agresti & Coull 1998,
+    doi:10.1080/00031305.1998.10480550). One rho for all classes would be that of the classes with many sources, and
+    too small for a rare class whose sources are all right or all wrong.
 2.  Each class has an effective number of independent images, and a beta interval at that number (Korn & Graubard
     1998, Survey Methodology 24:193-201; Dean & Pagano 2015, doi:10.1093/jssam/smv024). The upper limit is
     Clopper and Pearson's; so is the lower if the metric is below 1/2 or of one class, else it is close to Jeffreys'

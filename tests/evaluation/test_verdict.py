@@ -95,6 +95,13 @@ def test_what_it_can_do_alone():
     )
 
 
+def test_it_warns_of_figures_of_the_part_that_chose_the_epoch():
+    names = {"test": "test images", "val": "validation images"}
+    (line,) = verdict.choice_warnings(names, 15)
+    assert line == "Validation images: they also chose the epoch, so all figures on them are optimistic."
+    assert verdict.choice_warnings(names, 1) == []
+
+
 def test_it_warns_of_sources_in_training_and_of_unknown_ones():
     rows = pd.DataFrame({"source": ["a", "a", "b", ""]})
     shared, unknown = verdict.source_warnings({"test images": rows}, frozenset({"a", ""}))
