@@ -111,7 +111,7 @@ def test_the_temperature_is_kept_as_a_plain_number(split, quick_run, tmp_path):
         == fit_temperature(predictions)
         == pytest.approx(np.log(99) / np.log(expected / (1 - expected)), rel=1e-4)
     )
-    assert line.startswith(f"probabilities are calibrated by 20 val sources: temperature {temperature:.2f}; their cal")
+    assert line.startswith(f"probabilities are calibrated by 20 val sources: temperature {temperature:.2f}; on these")
     assert line.endswith(f"error is {expected - 34 / 40:.3f}, 0.140 without it")
     after = torch.load(tmp_path / "a.ckpt", weights_only=True)
     assert type(after["temperature"]) is float

@@ -7,9 +7,11 @@ import pytest
 
 from bloodcell.audit.leaks import check_leaks, identical_images, known_leaks
 from bloodcell.data.known_sources import save_sources, with_saved_sources
-from bloodcell.data.readers import read_imagefolder
+from bloodcell.data.readers import read_imagefolder, with_groups
 from bloodcell.data.samples import Samples
 from bloodcell.data.splits import assign_splits
+from bloodcell.metrics.parts import parts_of
+from bloodcell.metrics.registry import METRICS
 from bloodcell.runtime.errors import BloodcellError
 from tests.conftest import data_config
 
@@ -115,3 +117,24 @@ def test_advice_helps(tmp_path):
     )
     partly = known_leaks(table(tmp_path, [*rows, ("4", "a", "train", "")]), "auto")
     assert "give the source of the other 1 image, and data.split=grouped keeps them apart" in partly
+
+
+def test_a_given_slide_or_patient_counts_and_not_the_cells_that_an_audit_found(tmp_path):
+    files = [tmp_path / f"patient{number // 4}" / f"{number}.png" for number in range(8)]
+    for number, file in enumerate(files):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(bytes([number]))
+    table = pd.DataFrame({"path": [f"{file.parent.name}/{file.name}" for file in files], "label": "a", "set": ""})
+    samples = Samples(table.assign(split="test", source=""), tmp_path)
+    cells = pd.DataFrame({"source": [f"cell {number}" for number in range(8)]})
+    save_sources(samples, cells, tmp_path / "cache")
+    assert with_saved_sources(samples, tmp_path / "cache").table["source"].nunique() == 8
+    grouped = with_saved_sources(with_groups(samples, "(patient[0-9])"), tmp_path / "cache")
+    assert set(grouped.table["source"]) == {"patient0", "patient1"}
+    right = [
+        grouped.table.assign(prediction=["a"] * 6 + ["b"] * 2, source=one)
+        for one in (grouped.table["source"], cells["source"])
+    ]
+    patients, alone = (METRICS[0].estimate(parts_of(rows)) for rows in right)
+    assert (patients.sources, alone.sources) == (2, 8)
+    assert patients.high - patients.low > 1.3 * (alone.high - alone.low)

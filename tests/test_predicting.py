@@ -305,7 +305,7 @@ def test_flags_follow_the_limits(predicted, pictures, monkeypatch):
     assert set(table["unlike"]) <= {True, "True"}
     assert list(table["abstained"]) == list(table["confidence"] < 0.5)
     assert threshold_of(None, 0.05, found, "none") == 0.5
-    with pytest.raises(BloodcellError, match=r"error_rate=0\.01 cannot be promised; .*: 0\.05"):
+    with pytest.raises(BloodcellError, match=r"error_rate=0\.01 cannot be promised; it takes at least 230 .*: 0\.05"):
         threshold_of(None, 0.01, found, "none")
     with pytest.raises(BloodcellError, match="promised with tta=none, not with tta=d4"):
         threshold_of(None, 0.05, found, "d4")

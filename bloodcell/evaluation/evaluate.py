@@ -17,7 +17,13 @@ from bloodcell.data.readers import load_samples
 from bloodcell.data.samples import Samples, changes_since, read_samples, with_contents
 from bloodcell.evaluation.external import evaluate_files
 from bloodcell.evaluation.report import Origin
-from bloodcell.evaluation.results import chosen_splits, record_test_reads, write_evaluation
+from bloodcell.evaluation.results import (
+    chosen_splits,
+    recipes_compared,
+    record_test_reads,
+    test_reads,
+    write_evaluation,
+)
 from bloodcell.inference.adaptation import MOST, adapted, require_own_statistics
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.loader import load_engines
@@ -82,7 +88,8 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         record_test_reads(cache, samples, splits, files)
         paths = [str(file.absolute()) for file in files]
         record = {"checkpoint": paths if len(paths) > 1 else paths[0], "tta": tta, "adapt": config.adapt}
-        trained_on, origin = trained_sources(whole, training.values()), _origin(config, engines, tta)
+        trained_on = trained_sources(whole, training.values())
+        origin = _origin(config, engines, tta, test_reads(cache, samples, splits))
         return write_evaluation(
             config, folder, predicted, record, trained_on=trained_on, root=samples.root, origin=origin
         )
@@ -131,11 +138,12 @@ def _checked(
     return whole, samples, splits
 
 
-def _origin(config: EvaluateConfig, engines: list[Engine], tta: str) -> Origin:
-    """Return how the members' predictions were made."""
+def _origin(config: EvaluateConfig, engines: list[Engine], tta: str, reads: list[str]) -> Origin:
+    """Return how the members' predictions were made; `reads` says how often the test parts were read."""
     asked = {"tta": tta, "adapt": config.adapt}
     notes = [f"{name}={value}" for name, value in asked.items() if value != "none"]
     files = [engine.file for engine in engines if engine.file is not None]
+    notes += [*reads, *dict.fromkeys(line for file in files for line in recipes_compared(run_folder.run_of(file)))]
     compared = math.prod(epochs_compared(run_folder.run_of(file)) for file in files)
     if len(engines) > 1:
         notes.append(f"the mean of {len(engines)} classifiers; the metrics of each are in members.csv")

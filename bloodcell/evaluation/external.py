@@ -9,7 +9,13 @@ from typing import Any
 from bloodcell.data.readers import absolute, existing_folder
 from bloodcell.data.samples import COLUMNS, Samples
 from bloodcell.evaluation.report import Origin
-from bloodcell.evaluation.results import chosen_splits, record_test_reads, write_evaluation
+from bloodcell.evaluation.results import (
+    chosen_splits,
+    recipes_compared,
+    record_test_reads,
+    test_reads,
+    write_evaluation,
+)
 from bloodcell.metrics.predictions_csv import read_predictions
 from bloodcell.metrics.summary import epochs_compared
 from bloodcell.runtime import run_folder
@@ -37,10 +43,12 @@ def evaluate_files(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     samples = samples.of_split(*splits)
     run_folder.begin_results(folder, config)
     predicted = {file: [table[table["split"].isin(splits)].reset_index(drop=True)] for file, table in tables.items()}
-    record_test_reads(cache_root(config.cache.root), samples, splits, files)
+    cache = cache_root(config.cache.root)
+    record_test_reads(cache, samples, splits, files)
     given = [str(file) for file in files] if config.compare else str(files[0])
     found = None if config.compare else _image_folder(samples, config.figures)
-    origin = Origin(str(given), compared=epochs_compared(files[0].parent))
+    notes = [*test_reads(cache, samples, splits), *recipes_compared(files[0].parent)]
+    origin = Origin(str(given), notes=tuple(notes), compared=epochs_compared(files[0].parent))
     record: dict[str, Any] = {"predictions": given}
     return write_evaluation(config, folder, predicted, record, trained_on=frozenset(), root=found, origin=origin)
 

@@ -12,21 +12,30 @@ import pandas as pd
 from bloodcell.evaluation import verdict
 from bloodcell.evaluation.failures import failures_of, worst_errors
 from bloodcell.evaluation.gallery import pictures_of
-from bloodcell.evaluation.report_charts import history_charts, ranking_charts, reliability_chart, risk_chart
+from bloodcell.evaluation.report_charts import (
+    decision_chart,
+    history_charts,
+    ranking_charts,
+    reliability_chart,
+    risk_chart,
+)
 from bloodcell.metrics.abstention import CONFIDENCE, risk_coverage
 from bloodcell.metrics.by_class import scores_by_class
 from bloodcell.metrics.by_source import rows_by_part, sources_known
 from bloodcell.metrics.confusions import confusions
 from bloodcell.metrics.cross_fit import promise_results, set_results, threshold_test
+from bloodcell.metrics.decision import decision_curve
 from bloodcell.metrics.predictions import classes_of, confusion_of
 from bloodcell.metrics.registry import Place, shown_in
-from bloodcell.metrics.reliability import brier_score, ece_by_chance, reliability
+from bloodcell.metrics.reliability import brier_score, ece_by_chance, reliability, tempered_table
 from bloodcell.metrics.roc import rankings_of
-from bloodcell.metrics.summary import metrics_of, parts_in
+from bloodcell.metrics.summary import metrics_of, parts_in, sources_for
 from bloodcell.runtime.html import write_page
 
 #: Most rows of a list in the report, whose whole is in a file beside it, and most pictures of errors and of labels.
 MOST, PICTURES = 20, 12
+#: Half of an interval's width, for which the report says how many sources it takes.
+HALF_WIDTH = 0.05
 #: What the images of a split are called, if not "SPLIT images".
 NAMES = {"train": "training images", "val": "validation images", "test_simple": "simple test images"}
 
@@ -58,7 +67,7 @@ def write_report(
     """
     parts, metrics = rows_by_part(predictions, trained_on), parts_in(metrics_of(predictions, trained_on))
     main, *further = shown_parts(parts)
-    rows, first = parts[main], _section(main, parts[main])
+    rows, first = parts[main], _section(main, parts[main], origin.temperature)
     test = threshold_test(parts, main, trained_on, origin.compared)
     promises = promise_results(test) if test else None
     unseen = bool(trained_on - {""}) and not rows["source"].isin(trained_on).any()
@@ -87,13 +96,16 @@ def write_report(
             "trust": verdict.trust_of(first["scores"]),
         },
         warnings=[
+            *verdict.choice_warnings({part: name_of(part) for part in parts}, origin.compared),
             *verdict.source_warnings({name_of(part): parts[part] for part in parts if "[" not in part}, trained_on),
             *verdict.few_warnings(metrics[main], first["scores"]),
         ],
         notes=origin.notes,
         columns=shown_in(Place.REPORT),
         overview=[{"part": part, "name": name_of(part), **metrics[part]} for part in parts],
-        sections=[first, *(_section(part, parts[part]) for part in further)],
+        sections=[first, *(_section(part, parts[part], origin.temperature) for part in further)],
+        wanted=sources_for(metrics[main], HALF_WIDTH),
+        half_width=HALF_WIDTH,
         test=test,
         promises=promises,
         confidence=CONFIDENCE,
@@ -128,8 +140,8 @@ def shown_parts(parts: Iterable[str]) -> list[str]:
     return sorted(whole, key=lambda part: not part.startswith("test"))
 
 
-def _section(part: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return what the template shows of a part in detail."""
+def _section(part: str, rows: pd.DataFrame, temperature: float) -> dict[str, Any]:
+    """Return what the template shows of a part in detail; the temperature is that of its probabilities."""
     classes = classes_of(rows)
     found, scores = reliability(rows), scores_by_class(rows, classes)
     shown = confusions(confusion_of(rows, classes), classes)
@@ -146,10 +158,18 @@ def _section(part: str, rows: pd.DataFrame) -> dict[str, Any]:
             {"name": name, "images": sum(counts), "cells": list(zip(counts, shares, strict=True))}
             for name, counts, shares in cells
         ],
-        "rankings": [{"ranking": one, **ranking_charts(one)} for one in rankings_of(rows, shown.labels)],
+        "rankings": [
+            {
+                "ranking": one,
+                **ranking_charts(one),
+                "decision": decision_chart(one.name, decision_curve(rows, one.name)),
+            }
+            for one in rankings_of(rows, shown.labels)
+        ],
         "reliability": found,
         "by_chance": ece_by_chance(rows),
         "brier": brier_score(rows),
+        "uncorrected": reliability(tempered_table(rows, 1 / temperature)).ece,
         "confidence": float(found.share @ found.confidence),
         "reliability_chart": reliability_chart(found),
     }

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from bloodcell.evaluation.svg import PERCENT, Axis, Series, chart, ticks_up_to
 from bloodcell.metrics.abstention import Promise
+from bloodcell.metrics.decision import DecisionCurve
 from bloodcell.metrics.reliability import Reliability
 from bloodcell.metrics.roc import Ranking
 from bloodcell.runtime.html import percent
@@ -27,6 +28,13 @@ def ranking_charts(ranking: Ranking) -> dict[str, Markup]:
     curve = [Series((0, 1), (ranking.share, ranking.share), "guide"), Series(*ranking.precision_recall.T)]
     named = f"Precision-recall curve of {ranking.name}: average precision {ranking.average_precision:.3f}"
     return {"roc": chart(label, x, y, roc, SMALL), "precision_recall": chart(named, recall, precision, curve, SMALL)}
+
+
+def decision_chart(name: str, curve: DecisionCurve) -> Markup:
+    """Draw the net benefit of acting on one class by threshold; what is below 0 is drawn at 0."""
+    y = Axis("net benefit", ticks_up_to(float(max(curve.benefit.max(), curve.everyone.max(), 0.01))), "{:.2g}")
+    series = [Series(curve.thresholds, curve.everyone, "guide"), Series(curve.thresholds, curve.benefit)]
+    return chart(f"Decision curve of {name}", Axis("threshold", HALVES), y, series, SMALL)
 
 
 def reliability_chart(found: Reliability) -> Markup:

@@ -18,7 +18,7 @@ from bloodcell.metrics.predictions import averaged, classes_of, confusion_of, re
 from bloodcell.metrics.summary import lines, metrics_of
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed
-from bloodcell.runtime.console import say
+from bloodcell.runtime.console import counted, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_atomically, write_csv, write_json, write_text
 from bloodcell.runtime.locks import locked
@@ -48,6 +48,7 @@ def write_results(
     root: Path | None = None,
     figures: bool = True,
     origin: Origin | None = None,
+    report: bool = True,
     others: dict[str, pd.DataFrame] | None = None,
     members: dict[str, pd.DataFrame] | None = None,
     more: dict[str, float] | None = None,
@@ -60,7 +61,8 @@ def write_results(
         trained_on: Sources of the training images, for the metrics on unseen sources.
         root: The folder of the images; None: they are not there, and no picture of one is shown.
         figures: Draw confusion matrices, and pictures of the failures.
-        origin: How the predictions were made, for report.html; None: there is no report.
+        origin: How the predictions were made; None: there is no report.
+        report: Write report.html.
         others: Name -> predictions table of each system that it is compared with in gain.json.
         members: Checkpoint -> predictions table of each member of an ensemble, for members.csv.
         more: Further content of metrics.json.
@@ -77,9 +79,9 @@ def write_results(
         write_csv(pd.DataFrame(rows), folder / "members.csv")
     gains = write_gain(predictions, others or {}, folder, trained_on)
     write_json(metrics, folder / "metrics.json")
-    if origin:
+    if origin and report:
         write_report(predictions, folder / "report.html", origin, trained_on, root)
-    return metrics, [*lines(metrics), *gains]
+    return metrics, [*lines(metrics, origin.compared if origin else 1), *gains]
 
 
 def _write_class_reports(predictions: pd.DataFrame, folder: Path) -> None:
@@ -132,7 +134,7 @@ def write_evaluation(
         others = {"tta=none": averaged(plain), **members} if plain else members
         metrics, printed = write_results(
             folder, averaged(list(tables.values())), trained_on=trained_on, root=root, figures=config.figures,
-            origin=origin if config.report else None, others=others, members=members,
+            origin=origin, report=config.report, others=others, members=members,
         )  # fmt: skip
     record = {**record, "compare": config.compare, "command": run_folder.command()}
     write_json(record, folder / "evaluation.json")
@@ -141,6 +143,30 @@ def write_evaluation(
     for line in [*printed, *missing_classes(first, classes_of(first)), f"results in {folder}"]:
         say(line)
     return metrics
+
+
+def test_reads(cache: Path, samples: Samples, splits: list[str]) -> list[str]:
+    """Return a sentence on each test part of `splits` that was read: how often so far, and by how many classifiers."""
+    file = cache / "test_reads.csv"
+    if not file.is_file():
+        return []
+    read, found = pd.read_csv(file, dtype=str, keep_default_na=False), []
+    for split in (split for split in splits if split.startswith("test")):
+        same = read[(read["split"] == split) & (read["digest"] == digest(samples.of_split(split)))]
+        if len(same):
+            found.append(
+                f"the {split} part was read {counted(len(same), 'time')} so far, this one included, by "
+                f"{counted(same['by'].nunique(), 'classifier')}; a choice by it makes its figures optimistic"
+            )
+    return found
+
+
+def recipes_compared(run: Path | None) -> list[str]:
+    """Return a sentence on the leaderboard that a run is on; none if there is none."""
+    file = run.parent / "leaderboard.csv" if run else None
+    jobs = len(pd.read_csv(file)) if file and file.is_file() else 1
+    text = f"it is one of {jobs:,} trainings that leaderboard.csv compares; if it is the best of them, its validation "
+    return [f"{text}figures are optimistic, and nothing here is corrected for that"] if jobs > 1 else []
 
 
 def record_test_reads(cache: Path, samples: Samples, splits: list[str], readers: Iterable[Path]) -> None:

@@ -101,8 +101,8 @@ def _abstention(promises: list[Promise] | None) -> str:
     if not possible:
         rate = percent(promises[-1].error_rate, 0)
         return (
-            f"It can answer no share of the images alone: not even {rate} errors can be promised, because it errs too "
-            "often or there are too few sources."
+            f"It can answer no share of the images alone: not even {rate} errors can be promised; "
+            f"{promises[-1].obstacle}."
         )
     best = next((one for one in possible if one.coverage >= 0.5), possible[-1])
     if best.coverage == 1:
@@ -129,6 +129,16 @@ def source_warnings(images: dict[str, pd.DataFrame], trained_on: frozenset[str])
                 "cell may count as many, and no interval can be given; bloodcell audit finds the sources."
             )
     return found
+
+
+def choice_warnings(names: dict[str, str], compared: int) -> list[str]:
+    """Warn of validation parts, part -> name for its images, that chose this classifier among `compared` ones."""
+    chose = [name for part, name in names.items() if part == "val"]
+    return [
+        f"{name.capitalize()}: they also chose the epoch, so all figures on them are optimistic."
+        for name in chose
+        if compared > 1
+    ]
 
 
 def few_warnings(metrics: dict[str, float], scores: list[ClassScores]) -> list[str]:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bloodcell.data.samples import read_samples
 from bloodcell.evaluation.report import name_of
 from bloodcell.inference.exported.metadata import KEY, About
-from bloodcell.metrics.abstention import CONFIDENCE
+from bloodcell.metrics.abstention import CONFIDENCE, least_sources
 from bloodcell.metrics.confusions import MOST
 from bloodcell.metrics.registry import Metric, Place, shown_in
 from bloodcell.metrics.summary import interval_words, parts_in, read_metrics
@@ -56,6 +56,7 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
         flagged=FLAGGED,
         confidence=CONFIDENCE,
         promises=_promises(about),
+        not_promised=_not_promised(about),
         data=_data(run) if run else None,
         most=MOST,
         columns=[metric.title for metric in shown_in(Place.CARD)],
@@ -80,6 +81,12 @@ def _promises(about: About) -> list[tuple[str, float]]:
     """Return the promised error rates, as text, each with the lowest confidence that it holds for."""
     rates = about.limits.abstention if about.limits else {}
     return [(f"{100 * float(rate):g} %", least) for rate, least in rates.items() if least is not None]
+
+
+def _not_promised(about: About) -> list[tuple[str, int]]:
+    """Return the other error rates, as text, and how many sources each takes at least."""
+    rates = about.limits.abstention if about.limits else {}
+    return [(f"{100 * float(rate):g} %", least_sources(float(rate))) for rate, least in rates.items() if least is None]
 
 
 def _data(run: Path) -> dict[str, Any] | None:

@@ -11,9 +11,10 @@ import pandas as pd
 
 from bloodcell.data.samples import Samples
 from bloodcell.inference.features import Extractor
+from bloodcell.metrics.abstention import least_sources
 from bloodcell.metrics.by_source import sources_of
 from bloodcell.metrics.reliability import fit_temperature, reliability, tempered_table
-from bloodcell.models.ood import PROVISIONAL, Limits, fit_limits, least_sources, to_plain
+from bloodcell.models.ood import FLAGGED, PROVISIONAL, Limits, fit_limits, to_plain
 from bloodcell.models.weights import write_checkpoint
 from bloodcell.runtime.console import progress
 from bloodcell.runtime.schema.data import InferenceConfig
@@ -96,8 +97,8 @@ def limits_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
     """
     if not unknown_sources(samples) and (reason := seen_obstacle(samples)):
         return reason
-    if (sources := rows["source"].nunique()) < least_sources():
-        return f"that takes {least_sources()} val sources, and there are {sources}; set data.val_fraction higher"
+    if (sources := rows["source"].nunique()) < (least := least_sources(FLAGGED)):
+        return f"that takes {least} val sources, and there are {sources}; set data.val_fraction higher"
     return None
 
 
@@ -146,7 +147,7 @@ def _limits(
 def _temperature_line(rows: pd.DataFrame, temperature: float) -> str:
     before, after = (reliability(tempered_table(rows, one)).ece for one in (1.0, temperature))
     sources = f"{rows['source'].nunique():,} val sources"
-    change = f"their calibration error is {after:.3f}, {before:.3f} without it"
+    change = f"on these same images, their calibration error is {after:.3f}, {before:.3f} without it"
     return f"probabilities are calibrated by {sources}: temperature {temperature:.2f}; {change}"
 
 
@@ -159,5 +160,8 @@ def _limits_line(limits: Limits, rows: pd.DataFrame, compared: int) -> str:
     promised = [f"{100 * float(rate):g} % from {one:.2f}" for rate, one in limits.abstention.items() if one is not None]
     answers = f"errors among answers, by confidence: at most {', '.join(promised)}" if promised else "no rate of errors"
     sources = f"{rows['source'].nunique():,} val sources"
+    missing = [float(rate) for rate, one in limits.abstention.items() if one is None]
+    takes = [f"{100 * rate:g} % from {least_sources(rate, compared):,}" for rate in missing]
+    wanted = f"; not promised, and how many val sources it takes if all are right: {', '.join(takes)}" if takes else ""
     chosen = f" that chose among {compared:,} epochs" if compared > 1 else ""
-    return f"limits by {sources}{chosen}: out-of-distribution images are flagged; promised: {answers}"
+    return f"limits by {sources}{chosen}: out-of-distribution images are flagged; promised: {answers}{wanted}"

@@ -209,7 +209,13 @@ def threshold_of(abstain_below: float | None, error_rate: float | None, engines:
     promised = {float(rate): least for rate, least in limits.abstention.items()}
     if (least := promised.get(error_rate)) is None:
         kept = ", ".join(f"{rate:g}" for rate, least in promised.items() if least is not None) or "none"
-        raise BloodcellError(f"error_rate={error_rate} cannot be promised; what this checkpoint promises: {kept}")
+        from bloodcell.metrics.abstention import least_sources  # scipy, which predicting does without
+
+        takes = f"it takes at least {least_sources(error_rate):,} val sources, all right" if 0 < error_rate < 1 else ""
+        raise BloodcellError(
+            f"error_rate={error_rate} cannot be promised; {takes or 'give a share, e.g. 0.05'}; what this checkpoint "
+            f"promises: {kept}"
+        )
     return least
 
 

@@ -8,7 +8,7 @@ threshold of the other four (cross-fitting).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -90,7 +90,11 @@ def _promise_result(test: ThresholdTest, rate: float) -> Promise:
         return np.asarray(matrix_of(rows).max(axis=1) >= promise(choose, rate, test.compared).threshold)
 
     made, answered = promise(test.threshold_rows, rate, test.compared), test.decisions(decide)
-    return with_outcome(made, test.rows, answered) if made.attained and answered.any() else Promise(rate)
+    return with_outcome(made, test.rows, answered) if made.attained and answered.any() else _none_of(made)
+
+
+def _none_of(made: Promise) -> Promise:
+    return replace(made, threshold=np.inf, coverage=0.0, risk=np.nan)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 A test set may consist of copies of few photographs: many images, little evidence. Parts (the images of one source
 under one label) are exchangeable draws within their class; images of one source are alike with the intra-source
-correlation rho.
+correlation rho of their class.
 
-1.  rho by moments, pooled over the classes, with pseudo-sources that are all right or all wrong: few sources
-    cannot prove that copies are independent (Ridout, Demetrio & Firth 1999, doi:10.1111/j.0006-341X.1999.00137.x;
-    the pseudo-sources after Agresti & Coull 1998, doi:10.1080/00031305.1998.10480550).
+1.  rho of each class by moments from its own sources, with pseudo-sources that are all right or all wrong: few
+    sources cannot prove that copies are independent (Ridout, Demetrio & Firth 1999,
+    doi:10.1111/j.0006-341X.1999.00137.x; the pseudo-sources after Agresti & Coull 1998,
+    doi:10.1080/00031305.1998.10480550). One rho for all classes would be that of the classes with many sources, and
+    too small for a rare class whose sources are all right or all wrong.
 2.  Each class has an effective number of independent images, and a beta interval at that number (Korn & Graubard
     1998, Survey Methodology 24:193-201; Dean & Pagano 2015, doi:10.1093/jssam/smv024). The upper limit is
     Clopper and Pearson's; so is the lower if the metric is below 1/2 or of one class, else it is close to Jeffreys'
@@ -26,6 +28,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from bloodcell.metrics.parts import Floats, Parts
@@ -50,20 +53,22 @@ class Estimate:
     sources: int
 
 
-def source_correlation(parts: Parts) -> float:
-    """Correlation of correctness between two images of one source, 0 to 1, pooled over the classes.
+def source_correlation(parts: Parts) -> Floats:
+    """Return the correlation of correctness between two images of one source, 0 to 1, by class, (C,).
 
-    It compares the variance within and between parts of several images; without two such in any class it is 1.
+    It compares the variance within and between the class's parts of several images; without two such it is 1.
     """
-    within, whole, several = 0.0, PSEUDO, parts.images > 1
-    for c in range(len(parts.classes)):
-        chosen = several & (parts.label == c)
-        images, correct = parts.images[chosen], parts.correct[chosen]
-        if len(images) > 1:
-            inside = correct * (1 - correct) * images / (images - 1)
-            within += inside.sum()
-            whole += inside.sum() + len(images) * correct.var(ddof=1) - (inside / images).sum()
-    return float(np.clip(1 - within / max(whole, PSEUDO), 0.0, 1.0))
+    return np.array([_correlation(parts, parts.label == c) for c in range(len(parts.classes))])
+
+
+def _correlation(parts: Parts, chosen: NDArray[np.bool_]) -> float:
+    chosen = chosen & (parts.images > 1)
+    images, correct = parts.images[chosen], parts.correct[chosen]
+    if len(images) < 2:
+        return 1.0
+    inside = correct * (1 - correct) * images / (images - 1)
+    whole = PSEUDO + inside.sum() + len(images) * correct.var(ddof=1) - (inside / images).sum()
+    return float(np.clip(1 - inside.sum() / max(whole, PSEUDO), 0.0, 1.0))
 
 
 def class_limits(value: Floats, size: Floats, inner: float = INNER) -> tuple[Floats, Floats]:
@@ -90,10 +95,11 @@ def _by_class(parts: Parts, weight: Floats, share: Floats) -> _ByClass:
     weight = weight / parts.by_class(weight)[parts.label]
     value = np.clip(np.round(parts.by_class(weight * parts.correct), 12), 0, 1)  # all right is exactly 1
     rho = source_correlation(parts)
-    size = 1 / parts.by_class(weight**2 * (rho + (1 - rho) / parts.images))
+    alike = rho[parts.label]
+    size = 1 / parts.by_class(weight**2 * (alike + (1 - alike) / parts.images))
     shared = np.zeros((int(parts.source.max()) + 1, len(size)))
     shared[parts.source, parts.label] = weight  # a source under two labels ties their classes together
-    correlation = rho * (shared.T @ shared) * np.sqrt(np.outer(size, size))
+    correlation = np.sqrt(np.outer(rho, rho)) * (shared.T @ shared) * np.sqrt(np.outer(size, size))
     np.fill_diagonal(correlation, 1.0)
     alone = max(2 * share.max() / share.sum() - 1, 0.0)  # 1: one class is the whole metric
     inner = INNER + (1 - INNER) * alone if share @ value >= 0.5 * share.sum() else 1.0  # nearer to 0, the outer one

@@ -77,10 +77,29 @@ def parts_in(metrics: Values) -> dict[str, Values]:
     }
 
 
-def lines(metrics: Values) -> list[str]:
-    """Return a line for each part: its accuracy and the other metrics for the terminal, with the number of sources."""
+def lines(metrics: Values, compared: int = 1) -> list[str]:
+    """Return a line for each part: its accuracy and the other metrics for the terminal, with the number of sources.
+
+    `compared` is the number of classifiers among which the validation part chose this one.
+    """
     parts = parts_in(metrics)
-    return [f"{part} {_line(values)}" for part, values in parts.items()] + _cells_line(parts)
+    return [f"{part} {_line(values)}{_choice(part, compared)}" for part, values in parts.items()] + _cells_line(parts)
+
+
+def _choice(part: str, compared: int) -> str:
+    """Return a warning if a part chose the classifier that is measured on it."""
+    return "; optimistic: it also chose the epoch" if compared > 1 and part.partition("[")[0] == "val" else ""
+
+
+def sources_for(values: Values, half_width: float) -> int | None:
+    """Return about how many sources of this kind narrow the accuracy's interval to +- `half_width`, above 0.
+
+    An interval is as wide as 1 / sqrt(sources). It is None if sources are unknown.
+    """
+    if "accuracy_low" not in values:
+        return None
+    now = float(values["accuracy_high"] - values["accuracy_low"]) / 2
+    return math.ceil(float(values["sources"]) * (now / half_width) ** 2)
 
 
 def _line(values: Values) -> str:

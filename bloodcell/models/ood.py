@@ -9,7 +9,8 @@ directions, which recognise classes that were left out as well as all directions
 
 Training images lie nearer to their means than others, so the threshold comes from unseen images, as in
 `bloodcell.metrics.abstention`: one image of each source, and an exact binomial test. With its `CONFIDENCE`, at most
-`FLAGGED` of future sources are flagged.
+`FLAGGED` of future sources are flagged, if they are drawn as the validation sources were. Cells of another laboratory
+are not: most or all of them may be flagged.
 """
 
 from __future__ import annotations
@@ -130,20 +131,13 @@ def unlike_threshold(scores: Array, rows: Any) -> float:
     """
     from scipy.stats import binom
 
-    from bloodcell.metrics.abstention import CONFIDENCE, one_per_source
+    from bloodcell.metrics.abstention import CONFIDENCE, least_sources, one_per_source
 
     drawn = np.sort(one_per_source(rows.assign(score=scores))["score"].to_numpy(float))
-    if len(drawn) < (least := least_sources()):
+    if len(drawn) < (least := least_sources(FLAGGED)):
         raise BloodcellError(f"what is unlike the training data wants {least} val sources; there are {len(drawn)}")
     above = int((binom.cdf(np.arange(len(drawn)), len(drawn), FLAGGED) <= 1 - CONFIDENCE).sum()) - 1
     return float(drawn[len(drawn) - 1 - above])
-
-
-def least_sources() -> int:
-    """Return the smallest number of sources that can set a threshold."""
-    from bloodcell.metrics.abstention import CONFIDENCE
-
-    return math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - FLAGGED))
 
 
 def to_plain(limits: Limits) -> dict[str, Any]:

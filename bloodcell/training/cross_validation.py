@@ -154,7 +154,8 @@ def _line(row: dict[Hashable, Any], of: str) -> str:
             interval = f" ({interval_words(values, metric.name)})" if pd.notna(values.get(f"{metric.name}_low")) else ""
             text += f", {metric.words} {100 * values[metric.name]:.1f} %{interval}"
     known = f", {values['sources']:.0f} sources" if pd.notna(values.get("sources")) else "; sources unknown"
-    return f"{text}{known}; {row['predictions']}"
+    choice = "; optimistic: each fold also chose its epoch" if row["compared"] > 1 else ""
+    return f"{text}{known}{choice}; {row['predictions']}"
 
 
 def _spread(rows: pd.DataFrame, of: str) -> str:

@@ -104,7 +104,9 @@ def show(table: pd.DataFrame, folder: Path) -> None:
 
     from bloodcell.runtime.console import console
 
-    shown = Table(title=f"leaderboard (validation) - {escape(str(folder / 'leaderboard.csv'))}")
+    shown = Table(
+        title=f"leaderboard (validation, so the best is optimistic) - {escape(str(folder / 'leaderboard.csv'))}"
+    )
     shown.add_column("job", justify="right")
     shown.add_column("overrides", overflow="fold")
     for title, _ in _columns().values():

@@ -262,7 +262,7 @@ def conclude(
     `raw` holds the predictions of the parts to evaluate, from `predict_samples` at temperature 1.
     """
     from bloodcell.evaluation.report import Origin
-    from bloodcell.evaluation.results import record_test_reads, write_results
+    from bloodcell.evaluation.results import record_test_reads, test_reads, write_results
     from bloodcell.inference.calibration import calibrate, keep_calibration
     from bloodcell.metrics.reliability import tempered_table
 
@@ -283,17 +283,20 @@ def conclude(
     keep_calibration(calibration, config.inference, fitted.chosen, run_folder.checkpoint_of(folder))
     predictions, *others = (tempered_table(table, calibration.temperature) for table in raw)
     splits = [split for split in samples.splits() if split in set(predictions["split"])]
-    record_test_reads(cache_root(config.cache.root), samples, splits, [folder])
+    cache = cache_root(config.cache.root)
+    record_test_reads(cache, samples, splits, [folder])
     best_epoch = min(int(fitted.chosen["epoch"]) + 1, len(history))  # a checkpoint after the last epoch is one ahead
     partial = partial_run(config.trainer.partial)
-    origin = Origin(str(folder), classifier, calibration.temperature, tuple(partial), history, compared)
+    notes = (*partial, *test_reads(cache, samples, splits))
+    origin = Origin(str(folder), classifier, calibration.temperature, notes, history, compared)
     metrics, lines = write_results(
         folder,
         predictions,
         trained_on=frozenset(samples.of_split("train").table["source"]),
         root=samples.root,
         figures=config.evaluate.figures,
-        origin=origin if config.report else None,
+        origin=origin,
+        report=config.report,
         others={"tta=none": others[0]} if others else {},
         more={
             "best_epoch": best_epoch,

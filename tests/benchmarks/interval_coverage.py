@@ -5,7 +5,8 @@
 
 The truth is the expected figure: a source's chance of a right image is drawn from a beta distribution with the
 class's accuracy as mean and rho as intra-class correlation (over the classes: a Dirichlet), its images from that.
-Every design is crossed with four accuracies, four ways of spreading them over the classes and three rho.
+Every design is crossed with four accuracies, four ways of spreading them over the classes and five rho: three that all
+classes have, and 0.05 in the class or classes with most sources but 0.99 in the others, and the reverse.
 
 With ``--few``: the exact coverage of the accuracy if there are few sources, each of them all right or all wrong, the
 least over the true accuracies of the classes; beside it, that of the class limits combined in squares alone.
@@ -24,7 +25,7 @@ from scipy.stats import norm, t
 from bloodcell.metrics import intervals
 from bloodcell.metrics.parts import Parts
 
-DESIGNS = {  # sources of EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL; images a class, or None: 33 to 155 a source
+DESIGNS = {  # sources of EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL; images of each, or None: 33 to 155 a source
     "test": ((13, 6, 4, 48), 620),
     "uneven": ((13, 6, 4, 48), None),
     "one": ((13, 6, 1, 48), 620),
@@ -33,6 +34,9 @@ DESIGNS = {  # sources of EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL; images a
     "cv": ((75, 27, 16, 159), 2490),
     "ones": ((1, 1, 1, 1), 620),
     "threes": ((3, 3, 3, 3), 620),
+    "few rare": ((60, 60, 4, 60), (600, 600, 40, 600)),
+    "two rare": ((10, 60, 5, 150), (100, 900, 25, 4500)),
+    "few with most images": ((20, 20, 6, 60), (200, 200, 3000, 600)),
 }
 #: Images of each source, by class, of which each source has all right or all wrong.
 FEW = {
@@ -48,7 +52,8 @@ FEW = {
     "four classes, 3 each": [[10] * 3] * 4,
     "four classes, 1, 2, 3, 6": [[10] * n for n in (1, 2, 3, 6)],
 }
-ACCURACIES, RHOS = (0.6, 0.75, 0.9, 0.97), (0.3, 0.6, 0.9)
+ACCURACIES = (0.6, 0.75, 0.9, 0.97)
+RHOS = {"0.3": (0.3, 0.3), "0.6": (0.6, 0.6), "0.9": (0.9, 0.9), "small": (0.99, 0.05), "large": (0.05, 0.99)}
 SPREADS = {
     "equal": (0, 1.0, 1.0),
     "monocytes": (2, 3.0, 0.85),
@@ -72,15 +77,24 @@ def images_of(design, rng):
     """Images of each source, one array a class."""
     sources, total = DESIGNS[design]
     drawn = [rng.integers(33, 156, n) for n in sources]
-    return [m if total is None else np.maximum(np.round(m * total / m.sum()), 2).astype(int) for m in drawn]
+    if total is None:
+        return drawn
+    totals = np.broadcast_to(total, len(drawn))
+    return [np.maximum(np.round(m * t / m.sum()), 2).astype(int) for m, t in zip(drawn, totals, strict=True)]
+
+
+def correlations(design, name):
+    """Intra-source correlation of each class, (4,): the first of `RHOS` in all but the classes with most sources."""
+    sources, (small, large) = np.array(DESIGNS[design][0]), RHOS[name]
+    return np.where(sources < sources.max(), small, large)
 
 
 def simulate(images, accuracy, rho, runs, rng):
-    """Images by predicted class, (runs, sources, 4), and the expected confusion, (4, 4)."""
+    """Images by predicted class, (runs, sources, 4), and the expected confusion, (4, 4); rho is one or (4,)."""
     expected = np.array([np.roll([p, *(1 - p) * np.array([0.2, 0.2, 0.6])], c) for c, p in enumerate(accuracy)])
     counts = []
-    for m, row in zip(images, expected, strict=True):
-        shape = np.maximum(row * (1 - rho) / rho, 1e-12)
+    for m, row, alike in zip(images, expected, np.broadcast_to(rho, len(images)), strict=True):
+        shape = np.maximum(row * (1 - alike) / alike, 1e-12)
         size = (runs, len(m), 4)  # gamma variables of tiny shape, by their logarithms
         log = np.log(rng.gamma(shape + 1, size=size)) + np.log(rng.random(size)) / shape
         chance = np.exp(log - log.max(-1, keepdims=True))
@@ -256,7 +270,7 @@ def corners(design, runs, seed):
     rng = np.random.default_rng(seed)
     images = images_of(design, rng)
     for accuracy, name, rho in ((a, s, r) for a in ACCURACIES for s in SPREADS for r in RHOS):
-        counts, expected = simulate(images, spread(accuracy, name), rho, runs, rng)
+        counts, expected = simulate(images, spread(accuracy, name), correlations(design, rho), runs, rng)
         for figure in FIGURES:
             truth = truth_of(figure, images, expected)
             for method, low, high in intervals_of(figure, images, counts):

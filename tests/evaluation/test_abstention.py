@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import beta
 
-from bloodcell.metrics.abstention import CONFIDENCE, candidate_ranks, promise, risk_coverage
+from bloodcell.metrics.abstention import CONFIDENCE, candidate_ranks, least_sources, promise, risk_coverage
 from bloodcell.runtime.errors import BloodcellError
 from tests.evaluation.grouped import halves, simulated
 
@@ -15,6 +15,11 @@ def table(rows):
     found = pd.DataFrame(rows, columns=["p_a", "label", "source"])
     prediction = np.where(found["p_a"] >= 0.5, "a", "b")
     return found.assign(p_b=1 - found["p_a"], prediction=prediction, path=[f"{i}.png" for i in range(len(rows))])
+
+
+def flawless(sources):
+    """Return a predictions table of one right image of each of some sources."""
+    return table([(0.9 + 0.09 * i / sources, "a", f"{i}") for i in range(sources)])
 
 
 def outcome(rows, threshold):
@@ -151,3 +156,19 @@ def test_fewer_candidates_where_fewer_can_pass():
     ranks = candidate_ranks(100, 0.1)
     assert ranks[0] == 100
     assert all(0.9**rank <= (1 - CONFIDENCE) / len(ranks) for rank in ranks)
+
+
+@pytest.mark.parametrize(("rate", "sources"), [(0.01, 230), (0.02, 114), (0.05, 45), (0.10, 22)])
+@pytest.mark.parametrize("compared", [1, 15])
+def test_a_flawless_classifier_needs_as_many_sources_as_it_says(rate, sources, compared):
+    needed = least_sources(rate, compared)
+    assert compared > 1 or needed == sources
+    enough, fewer = (promise(flawless(number), rate, compared) for number in (needed, needed - 1))
+    assert enough.attained
+    assert not fewer.attained
+    assert fewer.obstacle == f"that takes {needed} sources without an error, and there are {needed - 1}"
+
+
+def test_errors_are_named_if_the_sources_are_enough():
+    made = promise(flawless(50).assign(prediction="b"), 0.05)
+    assert made.obstacle == "that takes fewer errors, or more than these 50 sources"

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 
 from bloodcell.evaluation.report import PICTURES, Origin, name_of, shown_parts, write_report
 from bloodcell.metrics.predictions import predictions_table
-from bloodcell.metrics.reliability import ece_by_chance
+from bloodcell.metrics.reliability import ece_by_chance, reliability, tempered_table
 from bloodcell.metrics.summary import metrics_of
 
 CLASSES = ["EOS", "LYM", "a<b>"]
@@ -172,9 +172,32 @@ def test_calibration_is_that_of_each_part(page, predictions):
     assert [one["text"] for one in page.all("strong", _class="brier")] == [f"{one:.3f}" for one in brier]
 
 
+def test_calibration_with_and_without_the_temperature_is_beside_each_part(written, predictions):
+    page, _ = written(predictions, temperature=1.5, compared=8)
+    table = page.cells(page.all("table", id="calibration")[0])
+    assert list(table) == ["test images", "validation images (fitted to)"]
+    for row, (_, rows) in zip(table.values(), predictions.groupby("split"), strict=True):
+        errors = [reliability(one).ece for one in (tempered_table(rows, 1 / 1.5), rows)]
+        assert row == [[f"{100 * one:.1f}"] for one in (*errors, ece_by_chance(rows))]
+    assert "they also chose the epoch" in page.all("section", aria_label="warnings")[0]["text"]
+
+
+def test_the_sample_size_and_the_decision_curves_are_shown(page, predictions):
+    metrics = {
+        name.removeprefix("test/"): one for name, one in metrics_of(predictions).items() if name.startswith("test/")
+    }
+    wanted = metrics["sources"] * ((metrics["accuracy_high"] - metrics["accuracy_low"]) / 0.1) ** 2
+    assert f"takes about {np.ceil(wanted):.0f} sources" in page.all("p", id="size")[0]["text"]
+    (panels,) = page.all("div", _class="panels decision")
+    assert [one["data-class"] for one in page.all("figure", inside=panels)] == CLASSES
+
+
 def test_every_promise_and_every_set_has_a_row(page):
     promises = page.cells(page.all("table", id="promises")[0])
     assert [re.search(r"at most (\d+) %", name, re.IGNORECASE)[1] for name in promises] == ["1", "2", "5", "10"]
+    assert (
+        "At most 1 % errors: cannot be promised; that takes 230 sources without an error, and there are 30" in promises
+    )
     assert list(page.cells(page.all("table", id="sets")[0])) == [
         f"contains the true class in {level} %{each}" for each in ("", ", in each class") for level in (90, 95)
     ]

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell.evaluation.results import write_results
+from bloodcell.data.samples import Samples
+from bloodcell.evaluation.results import recipes_compared, record_test_reads, write_results
+from bloodcell.evaluation.results import test_reads as read_times
 from bloodcell.metrics.predictions import predictions_table
 from bloodcell.metrics.summary import metrics_of
 from bloodcell.runtime.io import write_atomically, write_csv, write_json
@@ -95,3 +97,23 @@ def test_csv_and_json_are_utf_8(tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == "ü\né\n".encode()
     write_json({"a": [1, None, True]}, tmp_path / "a.json")
     assert json.loads((tmp_path / "a.json").read_bytes()) == {"a": [1, None, True]}
+
+
+def test_the_readings_of_a_test_part_are_counted_by_classifier(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    row = {"path": "a.png", "label": "a", "split": "test", "source": "1", "set": ""}
+    samples = Samples(pd.DataFrame([row]), tmp_path)
+    assert read_times(tmp_path, samples, ["test"]) == []
+    for run in ("one", "one", "two"):
+        record_test_reads(tmp_path, samples, ["test", "val"], [tmp_path / run])
+    (line,) = read_times(tmp_path, samples, ["val", "test"])
+    assert line.startswith("the test part was read 3 times so far, this one included, by 2 classifiers;")
+    other = Samples(pd.DataFrame([{**row, "label": "b"}]), tmp_path)
+    assert read_times(tmp_path, other, ["test"]) == []
+
+
+def test_a_run_of_a_leaderboard_says_of_how_many(tmp_path):
+    assert recipes_compared(tmp_path / "0") == recipes_compared(None) == []
+    pd.DataFrame({"job": range(12)}).to_csv(tmp_path / "leaderboard.csv")
+    (line,) = recipes_compared(tmp_path / "0")
+    assert line.startswith("it is one of 12 trainings that leaderboard.csv compares")

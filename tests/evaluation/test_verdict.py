@@ -76,7 +76,7 @@ def test_what_may_be_chance_is_not_called_off():
 
 
 def test_what_it_can_do_alone():
-    none, some = Promise(0.01), Promise(0.02, 0.99, 0.3, 0.01)
+    none, some = Promise(0.01, sources=60, needed=230), Promise(0.02, 0.99, 0.3, 0.01)
     most = Promise(0.05, 0.9, 0.82, 0.031)
     assert "answers 82 % with at most 5 % errors promised (3.1 % found)" in spoken(
         verdict.abstention_line([none, some, most], known=True)
@@ -88,10 +88,18 @@ def test_what_it_can_do_alone():
     assert "can answer no share of the images alone: not even 1 % errors" in spoken(
         verdict.abstention_line([none], known=True)
     )
+    assert "takes 230 sources without an error, and there are 60." in verdict.abstention_line([none], known=True)
     assert "single source" in verdict.abstention_line(None, known=True)
     assert spoken(verdict.abstention_line([most], known=False)).startswith(
         "If no image is a copy of another, which is unknown: if it answers only the images that it is sure of"
     )
+
+
+def test_it_warns_of_figures_of_the_part_that_chose_the_epoch():
+    names = {"test": "test images", "val": "validation images"}
+    (line,) = verdict.choice_warnings(names, 15)
+    assert line == "Validation images: they also chose the epoch, so all figures on them are optimistic."
+    assert verdict.choice_warnings(names, 1) == []
 
 
 def test_it_warns_of_sources_in_training_and_of_unknown_ones():

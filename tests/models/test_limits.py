@@ -13,14 +13,13 @@ from bloodcell.data.samples import Samples, read_samples
 from bloodcell.inference.backends import Backbone
 from bloodcell.inference.calibration import MOST, spread
 from bloodcell.inference.features import Extractor
-from bloodcell.metrics.abstention import promise
+from bloodcell.metrics.abstention import least_sources, promise
 from bloodcell.metrics.predictions import predictions_table
 from bloodcell.models.classifier import Classifier, load_checkpoint, load_classifier
 from bloodcell.models.ood import (
     FLAGGED,
     fit_limits,
     from_plain,
-    least_sources,
     score,
     to_plain,
     unlike_threshold,
@@ -106,7 +105,7 @@ def test_every_source_counts_one():
 
 
 def test_few_sources_set_no_threshold():
-    assert least_sources() == 45
+    assert least_sources(FLAGGED) == 45
     assert (1 - FLAGGED) ** 45 <= 0.1 < (1 - FLAGGED) ** 44
     scores = np.arange(44.0)
     with pytest.raises(BloodcellError, match="wants 45 val sources; there are 44"):
