@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from omegaconf import OmegaConf
 
 from bloodcell.models.classifier import load_checkpoint
 from bloodcell.runtime import run_folder
@@ -27,8 +28,14 @@ def restored(last: Path) -> dict[str, Any]:
     return state
 
 
-def refuse_no_further(folder: Path, epochs: Any, stopping: bool) -> None:
-    """Raise a BloodcellError if a run has nothing to learn up to `epochs`, or has early stopping that has ended it."""
+def refuse_no_further(folder: Path, cfg: Any, before: Any) -> None:
+    """Refuse to train a run further that has nothing to learn up to its new `trainer.max_epochs`; it was `before`.
+
+    Raises:
+        BloodcellError: It has done so many epochs, early stopping had ended it, or its learning rate has a course with
+            an end, which no further epoch can have.
+    """
+    epochs, stopping = cfg.trainer.max_epochs, OmegaConf.select(cfg, "callbacks.early_stopping") is not None
     last = folder / "checkpoints" / "last.ckpt"
     if not last.is_file():
         return
@@ -37,6 +44,11 @@ def refuse_no_further(folder: Path, epochs: Any, stopping: bool) -> None:
     finished = run_folder.read_run(folder).get("status") == "finished"
     if isinstance(epochs, int) and 0 <= epochs < done + finished:
         raise BloodcellError(f"trainer.max_epochs={epochs}, but the run has done {done} epochs already; give more")
+    if epochs != before and "total_steps" in cfg.scheduler.values():
+        raise BloodcellError(
+            f"resume={folder}: its learning rate ends with its last epoch ({cfg.scheduler['_target_'].split('.')[-1]}); "
+            f"train anew with more epochs, or begin a run from its backbone: model.weights={folder}"
+        )
     if stopping and stopped_early(state):
         raise BloodcellError(
             f"resume={folder}: early stopping ended training after epoch {done}; add callbacks.early_stopping=null to "

@@ -56,6 +56,7 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
     if foreign := [item for item in overrides if not _set_or_added(item).startswith((*allowed, "hydra."))]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
     cfg = _saved_configuration(folder)
+    before = cfg.trainer.max_epochs
     for item in OverridesParser.create().parse_overrides(changes):
         if item.key_or_group == "data.root" and (folder / "samples.csv").is_file():
             moved = read_samples(folder / "samples.csv", str(existing_folder(str(item.value()))))
@@ -63,7 +64,7 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
             write_samples(moved, folder / "samples.csv")
         OmegaConf.update(cfg, str(item.key_or_group), item.value(), force_add=True)
     if further:
-        refuse_no_further(folder, cfg.trainer.max_epochs, OmegaConf.select(cfg, "callbacks.early_stopping") is not None)
+        refuse_no_further(folder, cfg, before)
     launch(*trainer_devices(cfg))
     return train(cfg, folder, resumed=True, further=further)
 

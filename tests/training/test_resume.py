@@ -124,6 +124,16 @@ def test_a_finished_run_goes_on_for_more_epochs_only(finished, compose, images, 
     assert (folder / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
 
 
+@pytest.mark.parametrize("scheduler", ["onecycle", "cosine"])
+def test_a_learning_rate_that_has_ended_goes_no_further(finished, scheduler):
+    folder = finished(f"scheduler={scheduler}")
+    history = (folder / "history.csv").read_bytes()
+    with pytest.raises(BloodcellError, match=rf"rate ends with its last epoch .*; .*model\.weights={folder}"):
+        resume(folder, ["trainer.max_epochs=4"])
+    assert (folder / "history.csv").read_bytes() == history
+    assert read_run(folder)["status"] == "finished"
+
+
 def test_early_stopping_is_said_and_can_be_switched_off(finished):
     stopping = ("callbacks.early_stopping.patience=1", "optimizer.lr=1e-9", "trainer.max_epochs=30")
     folder = finished(*stopping, "+callbacks.early_stopping.min_delta=10")
