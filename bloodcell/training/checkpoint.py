@@ -46,7 +46,7 @@ def refuse_no_further(folder: Path, cfg: Any, before: Any) -> None:
         raise BloodcellError(f"trainer.max_epochs={epochs}, but the run has done {done} epochs already; give more")
     if epochs != before and "total_steps" in cfg.scheduler.values():
         raise BloodcellError(
-            f"resume={folder}: its learning rate ends with its last epoch ({cfg.scheduler['_target_'].split('.')[-1]}); "
+            f"resume={folder}: its learning rate ends with its last epoch ({cfg.scheduler['_target_']}); "
             f"train anew with more epochs, or begin a run from its backbone: model.weights={folder}"
         )
     if stopping and stopped_early(state):
