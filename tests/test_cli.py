@@ -160,7 +160,7 @@ def test_a_run_folder_that_is_a_file(command, tmp_path, monkeypatch, place):
 def test_a_used_run_folder_is_refused_and_left_alone(command, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("mine")
-    clear(*command("train", *QUICK, *SMALL), str(tmp_path / "run"), "resume=")
+    clear(*command("train", *QUICK, *SMALL), str(tmp_path / "run"), "choose another hydra.run.dir")
     assert [file.name for file in (tmp_path / "run").iterdir() if file.name != ".lock"] == ["mine.txt"]
 
 
