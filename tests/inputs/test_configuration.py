@@ -64,7 +64,7 @@ TRAIN = {
     "loss.label_smoothing=2": r"loss\.label_smoothing=2",
     "loss.robust=nan": r"loss\.robust=.*; give a number",
     # words
-    "data.crop=cells": r"data\.crop=cells.*none or cell",
+    "data.crop=cells": r"data\.crop=cells; choose none, cell or auto",
     "data.crop=[cell]": r"data\.crop=.*; (give text|it needs a value)",
     "data.split=maybe": r"data\.split=maybe; choose",
     "data.sampling=some": r"data\.sampling=some; choose",
@@ -213,7 +213,7 @@ OTHERS = {
         "checkpoint={run} compare=true": "needs two or more",
         "checkpoint={run} compare=maybe": "compare=maybe; give true or false",
         "checkpoint={run} adapt=magic": "adapt=magic",
-        "checkpoint={run} tta=null": r"tta=null; it needs a value",
+        "checkpoint={run} tta=no": r"tta=no; choose null, none, flips or d4",
         "checkpoint={run} device=toaster": "device=toaster is not there",
         "checkpoint={run} data=imagefolder data.root={folder}": "no class folders in",
         "checkpoint={run} data.root=/gone": "no longer in /gone",
