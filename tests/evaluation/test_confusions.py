@@ -142,8 +142,8 @@ def test_the_report_of_many_classes_can_be_read(tmp_path):
     text = (tmp_path / "report.html").read_text()
     assert len(text) < 1e6
     assert "The 30 most confused of 1,000 classes." in text
-    assert text.count('<figure data-class="class_0900">') == 2
-    assert text.count("<figure data-class=") == 2 * MOST
+    assert text.count('<figure data-class="class_0900">') == 3
+    assert text.count("<figure data-class=") == 3 * MOST
     assert "class_0009, and 9" in text  # the verdict names ten of nearly a thousand
     assert max(len(line) for line in text.splitlines()) < 10_000
 
@@ -199,7 +199,7 @@ def test_probabilities_of_many_classes_at_a_temperature_are_one_table():
 
 def test_the_page_names_few_of_many_classes():
     values = {"header": "", "most": 1e6, "least": "80 %", "lines": [], "sureness": "", "knows_limits": False}
-    values |= {"localises": False, "no_map": "", "most_classes": MOST}
+    values |= {"localises": False, "no_map": "", "most_classes": MOST, "provisional": False}
     assert "each: class_0000, " in (many := render("bloodcell.app", "app.html", classes=NAMES, **values))
     assert "class_0009, and 990 more." in many
     assert "each: class_0000 or class_0001." in render("bloodcell.app", "app.html", classes=NAMES[:2], **values)

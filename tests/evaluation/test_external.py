@@ -9,7 +9,6 @@ import pytest
 from bloodcell.data.samples import read_samples
 from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.runtime.errors import BloodcellError
-from tests.conftest import BARE
 
 
 @pytest.fixture
@@ -18,7 +17,7 @@ def judged(compose, tmp_path, capsys):
 
     def run(file, *extra, name="out"):
         own = [f"predictions={file}", f"cache.root={tmp_path / 'cache'}", *extra]
-        evaluate(compose(*own, *BARE, verb="evaluate"), tmp_path / name)
+        evaluate(compose(*own, verb="evaluate"), tmp_path / name)
         return tmp_path / name, capsys.readouterr().out.replace("\n", " ")
 
     return run
@@ -31,7 +30,7 @@ def files_in(folder):
 def test_a_runs_own_predictions_have_its_checkpoints_figures(quick_run, judged, compose, tmp_path, capsys):
     root = read_samples(quick_run / "samples.csv").root
     own = [f"checkpoint={quick_run}", "device=cpu", f"cache.root={tmp_path / 'cache'}"]
-    metrics = evaluate(compose(*own, *BARE, verb="evaluate"), tmp_path / "by_checkpoint")
+    metrics = evaluate(compose(*own, verb="evaluate"), tmp_path / "by_checkpoint")
     said = capsys.readouterr().out.replace("\n", " ")
     shutil.copy(tmp_path / "by_checkpoint" / "predictions.csv", tmp_path / "theirs.csv")
     folder, lines = judged(tmp_path / "theirs.csv", f"data.root={root}")
