@@ -42,7 +42,8 @@ def table_of(lr, losses, noisy):
 LARGE = ("data.batch_size=64", "finder.steps=60")
 
 
-@pytest.mark.parametrize("finetune", ["full", pytest.param("gradual", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("finetune", ["full", "gradual"])
 def test_on_painted_images_the_rate_is_sane_and_found_again(compose, tmp_path, finetune, capsys):
     arguments = [*QUICK, *SMALL, *LARGE, f"finetune={finetune}", "scheduler=onecycle", "callbacks=ema"]
     cfg = compose(*arguments, verb="find-lr")

@@ -203,7 +203,7 @@ def snippet(text):
     return re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", ["onnx", pytest.param("torch", marks=pytest.mark.slow)])
 def test_the_snippet_of_the_card_runs(exported, learnt_run, smears, tmp_path, monkeypatch, capsys, form):
     file = exported(form)
     (tmp_path / file.name).symlink_to(file)

@@ -100,6 +100,7 @@ def test_a_failed_trial_counts_with_its_reason(tune, tmp_path, capsys):
     assert "4 trials: 2 complete, 2 failed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_study_whose_first_trials_all_fail_stops_and_continues_once_that_is_mended(tune, tmp_path, capsys):
     def failing(number):
         raise BloodcellError(f"no weights {number}")
