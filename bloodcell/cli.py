@@ -251,7 +251,10 @@ def _override_of(words: list[str], verb: str, others: list[str]) -> str:
 def _of_own_folder(verb: str, overrides: list[str]) -> list[str]:
     """Return the choices that a folder of images implies if neither a kind of data nor an experiment is chosen."""
     named = {override.partition("=")[0] for override in overrides}
-    if VERBS[verb].takes != "data.root" or "data.root" not in named or named & {"data", "experiment", "resume"}:
+    painted = any(name.startswith("data.reader.") for name in named)  # the root of the smears that are painted
+    if VERBS[verb].takes != "data.root" or "data.root" not in named or painted:
+        return []
+    if named & {"data", "experiment", "resume"}:
         return []
     return ["experiment=own_folder"] if verb == "train" else ["data=imagefolder"]
 

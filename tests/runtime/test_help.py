@@ -62,6 +62,7 @@ def test_help_refuses_an_option_that_does_not_exist(command):
         ("train", ["my cells", "seed=3"], ["experiment=own_folder", "data.root=my cells", "seed=3"]),
         ("train", ["data.root=cells"], ["experiment=own_folder", "data.root=cells"]),
         ("train", ["data.root=cells", "data=table"], ["data.root=cells", "data=table"]),
+        ("train", ["data.root=a", "data.reader.copies=3"], ["data.root=a", "data.reader.copies=3"]),
         ("train", ["model=mobilenetv2", "trainer.gpus=1"], ["model=mobilenetv2", "trainer.gpus=1"]),
         ("tune", ["cells"], ["data=imagefolder", "data.root=cells"]),
         ("audit", ["cells", "data=kaggle"], ["data.root=cells", "data=kaggle"]),
