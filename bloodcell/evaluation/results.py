@@ -147,10 +147,13 @@ def write_evaluation(
 
 def test_reads(cache: Path, samples: Samples, splits: list[str]) -> list[str]:
     """Return a sentence on each test part of `splits` that was read: how often so far, and by how many classifiers."""
-    file = cache / "test_reads.csv"
+    file, found = cache / "test_reads.csv", []
     if not file.is_file():
         return []
-    read, found = pd.read_csv(file, dtype=str, keep_default_na=False), []
+    try:
+        read = pd.read_csv(file, dtype=str, keep_default_na=False)[["split", "digest", "by"]]
+    except (ValueError, KeyError):
+        return [f"how often the test part was read is not known: {file} is damaged"]
     for split in (split for split in splits if split.startswith("test")):
         same = read[(read["split"] == split) & (read["digest"] == digest(samples.of_split(split)))]
         if len(same):
@@ -164,7 +167,10 @@ def test_reads(cache: Path, samples: Samples, splits: list[str]) -> list[str]:
 def recipes_compared(run: Path | None) -> list[str]:
     """Return a sentence on the leaderboard that a run is on; none if there is none."""
     file = run.parent / "leaderboard.csv" if run else None
-    jobs = len(pd.read_csv(file)) if file and file.is_file() else 1
+    try:
+        jobs = len(pd.read_csv(file)) if file and file.is_file() else 1
+    except ValueError:
+        return [f"how many trainings were compared is not known: {file} is damaged"]
     text = f"it is one of {jobs:,} trainings that leaderboard.csv compares; if it is the best of them, its validation "
     return [f"{text}figures are optimistic, and nothing here is corrected for that"] if jobs > 1 else []
 

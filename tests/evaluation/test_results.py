@@ -117,3 +117,14 @@ def test_a_run_of_a_leaderboard_says_of_how_many(tmp_path):
     pd.DataFrame({"job": range(12)}).to_csv(tmp_path / "leaderboard.csv")
     (line,) = recipes_compared(tmp_path / "0")
     assert line.startswith("it is one of 12 trainings that leaderboard.csv compares")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'"time,split\n1', b"a,b\n1,2\n"])
+def test_damaged_records_are_said(tmp_path, content):
+    samples = Samples(
+        pd.DataFrame({"path": ["a.png"], "split": "test", "label": "a", "source": "", "set": ""}), tmp_path
+    )
+    (tmp_path / "test_reads.csv").write_bytes(content)
+    assert read_times(tmp_path, samples, ["test"]) == [
+        f"how often the test part was read is not known: {tmp_path / 'test_reads.csv'} is damaged"
+    ]
