@@ -32,6 +32,7 @@ def test_kept_features_and_images_train_the_same_head(run):
         torch.testing.assert_close(value, other[key], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_another_backend_changes_one_prediction_in_a_thousand_at_most(run):
     (eager, _), (onnx, _) = run("features.backend=eager"), run("features.backend=onnx")
     assert (eager["prediction"] == onnx["prediction"]).mean() >= 0.999

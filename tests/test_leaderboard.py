@@ -69,6 +69,7 @@ def test_a_repeated_multirun_skips_what_is_finished(monkeypatch, tmp_path):
     assert not (tmp_path / "second" / "0" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_job_leaves_the_test_part_alone(monkeypatch, tmp_path):
     assert multirun(monkeypatch, tmp_path / "sweep", "seed=5,6", f"cache.root={tmp_path / 'cache'}") == 0
     assert set(pd.read_csv(tmp_path / "sweep" / "0" / "predictions.csv")["split"]) == {"val"}

@@ -221,6 +221,7 @@ def test_the_table_may_lie_in_the_folder_of_the_images(quick_run, pictures, comp
 
 
 @posix
+@pytest.mark.slow
 def test_killed_and_run_again_gives_the_very_same_bytes(quick_run, pictures, tmp_path, compose, monkeypatch, capsys):
     arguments = [f"checkpoint={quick_run}", f"images={pictures}", "output=out.csv", "abstain_below=0.5", "device=cpu"]
     once, killed = tmp_path / "once", tmp_path / "killed"

@@ -153,7 +153,9 @@ def test_every_reading_of_a_test_part_is_recorded(compose, tmp_path):
     assert list(reads["images"]) == [24, 24]
 
 
-@pytest.mark.parametrize("extra", [[], ["finetune=full", "augment=light", "scheduler=onecycle"]])
+@pytest.mark.parametrize(
+    "extra", [pytest.param([], marks=pytest.mark.slow), ["finetune=full", "augment=light", "scheduler=onecycle"]]
+)
 def test_the_same_seed_gives_the_same_run(compose, tmp_path, extra):
     for name in ("one", "two"):
         train(compose(*QUICK, *SMALL, *extra, f"outputs={tmp_path}"), tmp_path / name)
@@ -165,7 +167,7 @@ def test_the_same_seed_gives_the_same_run(compose, tmp_path, extra):
 @pytest.mark.parametrize(
     "extra",
     [
-        ["scheduler=plateau", "scheduler.patience=0"],
+        pytest.param(["scheduler=plateau", "scheduler.patience=0"], marks=pytest.mark.slow),
         pytest.param(["scheduler=cosine", "finetune=full", "augment=light"], marks=pytest.mark.slow),
         ["scheduler=onecycle", "optimizer=sgd", "features.cache=off"],
         pytest.param(["finetune=full", "data.in_memory=false", "data.workers=2"], marks=pytest.mark.slow),

@@ -127,7 +127,7 @@ def test_a_folder_without_photographs_is_refused(smears, tmp_path):
         audit(truth, folder, tmp_path / "bare", tmp_path)
 
 
-@pytest.mark.parametrize("with_originals", [True, False])
+@pytest.mark.parametrize("with_originals", [pytest.param(True, marks=SLOW), False])
 def test_interrupted_audit_continues(smears, tmp_path, monkeypatch, with_originals):
     folder, truth = smears("mild")
     photographs = folder / "originals" if with_originals else None

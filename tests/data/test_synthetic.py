@@ -264,6 +264,7 @@ def histogram(picture):
     return cv2.calcHist([thumbnail], [0, 1, 2], None, [8] * 3, [0, 256] * 3).ravel()
 
 
+@pytest.mark.slow
 def test_colours_identify_the_photograph_and_not_the_class(tmp_path):
     write_smears(tmp_path / "set", Smears(train_photographs=16, test_photographs=12, copies=5))
     truth = pd.read_csv(tmp_path / "set" / "truth.csv")

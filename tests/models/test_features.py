@@ -284,6 +284,7 @@ def test_a_root_that_can_be_no_folder_is_one_clear_line(samples, tmp_path):
         extractor(make_net(), tmp_path / "file" / "below").features(samples)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_give_what_one_gives(samples, tmp_path):
     code = (
         "from pathlib import Path; from bloodcell.data.readers import read_imagefolder\n"

@@ -243,7 +243,11 @@ def test_a_link_in_the_folder_is_replaced_and_what_it_points_to_stays(changed, t
 
 @pytest.mark.parametrize(
     ("optimizer", "scheduler"),
-    [("torch.optim.Adafactor", "none"), ("torch.optim.LBFGS", "none"), ("torch.optim.NAdam", "plateau")],
+    [
+        pytest.param("torch.optim.Adafactor", "none", marks=pytest.mark.slow),
+        pytest.param("torch.optim.LBFGS", "none", marks=pytest.mark.slow),
+        ("torch.optim.NAdam", "plateau"),
+    ],
 )
 def test_any_optimizer_goes_on_with_a_timer_beside_it(compose, tmp_path, optimizer, scheduler):
     chosen = [f"optimizer._target_={optimizer}", "~optimizer.fused", f"scheduler={scheduler}", "logger=none"]

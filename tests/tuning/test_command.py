@@ -139,6 +139,7 @@ def test_training_with_a_trials_overrides_gives_its_figure(study, verb, tmp_path
     assert metrics["val/macro_recall_by_source"] == float(trial["value"])
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_and_an_other_is_refused(study, verb, capsys):
     folder, given = study
     before = pd.read_csv(folder / "trials.csv")

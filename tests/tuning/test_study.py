@@ -58,6 +58,7 @@ def values_of(rows):
     return [json.dumps(row) for row in rows[keys].to_dict("records")]
 
 
+@pytest.mark.slow
 def test_one_worker_draws_the_same_trials_each_time(tune, tmp_path):
     assert tune(lambda number: number / 10, "tune.trials=4") == 0
     first = table(tmp_path)
@@ -68,7 +69,7 @@ def test_one_worker_draws_the_same_trials_each_time(tune, tmp_path):
     assert len(set(values_of(first))) == 4
 
 
-@pytest.mark.slow  # a killed worker's trial, below, takes the same way
+@pytest.mark.slow
 def test_an_interrupted_trial_is_retried_with_its_values(tune, tmp_path, capsys):
     def interrupted(number):
         if number == 2:
@@ -160,6 +161,7 @@ def study_in(folder):
     return opened, open_study(opened, "s", "maximize", {"data": "x"})
 
 
+@pytest.mark.slow
 def test_a_killed_workers_trial_is_retried_with_its_values(worker, tmp_path):
     assert worker(6, "once").wait(60) == -9
     assert worker(6, "no").wait(60) == 0
