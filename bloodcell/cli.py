@@ -252,9 +252,8 @@ def _of_own_folder(verb: str, overrides: list[str]) -> list[str]:
     """Return the choices that a folder of images implies if neither a kind of data nor an experiment is chosen."""
     named = {override.partition("=")[0] for override in overrides}
     painted = any(name.startswith("data.reader.") for name in named)  # the root of the smears that are painted
-    if VERBS[verb].takes != "data.root" or "data.root" not in named or painted:
-        return []
-    if named & {"data", "experiment", "resume"}:
+    chosen = painted or named & {"data", "experiment", "resume"}
+    if VERBS[verb].takes != "data.root" or "data.root" not in named or chosen:
         return []
     return ["experiment=own_folder"] if verb == "train" else ["data=imagefolder"]
 

@@ -12,8 +12,8 @@ from bloodcell.runtime.console import say
 
 #: Number of images that decide.
 MOST = 96
-#: Median distance of the nucleus from the centre, in sides of the image, above which images are fields. Measured: 0.02
-#: to 0.08 for cells that are cut out (Barcelona, Chulalongkorn), 0.23 for the fields of the Kaggle set.
+#: Median distance of the nucleus from the centre, in sides of the image, above which images are fields. Cells that are
+#: cut out had 0.02 and 0.08 (Barcelona, Chulalongkorn), the fields of the Kaggle set 0.23; a training prints it.
 OFF_CENTRE = 0.12
 #: Share of images with a nucleus below which the stain is not one that the finder knows.
 FOUND = 0.9
