@@ -12,8 +12,8 @@ from bloodcell.runtime.schema.verbs import TrainConfig
 
 #: Images of an epoch, at least and at most.
 LEAST_EPOCH, MOST_EPOCH = 512, 2048
-#: Images that a training sees at least, counted each time: 5 epochs of 2,048, as in experiment=cropped, whose figures in
-#: grouped cross-validation are in RESULTS.md.
+#: Images that a training sees at least, counted each time: 5 epochs of 2,048, as in experiment=cropped (RESULTS.md has
+#: its grouped cross-validation).
 VIEWS = 10_240
 
 
