@@ -62,6 +62,7 @@ def main(verb: str | None = None) -> None:
     except BaseException as error:
         distributed.leave(error)
         raise
+    distributed.leave(SystemExit(0))
 
 
 def run_verb(verb: str, arguments: list[str]) -> None:

@@ -157,6 +157,14 @@ def test_a_run_folder_that_is_a_file(command, tmp_path, monkeypatch, place):
     assert (tmp_path / "taken").read_text() == "mine"
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc, where no folder can be made")
+def test_a_run_folder_where_none_can_be_made(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py", *QUICK, "hydra.run.dir=/proc/x"])
+    with pytest.raises(SystemExit):
+        cli.main("train")
+    assert capsys.readouterr().err == "error: no folder can be made at /proc/x; choose another folder\n"
+
+
 def test_a_used_run_folder_is_refused_and_left_alone(command, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("mine")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -19,7 +21,6 @@ from bloodcell.app.security import Guard, Refusal
 from bloodcell.data.image_limits import ImageError
 from bloodcell.metrics.confusions import MOST
 from bloodcell.runtime.html import render
-from bloodcell.runtime.signals import abandoned
 
 #: The page's files: address -> where it is in the package, and what it is. No other file is served.
 FILES = {
@@ -77,14 +78,11 @@ class Uploads:
         return None
 
     async def _examined(self, name: str, content: bytes) -> Response:
-        work = self.thread.submit(self.examiner.examine, name, content)
+        work = asyncio.wrap_future(self.thread.submit(self.examiner.examine, name, content))
         try:
-            return JSONResponse(await asyncio.wrap_future(work))
+            return JSONResponse(await work)
         except ImageError as error:
             return JSONResponse({"reason": str(error)}, 422)
-        except asyncio.CancelledError:  # the page is closed
-            abandoned.append(work)
-            raise
 
     def _too_large(self) -> Refusal:
         return Refusal(413, f"larger than {self.most / 1e6:g} MB, the limit (max_megabytes)")
@@ -110,7 +108,14 @@ def application(examiner: Examiner, values: dict[str, Any], most: int, host: str
         return Response(content, media_type=kind)
 
     routes = [Route(address, get) for address in held]
-    routes.append(Route("/examine", Uploads(examiner, most).post, methods=["POST"]))
-    app = Starlette(routes=routes, middleware=[Middleware(Guard, host=host)])
+    uploads = Uploads(examiner, most)
+    routes.append(Route("/examine", uploads.post, methods=["POST"]))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        uploads.thread.shutdown(wait=False, cancel_futures=True)
+
+    app = Starlette(routes=routes, middleware=[Middleware(Guard, host=host)], lifespan=lifespan)
     app.router.redirect_slashes = False
     return app

@@ -71,13 +71,15 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request or refuse it."""
+        if scope["type"] != "http":  # the page begins or ends
+            return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
         host, answer = headers.get("host", ""), self.app
         if not self._is_own(host):
             answer = Refusal(400, "no page of that host name is here; use the address that bloodcell printed")
         elif scope["method"] not in ("GET", "HEAD") and not _from_page(headers, host):
             answer = Refusal(403, "only the page itself may send images")
-        await answer(scope, receive, send)
+        return await answer(scope, receive, send)
 
     def _is_own(self, host: str) -> bool:
         """Return whether a Host header names this machine; any address may, for an address cannot be rebound."""

@@ -98,7 +98,7 @@ def server_of(app: Any) -> uvicorn.Server:
             app,
             http=PatientServer,
             ws="none",
-            lifespan="off",
+            lifespan="on",
             log_config=None,
             log_level="error",
             access_log=False,

@@ -10,8 +10,6 @@ from typing import TypeVar
 
 import cv2
 
-from bloodcell.runtime.signals import abandoned
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -41,8 +39,7 @@ def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], thre
             yield waiting.popleft().result()
         finished = True
     finally:
-        pool.shutdown(wait=finished, cancel_futures=True)
-        abandoned.extend(one for one in waiting if one.running())  # a large image, after an error or Ctrl+C
+        pool.shutdown(wait=finished, cancel_futures=True)  # after an error or Ctrl+C a large image goes on
         cv2.setNumThreads(of_opencv)
         if torch:
             torch.set_num_threads(of_torch)  # for threads started later

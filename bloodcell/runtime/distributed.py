@@ -10,16 +10,15 @@ import os
 import re
 import socket
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.signals import abandoned
 
 Item = TypeVar("Item")
 
@@ -30,6 +29,8 @@ MEETING, WAITING = timedelta(minutes=10), timedelta(hours=2)
 NETWORK = 60
 #: Seconds that a process waits to be ended after another one has failed.
 GRACE = 5
+#: Name of a daemon thread in foreign code, which may crash if the interpreter ends around it.
+UNSTOPPABLE = "unstoppable"
 #: Messages of gloo, NCCL and torch's store about a lost process, and ours.
 _LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection|[Bb]roken pipe|[Tt]imed? ?out|recvValue|sendBytes")
 LOST = "another process of this job has ended, or cannot be reached any more"
@@ -134,13 +135,23 @@ def leave(error: BaseException) -> None:
     Python's own exit may abort because of open connections, and closing them may wait for the other processes. It also
     waits for every thread, which may be decoding a large image.
     """
-    if _here.size > 1 or wait(abandoned, timeout=1).not_done:
+    if _here.size > 1 or _threads_at_work(1):
         if not isinstance(error, SystemExit):
             sys.excepthook(type(error), error, error.__traceback__)
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
+
+
+def _threads_at_work(seconds: float) -> bool:
+    """Return whether threads that Python's exit waits for, or that must not see it, still work after some seconds."""
+    end = time.monotonic() + seconds
+    others = [one for one in threading.enumerate() if one is not threading.current_thread()]
+    awaited = [one for one in others if not one.daemon or one.name == UNSTOPPABLE]
+    for thread in awaited:
+        thread.join(max(0.0, end - time.monotonic()))
+    return any(thread.is_alive() for thread in awaited)
 
 
 def once(function: Callable[[], Item]) -> Item:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import atexit
 import signal
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, NoReturn
-
-#: Work in threads that an error or a signal left behind: it cannot be stopped, and the process ends without it.
-abandoned: list[Future[Any]] = []
 
 
 class Terminated(KeyboardInterrupt):

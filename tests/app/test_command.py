@@ -14,6 +14,8 @@ import threading
 import urllib.request
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from bloodcell import cli
 from bloodcell.app import app
@@ -152,10 +154,11 @@ def test_a_request_that_runs_as_it_ends_leaves_no_traceback(monkeypatch, capsys)
     monkeypatch.setattr(server_module, "SHUTDOWN_SECONDS", 1)
     begun, ended = threading.Event(), threading.Event()
 
-    async def slow(scope, receive, send):
+    async def wait_long(request):
         begun.set()
         await asyncio.sleep(60)
 
+    slow = Starlette(routes=[Route("/examine", wait_long, methods=["POST"])])
     made, servers = server_of, []
 
     def recorded(app):

@@ -16,7 +16,7 @@ from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
 
 def work(number):
-    os.write(1, b"begun\\n")  # at once, for two threads say it
+    os.write(1, b"begun\\n")  # at once, for several threads say it
     time.sleep(60)
 
 def items():

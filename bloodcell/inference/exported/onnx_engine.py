@@ -16,9 +16,9 @@ from bloodcell.inference.backends import BATCH
 from bloodcell.inference.engine import Engine, Pass
 from bloodcell.inference.exported.metadata import AXES, INPUT, OUTPUTS, About
 from bloodcell.inference.exported.onnx_check import checked
+from bloodcell.runtime.distributed import UNSTOPPABLE
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import cpu_count
-from bloodcell.runtime.signals import abandoned
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Result = TypeVar("Result")
@@ -79,14 +79,11 @@ def within(seconds: float, work: Callable[[], Result]) -> Result:
         except BaseException as error:  # noqa: BLE001 - raised again by `result`
             future.set_exception(error)
 
-    Thread(target=run, daemon=True).start()
+    Thread(target=run, name=UNSTOPPABLE, daemon=True).start()
     try:
         return future.result(seconds)
     except TimeoutError as error:
         raise BloodcellError(f"it does not get ready within {seconds:g} seconds") from error
-    finally:
-        if not future.done():
-            abandoned.append(future)
 
 
 def _forward(content: bytes, about: About) -> Callable[[Array], tuple[Array, Array]]:
