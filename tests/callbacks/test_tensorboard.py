@@ -49,4 +49,18 @@ def test_the_figures_of_an_epoch_do_not_stay(tmp_path, monkeypatch):
     results = {"confusion": torch.tensor([[1, 0], [1, 1]]), "labels": labels, "logits": logits}
     TensorBoardReport("").on_train_epoch_end(trainer, SimpleNamespace(results={"val": results}, classes=["a", "b"]))
     logger.finalize("success")
+    assert len(drawn) == 1
     assert [figure() for figure in drawn] == [None]
+
+
+def test_the_matrix_is_drawn_now_and_then_and_at_the_end(compose, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from bloodcell.training.train import train
+    from tests.conftest import QUICK, SMALL
+
+    train(compose(*QUICK, *SMALL, "trainer.max_epochs=4", "limits=false", f"outputs={tmp_path}"), tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [one.step for one in events.Images("validation confusion matrix")] == [1, 4]
+    assert [one.step for one in events.Scalars("val/loss")] == [1, 2, 3, 4]

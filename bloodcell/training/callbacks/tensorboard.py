@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
 from typing import Any
 
@@ -18,6 +19,9 @@ from bloodcell.runtime.hardware import short_lived
 #: Architecture and input shape -> traced graph. TorchScript keeps each trace, 30 MB for MobileNetV2, until the process
 #: ends, so the jobs of a multirun share them.
 _GRAPHS: dict[str, Any] = {}
+
+#: Least seconds between two drawings of the confusion matrix: of kept features, an epoch takes no longer than a drawing.
+DRAW_SECONDS = 10.0
 
 
 def graph_of(net: torch.nn.Module, images: Tensor) -> Any:
@@ -38,6 +42,7 @@ class TensorBoardReport(pl.Callback):
 
     def __init__(self, config: str) -> None:
         self.config = config
+        self.drawn_at, self.drawn_epoch = -DRAW_SECONDS, 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Write what does not change, unless the run is resumed."""
@@ -61,20 +66,32 @@ class TensorBoardReport(pl.Callback):
         return torch.stack([data.preprocessing(file) for file in files]) if files else None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Write the confusion matrix of the validation part and, of up to `MOST` classes, the PR curve of each."""
+        """Write the confusion matrix of the validation part, now and then; of up to `MOST` classes, each PR curve."""
         writer = writer_of(trainer)
         results = pl_module.results.get("val")
         if writer is None or results is None:
             return
         step = trainer.current_epoch + 1
-        with short_lived():
-            write_confusion(writer, results["confusion"], pl_module.classes, step)
+        if time.monotonic() - self.drawn_at >= DRAW_SECONDS:
+            self._draw(writer, pl_module, step)
         if len(pl_module.classes) > MOST:
             return
         probabilities = results["logits"].softmax(dim=1)
         for number, name in enumerate(pl_module.classes):
             if (there := results["labels"] == number).any():
                 writer.add_pr_curve(f"validation/{name}", there, probabilities[:, number], step)
+
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Draw the confusion matrix of the last epoch."""
+        writer, step = writer_of(trainer), trainer.current_epoch
+        if writer is not None and "val" in pl_module.results and step > self.drawn_epoch:
+            self._draw(writer, pl_module, step)
+
+    def _draw(self, writer: Any, pl_module: Any, epoch: int) -> None:
+        with short_lived():
+            write_confusion(writer, pl_module.results["val"]["confusion"], pl_module.classes, epoch)
+        self.drawn_at, self.drawn_epoch = time.monotonic(), epoch
 
 
 def write_confusion(writer: Any, matrix: Tensor, classes: list[str], epoch: int) -> None:

@@ -63,6 +63,7 @@ def aimed(path, with_folder):
     return change
 
 
+@pytest.mark.inputs
 @pytest.mark.parametrize("form", ["local://{}", "file://{}", "{}", "{}/../precious", "checkpoints/../../precious"])
 @pytest.mark.parametrize("with_folder", ["none", "own", "its"])
 def test_no_folder_is_removed_whatever_the_checkpoint_names(changed, tmp_path, form, with_folder):
@@ -195,6 +196,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.inputs
 @pytest.mark.parametrize("kind", CHANGES)
 def test_what_does_not_fit_is_named_in_one_line(changed, kind):
     change, what = CHANGES[kind]
