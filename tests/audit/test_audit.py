@@ -18,7 +18,7 @@ def true_leaks(truth):
 
 
 @pytest.mark.parametrize("strength", ["kaggle", pytest.param("mild", marks=SLOW), pytest.param("strong", marks=SLOW)])
-@pytest.mark.parametrize("with_originals", [True, False])
+@pytest.mark.parametrize("with_originals", [pytest.param(True, marks=SLOW), False])
 def test_no_leak_missed_and_no_false_alarm(smears, tmp_path, strength, with_originals):
     folder, truth = smears(strength)
     found = audit(truth, folder, folder / "originals" if with_originals else None, tmp_path)

@@ -40,9 +40,9 @@ def best_of(folder):
     [
         ([], {"best.ckpt"}),
         ([f"{KEPT}=model"], {"best.ckpt", "model.ckpt"}),
-        ([f"{KEPT}='{{epoch}}'"], None),
+        pytest.param([f"{KEPT}='{{epoch}}'"], None, marks=pytest.mark.slow),
         (["+callbacks.best.save_top_k=3"], None),
-        (["+callbacks.best.save_top_k=-1"], None),
+        pytest.param(["+callbacks.best.save_top_k=-1"], None, marks=pytest.mark.slow),
     ],
 )
 def test_the_chosen_weights_are_those_of_the_best_epoch(compose, tmp_path, choices, files):

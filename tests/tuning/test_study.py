@@ -173,6 +173,7 @@ def test_a_killed_workers_trial_is_retried_with_its_values(worker, tmp_path):
     opened.engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_its_workers_fails_in_the_end(worker, tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "RETRIES", 1)
     assert worker(1, "now").wait(60) == -9

@@ -81,7 +81,6 @@ class TensorBoardReport(pl.Callback):
             if (there := results["labels"] == number).any():
                 writer.add_pr_curve(f"validation/{name}", there, probabilities[:, number], step)
 
-
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Draw the confusion matrix of the last epoch."""
         writer, step = writer_of(trainer), trainer.current_epoch
