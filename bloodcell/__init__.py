@@ -1,21 +1,164 @@
 """White-blood-cell classification that can be trusted.
 
-`bloodcell.load(RUN).predict(images)` is the way in from Python; `bloodcell --help` the one from the command line.
+The verbs of the command line are functions here, with the same words as settings:
+
+    import bloodcell
+
+    bloodcell.audit("CELLS").leaks                      # images of one cell on two sides of a split
+    run = bloodcell.train("CELLS", optimizer="adamw")   # a folder of class folders
+    run.metrics["test/accuracy"], run.report
+    bloodcell.load(run).predict("OTHER_CELLS")          # a table, a row an image
+
+A key with dots is written with two underscores, `trainer__max_epochs=20`, or in a dictionary,
+`**{"trainer.max_epochs": 20}`. `bloodcell train --help` lists all keys.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bloodcell.runtime.version import __version__
 
-__all__ = ["__version__", "load"]
+if TYPE_CHECKING:
+    from os import PathLike
+    from pathlib import Path
+
+    import pandas as pd
+
+    from bloodcell.audits.result import Audit
+    from bloodcell.evaluation.run import Run
+    from bloodcell.inference.predictor import Predictor
+
+__all__ = ["__version__", "audit", "evaluate", "export", "load", "predict", "train"]
 
 
-def __getattr__(name: str) -> Any:
-    """Import `load` when it is first asked for: it needs torch, and the command line's help does not."""
-    if name == "load":
-        from bloodcell.inference.predictor import load
+def audit(folder: str | PathLike[str] | None = None, **settings: Any) -> Audit:
+    """Find images of the same cell, and what leaks between the splits of a data set.
 
-        return load
-    raise AttributeError(f"module 'bloodcell' has no attribute '{name}'")
+    Args:
+        folder: A folder of class folders, or of train and test folders of these; None: the settings say what.
+        settings: Keys of `bloodcell audit`, e.g. `data="kaggle"`.
+
+    Returns:
+        The tables `sources`, `leaks`, `conflicts`, `duplicates` and `unreadable`; `verdict()`, plain sentences; and
+        `folder` and `report`, where all of it was written.
+
+    Raises:
+        BloodcellError: A mistake in a setting or in the folder.
+    """
+    from dataclasses import replace
+
+    from bloodcell.cli import call
+
+    done = call("audit", folder, settings)
+    audited: Audit = replace(done.value, folder=done.folder)
+    return audited
+
+
+def train(folder: str | PathLike[str] | None = None, **settings: Any) -> Run:
+    """Train a classifier and evaluate it.
+
+    Args:
+        folder: A folder of class folders, which takes `experiment=own_folder` as the command line does; None: the
+            settings say what, e.g. `data="synthetic"`.
+        settings: Keys of `bloodcell train`, e.g. `model="resnet18"` or `optimizer__lr=1e-3`.
+
+    Returns:
+        The run: `metrics`, `predictions` and `history` as tables, and the paths `folder` and `report`.
+
+    Raises:
+        BloodcellError: A mistake in a setting or in the folder.
+    """
+    from bloodcell.cli import call
+    from bloodcell.evaluation.run import Run
+
+    return Run(call("train", folder, settings).folder)
+
+
+def evaluate(run: Any = None, **settings: Any) -> Run:
+    """Evaluate a run on its own validation and test part, or on other data.
+
+    Args:
+        run: A run, its folder, a .ckpt or exported file, or a list of them, whose mean is evaluated; None:
+            `predictions="FILE.csv"` of any system.
+        settings: Keys of `bloodcell evaluate`, e.g. `data="imagefolder", data__root="OTHER"`.
+
+    Returns:
+        The evaluation: `metrics` and `predictions` as tables, and the paths `folder` and `report`.
+
+    Raises:
+        BloodcellError: A mistake in a setting, or there is no such run.
+    """
+    from bloodcell.cli import call
+    from bloodcell.evaluation.run import Run
+
+    return Run(call("evaluate", run, settings).folder)
+
+
+def load(run: Any, device: str | None = None, tta: str | None = None, backend: str = "auto") -> Predictor:
+    """Load a classifier, or several, whose mean then predicts.
+
+    Args:
+        run: A run, its folder, a .ckpt or exported file, or a list of them.
+        device: cpu, cuda or mps; None: the best there is.
+        tta: none, flips or d4; None: as in training.
+        backend: auto, onnx, compile or eager; auto: as in training, else the fastest.
+
+    Returns:
+        The classifier; its `predict` takes a folder, a pattern, files or arrays.
+
+    Raises:
+        BloodcellError: There is no checkpoint, it is not one of this package, or several have other classes.
+    """
+    from bloodcell.inference.predictor import load as loaded
+
+    return loaded(run, device, tta, backend)
+
+
+def predict(
+    images: Any,
+    checkpoint: Any,
+    *,
+    abstain_below: float | None = None,
+    error_rate: float | None = None,
+    on_bad_image: str = "list",
+    **choices: Any,
+) -> pd.DataFrame:
+    """Predict images: the table that `bloodcell predict` writes.
+
+    Args:
+        images: A folder, a file, a pattern, an RGB array uint8 (H, W, 3), a Pillow image, or a list of them.
+        checkpoint: A run, its folder, a .ckpt or exported file, or a list of them.
+        abstain_below: Confidence (0 to 1) below which an image is left to a human.
+        error_rate: The same, from the share of errors that the checkpoint promised.
+        on_bad_image: list or error; see `Predictor.predict`.
+        choices: `device`, `tta` and `backend`, as for `load`.
+
+    Returns:
+        A row an image; see `Predictor.predict`.
+
+    Raises:
+        BloodcellError: There is no such checkpoint or image.
+    """
+    return load(checkpoint, **choices).predict(
+        images, abstain_below=abstain_below, error_rate=error_rate, on_bad_image=on_bad_image
+    )
+
+
+def export(run: Any, **settings: Any) -> Path:
+    """Export a checkpoint to one file that runs elsewhere, with a model card beside it.
+
+    Args:
+        run: A run, its folder or a .ckpt file.
+        settings: Keys of `bloodcell export`, e.g. `format="onnx"` or `output="cells.onnx"`.
+
+    Returns:
+        The file. It gives the same probabilities as the checkpoint, else there is none.
+
+    Raises:
+        BloodcellError: A mistake in a setting, or the file would answer otherwise.
+    """
+    from bloodcell.cli import call
+
+    file: Path = call("export", run, settings).value
+    return file

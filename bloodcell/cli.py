@@ -6,14 +6,16 @@ import io
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from bloodcell.runtime import distributed
+from bloodcell.runtime import distributed, launcher
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.signals import raising_on_sigterm
-from bloodcell.runtime.user_errors import one_clear_line
+from bloodcell.runtime.user_errors import one_clear_line, user_message
 
 
 class Verb(NamedTuple):
@@ -28,12 +30,12 @@ VERBS = {
     "train": Verb("training.multirun.run", "train a classifier and evaluate it", "data.root"),
     "find-lr": Verb("training.find_lr.run", "find the learning rate for a training", "data.root"),
     "tune": Verb("tuning.tune.run", "search for the best settings of a training", "data.root"),
-    "audit": Verb("audit.audit.run", "find images of the same cell, and what leaks between splits", "data.root"),
+    "audit": Verb("audits.audit.run", "find images of the same cell, and what leaks between splits", "data.root"),
     "cache": Verb("runtime.cache.run", "list or clear what is kept between runs", None),
     "evaluate": Verb("evaluation.evaluate.run", "evaluate a checkpoint on a data set", "checkpoint"),
     "predict": Verb("inference.predict.run", "predict any images with a checkpoint, into a table", "images"),
     "app": Verb("app.app.run", "serve a page in the browser that judges images", "checkpoint"),
-    "export": Verb("export.export.export", "export a checkpoint to an ONNX file, or torch.export's", "checkpoint"),
+    "export": Verb("exports.export.export", "export a checkpoint to an ONNX file, or torch.export's", "checkpoint"),
 }
 
 #: What the usage calls the words of a key; for data.root one word.
@@ -65,11 +67,67 @@ def main(verb: str | None = None) -> None:
     distributed.leave(SystemExit(0))
 
 
-def run_verb(verb: str, arguments: list[str]) -> None:
-    """Let Hydra compose the verb's configuration and call its function."""
+class Done(NamedTuple):
+    """What a verb left: its folder, and the value of its function."""
+
+    folder: Path
+    value: Any
+
+
+def call(verb: str, words: Any, settings: dict[str, Any]) -> Done:
+    """Run a verb from Python, with a folder, a run or a list of them in place of the command line's words.
+
+    Raises:
+        BloodcellError: All that a user can correct.
+    """
+    given = [] if words is None else words if isinstance(words, list | tuple) else [words]
+    arguments = [os.fspath(word) for word in given]
+    arguments += [f"{key.replace('__', '.')}={_text_of(value)}" for key, value in settings.items()]
+    if "resume=auto" in arguments:
+        raise BloodcellError("resume=auto is for the command line; name the run: resume=FOLDER")
+    before, launcher.called, failed = sys.argv, True, []
+
+    @contextmanager
+    def kept() -> Iterator[None]:  # Hydra would print a line about an error that reaches it
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised again below
+            failed.append(error)
+
+    try:
+        done = run_verb(verb, arguments, kept)
+        if failed:
+            raise failed[0]
+    except Exception as error:
+        if isinstance(error, BloodcellError) or (message := user_message(error)) is None:
+            raise
+        raise BloodcellError(message) from error
+    finally:
+        sys.argv, launcher.called = before, False
+    assert done is not None
+    return done
+
+
+def _text_of(value: Any) -> str:
+    """Return a Python value as the command line writes it."""
+    if isinstance(value, dict) and all(str(key).isidentifier() for key in value):  # the grammar has no quoted keys
+        return "{" + ",".join(f"{key}:{_text_of(one)}" for key, one in value.items()) + "}"
+    if value is None or isinstance(value, bool | list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, default=os.fspath)
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+
+
+def run_verb(
+    verb: str, arguments: list[str], guard: Callable[[], AbstractContextManager[None]] = one_clear_line
+) -> Done | None:
+    """Let Hydra compose the verb's configuration and call its function; `guard` handles its errors.
+
+    Returns:
+        What the verb left; None if it only showed something.
+    """
     import hydra
 
-    from bloodcell.runtime.config import config_dir, read_lists, register_resolvers
+    from bloodcell.runtime.config import config_dir, read_lists, register_resolvers, whole_job_folder
 
     register_resolvers()
     arguments, asks_help = read_arguments(verb, arguments)
@@ -77,9 +135,9 @@ def run_verb(verb: str, arguments: list[str]) -> None:
         from bloodcell.training.train import resume
 
         _join(verb)
-        resume(*resumed)
+        value = resume(*resumed)
         distributed.stop()
-        return
+        return Done(resumed[0], value)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach `one_clear_line`, not Hydra's own report
     # the job is called by its verb, whether started as train.py, bloodcell or python -m bloodcell
     overrides = [_as_text(argument) for argument in arguments if _is_override(argument)]
@@ -90,15 +148,19 @@ def run_verb(verb: str, arguments: list[str]) -> None:
 
         usage = " ".join(["bloodcell", verb, WORDS[VERBS[verb].takes], "[group=option] [key=value] ..."])
         print(page(verb, VERBS[verb].purpose, " ".join(usage.split()), overrides))
-        return
+        return None
     sys.argv = [sys.argv[0], *overrides, f"hydra.job.name={verb}"]
+
+    done: list[Done] = []
 
     def task(cfg: Any) -> Any:
         os.chdir(hydra.utils.get_original_cwd())  # paths mean the folder of the command, if Hydra changed it too
-        with one_clear_line():  # here too: Hydra would put a line of its own before an error that reaches it
+        with guard():  # here too: Hydra would put a line of its own before an error that reaches it
             read_lists(cfg)
             module, _, function = VERBS[verb].function.rpartition(".")
-            return getattr(import_module(f"bloodcell.{module}"), function)(cfg)
+            value = getattr(import_module(f"bloodcell.{module}"), function)(cfg)
+            done.append(Done(whole_job_folder(), value))
+            return value
 
     if not _QUESTIONS & set(flags):
         _join(verb)
@@ -108,6 +170,7 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)
     decorate(task)()
     distributed.stop()
+    return done[-1] if done else None
 
 
 #: Hydra's flags that show something instead of running a job.

@@ -124,8 +124,8 @@ def refused(monkeypatch, capsys, tmp_path):
 @pytest.fixture(scope="session")
 def exported(compose, learnt_run, tmp_path_factory):
     """Export the learnt run: exported("onnx") -> file. It takes some seconds, so all processes share the result."""
-    from bloodcell.export.export import export
-    from bloodcell.export.formats import FORMATS
+    from bloodcell.exports.export import export
+    from bloodcell.exports.formats import FORMATS
 
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"

@@ -11,7 +11,7 @@ import torch
 
 import bloodcell
 from bloodcell import cli
-from bloodcell.audit.overlap import overlap_warning, trained_sources, training_samples
+from bloodcell.audits.overlap import overlap_warning, trained_sources, training_samples
 from bloodcell.data.samples import COLUMNS, Samples, read_samples
 from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.inference.loader import load_engines

@@ -99,7 +99,7 @@ def test_evaluate_ignores_the_letter_case_of_class_names(quick_run, compose, tmp
 
 
 def test_a_net_of_a_joint_run_knows_the_sources_of_each_set_alone(tmp_path):
-    from bloodcell.audit.overlap import training_samples, training_sources
+    from bloodcell.audits.overlap import training_samples, training_sources
 
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "run.json").write_text("{}")
@@ -109,7 +109,7 @@ def test_a_net_of_a_joint_run_knows_the_sources_of_each_set_alone(tmp_path):
 
 
 def test_a_source_was_trained_on_where_one_of_its_images_was_under_whatever_name(tmp_path):
-    from bloodcell.audit.overlap import trained_sources
+    from bloodcell.audits.overlap import trained_sources
     from bloodcell.data.samples import COLUMNS, Samples
 
     alone = Samples(pd.DataFrame([("a.png", "x", "train", "1", "")], columns=COLUMNS), tmp_path / "kaggle")
@@ -120,7 +120,7 @@ def test_a_source_was_trained_on_where_one_of_its_images_was_under_whatever_name
 
 
 def test_an_audit_is_of_one_set(compose, sets, tmp_path):
-    from bloodcell.audit.audit import run_audit
+    from bloodcell.audits.audit import run_audit
 
     with pytest.raises(BloodcellError, match=r"bloodcell audit data=kaggle .*; bloodcell audit data=imagefolder"):
         run_audit(compose(*sets, verb="audit"), tmp_path / "audit")
@@ -132,14 +132,14 @@ def test_classes_are_not_balanced_twice(compose, tmp_path):
 
 
 def test_copies_across_sets_are_looked_for(monkeypatch, tmp_path):
-    from bloodcell.audit.leaks import check_leaks
-    from bloodcell.audit.probe import LeakProbe
+    from bloodcell.audits.leaks import check_leaks
+    from bloodcell.audits.probe import LeakProbe
     from bloodcell.data.samples import COLUMNS, Samples
 
     config = data_config(leak_check="error")
     rows = [("1", "a", "train", "x/1", "x"), ("2", "a", "val", "y/1", "y")]
     joined = Samples(pd.DataFrame(rows, columns=COLUMNS), tmp_path)
-    monkeypatch.setattr("bloodcell.audit.probe.leak_probe", lambda *_: LeakProbe(0.9, 0.5, aligned=5, copies=4))
+    monkeypatch.setattr("bloodcell.audits.probe.leak_probe", lambda *_: LeakProbe(0.9, 0.5, aligned=5, copies=4))
     advice = "two of data.sets show the same cells; train without one of them"
     with pytest.raises(BloodcellError, match=f"leak: 4 of 5 validation images .*; {advice}"):
         check_leaks(joined, config, tmp_path)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bloodcell.audit.leaks import check_leaks, identical_images, known_leaks
+from bloodcell.audits.leaks import check_leaks, identical_images, known_leaks
 from bloodcell.data.known_sources import save_sources, with_saved_sources
 from bloodcell.data.readers import read_imagefolder, with_groups
 from bloodcell.data.samples import Samples
@@ -53,7 +53,7 @@ def test_the_probe_finds_copies_whose_source_is_unknown(smears, capsys, tmp_path
     check_leaks(assign_splits(unknown, data_config()), data_config(), tmp_path)
     assert "validation images looked at show a cell of a training image" in (said := capsys.readouterr().err)
     assert "find the sources: bloodcell audit data=" in said
-    monkeypatch.setattr("bloodcell.audit.probe.leak_probe", lambda *_: pytest.fail("looked again"))
+    monkeypatch.setattr("bloodcell.audits.probe.leak_probe", lambda *_: pytest.fail("looked again"))
     check_leaks(assign_splits(unknown, data_config()), data_config(), tmp_path)
     assert capsys.readouterr().err == said  # cached for the same split of the same files
 

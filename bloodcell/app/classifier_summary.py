@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bloodcell.audit.overlap import training_samples
+from bloodcell.audits.overlap import training_samples
 from bloodcell.evaluation.verdict import accuracy_line
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import Ensemble

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from bloodcell.audit.overlap import overlap_warning, trained_sources, training_samples
+from bloodcell.audits.overlap import overlap_warning, trained_sources, training_samples
 from bloodcell.data.classes import with_spelling_of
 from bloodcell.data.image_check import blank_lines, check_images, white_lines, without_bad_images
 from bloodcell.data.known_sources import with_saved_sources

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bloodcell.data.image_paths import iter_image_paths
 from bloodcell.inference.adaptation import adapted
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import GROUP, Ensemble, ImageLike
 from bloodcell.inference.loader import load_engines
-from bloodcell.metrics.predictions import predictions_table
+from bloodcell.inference.predict import columns_of, rows_of, threshold_of
+from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders
 from bloodcell.runtime.schema.data import FeaturesConfig
@@ -34,31 +38,54 @@ class Predictor:
         self.ensemble, self.device, self.tta = Ensemble(engines, tta), device, tta
         self.classes = self.ensemble.classes
 
-    def predict(self, images: ImageLike | Iterable[ImageLike], batch_size: int = GROUP) -> pd.DataFrame:
-        """Return the predictions table of one image or several, in their order.
+    def predict(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        abstain_below: float | None = None,
+        error_rate: float | None = None,
+        on_bad_image: str = "list",
+    ) -> pd.DataFrame:
+        """Return a row for each image, in the columns of `bloodcell predict`.
 
         Args:
-            images: Files, RGB arrays uint8 (H, W, 3) or Pillow images.
-            batch_size: Images at once.
+            images: A folder, a file or a pattern, an RGB array uint8 (H, W, 3), a Pillow image, or a list of them.
+            abstain_below: Confidence (0 to 1) below which an image is left to a human.
+            error_rate: The same, from the share of errors that the checkpoint promised.
+            on_bad_image: What to do if an image cannot be read: list it in `table.attrs["bad"]`, path -> reason, or
+                error.
 
         Returns:
-            Columns path (an array's is `array_N`), split, source and label (all empty), prediction, cell (found, none,
-            or empty if no classifier looks for the cell), and p_NAME for each class.
+            Columns path (an array's is `array_N`), prediction, p_NAME for each class, confidence, abstained, the square
+            that was looked at (left, top, side; pixels of the upright image), cell (found, none, or empty if no
+            classifier looks for the cell), and unlike (missing if the classifier has no limits).
 
         Raises:
-            BloodcellError: A file cannot be read, an image has no finite answer, or an array is not uint8 (H, W, 3).
+            BloodcellError: There is no such folder or pattern, an array is no uint8 (H, W, 3), or, with
+                `on_bad_image="error"`, an image cannot be read or has no finite answer.
         """
-        items = _as_list(images)
-        starts = range(0, len(items), batch_size)
-        parts, cells = [np.empty((0, len(self.classes)))], []
-        for group in self.ensemble.predict((items[start : start + batch_size] for start in starts), len(items)):
-            for item, reason in group.bad:
-                raise BloodcellError(f"{item if isinstance(item, str | Path) else 'an image'}: {reason}")
-            parts.append(group.probabilities)
-            cells += group.cells
-        names = [str(item) if isinstance(item, str | Path) else f"array_{i}" for i, item in enumerate(items)]
-        samples = pd.DataFrame({"path": names, "split": "", "source": "", "label": "", "cell": cells})
-        return predictions_table(samples, self.classes, np.concatenate(parts))
+        if on_bad_image not in ("list", "error"):
+            raise BloodcellError(f"on_bad_image={on_bad_image}; give list or error")
+        items, names = _listed(images)
+        engines = self.ensemble.engines
+        threshold = threshold_of(abstain_below, error_rate, engines, self.ensemble.tta)
+        rows: list[Any] = []
+        bad: dict[str, str] = {}
+        starts = range(0, len(items), GROUP)
+        with progress("predicting") as advance:
+            groups = self.ensemble.predict((items[start : start + GROUP] for start in starts), len(items))
+            for start, group in zip(starts, groups, strict=True):
+                reasons = {id(item): reason for item, reason in group.bad}
+                given = [(names[start + number], reasons.get(id(one))) for number, one in enumerate(list(group.given))]
+                bad |= {name: reason for name, reason in given if reason is not None}
+                if bad and on_bad_image == "error":
+                    raise BloodcellError(": ".join(next(iter(bad.items()))))
+                answered = [name for name, reason in given if reason is None]
+                found, _, _ = rows_of(group, self.classes, threshold)
+                rows += [[name, *list(row)[1:]] for name, row in zip(answered, found, strict=True)]
+                advance(start + len(given), len(items))
+        if bad:
+            say(f"{counted(len(bad), 'image')} cannot be read; which and why: attrs['bad'] of the table")
+        return _table(rows, self.classes, bad)
 
     def adapt(self, images: Iterable[ImageLike]) -> Predictor:
         """Return a predictor for another laboratory, with the batch-norm statistics of its images.
@@ -75,25 +102,36 @@ class Predictor:
 
 
 def _as_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
-    single = isinstance(images, str | Path) or hasattr(images, "getbands")
+    single = isinstance(images, str | os.PathLike) or hasattr(images, "getbands")
     if single or (isinstance(images, np.ndarray) and images.ndim == 3):
         return [images]
     return list(images)
 
 
-def load(
-    run: str | Path | list[str | Path], device: str | None = None, tta: str | None = None, backend: str = "auto"
-) -> Predictor:
-    """Load a classifier, or several, whose mean then predicts.
+def _listed(images: ImageLike | Iterable[ImageLike]) -> tuple[list[ImageLike], list[str]]:
+    """Return the images and their names; folders and patterns become their files."""
+    items: list[ImageLike] = []
+    alone = isinstance(images, str | os.PathLike)  # one that does not exist is a mistake, in a list it is a bad image
+    for item in _as_list(images):
+        if isinstance(item, str | os.PathLike):
+            name = os.fspath(item)
+            several = alone or Path(name).is_dir() or (glob.has_magic(name) and not os.path.lexists(name))
+            items += iter_image_paths([name]) if several else [name]
+        else:
+            items.append(item)
+    return items, [item if isinstance(item, str) else f"array_{number}" for number, item in enumerate(items)]
 
-    Args:
-        run: A run folder, a .ckpt file or an exported one, or a list of them.
-        device: cpu, cuda or mps; None: the best there is.
-        tta: none, flips or d4; None: as in training.
-        backend: auto, onnx, compile or eager; auto: as in training, else the fastest.
 
-    Raises:
-        BloodcellError: There is no checkpoint, it is not one of this package, or several have other classes.
-    """
+def _table(rows: list[list[Any]], classes: list[str], bad: dict[str, str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=columns_of(classes))
+    square = {name: pd.to_numeric(table[name]).astype("Int64") for name in ("left", "top", "side")}
+    table = table.assign(**square, unlike=table["unlike"].astype("boolean"))
+    table.attrs["bad"] = bad
+    return table
+
+
+def load(run: Any, device: str | None = None, tta: str | None = None, backend: str = "auto") -> Predictor:
+    """Load a classifier, or several; see `bloodcell.load`."""
     chosen = best_device(device)
-    return Predictor(load_engines(run, chosen, FeaturesConfig(backend=backend)), chosen, tta)
+    runs = [os.fspath(one) for one in (run if isinstance(run, list | tuple) else [run])]
+    return Predictor(load_engines(runs, chosen, FeaturesConfig(backend=backend)), chosen, tta)

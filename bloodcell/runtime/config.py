@@ -290,3 +290,12 @@ def job_folder() -> Path:
     from hydra.core.hydra_config import HydraConfig
 
     return distributed.once(lambda: Path(HydraConfig.get().runtime.output_dir))
+
+
+def whole_job_folder() -> Path:
+    """Return the folder of all jobs of a multirun, else that of the one job."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    job = HydraConfig.get()
+    return Path(job.sweep.dir if job.mode == RunMode.MULTIRUN else job.runtime.output_dir)

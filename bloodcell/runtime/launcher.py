@@ -18,6 +18,9 @@ from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.schema.trainer import TrainerConfig
 from bloodcell.runtime.signals import Terminated
 
+#: Whether a verb was called from Python, whose program cannot be started again in several processes.
+called = False
+
 
 def count_of(devices: Any, accelerator: str = "auto") -> int:
     """Return how many devices of a machine are asked for.
@@ -79,6 +82,8 @@ def launch(devices: int, machines: int = 1, folder: Path | None = None) -> None:
         )
     if folder is not None and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
+    if called:
+        raise BloodcellError("from Python, a verb works on one device; start it as a command for several")
     _launch(devices)
     raise SystemExit(0)
 

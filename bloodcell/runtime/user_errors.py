@@ -57,8 +57,8 @@ def user_message(error: BaseException) -> str | None:
         return f"a file's name is longer than the system allows; choose a shorter one: {error.filename or ''}"
     if isinstance(error, FileExistsError | NotADirectoryError):
         return f"there is a file, and no folder, at {error.filename}; choose another folder"
-    where = [frame.name for frame in extract_tb(error.__traceback__)[-1:]]
-    if isinstance(error, OSError) and where in (["mkdir"], ["makedirs"]):  # /proc, /sys
+    last = [frame.name for frame in extract_tb(error.__traceback__)[-1:]]
+    if isinstance(error, OSError) and last in (["mkdir"], ["makedirs"]):  # /proc, /sys
         return f"no folder can be made at {error.filename}; choose another folder"
     if distributed.lost_another(error):
         return distributed.LOST

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bloodcell.audit.audit import audit_images
+from bloodcell.audits.audit import audit_images
 from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import load_samples
 from bloodcell.runtime.config import cache_root

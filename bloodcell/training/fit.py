@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bloodcell.audit.leaks import unaudited_sets
+from bloodcell.audits.leaks import unaudited_sets
 from bloodcell.data.classes import missing_classes
 from bloodcell.data.samples import Samples
 from bloodcell.inference.engine import Engine, engine_of

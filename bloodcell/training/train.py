@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from bloodcell.audit.leaks import check_leaks, report_leak
-from bloodcell.audit.overlap import weights_leak
+from bloodcell.audits.leaks import check_leaks, report_leak
+from bloodcell.audits.overlap import weights_leak
 from bloodcell.data.image_check import blank_lines, check_images, white_lines, without_bad_images
 from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import existing_folder, load_samples

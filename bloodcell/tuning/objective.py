@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 
-from bloodcell.audit.leaks import check_leaks
+from bloodcell.audits.leaks import check_leaks
 from bloodcell.data.samples import Samples
 from bloodcell.inference.calibration import seen_obstacle
 from bloodcell.inference.predict_samples import predict_samples

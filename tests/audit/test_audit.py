@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from bloodcell.audit import chunks, keypoints
-from bloodcell.audit.audit_report import matched_pair_figure
-from bloodcell.audit.pipeline import audit
+from bloodcell.audits import chunks, keypoints
+from bloodcell.audits.audit_report import matched_pair_figure
+from bloodcell.audits.pipeline import audit
 from bloodcell.runtime.errors import BloodcellError
 
 SLOW = pytest.mark.slow

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from bloodcell.audit.audit import originals_folder, run_audit
+from bloodcell.audits.audit import originals_folder, run_audit
 from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import load_samples
 from bloodcell.runtime.config import typed
@@ -72,7 +72,7 @@ def test_the_same_command_goes_on_in_a_folder_that_a_killed_one_left(compose, cl
     own = ["data=imagefolder", f"data.root={class_folders({'a': 3, 'b': 3})}", f"cache.root={tmp_path / 'cache'}"]
     cfg = compose(*own, verb="audit")
     with monkeypatch.context() as patch:
-        patch.setattr("bloodcell.audit.audit.write_report", lambda *_: 1 / 0)
+        patch.setattr("bloodcell.audits.audit.write_report", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_audit(cfg, tmp_path / "run")
     with pytest.raises(BloodcellError, match="is not empty; new results need a new folder"):

@@ -2,12 +2,12 @@ import cv2
 import numpy as np
 import pytest
 
-from bloodcell.audit import groups
-from bloodcell.audit.clusters import agreeing_components
-from bloodcell.audit.geometry import align, plausible
-from bloodcell.audit.keypoints import KEYPOINTS, RECORD, descriptors_of, extract, mirror
-from bloodcell.audit.nuclei import FIELD, NUCLEUS, OUTSIDE, Cells, compare_cells, field_map
-from bloodcell.audit.visual_words import Index, Vocabulary, strongest
+from bloodcell.audits import groups
+from bloodcell.audits.clusters import agreeing_components
+from bloodcell.audits.geometry import align, plausible
+from bloodcell.audits.keypoints import KEYPOINTS, RECORD, descriptors_of, extract, mirror
+from bloodcell.audits.nuclei import FIELD, NUCLEUS, OUTSIDE, Cells, compare_cells, field_map
+from bloodcell.audits.visual_words import Index, Vocabulary, strongest
 from bloodcell.data.synthetic.painter import paint_photograph
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bloodcell.audit.probe import leak_probe
+from bloodcell.audits.probe import leak_probe
 
 
 def probe(folder, train, val):
@@ -32,7 +32,7 @@ def test_no_leak_on_a_split_by_cell_and_on_independent_images(smears, strength):
 
 
 def test_same_figures_each_time(smears, monkeypatch):
-    monkeypatch.setattr("bloodcell.audit.probe.SECONDS", 60.0)  # a busy machine does not cut it short
+    monkeypatch.setattr("bloodcell.audits.probe.SECONDS", 60.0)  # a busy machine does not cut it short
     folder, truth = smears("kaggle")
     assert probe(folder, truth[::2], truth[1::2]) == probe(folder, truth[::2], truth[1::2])
 

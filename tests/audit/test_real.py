@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from bloodcell.audit.pipeline import audit
+from bloodcell.audits.pipeline import audit
 
 pytestmark = [
     pytest.mark.real,

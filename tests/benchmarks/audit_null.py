@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcell.audit.chunks import parallel
-from bloodcell.audit.geometry import align
-from bloodcell.audit.keypoints import extract, mirror
-from bloodcell.audit.originals import OVERLAP, STRONG, WEAK
+from bloodcell.audits.chunks import parallel
+from bloodcell.audits.geometry import align
+from bloodcell.audits.keypoints import extract, mirror
+from bloodcell.audits.originals import OVERLAP, STRONG, WEAK
 from bloodcell.data.images import EXTENSIONS
 
 

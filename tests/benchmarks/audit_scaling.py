@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
-from bloodcell.audit.pipeline import audit
+from bloodcell.audits.pipeline import audit
 from bloodcell.data.synthetic.painter import CLASSES
 from bloodcell.data.synthetic.smears import Smears, write_smears
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bloodcell.audit.leaks import leak_advice, unaudited_sets
+from bloodcell.audits.leaks import leak_advice, unaudited_sets
 from bloodcell.data.joint import read_joint
 from bloodcell.data.kaggle import CLASSES
 from bloodcell.data.known_sources import save_sources

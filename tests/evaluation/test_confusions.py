@@ -14,7 +14,7 @@ from bloodcell.data.classes import missing_classes
 from bloodcell.data.samples import Samples, write_samples
 from bloodcell.evaluation.figures import confusion_figure
 from bloodcell.evaluation.report import Origin, write_report
-from bloodcell.export.model_card import _data
+from bloodcell.exports.model_card import _data
 from bloodcell.metrics import intervals
 from bloodcell.metrics.confusions import MOST, confusions, most_confused
 from bloodcell.metrics.parts import count_parts

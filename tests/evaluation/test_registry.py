@@ -9,8 +9,8 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from bloodcell.evaluation.evaluate import evaluate
-from bloodcell.export.export import about_of
-from bloodcell.export.model_card import card
+from bloodcell.exports.export import about_of
+from bloodcell.exports.model_card import card
 from bloodcell.metrics.predictions import predictions_table
 from bloodcell.metrics.registry import METRICS, Metric, Place, tunable, value_of
 from bloodcell.models.classifier import load_classifier

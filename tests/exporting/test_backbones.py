@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.export.formats import FORMATS
-from bloodcell.export.graph import Graph
+from bloodcell.exports.formats import FORMATS
+from bloodcell.exports.graph import Graph
 from bloodcell.inference.exported.metadata import About
 from bloodcell.inference.exported.onnx_engine import load_exported
 from bloodcell.models.net import Net

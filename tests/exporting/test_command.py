@@ -19,9 +19,9 @@ from PIL import Image
 
 import bloodcell
 from bloodcell.data.preprocessing import as_array
-from bloodcell.export.export import about_of, card_of, export
-from bloodcell.export.formats import FORMATS
-from bloodcell.export.model_card import card
+from bloodcell.exports.export import about_of, card_of, export
+from bloodcell.exports.formats import FORMATS
+from bloodcell.exports.model_card import card
 from bloodcell.models.classifier import load_classifier
 from bloodcell.models.ood import Limits, to_plain
 from bloodcell.runtime.errors import BloodcellError

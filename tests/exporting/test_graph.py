@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.export.graph import Graph, resized
+from bloodcell.exports.graph import Graph, resized
 from bloodcell.metrics.reliability import tempered
 from bloodcell.models.net import Net
 from bloodcell.models.ood import Limits, score

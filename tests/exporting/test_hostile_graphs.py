@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.inputs, pytest.mark.timeout(120, func_only=True)]
 @pytest.fixture(scope="module")
 def model(quick_run, compose, tmp_path_factory):
     """Return an exported classifier's content."""
-    from bloodcell.export.export import export
+    from bloodcell.exports.export import export
 
     file = tmp_path_factory.mktemp("exported") / "x.onnx"
     export(compose(f"checkpoint={quick_run}", f"output={file}", verb="export"))

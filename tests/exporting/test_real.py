@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import bloodcell
-from bloodcell.export.export import export
+from bloodcell.exports.export import export
 from bloodcell.training.train import train
 
 DATA, WEIGHTS = (os.environ.get(name) for name in ("BLOODCELL_DATA", "BLOODCELL_WEIGHTS"))

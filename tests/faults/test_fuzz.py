@@ -69,7 +69,7 @@ def pictures():
 @pytest.fixture(scope="module")
 def model(compose, shared, trained):
     """Return an exported classifier's content."""
-    from bloodcell.export.export import export
+    from bloodcell.exports.export import export
 
     def write(folder):
         folder.mkdir(exist_ok=True)

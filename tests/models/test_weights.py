@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from bloodcell.audit.overlap import weights_leak
+from bloodcell.audits.overlap import weights_leak
 from bloodcell.data.samples import read_samples
 from bloodcell.models.backbones import build_backbone, state_digest
 from bloodcell.models.classifier import load_checkpoint

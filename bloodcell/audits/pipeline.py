@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bloodcell.audit import audit_tables, groups, originals
-from bloodcell.audit.chunks import Array, ChunkStore, Progress
-from bloodcell.audit.result import Audit
+from bloodcell.audits import audit_tables, groups, originals
+from bloodcell.audits.chunks import Array, ChunkStore, Progress
+from bloodcell.audits.result import Audit
 
 #: Changes if the same files would give another outcome; part of the key under which results are kept.
 METHOD = 2

@@ -17,11 +17,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bloodcell.audit.chunks import Array, parallel
-from bloodcell.audit.geometry import compare
-from bloodcell.audit.groups import LEAST, PLENTY
-from bloodcell.audit.keypoints import extract, mirror, scaled
-from bloodcell.audit.nuclei import Cells
+from bloodcell.audits.chunks import Array, parallel
+from bloodcell.audits.geometry import compare
+from bloodcell.audits.groups import LEAST, PLENTY
+from bloodcell.audits.keypoints import extract, mirror, scaled
+from bloodcell.audits.nuclei import Cells
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import read_image
 

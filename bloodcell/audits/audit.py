@@ -12,9 +12,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from bloodcell.audit.audit_report import write_report
-from bloodcell.audit.pipeline import audit
-from bloodcell.audit.result import Audit
+from bloodcell.audits.audit_report import write_report
+from bloodcell.audits.pipeline import audit
+from bloodcell.audits.result import Audit
 from bloodcell.data import joint
 from bloodcell.data.known_sources import save_sources, with_saved_sources
 from bloodcell.data.readers import absolute, load_samples

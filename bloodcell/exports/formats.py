@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bloodcell.export.graph import Graph, free_axes, traced
+from bloodcell.exports.graph import Graph, free_axes, traced
 from bloodcell.inference.backends import quiet
 from bloodcell.inference.exported.metadata import INPUT, KEY, About
 from bloodcell.inference.exported.onnx_check import nodes

@@ -10,11 +10,11 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from bloodcell.audit.chunks import Array, ChunkStore, digest, parallel
-from bloodcell.audit.geometry import align, compare
-from bloodcell.audit.keypoints import FILE, Record, descriptors_of, extract_all, mirror
-from bloodcell.audit.nuclei import Cells
-from bloodcell.audit.visual_words import Index, Vocabulary, strongest
+from bloodcell.audits.chunks import Array, ChunkStore, digest, parallel
+from bloodcell.audits.geometry import align, compare
+from bloodcell.audits.keypoints import FILE, Record, descriptors_of, extract_all, mirror
+from bloodcell.audits.nuclei import Cells
+from bloodcell.audits.visual_words import Index, Vocabulary, strongest
 from bloodcell.data.content import content_ids
 from bloodcell.data.images import EXTENSIONS
 from bloodcell.runtime.errors import BloodcellError

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from bloodcell.audit.chunks import Array
-from bloodcell.audit.keypoints import Record, descriptors_of
-from bloodcell.audit.nuclei import MAP_SCALE, OUTSIDE, Cells, compare_cells
+from bloodcell.audits.chunks import Array
+from bloodcell.audits.keypoints import Record, descriptors_of
+from bloodcell.audits.nuclei import MAP_SCALE, OUTSIDE, Cells, compare_cells
 
 #: Ratio test: distance to the nearest descriptor over the second nearest. Lowe, IJCV 2004, has 0.8; red cells
 #: look alike, and the affine map rejects wrong matches anyway.

@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bloodcell.audit.chunks import Array, parallel
-from bloodcell.audit.nuclei import MAP_SCALE, field_map
+from bloodcell.audits.chunks import Array, parallel
+from bloodcell.audits.nuclei import MAP_SCALE, field_map
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import read_image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -28,6 +29,12 @@ class Audit:
     conflicts: pd.DataFrame  # sources whose images have different labels: `audit_tables.CONFLICT_COLUMNS`
     duplicates: pd.DataFrame  # files that exist twice: `audit_tables.DUPLICATE_COLUMNS`
     unreadable: pd.DataFrame  # path and reason of each file that cannot be read as an image
+    folder: Path | None = None  # where its tables and its page are
+
+    @property
+    def report(self) -> Path | None:
+        """The page with pictures."""
+        return self.folder and self.folder / "report.html"
 
     def verdict(self) -> str:
         """Return plain sentences, one a line: the number of cells in each split, leaks, contradicting labels, files."""

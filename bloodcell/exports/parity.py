@@ -14,7 +14,7 @@ from bloodcell.data.image_limits import ImageError
 from bloodcell.data.preprocessing import as_array
 from bloodcell.data.samples import read_samples
 from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
-from bloodcell.export.formats import Probabilities
+from bloodcell.exports.formats import Probabilities
 from bloodcell.inference.engine import Engine
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.errors import BloodcellError

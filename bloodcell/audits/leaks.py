@@ -115,7 +115,7 @@ def probed_leak(samples: Samples, split: str, advice: str, cache: Path) -> str |
     try:
         found = read_json(file)["message"]
     except (OSError, ValueError, KeyError, TypeError):
-        from bloodcell.audit.probe import leak_probe
+        from bloodcell.audits.probe import leak_probe
 
         train, other = sides.of_split("train"), sides.of_split(split)
         probe = leak_probe(train.files(), list(train.table["label"]), other.files(), list(other.table["label"]))

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from bloodcell.audit import chunks
-from bloodcell.audit.chunks import Array, ChunkStore, digest, parallel
-from bloodcell.audit.clusters import agreeing_components
-from bloodcell.audit.geometry import compare
-from bloodcell.audit.keypoints import FILE, RECORD, Record, descriptors_of, extract_all, mirror
-from bloodcell.audit.nuclei import Cells
-from bloodcell.audit.visual_words import Index, Vocabulary, strongest
+from bloodcell.audits import chunks
+from bloodcell.audits.chunks import Array, ChunkStore, digest, parallel
+from bloodcell.audits.clusters import agreeing_components
+from bloodcell.audits.geometry import compare
+from bloodcell.audits.keypoints import FILE, RECORD, Record, descriptors_of, extract_all, mirror
+from bloodcell.audits.nuclei import Cells
+from bloodcell.audits.visual_words import Index, Vocabulary, strongest
 from bloodcell.data.content import content_ids
 
 #: Candidates that are compared with each image, mirror images included.

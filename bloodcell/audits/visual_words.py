@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from bloodcell.audit.chunks import Array
-from bloodcell.audit.keypoints import Record, descriptors_of
+from bloodcell.audits.chunks import Array
+from bloodcell.audits.keypoints import Record, descriptors_of
 
 #: Training descriptors for each word of the vocabulary, on average.
 _SHARE = 4

@@ -11,7 +11,7 @@ from enum import IntEnum
 import cv2
 import numpy as np
 
-from bloodcell.audit.chunks import Array
+from bloodcell.audits.chunks import Array
 from bloodcell.data.cell_finder import stained_mask
 
 #: Pixels of the working size in one pixel of the map, along each side.

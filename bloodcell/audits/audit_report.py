@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from bloodcell.audit.chunks import Array
-from bloodcell.audit.geometry import align
-from bloodcell.audit.keypoints import extract, mirror, working_size
-from bloodcell.audit.result import Audit
+from bloodcell.audits.chunks import Array
+from bloodcell.audits.geometry import align
+from bloodcell.audits.keypoints import extract, mirror, working_size
+from bloodcell.audits.result import Audit
 from bloodcell.data.images import read_image
 from bloodcell.data.samples import SPLITS
 from bloodcell.runtime.html import write_page
@@ -29,7 +29,7 @@ def write_report(audit: Audit, root: Path, file: Path) -> None:
     """Write the page of an audit of the data in `root` to a file; it loads nothing else."""
     write_page(
         file,
-        "bloodcell.audit",
+        "bloodcell.audits",
         "report.html",
         verdict=audit.verdict().splitlines(),
         root=str(root),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
-from bloodcell.audit.chunks import Array
+from bloodcell.audits.chunks import Array
 
 
 def agreeing_components(

@@ -9,10 +9,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.export.formats import FORMATS, Format
-from bloodcell.export.graph import Graph
-from bloodcell.export.model_card import card
-from bloodcell.export.parity import check, pictures_of
+from bloodcell.exports.formats import FORMATS, Format
+from bloodcell.exports.graph import Graph
+from bloodcell.exports.model_card import card
+from bloodcell.exports.parity import check, pictures_of
 from bloodcell.inference.engine import engine_of
 from bloodcell.inference.exported.metadata import About
 from bloodcell.inference.exported.onnx_engine import is_exported, load_exported

@@ -39,7 +39,7 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
     """
     run = run_folder.run_of(checkpoint)
     pages = Environment(
-        loader=PackageLoader("bloodcell.export"),
+        loader=PackageLoader("bloodcell.exports"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
