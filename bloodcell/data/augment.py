@@ -1,4 +1,7 @@
-"""Random changes of a batch of training images on any device; all random numbers come from torch."""
+"""Random changes of a batch of training images on any device; all random numbers come from torch.
+
+Nothing here makes the processor wait for a GPU: no number is read from it, and none copied to it that it must wait for.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ class Augment(nn.Module):
         count, config = len(images), self.config
         angle = _uniform(images, math.radians(config.rotation), generator)
         zoom = 1 / (1 + _uniform(images, config.scale, generator))
-        mirror = torch.where(_uniform(images, 1, generator) < 0, 1 - 2 * float(config.flip), 1.0)
+        mirror = 1 - 2 * float(config.flip) * (_uniform(images, 1, generator) < 0).float()
         ratio = images.shape[3] / images.shape[2]
         cos, sin = angle.cos() * zoom, angle.sin() * zoom
         shift_x, shift_y = (2 * _uniform(images, config.shift, generator) for _ in range(2))

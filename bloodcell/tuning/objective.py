@@ -24,7 +24,7 @@ from bloodcell.metrics.registry import value_of
 from bloodcell.runtime.config import cache_root, typed
 from bloodcell.runtime.console import muted
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.hardware import device_arguments, release_gpu_memory
+from bloodcell.runtime.hardware import best_device, device_arguments, release_gpu_memory
 from bloodcell.runtime.launcher import count_of
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.user_errors import user_message
@@ -113,7 +113,8 @@ class Objective:
         config = settled(config, samples)
         classifier = classifier_of(config, samples)
         if classifier.finetune.frozen:
-            extractor = extractor_of(config, classifier, "cpu")
+            device = "cpu" if self.devices["accelerator"] == "cpu" else best_device(None)
+            extractor = extractor_of(config, classifier, device)
             keep_function(classifier, samples, extractor)
             build_data(config, classifier, samples, extractor, self.kept)
 

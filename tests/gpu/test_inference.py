@@ -65,7 +65,7 @@ def test_the_backbone_alone(full_run, smears, precision):
     assert found.dtype == np.float32
     assert "tf32" not in here.name.split()
     error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
-    assert error < (1e-5 if precision == "float32" else 0.05)
+    assert error < (1e-4 if precision == "float32" else 0.08)
     assert here.forward().batch == (64 if DEVICE == "cuda" else 32)
 
 

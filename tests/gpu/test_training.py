@@ -86,10 +86,7 @@ def test_a_full_run_computes_in_bf16_channels_last_from_images_on_the_gpu(compos
 @on_gpu
 @pytest.mark.parametrize("augment", ["light", "strong"])
 def test_no_step_waits_for_the_gpu(compose, samples, tmp_path, augment):
-    fine_tuned(
-        compose, samples, tmp_path / "run", Spy(strict=True), "trainer.max_epochs=1", f"augment={augment}",
-        "trainer.deterministic=false",
-    )  # fmt: skip
+    fine_tuned(compose, samples, tmp_path / "run", Spy(strict=True), "trainer.max_epochs=1", f"augment={augment}")
 
 
 def test_a_full_run_has_the_losses_of_the_cpu(compose, tmp_path):
