@@ -1,6 +1,6 @@
 """Rates of MobileNetV2 on one GPU: the net alone, a plain loop of torch, our training, and how long the GPU waits.
 
-    python tests/benchmarks/gpu.py [--out FOLDER] [--seconds 180]
+    python tests/benchmarks/gpu.py [--out FOLDER] [--seconds 150]
     python tests/benchmarks/gpu.py --device cpu --tiny      # the same code on little, without a GPU
 
 Painted photographs and random weights, 128 px, batches of 256. Each row is images a second; "of it" is the share of
@@ -159,7 +159,7 @@ class Waiting:
         try:
             self.profiler.stop()
             self.share = idle_share(kernels(self.profiler.events(), torch.autograd.DeviceType.CUDA))
-        except RuntimeError as error:
+        except Exception as error:  # noqa: BLE001 - the rate is there all the same
             print(f"note: the profiler failed: {error}", file=sys.stderr)
         self.profiler = None
 
@@ -438,7 +438,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true", help="little of everything, to see that it runs")
-    parser.add_argument("--seconds", type=float, default=180.0, help="begin no further row after these")
+    parser.add_argument("--seconds", type=float, default=150.0, help="begin no further row after these")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")), help="folder of gpu.json")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
