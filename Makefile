@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: setup demo test test-all browser faults lint lock audit clean
+.PHONY: setup demo test test-all browser faults gpu lint lock audit clean
 
 setup: $(VENV)/.ready
 
@@ -21,7 +21,7 @@ demo: setup
 # A process a core, each with one thread: several threads in each of several processes would wait for one another.
 test: export OMP_NUM_THREADS = 1
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not real and not browser and not faults and not inputs" \
+	$(BIN)/python -m pytest -m "not slow and not real and not browser and not faults and not inputs and not gpu" \
 		-n auto --maxprocesses 4 --dist loadfile
 
 test-all: setup
@@ -36,6 +36,19 @@ faults: export OMP_NUM_THREADS = 1
 faults: setup
 	$(if $(filter 0,$(shell id -u)),,unshare --map-root-user --mount) \
 	$(BIN)/python -m pytest tests/faults tests/inputs tests/exporting -m "faults or inputs" -n 2 --dist worksteal
+
+# Tests and rates on an NVIDIA GPU, docs/gpu.md: by the environment if it is made, else by PYTHON with a torch of its own.
+# Neither stops the other. What they print, and the rates as JSON, go to the folder OUT.
+OUT ?= outputs/gpu
+gpu: SHELL = bash
+gpu: export PYTHONUNBUFFERED = 1
+gpu: export PYTHONPATH := $(CURDIR):$(PYTHONPATH)
+gpu: GPU_PYTHON = $(if $(wildcard $(VENV)/.ready),$(BIN)/python,$(PYTHON))
+gpu:
+	@mkdir -p $(OUT); set -o pipefail; failed=0; \
+	$(GPU_PYTHON) -m pytest tests/gpu -m gpu -W default -p no:cacheprovider 2>&1 | tee $(OUT)/tests.txt || failed=1; \
+	$(GPU_PYTHON) tests/benchmarks/gpu.py --out $(OUT) 2>&1 | tee $(OUT)/rates.txt || failed=1; \
+	exit $$failed
 
 lint: setup
 	$(BIN)/ruff check .

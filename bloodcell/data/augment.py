@@ -1,4 +1,7 @@
-"""Random changes of a batch of training images on any device; all random numbers come from torch."""
+"""Random changes of a batch of training images on any device; all random numbers come from torch.
+
+Nothing here makes the processor wait for a GPU: no number is read from it, and none copied to it that it must wait for.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from bloodcell.runtime.schema.model import AugmentConfig
 #: Optical density of haematoxylin, eosin and the residual in red, green and blue, unit rows.
 #: Ruifrok and Johnston 2001, "Quantification of histochemical staining by color deconvolution".
 _STAINS = nn.functional.normalize(torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]]), dim=1)
+
+_UNMIXED = torch.linalg.inv(_STAINS)
 
 _DARKEST = 1 / 255  # or the optical density of black would be infinite
 
@@ -64,7 +69,7 @@ class Augment(nn.Module):
         count, config = len(images), self.config
         angle = _uniform(images, math.radians(config.rotation), generator)
         zoom = 1 / (1 + _uniform(images, config.scale, generator))
-        mirror = torch.where(_uniform(images, 1, generator) < 0, 1 - 2 * float(config.flip), 1.0)
+        mirror = 1 - 2 * float(config.flip) * (_uniform(images, 1, generator) < 0).float()
         ratio = images.shape[3] / images.shape[2]
         cos, sin = angle.cos() * zoom, angle.sin() * zoom
         shift_x, shift_y = (2 * _uniform(images, config.shift, generator) for _ in range(2))
@@ -82,9 +87,10 @@ class Augment(nn.Module):
         if config.white_balance:
             images = white_balance(images, factors(config.white_balance, 3))
         if config.brightness or config.contrast or config.gamma:
-            images = light(images, *map(factors, (config.brightness, config.contrast, config.gamma)))
+            bright, spread, power = map(factors, (config.brightness, config.contrast, config.gamma))
+            images = light(images, bright, spread, power if config.gamma else None)
         if config.blur:
-            width = torch.rand(len(images), device=images.device, generator=generator)
+            width = torch.rand(len(images), generator=generator)  # on the CPU: the kernel's size follows from it
             images = blur(images, config.blur * images.shape[3] * width)
         return images
 
@@ -102,8 +108,8 @@ def stain(images: Tensor, strength: Tensor, base: Tensor) -> Tensor:
         strength: (N, 3) factors of haematoxylin, eosin and the residual; 1 changes nothing.
         base: (N, 3) optical densities to add to them in the whole image; 0 changes nothing.
     """
-    stains = _STAINS.to(images.device)
-    mixing = torch.linalg.inv(stains) @ (strength[:, :, None] * stains)  # unmix, scale and mix again
+    stains, unmixed = (matrix.to(images.device, non_blocking=True) for matrix in (_STAINS, _UNMIXED))
+    mixing = unmixed @ (strength[:, :, None] * stains)  # unmix, scale and mix again
     density = -images.clamp_min(_DARKEST).log().flatten(2)
     changed = torch.baddbmm((base @ stains)[:, :, None], mixing.transpose(1, 2), density)
     return (-changed).exp().clamp(0, 1).view_as(images)
@@ -114,19 +120,22 @@ def white_balance(images: Tensor, gains: Tensor) -> Tensor:
     return (images * gains[:, :, None, None]).clamp(0, 1)
 
 
-def light(images: Tensor, brightness: Tensor, contrast: Tensor, gamma: Tensor) -> Tensor:
+def light(images: Tensor, brightness: Tensor, contrast: Tensor, gamma: Tensor | None = None) -> Tensor:
     """Multiply brightness, contrast (about each image's mean) and gamma by factors (N,); 1 changes nothing."""
-    bright, spread, power = (factor[:, None, None, None] for factor in (brightness, contrast, gamma))
+    bright, spread = (factor[:, None, None, None] for factor in (brightness, contrast))
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     changed = (((images - mean) * spread + mean) * bright).clamp(0, 1)
-    return changed if bool((gamma == 1).all()) else changed.clamp_min(_DARKEST / 16) ** power
+    return changed if gamma is None else changed.clamp_min(_DARKEST / 16) ** gamma[:, None, None, None]
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each image by a Gaussian of its own width (N,) in pixels, as a slightly wrong focus would."""
+    """Blur each image by a Gaussian of its own width (N,) in pixels, as a slightly wrong focus would.
+
+    Widths on the CPU keep a GPU from waiting for the kernel's size.
+    """
     count, channels, height, width = images.shape
     reach = min(max(1, int(torch.ceil(3 * sigma.max()))), min(height, width) - 1)
-    steps = torch.arange(-reach, reach + 1, device=images.device)
+    steps, sigma = torch.arange(-reach, reach + 1, device=images.device), sigma.to(images.device, non_blocking=True)
     kernels = torch.exp(-(steps**2) / (2 * sigma.clamp_min(1e-3)[:, None] ** 2))
     kernels = (kernels / kernels.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
     planes = images.reshape(1, count * channels, height, width)  # one convolution per plane

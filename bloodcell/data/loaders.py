@@ -20,6 +20,8 @@ from bloodcell.runtime.hardware import cpu_count
 #: Fewer images than this are decoded before worker processes have started.
 _WORTH_WORKERS = 1000
 
+CPU = torch.device("cpu")
+
 
 class ImageDataset(Dataset[Any]):
     """Image files as the net's input, uint8 (3, size, size), each with its label from int64 (N,).
@@ -47,14 +49,16 @@ class EpochBatches(Sampler[Tensor]):
     Several processes share the batches: n processes with batches of b take the same steps as one process with batches
     of n * b. No image is used twice, and all processes have the same number of batches: if fewer images than processes
     are left at the end, they are added to the batch before; so are fewer than `least` for each process. Without a
-    sampler, the `count` items keep their order.
+    sampler, the `count` items keep their order. The positions of an epoch are moved to `device` at once.
 
     Raises:
         BloodcellError: There are fewer items than processes.
     """
 
-    def __init__(self, sampler: EpochSampler | None, count: int, batch_size: int, least: int = 1) -> None:
-        self.sampler, self.batch_size, self.least = sampler, batch_size, least
+    def __init__(
+        self, sampler: EpochSampler | None, count: int, batch_size: int, least: int = 1, device: torch.device = CPU
+    ) -> None:
+        self.sampler, self.batch_size, self.least, self.device = sampler, batch_size, least, device
         self.count = count if sampler is None else len(sampler)
         if self.count < (processes := distributed.here().size) > 1:
             raise BloodcellError(f"{self.count} images cannot be shared by {processes} processes; start fewer")
@@ -80,21 +84,25 @@ class EpochBatches(Sampler[Tensor]):
         # drawn with the first batch and not before: a resumed run creates its iterator before it sets the epoch
         order = torch.arange(self.count) if self.sampler is None else self.sampler.order()
         process = distributed.here()
-        yield from (batch[process.rank :: process.size] for batch in torch.split(order, self._sizes()))
+        batches = torch.split(order.to(self.device), self._sizes())
+        yield from (batch[process.rank :: process.size] for batch in batches)
 
 
 class RowsDataset(Dataset[Any]):
     """Rows that are read one batch at a time: `dataset[positions]` is (inputs, labels).
 
     Args:
-        inputs: Rows that positions can index: pooled features, in memory or on disk, or uint8 (M, H, W, 3) images.
+        inputs: Rows that positions can index: pooled features, in memory or on disk, or uint8 (M, H, W, 3) images. If
+            they are on a GPU, so are the batches, and nothing is copied to it in an epoch.
         rows: The row of each item, int64 (views, N); epoch e uses view e modulo `views`.
         labels: int64 (N,).
         sampler: The sampler, which knows the epoch; None: always the first view.
     """
 
     def __init__(self, inputs: Any, rows: Tensor, labels: Tensor, sampler: EpochSampler | None = None) -> None:
-        self.inputs, self.rows, self.labels, self.sampler = inputs, rows, labels, sampler
+        self.device = inputs.device if isinstance(inputs, Tensor) else CPU
+        self.inputs, self.sampler = inputs, sampler
+        self.rows, self.labels = rows.to(self.device), labels.to(self.device)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -108,8 +116,9 @@ class RowsDataset(Dataset[Any]):
 
 def rows_loader(dataset: RowsDataset, batch_size: int, least: int = 1) -> DataLoader[Any]:
     """Return a loader of (inputs, labels) batches; for `least` see `EpochBatches`."""
-    batches = EpochBatches(dataset.sampler, len(dataset), batch_size, least)
-    return DataLoader(dataset, sampler=batches, batch_size=None, generator=torch.Generator())
+    batches = EpochBatches(dataset.sampler, len(dataset), batch_size, least, dataset.device)
+    pinned = torch.cuda.is_available() and dataset.device == CPU  # copied to the GPU while it computes
+    return DataLoader(dataset, sampler=batches, batch_size=None, pin_memory=pinned, generator=torch.Generator())
 
 
 def worker_count(workers: int | None, images: int) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from bloodcell.models.net import Net
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.hardware import cpu_count
+from bloodcell.runtime.hardware import cpu_count, exact_float32
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,6 +28,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 WORTH_BUILDING = 500
 #: Batch sizes; larger batches do not fit the processor's cache.
 BATCH = {"onnx": 8, "compile": 32, "eager": 32}
+#: On a GPU: as many images as a thread decodes at once.
+GPU_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Backbone:
                 "features.backend=onnx is for features.precision=float32 on the CPU; use features.backend=auto"
             )
         self.net, self.size, self.precision, self.device = net, size, precision, device
+        if device.startswith("cuda"):
+            exact_float32()
         self.asked, self.backend = backend, self._choose(backend)
         self.built: dict[str, Forward] = {}
 
@@ -107,8 +111,11 @@ class Backbone:
         if backend not in self.built:
             build = {"onnx": self._onnx, "compile": self._compiled, "eager": self._eager}
             streams = cpu_count() if backend == "onnx" else 1
-            self.built[backend] = Forward(self._name(backend), streams, BATCH[backend], build[backend]())
+            self.built[backend] = Forward(self._name(backend), streams, self._batch(backend), build[backend]())
         return self.built[backend]
+
+    def _batch(self, backend: str) -> int:
+        return BATCH[backend] if self.device == "cpu" else GPU_BATCH
 
     def _choose(self, backend: str) -> str:
         if backend == "auto" and self.device != "cpu":
@@ -144,7 +151,7 @@ class Backbone:
     def _compiled(self) -> Callable[[Array], Array]:
         module: Any = self._module()
         module = torch.compile(module, options={"freezing": True}) if self.device == "cpu" else torch.compile(module)
-        run = _padded(self._torch(module), BATCH["compile"])
+        run = _padded(self._torch(module), self._batch("compile"))
         run(np.zeros((1, self.size, self.size, 3), np.uint8))  # compile here, so that a failure falls back
         return run
 

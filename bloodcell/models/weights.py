@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +87,25 @@ def load_safely(path: Path) -> Any:
     size = path.stat().st_size
     with path.open("rb") as file:
         archived = file.read(4) == b"PK\3\4"  # torch decides by the same bytes
-    if archived:
-        reader = torch._C.PyTorchFileReader(str(path))  # another reader may see other parts in it
-        if sum(reader.get_record_size(name) for name in reader.get_all_records()) > size:
-            raise ValueError("a part of it is compressed, which torch.save never does")
+    if archived and _unpacked(path) > size:
+        raise ValueError("a part of it is compressed, which torch.save never does")
     content = torch.load(path, map_location="cpu", weights_only=True)
     if _size(content, {}) > 4 * size:  # a tensor may be there under several names
         raise ValueError("it holds one thing many times")
     return content
+
+
+def _unpacked(path: Path) -> int:
+    """Return how many bytes the parts of an archive have when they are unpacked, as torch's reader sees them."""
+    reader: Any = torch._C.PyTorchFileReader(str(path))
+    names = reader.get_all_records()
+    if hasattr(reader, "get_record_size"):
+        return sum(reader.get_record_size(name) for name in names)
+    with zipfile.ZipFile(path) as archive:  # torch 2.11 does not tell
+        parts = archive.infolist()
+    if [part.header_offset for part in parts] != [reader.get_record_header_offset(name) for name in names]:
+        raise ValueError("another reader sees other parts in it")
+    return sum(part.file_size for part in parts)
 
 
 def _size(content: Any, known: dict[int, float]) -> float:

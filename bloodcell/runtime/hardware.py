@@ -102,6 +102,33 @@ def has_bf16(device: str) -> bool:
     return device == "cpu" and any(getattr(torch.cpu, test, lambda: False)() for test in tests)
 
 
+def exact_float32() -> None:
+    """Let NVIDIA GPUs convolve float32 numbers in float32, so that their results agree with a processor's.
+
+    By default they use TF32, which has 10 bits.
+    """
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def free_gpu_memory(device: str) -> int:
+    """Return how many bytes of an NVIDIA GPU are free, with those that torch keeps for its next tensors."""
+    import torch
+
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + kept
+
+
+def release_gpu_memory() -> None:
+    """Give the GPU memory of a training that is over back to the system; its objects refer to each other."""
+    import torch
+
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
 def device_arguments(gpus: Any, accelerator: str | None, devices: Any) -> dict[str, Any]:
     """Translate `trainer.gpus` into the accelerator and devices of Lightning's Trainer.
 

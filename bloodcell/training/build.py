@@ -77,6 +77,7 @@ def trainer_of(trainer: TrainerConfig, devices: dict[str, Any], finetune: Finetu
         BloodcellError: The Trainer refuses an argument.
     """
     import pytorch_lightning as pl
+    import torch
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     from bloodcell.training.callbacks.checkpoint_io import AtomicCheckpointIO
@@ -87,6 +88,8 @@ def trainer_of(trainer: TrainerConfig, devices: dict[str, Any], finetune: Finetu
     arguments["precision"] = precision(arguments["precision"], finetune.frozen, "cuda" if on_gpu else "cpu")
     arguments["plugins"] = [AtomicCheckpointIO(), *(arguments["plugins"] or [])]
     strategy_for(arguments, gradual=finetune.name == "gradual")
+    # deterministic=warn would write NaN into every new tensor of a GPU, which nothing reads
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         return pl.Trainer(**arguments)
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:

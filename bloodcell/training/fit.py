@@ -16,7 +16,7 @@ from bloodcell.inference.features import Extractor, View, features_root, in_memo
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root
 from bloodcell.runtime.console import progress, say
-from bloodcell.runtime.hardware import available_memory, keep_freed_memory
+from bloodcell.runtime.hardware import available_memory, free_gpu_memory, keep_freed_memory
 from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.signals import interruptible
@@ -146,7 +146,8 @@ def training_rows(
     """Return the rows that batches are drawn from, and the number of fixed views of each training image in them.
 
     The rows are features if the backbone is frozen and the images are not augmented; else decoded images if they fit
-    into memory; else None, and each epoch decodes them. `kept` holds the latest rows for the next training.
+    into memory; else None, and each epoch decodes them. If they fit into the memory of a GPU that trains, they are
+    there. `kept` holds the latest rows for the next training.
     """
     keeps = extractor.root is not None
     views = config.features.views if keeps else 0
@@ -158,6 +159,7 @@ def training_rows(
     if kept is not None and kept.get("key") == key:
         return kept["rows"], views
     rows = feature_rows(views, classifier, samples, extractor) if keeps else decoded_rows(samples, extractor)
+    rows = on_gpu(rows, extractor.backbone.device)
     if kept is not None:
         kept.clear()  # rows are large, so only the latest are kept
         kept.update(key=key, rows=rows)
@@ -184,6 +186,14 @@ def feature_rows(views: int, classifier: Any, samples: Samples, extractor: Extra
         with progress(f"features of view {number + 1}/{views}") as report:
             others.append(extractor.features(train, report, View(classifier.augment, number)))
     return in_memory(rows.followed_by(others) if others else rows)
+
+
+def on_gpu(rows: Any, device: str) -> Any:
+    """Return rows in the memory of an NVIDIA GPU if a quarter of what is free there suffices, else where they are."""
+    import torch
+
+    fits = device.startswith("cuda") and torch.is_tensor(rows) and rows.nbytes <= free_gpu_memory(device) // 4
+    return rows.to(device) if fits else rows
 
 
 def decoded_images_fit(data: DataConfig, images: int, size: int) -> bool:

@@ -25,7 +25,7 @@ from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root, read_config, typed, uses_cache
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.hardware import device_arguments
+from bloodcell.runtime.hardware import device_arguments, release_gpu_memory
 from bloodcell.runtime.io import remove_temporaries, write_atomically, write_json
 from bloodcell.runtime.launcher import launch, require, trainer_devices
 from bloodcell.runtime.schema.verbs import TrainConfig
@@ -135,6 +135,7 @@ def train(
         started = time.perf_counter()
         try:
             metrics = _train(config, samples, folder, devices, many, resumed)
+            release_gpu_memory()
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             run_folder.write_run(folder, status=status, error=distributed.cause_of(error)[:500])

@@ -24,7 +24,7 @@ from bloodcell.metrics.registry import value_of
 from bloodcell.runtime.config import cache_root, typed
 from bloodcell.runtime.console import muted
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.hardware import device_arguments
+from bloodcell.runtime.hardware import best_device, device_arguments, release_gpu_memory
 from bloodcell.runtime.launcher import count_of
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.user_errors import user_message
@@ -113,7 +113,8 @@ class Objective:
         config = settled(config, samples)
         classifier = classifier_of(config, samples)
         if classifier.finetune.frozen:
-            extractor = extractor_of(config, classifier, "cpu")
+            device = "cpu" if self.devices["accelerator"] == "cpu" else best_device(None)
+            extractor = extractor_of(config, classifier, device)
             keep_function(classifier, samples, extractor)
             build_data(config, classifier, samples, extractor, self.kept)
 
@@ -160,6 +161,8 @@ class Objective:
             fitted = fit(config, samples, Path(folder), self.devices, False, watch=watch, kept=self.kept)
             part, tta = samples.of_split("val"), config.evaluate.tta
             ((table, *_),) = predict_samples([fitted.engine], part, tta, config.data.workers)
+            del fitted
+            release_gpu_memory()
         return value_of(table, self.metric)
 
 

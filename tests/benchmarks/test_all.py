@@ -17,6 +17,7 @@ BENCHMARKS = {
     "calibration_by_chance": ("--runs 2", "by the new one"),
     "extraction": ("--root ROOT --images 40 --backends onnx eager", "eager"),
     "finetuning": ("--batches 2 --rounds 1", "compute only"),
+    "gpu": ("--device cpu --tiny --seconds 12 --out OUT", "0.70 is"),
     "head": ("--train 200 --val 100 --epochs 2 --rounds 1", "epoch"),
     "interval_coverage": ("--runs 3", "jackknife"),
     "long_runs": (f"epochs {' '.join(SMALL)} --count 20", "growth over the later half"),

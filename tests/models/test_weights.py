@@ -1,7 +1,10 @@
 """Weights of an earlier run: its backbone, or one clear line."""
 
+import io
 import json
 import shutil
+import zipfile
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,9 +13,11 @@ from bloodcell.audits.overlap import weights_leak
 from bloodcell.data.samples import read_samples
 from bloodcell.models.backbones import build_backbone, state_digest
 from bloodcell.models.classifier import load_checkpoint
+from bloodcell.models.weights import load_safely
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.training.train import train
 from tests.conftest import QUICK, SMALL
+from tests.inputs.two_faced import two_faced
 from tests.models.test_backbones import Payload
 
 
@@ -78,3 +83,50 @@ def test_images_that_the_run_was_trained_on_are_a_leak(quick_run, compose, tmp_p
     alone = tmp_path / "alone.ckpt"
     shutil.copy(quick_run / "checkpoints" / "best.ckpt", alone)
     assert weights_leak(swapped, str(alone)) is None
+
+
+@pytest.fixture(params=["sizes", "no sizes"])
+def reader(request, monkeypatch):
+    """Torch's reader of archives, and that of torch 2.11, which does not tell the sizes of their parts."""
+    if request.param == "sizes":
+        return
+    newer = torch._C.PyTorchFileReader
+
+    def older(path):
+        reader = newer(path)
+        if not isinstance(path, str):
+            return reader  # of torch.load
+        offset = reader.get_record_header_offset
+        return SimpleNamespace(get_all_records=reader.get_all_records, get_record_header_offset=offset)
+
+    monkeypatch.setattr(torch._C, "PyTorchFileReader", older)
+
+
+def compressed(archive):
+    """Return an archive with its parts compressed."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    return made.getvalue()
+
+
+@pytest.mark.usefixtures("reader")
+def test_an_archive_with_a_compressed_part_is_refused(tmp_path):
+    content, file = {"weight": torch.zeros(1000)}, tmp_path / "some.pt"
+    torch.save(content, file)
+    assert torch.equal(load_safely(file)["weight"], content["weight"])
+    file.write_bytes(compressed(file))
+    with pytest.raises(ValueError, match="a part of it is compressed"):
+        load_safely(file)
+
+
+@pytest.mark.usefixtures("reader")
+def test_an_archive_whose_compressed_parts_only_torch_sees_is_refused(tmp_path):
+    file, small = tmp_path / "some.pt", io.BytesIO()
+    torch.save({"weight": torch.zeros(1000)}, file)
+    with zipfile.ZipFile(small, "w") as archive:
+        archive.writestr("some/version", "3")
+    file.write_bytes(two_faced(compressed(file), small.getvalue()))
+    with pytest.raises(ValueError, match=r"a part of it is compressed|another reader sees other parts"):
+        load_safely(file)

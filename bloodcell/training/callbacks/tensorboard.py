@@ -25,15 +25,15 @@ DRAW_SECONDS = 10.0
 
 
 def graph_of(net: torch.nn.Module, images: Tensor) -> Any:
-    """Return the graph of a net with input images (N, 3, H, W), traced once for each architecture."""
+    """Return the graph of a net with input images (N, 3, H, W), traced once for each architecture, on the CPU."""
     from torch.utils.tensorboard._pytorch_graph import graph
 
-    key = f"{net}{tuple(images.shape)}{images.device}"
+    key = f"{net}{tuple(images.shape)}"
     if key not in _GRAPHS:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the writer traces by TorchScript, which is deprecated
             # a copy: the writer leaves every module in training mode, a frozen backbone too
-            _GRAPHS[key] = graph(copy.deepcopy(net), images)  # type: ignore[no-untyped-call]
+            _GRAPHS[key] = graph(copy.deepcopy(net).cpu(), images.cpu())  # type: ignore[no-untyped-call]
     return _GRAPHS[key]
 
 
@@ -53,10 +53,11 @@ class TensorBoardReport(pl.Callback):
         images = self._images(trainer)
         if images is None:
             return
-        with torch.random.fork_rng(), torch.no_grad():  # keeps the run reproducible
+        gpu = [pl_module.device] if pl_module.device.type == "cuda" else []
+        with torch.random.fork_rng(gpu), torch.no_grad():  # keeps the run reproducible
             shown = pl_module.augment(images.to(pl_module.device)).float()
         writer.add_images("augmented training batch", shown / 255 if shown.max() > 1 else shown, 0)
-        writer._get_file_writer().add_graph(graph_of(pl_module.net, images[:1].float().to(pl_module.device) / 255))
+        writer._get_file_writer().add_graph(graph_of(pl_module.net, images[:1].float() / 255))
 
     def _images(self, trainer: pl.Trainer) -> Tensor | None:
         """Return up to 16 training images, uint8 (N, 3, size, size)."""
