@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bloodcell.evaluation.evaluate import evaluate
-from bloodcell.export.export import export
+from bloodcell.exports.export import export
 from bloodcell.inference.backends import Backbone
 from bloodcell.inference.predict import predict
 from bloodcell.inference.predictor import load
