@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 #: MobileNetV2 in its full width, on few small smears.
 SMEARS = ("model=mobilenetv2", "model.weights=null", "model.image_size=64", "data.leak_check=off", *SMALL)
 FULL = (
-    "finetune=full", "augment=light", "optimizer=sgd", "optimizer.lr=0.03", "data.batch_size=8",
+    "finetune=full", "augment=light", "optimizer=sgd", "optimizer.lr=3e-3", "data.batch_size=8",
     "callbacks.early_stopping=null",
 )  # fmt: skip
 LEAN = ("logger=none", "evaluate.figures=false")

@@ -91,14 +91,14 @@ def test_no_step_waits_for_the_gpu(compose, samples, tmp_path, augment):
 
 def test_a_full_run_has_the_losses_of_the_cpu(compose, tmp_path):
     """Without chance, in float32 on both."""
-    plain = ["augment=none", "model.head.dropout=0", "optimizer.lr=1e-3", "trainer.precision=32-true"]
+    plain = ["augment=none", "model.head.dropout=0", "optimizer.lr=1e-4", "trainer.precision=32-true"]
     histories = []
     for number, place in enumerate(("trainer.gpus=0", GPUS)):
         folder = trained(compose, tmp_path / f"{number}", *FULL, *plain, "trainer.max_epochs=2", place)
         histories.append(pd.read_csv(folder / "history.csv"))
     for name in ("train/loss", "val/loss"):
         np.testing.assert_allclose(histories[0][name], histories[1][name], atol=2e-3, rtol=0)
-    assert histories[0]["train/loss"].diff().abs().max() > 0.005  # it learnt something
+    assert histories[0]["train/loss"].diff().max() < -1e-3  # it learnt something
 
 
 def test_a_frozen_run_has_the_features_of_the_cpu(compose, frozen_run, cache):
