@@ -29,6 +29,12 @@ class Audit:
     duplicates: pd.DataFrame  # files that exist twice: `audit_tables.DUPLICATE_COLUMNS`
     unreadable: pd.DataFrame  # path and reason of each file that cannot be read as an image
 
+    @property
+    def clean(self) -> bool:
+        """Whether no two of the files that can be read show the same cell."""
+        readable = self.sources[~self.sources["path"].isin(set(self.unreadable["path"]))]
+        return len(readable) > 0 and self.duplicates.empty and not readable["source"].duplicated().any()
+
     def verdict(self) -> str:
         """Return plain sentences, one a line: the number of cells in each split, leaks, contradicting labels, files."""
         table = self.samples.assign(source=self.sources["source"].to_numpy())

@@ -16,7 +16,7 @@ from bloodcell.audit.leaks import check_leaks, report_leak
 from bloodcell.audit.overlap import weights_leak
 from bloodcell.data.image_check import blank_lines, check_images, white_lines, without_bad_images
 from bloodcell.data.known_sources import with_saved_sources
-from bloodcell.data.readers import existing_folder, load_samples
+from bloodcell.data.readers import data_set_name, existing_folder, load_samples
 from bloodcell.data.samples import Samples, changes_since, digest, read_samples, with_contents, write_samples
 from bloodcell.data.splits import assign_splits, require_classes
 from bloodcell.inference.predict_samples import predict_samples
@@ -28,6 +28,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.io import remove_temporaries, write_atomically, write_json
 from bloodcell.runtime.launcher import launch, require, trainer_devices
+from bloodcell.runtime.schema.checks import figure_formats
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.training.audit_first import audit_first
 from bloodcell.training.checkpoint import refuse_no_further
@@ -289,7 +290,10 @@ def conclude(
     best_epoch = min(int(fitted.chosen["epoch"]) + 1, len(history))  # a checkpoint after the last epoch is one ahead
     partial = partial_run(config.trainer.partial)
     notes = (*partial, *test_reads(cache, samples, splits))
-    origin = Origin(str(folder), classifier, calibration.temperature, notes, history, compared)
+    origin = Origin(
+        str(folder), classifier, calibration.temperature, notes, history, compared,
+        heading=config.report_title, data=data_set_name(samples), preprocessing=fitted.engine.preprocessing,
+    )  # fmt: skip
     metrics, lines = write_results(
         folder,
         predictions,
@@ -307,10 +311,10 @@ def conclude(
             **({"partial": True} if partial else {}),
         },
     )
-    if config.evaluate.figures:
+    if formats := figure_formats(config.evaluate.figures):
         from bloodcell.evaluation.figures import curves_figure, save
 
-        save(curves_figure(history, best_epoch), folder / "figures" / "curves.png")
+        save(curves_figure(history, best_epoch), folder / "figures" / "curves.png", formats)
     _log_hyperparameters(fitted.trainer, config, metrics)
     chosen = f"chosen: epoch {best_epoch} of {len(history)}; run folder {folder}"
     say("\n".join([chosen, *lines, *calibration.lines, *partial, *better_recipe(config)]))
