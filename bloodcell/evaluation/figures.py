@@ -112,10 +112,13 @@ def failures_figure(
 
 
 def _frame(axes: Axes, left: int, top: int, side: int) -> None:
-    """Draw a square, pixels, white on black: it is seen on any colour."""
-    for colour, width in (("black", 2.6), ("white", 1.2)):
-        edge = {"edgecolor": colour, "linewidth": width, "clip_on": False}
-        axes.add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, **edge))
+    """Draw the part of a square, pixels, that lies in the image: white on black, which is seen on any colour."""
+    right = min(left + side, axes.get_xlim()[1] + 0.5)
+    bottom = min(top + side, axes.get_ylim()[0] + 0.5)  # the vertical axis runs downwards
+    left, top = max(left, 0), max(top, 0)
+    for colour, line in (("black", 2.6), ("white", 1.2)):
+        edge = {"edgecolor": colour, "linewidth": line, "clip_on": False}
+        axes.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, **edge))
 
 
 def save(figure: Figure, file: Path, formats: Sequence[str] = ("png",)) -> None:

@@ -16,6 +16,7 @@ from bloodcell.evaluation.failures import failures_of
 from bloodcell.evaluation.report import Origin, write_report
 from bloodcell.metrics.by_source import groups_of
 from bloodcell.metrics.predictions import averaged, classes_of, report_of, splits_of
+from bloodcell.metrics.predictions_csv import write_predictions
 from bloodcell.metrics.summary import lines, metrics_of
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed
@@ -71,7 +72,7 @@ def write_results(
     """
     metrics = metrics_of(predictions, trained_on) | (more or {})
     failures = failures_of(predictions)
-    write_csv(predictions, folder / "predictions.csv")
+    write_predictions(predictions, folder / "predictions.csv")
     write_csv(failures, folder / "failures.csv")
     _write_groups(predictions, folder)
     _write_class_reports(predictions, folder)

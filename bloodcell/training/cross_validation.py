@@ -13,7 +13,7 @@ from bloodcell.evaluation.report import Origin, write_report
 from bloodcell.metrics.by_source import sources_known
 from bloodcell.metrics.label_errors import suspected_labels
 from bloodcell.metrics.predictions import averaged, classes_of
-from bloodcell.metrics.predictions_csv import read_predictions
+from bloodcell.metrics.predictions_csv import read_predictions, write_predictions
 from bloodcell.metrics.registry import Metric, Place, shown_in
 from bloodcell.metrics.summary import epochs_compared, interval_words, metrics_of, parts_in
 from bloodcell.runtime.io import write_csv
@@ -56,7 +56,7 @@ def _written(
 ) -> dict[str, Any]:
     """Write one table and its suspected labels, and return its row of the summary."""
     name = f"out_of_fold{ending}"
-    write_csv(predictions, folder / name)
+    write_predictions(predictions, folder / name)
     count = None
     if all(sources_known(member) and not _sources_of_several_folds(member) for member in members):
         suspects = suspected_labels(predictions)

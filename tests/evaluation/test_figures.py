@@ -147,6 +147,8 @@ def test_the_failures_show_the_square_that_the_net_saw_and_how_sure_it_was(tmp_p
     axes = failures_figure(failures, tmp_path, "val", cell).axes[0]
     assert axes.get_title() == "x\nas y, 2 of 3\n88 % sure"
     assert {(*patch.get_xy(), patch.get_width()) for patch in axes.patches} == {(left - 0.5, top - 0.5, side)}
+    wide = failures_figure(failures, tmp_path, "val", Preprocessing(32, "cell", 9.0)).axes[0]
+    assert {patch.get_bbox().bounds for patch in wide.patches} == {(-0.5, -0.5, 200.0, 100.0)}  # what lies in the image
     for whole in (None, Preprocessing(32)):
         assert not failures_figure(failures, tmp_path, "val", whole).axes[0].patches
 
