@@ -117,8 +117,9 @@ def _frame(axes: Axes, left: int, top: int, side: int) -> None:
     bottom = min(top + side, axes.get_ylim()[0] + 0.5)  # the vertical axis runs downwards
     left, top = max(left, 0), max(top, 0)
     for colour, line in (("black", 2.6), ("white", 1.2)):
-        edge = {"edgecolor": colour, "linewidth": line, "clip_on": False}
-        axes.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, **edge))
+        frame = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False)
+        frame.set(edgecolor=colour, linewidth=line, clip_on=False)
+        axes.add_patch(frame)
 
 
 def save(figure: Figure, file: Path, formats: Sequence[str] = ("png",)) -> None:

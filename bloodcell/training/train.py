@@ -318,7 +318,7 @@ def conclude(
 
         save(curves_figure(history, best_epoch), folder / "figures" / "curves.png", formats)
     if writer := writer_of(fitted.trainer):
-        write_examples(writer, fitted.engine, predictions, samples.root)
+        write_examples(writer, fitted.engine, predictions, samples.root, len(history))
     _log_hyperparameters(fitted.trainer, config, metrics)
     chosen = f"chosen: epoch {best_epoch} of {len(history)}; run folder {folder}"
     say("\n".join([chosen, *lines, *calibration.lines, *partial, *better_recipe(config)]))

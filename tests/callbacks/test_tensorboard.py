@@ -102,7 +102,7 @@ class Watched:
     def __init__(self):
         self.images, self.places = {}, {}
 
-    def add_image(self, tag, picture, dataformats):
+    def add_image(self, tag, picture, epoch, dataformats):
         self.images[tag] = picture
 
     def add_embedding(self, features, **rest):
@@ -130,7 +130,7 @@ def test_wrong_images_are_shown_as_the_net_saw_them_the_most_confident_first(tmp
     rows, colours = some_predictions(tmp_path, 40)
     rows.loc[39, "split"] = "test"
     writer = Watched()
-    write_examples(writer, an_engine(), rows, tmp_path)
+    write_examples(writer, an_engine(), rows, tmp_path, 3)
     tags = list(writer.images)
     assert len(tags) == 19
     assert tags[0] == f"wrong validation images/01 x as y, {100 * rows['p_y'][38]:.0f} % sure"
@@ -141,7 +141,7 @@ def test_wrong_images_are_shown_as_the_net_saw_them_the_most_confident_first(tmp
 def test_the_projector_has_features_with_their_thumbnails(tmp_path):
     rows, colours = some_predictions(tmp_path, 40)
     writer = Watched()
-    write_examples(writer, an_engine(), rows, tmp_path)
+    write_examples(writer, an_engine(), rows, tmp_path, 3)
     names = pd.DataFrame(writer.places["metadata"], columns=writer.places["metadata_header"])
     assert sorted(names["path"]) == sorted(rows["path"])
     numbers = [int(path.removesuffix(".png")) for path in names["path"]]
@@ -156,7 +156,7 @@ def test_the_projector_takes_no_longer_than_it_may(tmp_path, monkeypatch):
     monkeypatch.setattr(examples, "SECONDS", 0.05)
     rows, _ = some_predictions(tmp_path, 60)
     writer = Watched()
-    write_examples(writer, an_engine(seconds=0.06), rows, tmp_path)
+    write_examples(writer, an_engine(seconds=0.06), rows, tmp_path, 3)
     assert len(writer.places["metadata"]) == examples.BATCH
 
 
