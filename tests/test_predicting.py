@@ -1,6 +1,7 @@
 """The verb `predict`: whatever lies in a folder, and however often it is killed, the table is whole."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.inference import predict as predict_verb
 from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.predict import predict, threshold_of
+from bloodcell.inference.prediction_counts import count_lines
 from bloodcell.models.ood import Limits
 from bloodcell.runtime.errors import BloodcellError
 
@@ -74,10 +76,10 @@ def command(arguments, cwd, code):
 
 def test_the_same_probabilities_as_the_run_evaluation_and_the_predictor(predicted, quick_run, smears):
     rows = pd.read_csv(quick_run / "predictions.csv", dtype={"path": str})
-    rows = rows[rows["split"] == "test"].assign(path=lambda table: [str(smears.root / path) for path in table["path"]])
+    rows = rows[rows["split"] == "test"]
     found = predicted(smears.root).set_index("path").loc[rows["path"]]
     chances = [name for name in found if name.startswith("p_")]
-    predictor = bloodcell.load(quick_run, device="cpu").predict(list(rows["path"]))
+    predictor = bloodcell.load(quick_run, device="cpu").predict([smears.root / path for path in rows["path"]])
     for other in (rows, predictor):
         np.testing.assert_allclose(found[chances].to_numpy(), other[chances].to_numpy(), rtol=0, atol=1e-6)
         assert list(found["prediction"]) == list(other["prediction"])
@@ -135,9 +137,9 @@ def test_a_folder_of_all_that_can_go_wrong(predicted, write_image, tmp_path):
     table = predicted(folder)
     listener.close()
     good += ["jpeg-called.png", "png-called.jpg", longest]
-    assert sorted(table["path"]) == sorted(str(folder / name) for name in good)
+    assert sorted(table["path"]) == sorted(good)
     bad = pd.read_csv(tmp_path / "results" / "out.bad.csv").set_index("path")["reason"]
-    reasons = {os.path.relpath(path, folder): reason for path, reason in bad.items()}
+    reasons = dict(bad.items())
     assert reasons.pop("truncated.png").startswith("cannot be decoded")
     assert reasons == {
         "empty.jpg": "empty file",
@@ -175,9 +177,9 @@ def test_names_that_are_no_unicode_and_folders_too_deep(predicted, write_image, 
     write_image(folder / "z.png")
     table = predicted(folder)
     ((path, reason),) = pd.read_csv(tmp_path / "results" / "out.bad.csv").to_numpy()
-    assert path.startswith(str(folder / ("d" * 250)))
+    assert path.startswith("d" * 250)
     assert reason == "cannot be read: File name too long"
-    assert list(table["path"]) == [str(folder / r"latin-\udce4.png"), str(folder / "z.png")]
+    assert list(table["path"]) == [r"latin-\udce4.png", "z.png"]
 
 
 def test_files_that_vanish_or_change_after_they_are_listed_are_bad(predicted, write_image, tmp_path, monkeypatch):
@@ -193,7 +195,7 @@ def test_files_that_vanish_or_change_after_they_are_listed_are_bad(predicted, wr
         return decoded(*arguments)
 
     monkeypatch.setattr(Ensemble, "_decoded", late)
-    assert list(predicted(folder)["path"]) == [str(files[3])]
+    assert list(predicted(folder)["path"]) == [files[3].name]
     bad = pd.read_csv(tmp_path / "results" / "out.bad.csv")["reason"].tolist()
     assert bad[0] == "no such file"
     assert bad[1].startswith("cannot be decoded")
@@ -281,13 +283,46 @@ def test_the_cell_is_said_where_it_is_looked_for(another, compose, smears, tmp_p
     assert table[["left", "top", "side"]].to_numpy().tolist() == [list(map(str, square)), ["", "", ""]]
 
 
-def test_whoever_is_less_sure_is_abstained_from(predicted, pictures):
+def test_whoever_is_less_sure_is_abstained_from(predicted, pictures, quick_run):
     every = predicted(pictures)
-    assert not every["abstained"].any()
-    assert set(every["unlike"]) == set(every["cell"]) == set(every["left"]) == {""}
-    least = float(every["confidence"].median())
+    columns = [name for name in every if not name.startswith("p_")]
+    assert columns == ["path", "prediction", "confidence"]  # no empty ones: there are no limits, cells, abstentions
+    again = bloodcell.load(quick_run, device="cpu").predict([pictures / path for path in every["path"]])
+    exact = again.filter(like="p_").max(axis=1)
+    least = float(exact.median())  # the table's have six digits
     some = predicted(pictures, f"abstain_below={least!r}", "overwrite=true")
-    assert list(some["abstained"]) == list(some["confidence"] < least)
+    assert list(some["abstained"]) == list(exact < least)
+
+
+def test_numbers_are_short_and_paths_relative_to_the_only_folder(predicted, pictures, tmp_path):
+    folder = predicted(pictures)
+    assert folder["path"].tolist() == [f"{number:02}.png" for number in range(13)]
+    assert sorted(pd.read_csv(tmp_path / "results" / "out.bad.csv")["path"]) == ["05x.jpg", "99.png"]
+    text = (tmp_path / "results" / "out.csv").read_text(encoding="utf-8")
+    digits = [len(cell.split("e")[0].replace(".", "").lstrip("0")) for cell in re.findall(r",(\d[^,\n]*)", text)]
+    assert 4 < max(digits) <= 6
+    several = predicted([pictures / "00.png", pictures / "01.png"], name="two.csv")
+    assert several["path"].tolist() == [str(pictures / "00.png"), str(pictures / "01.png")]
+
+
+def test_the_end_counts_classes_and_folders_in_80_columns(tmp_path):
+    table = tmp_path / "o.csv"
+    long = "a folder of a very long name/and another/" * 2
+    rows = [("a/1.png", "x"), ("a/2.png", "y"), ("a/3.png", "x"), (f"{long}4.png", "y"), ("5.png", "z" * 90)]
+    table.write_text("path,prediction,p_x\n" + "".join(f"{path},{name},0\n" for path, name in rows), encoding="utf-8")
+    lines = count_lines(table)
+    assert [line.split()[:3] for line in lines[:3]] == [
+        ["predicted", "class", "images"], ["x", "2", "40.0"], ["y", "2", "40.0"],
+    ]  # fmt: skip
+    assert [line.split() for line in lines if line.startswith("a ")] == [["a", "3", "x", "67", "%,", "y", "33", "%"]]
+    assert any(line.startswith(".") for line in lines)
+    assert max(map(len, lines)) <= 80
+    table.write_text("path,prediction,p_x\na/1.png,x,0\na/2.png,x,0\n", encoding="utf-8")
+    assert len(count_lines(table)) == 2  # a single folder is not listed
+    table.write_text("path,prediction\n", encoding="utf-8")
+    assert count_lines(table) == []
+    table.write_text("path,prediction\n" + "".join(f"{n}/1.png,x\n" for n in range(14)), encoding="utf-8")
+    assert count_lines(table)[-1] == "and 2 others"
 
 
 def test_flags_follow_the_limits(predicted, pictures, monkeypatch):

@@ -222,7 +222,7 @@ def epochs_in_tensorboard(folder):
 
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
-    return [event.step for event in events.Scalars("val/loss")]
+    return [event.step for event in events.Scalars("loss/val")]
 
 
 def test_tensorboard_shows_what_is_promised(quick_run):
@@ -231,12 +231,23 @@ def test_tensorboard_shows_what_is_promised(quick_run):
     events = EventAccumulator(str(quick_run / "tensorboard"))
     events.Reload()
     tags = events.Tags()
-    wanted = {"train/loss", "val/accuracy", "val/macro_f1", "val/f1_MONOCYTE", "lr", "images_per_second"}
+    wanted = {"macro_f1/val", "per class F1/MONOCYTE val", "optimizer/lr", "speed/images per second"}
     assert wanted <= set(tags["scalars"])
+    assert sorted(tags["scalars"])[:4] == ["accuracy/train", "accuracy/val", "loss/train", "loss/val"]  # open first
     assert "hp_metric" not in tags["scalars"]
-    assert "hparam/val/macro_f1" in tags["scalars"]
+    assert "results/val/macro_f1" in tags["scalars"]
     assert tags["graph"]
     assert {"augmented training batch", "validation confusion matrix"} <= set(tags["images"])
+    wrong = [tag.partition("/")[2] for tag in tags["images"] if tag.startswith("wrong validation images/")]
+    rows = pd.read_csv(quick_run / "predictions.csv").query("split == 'val'")
+    errors = rows[rows["label"] != rows["prediction"]]
+    assert len(wrong) == min(len(errors), 24)
+    assert sorted(tag[3:].partition(",")[0] for tag in wrong) == sorted(errors["label"] + " as " + errors["prediction"])
+    (places,) = (quick_run / "tensorboard").rglob("metadata.tsv")
+    names = pd.read_csv(places, sep="\t")
+    assert sorted(names["path"]) == sorted(rows["path"])
+    assert len((places.parent / "tensors.tsv").read_text().splitlines()) == len(rows)
+    assert (places.parent / "sprite.png").is_file()
     assert any(tag.startswith("validation/MONOCYTE") for tag in tags["tensors"])
     assert epochs_in_tensorboard(quick_run) == [1, 2]
 
@@ -254,8 +265,8 @@ def test_a_class_without_validation_images_has_no_f1_on_the_way(compose, class_f
     assert metrics["val/f1_c"] is None
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
-    assert {"val/f1_a", "train/f1_c"} <= set(events.Tags()["scalars"])
-    assert "val/f1_c" not in events.Tags()["scalars"]
+    assert {"per class F1/a val", "per class F1/c train"} <= set(events.Tags()["scalars"])
+    assert "per class F1/c val" not in events.Tags()["scalars"]
     assert not any(tag.startswith("validation/c") for tag in events.Tags()["tensors"])
 
 

@@ -17,7 +17,7 @@ from bloodcell.data.images import read_image
 from bloodcell.evaluation.gallery import fitted, map_of, overlaid
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import Ensemble, Group
-from bloodcell.inference.predict import columns_of, rows_of
+from bloodcell.inference.predict import columns_of, filled_columns, rows_of, written_row
 from bloodcell.inference.resumable_csv import lines
 from bloodcell.models.gradcam import NoMapError
 from bloodcell.runtime.html import embedded
@@ -43,7 +43,8 @@ class Examiner:
 
     def __init__(self, ensemble: Ensemble, threshold: float, max_pixels: int) -> None:
         self.ensemble, self.threshold, self.max_pixels = ensemble, threshold, max_pixels
-        self.header = lines([columns_of(ensemble.classes)]).decode()
+        self.columns = filled_columns(ensemble, threshold)
+        self.header = lines([self.columns]).decode()
         self.explaining = next((engine for engine in ensemble.engines if engine.classifier is not None), None)
         self.no_map = "" if self.explaining else "its file has no net to look into"
         grey = np.full((64, 64, 3), 200, np.uint8)  # warms up the net, and shows whether Grad-CAM works
@@ -77,7 +78,7 @@ class Examiner:
         with suppress(NoMapError):  # its values may overflow for this picture alone
             looked = self._looked(picture, shown, group)
         return {
-            "row": lines([row]).decode(),
+            "row": lines([written_row(row, self.columns, self.ensemble.classes)]).decode(),
             **{key: cells[key] for key in ("prediction", "confidence", "abstained", "cell", "unlike")},
             "probabilities": group.probabilities[0].tolist(),
             "size": [picture.shape[1], picture.shape[0]],

@@ -32,6 +32,7 @@ def write_report(audit: Audit, root: Path, file: Path) -> None:
         "bloodcell.audits",
         "report.html",
         verdict=audit.verdict().splitlines(),
+        clean=audit.clean,
         root=str(root),
         counts=_counts(audit),
         leaks=_pairs(audit.leaks, root, "split"),

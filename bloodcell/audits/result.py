@@ -36,6 +36,12 @@ class Audit:
         """The page with pictures."""
         return self.folder and self.folder / "report.html"
 
+    @property
+    def clean(self) -> bool:
+        """Whether no two of the files that can be read show the same cell."""
+        readable = self.sources[~self.sources["path"].isin(set(self.unreadable["path"]))]
+        return len(readable) > 0 and self.duplicates.empty and not readable["source"].duplicated().any()
+
     def verdict(self) -> str:
         """Return plain sentences, one a line: the number of cells in each split, leaks, contradicting labels, files."""
         table = self.samples.assign(source=self.sources["source"].to_numpy())

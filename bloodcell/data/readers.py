@@ -22,6 +22,8 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import read_cells, with_known_columns
 from bloodcell.runtime.schema.data import DataConfig
 
+_PAINTED = "synthetic"  # folder of the painted smears in the cache
+
 
 def load_samples(data: DataConfig) -> Samples:
     """Read the samples that the `data` group describes, with groups as sources and only the selected classes.
@@ -151,6 +153,12 @@ def _split_name(text: str, file: Path) -> str:
     return SPLIT_NAMES.get(name, "")
 
 
+def data_set_name(samples: Samples) -> str:
+    """Return the name of a data set: those of the joined sets, else that of its folder."""
+    folder = samples.root.absolute()
+    return " + ".join(samples.sets()) or ("synthetic smears" if folder.parent.name == _PAINTED else folder.name)
+
+
 def read_synthetic(root: str | None, cache_root: str | None, **smears: Any) -> Samples:
     """Read synthetic smears with their known sources from `root` or the cache; paint them first if they are not there.
 
@@ -163,7 +171,7 @@ def read_synthetic(root: str | None, cache_root: str | None, **smears: Any) -> S
     except TypeError as error:
         raise BloodcellError(f"data.reader: {error}") from error
     tag = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
-    folder = absolute(root) if root else cache_folder(cache_root) / "synthetic" / tag
+    folder = absolute(root) if root else cache_folder(cache_root) / _PAINTED / tag
     write_smears(folder, settings)
     truth = pd.read_csv(folder / "truth.csv", dtype=str)
     columns = zip(truth["path"], truth["label"], truth["split"].str.lower(), truth["source"], strict=True)

@@ -20,6 +20,7 @@ import pandas as pd
 from bloodcell.metrics.by_source import sources_known
 from bloodcell.metrics.paired import Difference, differences, differences_of, paired_parts, paired_rows
 from bloodcell.metrics.parts import Floats, Parts
+from bloodcell.metrics.predictions_csv import write_predictions
 from bloodcell.metrics.registry import Place, shown_in
 from bloodcell.metrics.summary import metrics_of
 from bloodcell.runtime.errors import BloodcellError
@@ -66,7 +67,7 @@ def write_comparison(
             printed.append(gain_line(name, part, found) + _test_words(tests))
     write_csv(pd.DataFrame(rows), folder / "comparison.csv")
     for number, table in enumerate(tables.values()):
-        write_csv(table, folder / f"predictions_{number}.csv")
+        write_predictions(table, folder / f"predictions_{number}.csv")
     metrics = {name: metrics_of(table, trained_on) for name, table in tables.items()}
     write_json(metrics, folder / "metrics.json")
     return metrics, printed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bloodcell.audits.overlap import overlap_warning, trained_sources, training_
 from bloodcell.data.classes import with_spelling_of
 from bloodcell.data.image_check import blank_lines, check_images, white_lines, without_bad_images
 from bloodcell.data.known_sources import with_saved_sources
-from bloodcell.data.readers import load_samples
+from bloodcell.data.readers import data_set_name, load_samples
 from bloodcell.data.samples import Samples, changes_since, read_samples, with_contents
 from bloodcell.evaluation.external import evaluate_files
 from bloodcell.evaluation.report import Origin
@@ -89,7 +90,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         paths = [str(file.absolute()) for file in files]
         record = {"checkpoint": paths if len(paths) > 1 else paths[0], "tta": tta, "adapt": config.adapt}
         trained_on = trained_sources(whole, training.values())
-        origin = _origin(config, engines, tta, test_reads(cache, samples, splits))
+        origin = _origin(config, engines, tta, test_reads(cache, samples, splits), data_set_name(samples))
         return write_evaluation(
             config, folder, predicted, record, trained_on=trained_on, root=samples.root, origin=origin
         )
@@ -138,8 +139,8 @@ def _checked(
     return whole, samples, splits
 
 
-def _origin(config: EvaluateConfig, engines: list[Engine], tta: str, reads: list[str]) -> Origin:
-    """Return how the members' predictions were made; `reads` says how often the test parts were read."""
+def _origin(config: EvaluateConfig, engines: list[Engine], tta: str, reads: list[str], data: str) -> Origin:
+    """Return how the members' predictions were made; `reads` says how often the test parts of `data` were read."""
     asked = {"tta": tta, "adapt": config.adapt}
     notes = [f"{name}={value}" for name, value in asked.items() if value != "none"]
     files = [engine.file for engine in engines if engine.file is not None]
@@ -147,9 +148,12 @@ def _origin(config: EvaluateConfig, engines: list[Engine], tta: str, reads: list
     compared = math.prod(epochs_compared(run_folder.run_of(file)) for file in files)
     if len(engines) > 1:
         notes.append(f"the mean of {len(engines)} classifiers; the metrics of each are in members.csv")
-        return Origin(", ".join(str(engine.file) for engine in engines), notes=tuple(notes), compared=compared)
-    (engine,) = engines
-    return Origin(str(engine.file), engine.classifier, engine.temperature, tuple(notes), compared=compared)
+    made = ", ".join(str(engine.file) for engine in engines)
+    origin = Origin(made, notes=tuple(notes), compared=compared, heading=config.report_title, data=data)
+    if len(engines) > 1:
+        return origin
+    (one,) = engines
+    return replace(origin, classifier=one.classifier, temperature=one.temperature, preprocessing=one.preprocessing)
 
 
 def warn_of_overlap(samples: Samples, training: dict[Path, Samples | None], moved: bool) -> None:

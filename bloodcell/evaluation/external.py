@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bloodcell.data.readers import absolute, existing_folder
+from bloodcell.data.readers import absolute, data_set_name, existing_folder
 from bloodcell.data.samples import COLUMNS, Samples
 from bloodcell.evaluation.report import Origin
 from bloodcell.evaluation.results import (
@@ -48,7 +48,11 @@ def evaluate_files(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     given = [str(file) for file in files] if config.compare else str(files[0])
     found = None if config.compare else _image_folder(samples, config.figures)
     notes = [*test_reads(cache, samples, splits), *recipes_compared(files[0].parent)]
-    origin = Origin(str(given), notes=tuple(notes), compared=epochs_compared(files[0].parent))
+    origin = Origin(
+        given if isinstance(given, str) else ", ".join(given), notes=tuple(notes),
+        compared=epochs_compared(files[0].parent), heading=config.report_title,
+        data=data_set_name(samples) if config.data.root or samples.sets() else "",
+    )  # fmt: skip
     record: dict[str, Any] = {"predictions": given}
     return write_evaluation(config, folder, predicted, record, trained_on=frozenset(), root=found, origin=origin)
 
@@ -59,7 +63,7 @@ def _is_within(path: str, root: Path) -> bool:
     return there and Path(path).resolve().is_relative_to(root.resolve())
 
 
-def _image_folder(samples: Samples, figures: bool) -> Path | None:
+def _image_folder(samples: Samples, figures: Any) -> Path | None:
     """Return the folder of the images; None, with a message, if one is not in it."""
     missing = sum(not _is_within(path, samples.root) for path in samples.paths())
     if missing and figures:

@@ -23,6 +23,20 @@ def worst_errors(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
     return errors[~sources_of(errors).duplicated()].head(count)
 
 
+def typical(predictions: pd.DataFrame, classes: list[str], count: int) -> pd.DataFrame:
+    """Return right rows of each class, of the confidence nearest its median; one or two, `count` in all at most.
+
+    They are of different sources.
+    """
+    right = predictions[predictions["label"] == predictions["prediction"]]
+    right = right.assign(confidence=probability_of(right, "prediction"), of=sources_of(right)).drop_duplicates("of")
+    off = (right["confidence"] - right.groupby("label")["confidence"].transform("median")).abs()
+    by_class = right.loc[off.sort_values(kind="stable").index].groupby("label", sort=False)
+    chosen = by_class.head(2 if 2 * len(classes) <= count else 1)
+    chosen = chosen[chosen["label"].isin(classes)].sort_values("label", kind="stable")
+    return predictions.loc[chosen.index[:count]]
+
+
 def failures_of(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each source, under each of its labels, that has a wrong image; the worst first in each split.
 

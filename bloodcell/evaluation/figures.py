@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import read_image
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.evaluation.fonts import as_written
 from bloodcell.metrics.confusions import confusions
 from bloodcell.runtime.errors import BloodcellError
@@ -71,31 +77,56 @@ def confusion_figure(matrix: np.ndarray[Any, Any], classes: list[str], title: st
     return figure
 
 
-def failures_figure(failures: pd.DataFrame, root: Path, split: str) -> Figure:
-    """Draw the worst image of each failure of one split, with its label and how often it was taken for what.
+def failures_figure(
+    failures: pd.DataFrame, root: Path, split: str, preprocessing: Preprocessing | None = None
+) -> Figure:
+    """Draw the worst image of each failure of one split, with its label, how often it was taken for what, and how sure.
+
+    With `preprocessing`, a frame shows the square that the net saw, if it did not see the whole image.
 
     Raises:
         BloodcellError: An image cannot be read.
     """
     rows = failures[:MOST]
     down = -(-len(rows) // ACROSS)
-    figure = Figure(figsize=(2.1 * ACROSS, 1.95 * down + 0.4), layout="constrained")
+    figure = Figure(figsize=(2.1 * ACROSS, 2.1 * down + 0.4), layout="constrained")
     worst = f", the worst {MOST}" if len(failures) > MOST else ""
-    figure.suptitle(f"{split}: {len(failures):,} cells with a wrong image{worst}", fontsize=11)
+    seen = "; the frame is what the net saw" if preprocessing and preprocessing.crops_cell else ""
+    figure.suptitle(f"{split}: {len(failures):,} cells with a wrong image{worst}{seen}", fontsize=11)
     grid = figure.subplots(down, ACROSS, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
     font = as_written([*rows["label"], *rows["mistaken_for"]])
     for axes, row in zip(grid, rows.itertuples(), strict=False):
         try:
-            axes.imshow(read_image(root / str(row.path)))
+            image = read_image(root / str(row.path))
         except ImageError as error:
             raise BloodcellError(f"{root / str(row.path)}: {error}") from error
-        wrong = round(row.images * (1 - row.right))
-        axes.set_title(f"{row.label}\nas {row.mistaken_for}, {wrong} of {row.images}", fontsize=7, **font)
+        axes.imshow(image)
+        if preprocessing and (square := preprocessing.square(image)):
+            _frame(axes, *square)
+        wrong, sure = round(row.images * (1 - row.right)), f"{100 * row.confidence:.0f} % sure"
+        text = f"{row.label}\nas {row.mistaken_for}, {wrong} of {row.images}\n{sure}"
+        axes.set_title(text, fontsize=7, **font)
     return figure
 
 
-def save(figure: Figure, file: Path) -> None:
-    """Write a figure as PNG."""
-    write_atomically(file, lambda temporary: figure.savefig(temporary, dpi=130, format="png"))
+def _frame(axes: Axes, left: int, top: int, side: int) -> None:
+    """Draw the part of a square, pixels, that lies in the image: white on black, which is seen on any colour."""
+    right = min(left + side, axes.get_xlim()[1] + 0.5)
+    bottom = min(top + side, axes.get_ylim()[0] + 0.5)  # the vertical axis runs downwards
+    left, top = max(left, 0), max(top, 0)
+    for colour, line in (("black", 2.6), ("white", 1.2)):
+        frame = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False)
+        frame.set(edgecolor=colour, linewidth=line, clip_on=False)
+        axes.add_patch(frame)
+
+
+def save(figure: Figure, file: Path, formats: Sequence[str] = ("png",)) -> None:
+    """Write a figure in one or more formats: to `file` with the ending of each."""
+    with rc_context({"svg.hashsalt": "bloodcell"}):  # the same names of its parts each time
+        for form in formats:
+            dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
+            write_atomically(
+                file.with_suffix(f".{form}"), partial(figure.savefig, dpi=130, format=form, metadata=dates)
+            )

@@ -50,6 +50,11 @@ class Picture:
     confidence: float  # probability of the predicted class
     jpeg: bytes  # the image, the crop of the cell and the Grad-CAM side by side, as far as there are any
 
+    @property
+    def right(self) -> bool:
+        """Whether label and prediction agree."""
+        return self.label == self.prediction
+
 
 def pictures_of(rows: pd.DataFrame, root: Path, classifier: Classifier | None) -> list[Picture]:
     """Return the picture of each row of a predictions table, whose images are in `root`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.evaluation import verdict
-from bloodcell.evaluation.failures import failures_of, worst_errors
-from bloodcell.evaluation.gallery import pictures_of
+from bloodcell.evaluation.failures import failures_of, typical, worst_errors
+from bloodcell.evaluation.gallery import Picture, pictures_of
 from bloodcell.evaluation.report_charts import (
     decision_chart,
     history_charts,
@@ -21,7 +23,7 @@ from bloodcell.evaluation.report_charts import (
 )
 from bloodcell.metrics.abstention import CONFIDENCE, risk_coverage
 from bloodcell.metrics.by_class import scores_by_class
-from bloodcell.metrics.by_source import rows_by_part, sources_known
+from bloodcell.metrics.by_source import groups_of, rows_by_part, sources_known
 from bloodcell.metrics.confusions import confusions
 from bloodcell.metrics.cross_fit import promise_results, set_results, threshold_test
 from bloodcell.metrics.decision import decision_curve
@@ -34,6 +36,8 @@ from bloodcell.runtime.html import write_page
 
 #: Most rows of a list in the report, whose whole is in a file beside it, and most pictures of errors and of labels.
 MOST, PICTURES = 20, 12
+#: Most rows of the table of patients, slides or photographs.
+GROUPS = 50
 #: Half of an interval's width, for which the report says how many sources it takes.
 HALF_WIDTH = 0.05
 #: What the images of a split are called, if not "SPLIT images".
@@ -44,12 +48,21 @@ NAMES = {"train": "training images", "val": "validation images", "test_simple": 
 class Origin:
     """How predictions were made, for their report."""
 
-    title: str  # what made them
+    title: str  # what made them: files or folders
     classifier: Any = None  # the net whose crops and Grad-CAM the pictures show; None: there are several, or none
     temperature: float = 1.0  # of its probabilities; 1 if they are not calibrated
     notes: tuple[str, ...] = ()  # what else a reader should know
     history: pd.DataFrame | None = None  # its history.csv, at the end of its training
     compared: int = 1  # classifiers among which the validation part chose it
+    heading: str | None = None  # of the page; None: one with the name of the data set
+    data: str = ""  # name of the data set; '' if it has none
+    preprocessing: Preprocessing | None = None  # of the single net that made them; None: there are several, or none
+
+    @property
+    def shown_heading(self) -> str:
+        """Heading of the page."""
+        of = f" of {self.data}" if self.data else ""
+        return self.heading or f"What this classifier{of} can be trusted with"
 
 
 def write_report(
@@ -73,13 +86,17 @@ def write_report(
     unseen = bool(trained_on - {""}) and not rows["source"].isin(trained_on).any()
     images, key = predictions.drop_duplicates(["path", "label"]), ["path", "label"]
     doubtful = predictions[:0] if suspects is None else suspects[:PICTURES][key].merge(images, on=key)
-    pictures = [
+    shown = [one.name for one in first["shown_scores"]]
+    errors, right, doubted = (
         pictures_of(chosen, root, origin.classifier) if root else []
-        for chosen in (worst_errors(rows, PICTURES), doubtful)
-    ]
+        for chosen in (worst_errors(rows, PICTURES), typical(rows, shown, PICTURES), doubtful)
+    )
     write_page(
         file, "bloodcell.evaluation", "report.html",
+        heading=origin.shown_heading,
         title=origin.title,
+        data=origin.data,
+        date=time.strftime("%Y-%m-%d"),
         verdict={
             "first": verdict.accuracy_line(metrics[main], first["name"], unseen),
             "further": [
@@ -105,16 +122,19 @@ def write_report(
         overview=[{"part": part, "name": name_of(part), **metrics[part]} for part in parts],
         sections=[first, *(_section(part, parts[part], origin.temperature) for part in further)],
         wanted=sources_for(metrics[main], HALF_WIDTH),
+        sizes=verdict.size_lines(first["shown_scores"]),
         half_width=HALF_WIDTH,
         test=test,
         promises=promises,
         confidence=CONFIDENCE,
         sets=set_results(test) if test else None,
         risk=risk_chart(risk_coverage(rows), promises) if promises else None,
-        errors=pictures[0],
+        examples=_by_class(right, errors),
+        groups=groups_of(rows)[:GROUPS].to_dict("records"),
+        group_count=rows["source"].nunique(),
         failing=_failing(rows),
         suspects=suspects,
-        doubtful=pictures[1],
+        doubtful=doubted,
         history=None if origin.history is None else history_charts(origin.history),
         temperature=None if origin.temperature == 1 else origin.temperature,
         most=MOST,
@@ -173,6 +193,12 @@ def _section(part: str, rows: pd.DataFrame, temperature: float) -> dict[str, Any
         "confidence": float(found.share @ found.confidence),
         "reliability_chart": reliability_chart(found),
     }
+
+
+def _by_class(right: list[Picture], errors: list[Picture]) -> dict[str, list[Picture]]:
+    """Return the pictures of each class, the right ones first; the classes of the most confident errors come first."""
+    names = dict.fromkeys(one.label for one in (*errors, *right))
+    return {name: [one for one in (*right, *errors) if one.label == name] for name in names}
 
 
 def _failing(rows: pd.DataFrame) -> dict[str, Any] | None:

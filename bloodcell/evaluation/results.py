@@ -14,7 +14,9 @@ from bloodcell.data.samples import Samples, digest
 from bloodcell.evaluation.comparison import write_comparison, write_gain
 from bloodcell.evaluation.failures import failures_of
 from bloodcell.evaluation.report import Origin, write_report
-from bloodcell.metrics.predictions import averaged, classes_of, confusion_of, report_of, splits_of
+from bloodcell.metrics.by_source import groups_of
+from bloodcell.metrics.predictions import averaged, classes_of, report_of, splits_of
+from bloodcell.metrics.predictions_csv import write_predictions
 from bloodcell.metrics.summary import lines, metrics_of
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed
@@ -22,6 +24,7 @@ from bloodcell.runtime.console import counted, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_atomically, write_csv, write_json, write_text
 from bloodcell.runtime.locks import locked
+from bloodcell.runtime.schema.checks import figure_formats
 from bloodcell.runtime.schema.verbs import EvaluateConfig
 
 
@@ -46,7 +49,7 @@ def write_results(
     *,
     trained_on: frozenset[str] = frozenset(),
     root: Path | None = None,
-    figures: bool = True,
+    figures: Any = True,
     origin: Origin | None = None,
     report: bool = True,
     others: dict[str, pd.DataFrame] | None = None,
@@ -60,7 +63,7 @@ def write_results(
         predictions: The predictions table.
         trained_on: Sources of the training images, for the metrics on unseen sources.
         root: The folder of the images; None: they are not there, and no picture of one is shown.
-        figures: Draw confusion matrices, and pictures of the failures.
+        figures: Draw confusions, scores, calibration, curves and failures: true as PNG, or a list of png, pdf and svg.
         origin: How the predictions were made; None: there is no report.
         report: Write report.html.
         others: Name -> predictions table of each system that it is compared with in gain.json.
@@ -69,11 +72,15 @@ def write_results(
     """
     metrics = metrics_of(predictions, trained_on) | (more or {})
     failures = failures_of(predictions)
-    write_csv(predictions, folder / "predictions.csv")
+    write_predictions(predictions, folder / "predictions.csv")
     write_csv(failures, folder / "failures.csv")
+    _write_groups(predictions, folder)
     _write_class_reports(predictions, folder)
-    if figures:
-        _draw(predictions, failures, root, folder / "figures")
+    if formats := figure_formats(figures):
+        from bloodcell.evaluation.figure_files import write_figures
+
+        seen = origin.preprocessing if origin else None
+        write_figures(predictions, failures, folder / "figures", formats, root, seen)
     if members:
         rows = [{"checkpoint": name, **metrics_of(table, trained_on)} for name, table in members.items()]
         write_csv(pd.DataFrame(rows), folder / "members.csv")
@@ -84,28 +91,19 @@ def write_results(
     return metrics, [*lines(metrics, origin.compared if origin else 1), *gains]
 
 
+def _write_groups(predictions: pd.DataFrame, folder: Path) -> None:
+    """Write groups.csv, a row for each patient, slide or photograph of a split, if sources are these."""
+    groups = {split: groups_of(rows) for split, rows in predictions.groupby("split", sort=False)}
+    if found := [rows.assign(split=split) for split, rows in groups.items() if not rows.empty]:
+        write_csv(pd.concat(found), folder / "groups.csv")
+
+
 def _write_class_reports(predictions: pd.DataFrame, folder: Path) -> None:
     classes, splits = classes_of(predictions), splits_of(predictions)
     text = "\n".join(f"{split}\n{report_of(rows, classes)}" for split, rows in splits.items())
     write_text(text, folder / "classification_report.txt")
     reports = {split: report_of(rows, classes, as_dict=True) for split, rows in splits.items()}
     write_json(reports, folder / "classification_report.json")
-
-
-def _draw(predictions: pd.DataFrame, failures: pd.DataFrame, root: Path | None, folder: Path) -> None:
-    """Draw the confusion matrices of each split, as counts and as shares of each true class, and its failures."""
-    from bloodcell.evaluation.figures import confusion_figure, failures_figure, save
-
-    folder.mkdir(exist_ok=True)
-    classes = classes_of(predictions)
-    for split, rows in splits_of(predictions).items():
-        title = f"{split}: {len(rows):,} images, {100 * (rows['label'] == rows['prediction']).mean():.1f} % right"
-        for name, normalise in (("counts", False), ("shares", True)):
-            figure = confusion_figure(confusion_of(rows, classes), classes, title, normalise)
-            save(figure, folder / f"confusion_{split}_{name}.png")
-    if root is not None:
-        for split, rows in failures.groupby("split", sort=False):
-            save(failures_figure(rows, root, str(split)), folder / f"failures_{split}.png")
 
 
 def write_evaluation(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
 
 from bloodcell.metrics.abstention import Promise
-from bloodcell.metrics.by_class import ClassScores
+from bloodcell.metrics.by_class import ClassScores, faultless_sources, sources_needed
 from bloodcell.metrics.summary import interval_words
 from bloodcell.runtime.console import named
 from bloodcell.runtime.html import count, percent
@@ -35,6 +36,24 @@ def trust_of(scores: list[ClassScores]) -> Trust:
     reliable = [name for name, both in limits.items() if all(low >= RELIABLE for low, _ in both)]
     unreliable = [name for name, both in limits.items() if any(high < RELIABLE for _, high in both)]
     return Trust(reliable, [name for name in limits if name not in {*reliable, *unreliable}], unreliable)
+
+
+def size_lines(scores: list[ClassScores]) -> list[tuple[str, str]]:
+    """Return each class with images and a sentence on how many sources it takes to call it reliable."""
+    return [(one.name, _size_line(one)) for one in scores if one.images and one.sources]
+
+
+def _size_line(scores: ClassScores) -> str:
+    needed, now = sources_needed(scores, RELIABLE), f"there are {count(scores.sources or 0)}"
+    if needed == math.inf:
+        low = [name for name in ("recall", "precision") if (getattr(scores, name).value or 0) <= RELIABLE]
+        return (
+            f"more sources alone are not enough, as its {' and '.join(low)} {'is' if len(low) == 1 else 'are'} "
+            f"not above {percent(RELIABLE, 0)}; without an error it takes {faultless_sources(RELIABLE)} sources; {now}."
+        )
+    if needed <= (scores.sources or 0):
+        return f"shown to be reliable; {now} sources."
+    return f"it takes about {count(math.ceil(needed))} sources with as few errors as now; {now}."
 
 
 def accuracy_line(metrics: dict[str, float], name: str, unseen: bool) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from itertools import islice, tee
 from pathlib import Path
@@ -17,6 +18,7 @@ from bloodcell.data.image_paths import iter_image_paths, iter_unread
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import GROUP, Ensemble, Group
 from bloodcell.inference.loader import load_engines
+from bloodcell.inference.prediction_counts import count_lines
 from bloodcell.inference.resumable_csv import ResumableCsv, Rows
 from bloodcell.metrics.predictions import PROBABILITY
 from bloodcell.models.ood import PROVISIONAL
@@ -25,7 +27,7 @@ from bloodcell.runtime.config import typed
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders, keep_freed_memory
-from bloodcell.runtime.io import file_digest
+from bloodcell.runtime.io import DIGITS, file_digest
 from bloodcell.runtime.launcher import count_of, launch
 from bloodcell.runtime.schema.verbs import AppConfig, PredictConfig
 from bloodcell.runtime.version import __version__
@@ -66,6 +68,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
         total = distributed.once(lambda: sum(1 for _ in names()))
         say_unread(given, table, total)
         ensemble = Ensemble(engines_of(config), config.tta)
+        base = base_of(given)
         settings: dict[str, Any] = {
             "checkpoint": [file_digest(engine.file) if engine.file else "" for engine in ensemble.engines],
             "images": given,
@@ -75,8 +78,9 @@ def predict(cfg: DictConfig) -> dict[str, int]:
             "backend": [way.name for way in ensemble.passes(total)],
             "release": __version__,
         }
-        done = distributed.once(lambda: table.start(columns_of(ensemble.classes), settings, names()))
-        fill(table, ensemble, islice(names(), done, None), (done, total), settings["threshold"], threads)
+        settings["columns"] = columns = filled_columns(ensemble, settings["threshold"])
+        done = distributed.once(lambda: table.start(columns, settings, names()))
+        fill(table, ensemble, islice(names(), done, None), (done, total), settings["threshold"], threads, base)
     return distributed.once(lambda: table.progress.counts)
 
 
@@ -101,13 +105,15 @@ def fill(
     counts: tuple[int, int],
     threshold: float,
     threads: int | None = None,
+    base: str = "",
 ) -> None:
     """Write a row for each image that is left, and print a summary of all.
 
     `names` are the files that are left, and `counts` the numbers of files that were done before, and of all files.
-    Images with a confidence below the threshold are abstained from.
+    Images with a confidence below the threshold are abstained from. Paths are relative to `base` if it is given.
     """
     place, (before, total), start = distributed.here(), counts, time.perf_counter()
+    columns = filled_columns(ensemble, threshold)
     groups, expected = tee(grouped(names, total - before))
     mine = islice(groups, place.rank, None, place.size)
     with progress("predicting") as advance:
@@ -115,7 +121,9 @@ def fill(
             if group.given != next(expected):
                 raise BloodcellError("images: the processes do not find the same files; give a folder that they share")
             if place.rank == 0:
-                table.add(group.given, *rows_of(group, ensemble.classes, threshold))
+                rows, bad, numbers = rows_of(group, ensemble.classes, threshold)
+                chosen = [written_row(row, columns, ensemble.classes, base) for row in rows]
+                table.add(group.given, chosen, [(_relative(path, base), reason) for path, reason in bad], numbers)
                 advance(table.progress.items - before, total - before)
     if place.rank == 0:
         _say_end(table, total, before, time.perf_counter() - start)
@@ -131,6 +139,35 @@ def grouped(names: Iterator[str], left: int) -> Iterator[list[str]]:
 def columns_of(classes: list[str]) -> list[str]:
     """Return the columns of the table."""
     return ["path", "prediction", *(PROBABILITY + name for name in classes), *FURTHER]
+
+
+def filled_columns(ensemble: Ensemble, threshold: float) -> list[str]:
+    """Return the columns that this ensemble fills: without abstention, cells or limits, theirs would be empty."""
+    empty = set() if threshold else {"abstained"}
+    if not any(engine.preprocessing.crops_cell for engine in ensemble.engines):
+        empty |= {"left", "top", "side", "cell"}
+    if any(engine.limits is None for engine in ensemble.engines):
+        empty.add("unlike")
+    return [name for name in columns_of(ensemble.classes) if name not in empty]
+
+
+def written_row(row: Iterable[Any], columns: list[str], classes: list[str], base: str = "") -> list[Any]:
+    """Return a row of `rows_of` with the chosen columns, a relative path and numbers of `DIGITS` significant digits."""
+    cells = dict(zip(columns_of(classes), row, strict=True))
+    cells["path"] = _relative(cells["path"], base)
+    return [float(f"{cells[name]:.{DIGITS}g}") if isinstance(cells[name], float) else cells[name] for name in columns]
+
+
+def base_of(given: list[str]) -> str:
+    """Return the folder that paths in the table are relative to: the only one that is given, else ''."""
+    if len(given) > 1:
+        return ""
+    folder = Path(given[0]) if os.path.lexists(given[0]) else Path(given[0]).expanduser()
+    return str(folder) if folder.is_dir() else ""
+
+
+def _relative(path: str, base: str) -> str:
+    return os.path.relpath(path, base).replace(os.sep, "/") if base else path
 
 
 def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, Rows, dict[str, int]]:
@@ -171,6 +208,8 @@ def _say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> No
         f"{counts[key]:,} {words}" for key, words in notes.items() if counts.get(key)
     ]:  # a table of an older release has fewer counts
         say(", ".join(said))
+    for line in count_lines(table.file):
+        say(line)
     if counts["bad"]:
         say(f"{counted(counts['bad'], 'file')} cannot be read; which and why: {table.bad}")
 

@@ -40,3 +40,24 @@ def rows_by_part(predictions: pd.DataFrame, trained_on: frozenset[str] = frozens
         if split.startswith("test") and sources_known(rows) and 0 < len(unseen) < len(rows):
             parts[f"{split}_disjoint"] = unseen
     return parts
+
+
+def groups_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each source, if sources are patients, slides or photographs and not single cells.
+
+    They are if at least half of the sources with several images have several classes: a cell has one, unless a label is
+    wrong. Else the table is empty, as it is if sources are unknown.
+
+    Returns:
+        Columns source, images, classes (the number of its labels), right (share of its images) and mistake (its most
+        frequent error, "LABEL as PREDICTION", or ''); the sources with the least share right come first.
+    """
+    table = rows[["source", "label"]].assign(right=rows["label"] == rows["prediction"])
+    table["mistake"] = (rows["label"] + " as " + rows["prediction"]).mask(table["right"])
+    by = table.groupby("source")
+    found = by.agg(images=("label", "size"), classes=("label", "nunique"), right=("right", "mean"))
+    several = found["classes"][found["images"] > 1] > 1
+    if not sources_known(rows) or several.empty or several.mean() < 0.5:
+        return pd.DataFrame(columns=["source", *found, "mistake"])
+    found["mistake"] = by["mistake"].agg(lambda errors: next(iter(errors.mode()), ""))
+    return found.sort_values(["right", "images"], ascending=[True, False], kind="stable").reset_index()

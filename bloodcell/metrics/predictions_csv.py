@@ -1,4 +1,4 @@
-"""Reading a predictions table that any system may have written, and refusing what would lead to wrong metrics."""
+"""Predictions tables as CSV: written, and read as any system may have written them, without what misleads metrics."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from bloodcell.data.folder_names import SPLIT_NAMES
-from bloodcell.metrics.predictions import PROBABILITY, classes_of, matrix_of, predictions_table
+from bloodcell.metrics.predictions import FURTHER, PROBABILITY, classes_of, matrix_of, predictions_table
 from bloodcell.runtime.console import named
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import read_cells, with_known_columns
+from bloodcell.runtime.io import read_cells, with_known_columns, write_csv
 
 #: How far from 1 the probabilities of a row may sum, as they may be rounded.
 TOLERANCE = 1e-3
@@ -52,6 +52,16 @@ def read_predictions(file: Path) -> pd.DataFrame:
         return made
     _check_prediction(table, file)
     return made.assign(prediction=table["prediction"].to_numpy())
+
+
+def write_predictions(predictions: pd.DataFrame, file: Path) -> None:
+    """Write a predictions table as CSV, without optional columns that are empty.
+
+    Its numbers are exact, so that whoever reads it finds the same metrics: a confidence of 0.9999997, rounded to 1,
+    would fall into another bin of the calibration error, and share its place in a ROC curve with others.
+    """
+    empty = [name for name in FURTHER if name in predictions and (predictions[name] == "").all()]
+    write_csv(predictions.drop(columns=empty), file, exact=True)
 
 
 def _check_columns(rows: pd.DataFrame, file: Path) -> None:

@@ -15,6 +15,9 @@ import pandas as pd
 
 from bloodcell.runtime.errors import BloodcellError, folded
 
+#: Significant digits of numbers in tables for people.
+DIGITS = 6
+
 
 def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file beside `file`, then put it in its place.
@@ -37,13 +40,30 @@ def remove_temporaries(folder: Path, name: str = "*") -> None:
             left.unlink(missing_ok=True)
 
 
-def write_csv(table: pd.DataFrame, file: Path) -> None:
-    """Write a table as CSV, with Unix line ends on every system."""
+def write_csv(table: pd.DataFrame, file: Path, exact: bool = False) -> None:
+    """Write a table as CSV, with Unix line ends on every system.
+
+    Numbers have `DIGITS` significant digits, and counts all of theirs; with `exact`, all numbers are read back as they
+    are.
+    """
     text = table.select_dtypes(exclude="number").astype(str)
     # before Python 3.13 a carriage return alone gets no quotes, and ends the row where the file is read
     odd = any("\r" in column or text[column].str.contains("\r", regex=False).any() for column in text)
-    style = {"index": False, "lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL}
+    style: dict[str, Any] = {
+        "index": False,
+        "lineterminator": "\n",
+        "quoting": csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL,
+    }
+    if not exact:
+        table, style["float_format"] = _with_whole_numbers(table), f"%.{DIGITS}g"
     write_atomically(file, lambda temporary: table.to_csv(temporary, **style))
+
+
+def _with_whole_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with integers in columns of counts, which are floats if one is missing."""
+    floats = table.select_dtypes("float")
+    whole = ((floats % 1 == 0) | floats.isna()).all() & (floats.abs().max() < 2**53)
+    return table.astype(dict.fromkeys(whole.index[whole], "Int64"))
 
 
 def write_text(text: str, file: Path) -> None:

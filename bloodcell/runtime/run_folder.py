@@ -21,7 +21,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import read_json, remove_temporaries, write_json
 
 #: Parts of the configuration that do not change what a run computes.
-_NEUTRAL = ("resume", "skip_finished", "cache", "outputs", "report", "audit")
+_NEUTRAL = ("resume", "skip_finished", "cache", "outputs", "report", "report_title", "audit")
 
 _PACKAGES = (
     "torch",

@@ -13,7 +13,7 @@ from bloodcell.evaluation.report import Origin, write_report
 from bloodcell.metrics.by_source import sources_known
 from bloodcell.metrics.label_errors import suspected_labels
 from bloodcell.metrics.predictions import averaged, classes_of
-from bloodcell.metrics.predictions_csv import read_predictions
+from bloodcell.metrics.predictions_csv import read_predictions, write_predictions
 from bloodcell.metrics.registry import Metric, Place, shown_in
 from bloodcell.metrics.summary import epochs_compared, interval_words, metrics_of, parts_in
 from bloodcell.runtime.io import write_csv
@@ -56,7 +56,7 @@ def _written(
 ) -> dict[str, Any]:
     """Write one table and its suspected labels, and return its row of the summary."""
     name = f"out_of_fold{ending}"
-    write_csv(predictions, folder / name)
+    write_predictions(predictions, folder / name)
     count = None
     if all(sources_known(member) and not _sources_of_several_folds(member) for member in members):
         suspects = suspected_labels(predictions)
@@ -90,7 +90,7 @@ def _complete(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _without_fold(overrides: str) -> str:
-    other = ("data.fold=", "outputs=", "cache.", "report=")
+    other = ("data.fold=", "outputs=", "cache.", "report=", "report_title=")
     return " ".join(item for item in overrides.split() if not item.startswith(other))
 
 
@@ -173,10 +173,12 @@ def _suspects_line(row: dict[Hashable, Any]) -> str:
     return f"{count:,.0f} {'label' if count == 1 else 'labels'} may be wrong: {file}"
 
 
-def write_fold_reports(summary: pd.DataFrame, folder: Path, root: Path) -> None:
+def write_fold_reports(
+    summary: pd.DataFrame, folder: Path, root: Path, heading: str | None = None, data: str = ""
+) -> None:
     """Write a report for each row of `out_of_fold`'s summary, e.g. report.html for out_of_fold.csv.
 
-    `root` is the folder of the images.
+    `root` is the folder of the images; `heading` and `data` are those of `Origin`.
     """
     rows = summary.to_dict("records")
     shared = {row["predictions"]: _sources_of_several_folds(_read(folder / row["predictions"])) for row in rows}
@@ -185,10 +187,11 @@ def write_fold_reports(summary: pd.DataFrame, folder: Path, root: Path) -> None:
         trained_on = frozenset[str]().union(*shared.values()) if row["members"] > 1 else shared[name]
         suspects = _read(folder / name.replace(*SUSPECTS)) if pd.notna(row["suspects"]) else None
         file = folder / name.replace("out_of_fold", "report").replace(".csv", ".html")
-        write_report(read_predictions(folder / name), file, _origin(row), trained_on, root, suspects)
+        write_report(read_predictions(folder / name), file, _origin(row, heading, data), trained_on, root, suspects)
 
 
-def _origin(row: dict[Hashable, Any]) -> Origin:
+def _origin(row: dict[Hashable, Any], heading: str | None, data: str) -> Origin:
     how = "cross-validation: each image is predicted by the net of a fold that was not trained on it"
     notes = f"{how}, nor on any other image of its source" if pd.notna(row["suspects"]) else how
-    return Origin(f"{row['predictions']}: {row['choices']}", notes=(notes,), compared=int(row["compared"]))
+    made = f"{row['predictions']}: {row['choices']}"
+    return Origin(made, notes=(notes,), compared=int(row["compared"]), heading=heading, data=data)

@@ -10,6 +10,7 @@ import pandas as pd
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from bloodcell.data.readers import data_set_name
 from bloodcell.data.samples import read_samples
 from bloodcell.metrics.registry import Place, shown_in
 from bloodcell.metrics.summary import read_metrics
@@ -27,7 +28,9 @@ class Leaderboard(Callback):
         """Write and show the leaderboard; exit with 1 if this or a job fails: Hydra only warns of other exceptions."""
         try:
             with one_clear_line():
-                failed = write_leaderboard(Path(config.hydra.sweep.dir), bool(config.get("report")))
+                failed = write_leaderboard(
+                    Path(config.hydra.sweep.dir), bool(config.get("report")), config.get("report_title")
+                )
         except Exception:  # noqa: BLE001 - a fault of the program shows its traceback
             traceback.print_exc()
             failed = True
@@ -35,7 +38,7 @@ class Leaderboard(Callback):
             raise SystemExit(1)
 
 
-def write_leaderboard(folder: Path, report: bool) -> bool:
+def write_leaderboard(folder: Path, report: bool, heading: str | None = None) -> bool:
     """Write and show a multirun's leaderboard and cross-validations; return whether a job failed."""
     table = leaderboard(folder)
     if table.empty:
@@ -48,8 +51,8 @@ def write_leaderboard(folder: Path, report: bool) -> bool:
     for line in cross_validation.lines(summary):
         say(line)
     if len(summary) and report:
-        root = read_samples(Path(table["run"].iloc[0]) / "samples.csv").root
-        cross_validation.write_fold_reports(summary, folder, root)
+        samples = read_samples(Path(table["run"].iloc[0]) / "samples.csv")
+        cross_validation.write_fold_reports(summary, folder, samples.root, heading, data_set_name(samples))
     return bool((table["status"] == "failed").any())
 
 

@@ -16,7 +16,7 @@ from bloodcell.audits.leaks import check_leaks, report_leak
 from bloodcell.audits.overlap import weights_leak
 from bloodcell.data.image_check import blank_lines, check_images, white_lines, without_bad_images
 from bloodcell.data.known_sources import with_saved_sources
-from bloodcell.data.readers import existing_folder, load_samples
+from bloodcell.data.readers import data_set_name, existing_folder, load_samples
 from bloodcell.data.samples import Samples, changes_since, digest, read_samples, with_contents, write_samples
 from bloodcell.data.splits import assign_splits, require_classes
 from bloodcell.inference.predict_samples import predict_samples
@@ -28,6 +28,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments, release_gpu_memory
 from bloodcell.runtime.io import remove_temporaries, write_atomically, write_json
 from bloodcell.runtime.launcher import launch, require, trainer_devices
+from bloodcell.runtime.schema.checks import figure_formats
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.training.audit_first import audit_first
 from bloodcell.training.checkpoint import refuse_no_further
@@ -267,6 +268,8 @@ def conclude(
     from bloodcell.evaluation.results import record_test_reads, test_reads, write_results
     from bloodcell.inference.calibration import calibrate, keep_calibration
     from bloodcell.metrics.reliability import tempered_table
+    from bloodcell.training.callbacks.examples import write_examples
+    from bloodcell.training.callbacks.tensorboard import writer_of
 
     classifier, extractor = fitted.engine.trained(), fitted.engine.extractor
     assert extractor is not None
@@ -290,7 +293,10 @@ def conclude(
     best_epoch = min(int(fitted.chosen["epoch"]) + 1, len(history))  # a checkpoint after the last epoch is one ahead
     partial = partial_run(config.trainer.partial)
     notes = (*partial, *test_reads(cache, samples, splits))
-    origin = Origin(str(folder), classifier, calibration.temperature, notes, history, compared)
+    origin = Origin(
+        str(folder), classifier, calibration.temperature, notes, history, compared,
+        heading=config.report_title, data=data_set_name(samples), preprocessing=fitted.engine.preprocessing,
+    )  # fmt: skip
     metrics, lines = write_results(
         folder,
         predictions,
@@ -308,14 +314,34 @@ def conclude(
             **({"partial": True} if partial else {}),
         },
     )
-    if config.evaluate.figures:
+    if formats := figure_formats(config.evaluate.figures):
         from bloodcell.evaluation.figures import curves_figure, save
 
-        save(curves_figure(history, best_epoch), folder / "figures" / "curves.png")
+        save(curves_figure(history, best_epoch), folder / "figures" / "curves.png", formats)
+    if writer := writer_of(fitted.trainer):
+        write_examples(writer, fitted.engine, predictions, samples.root, len(history))
     _log_hyperparameters(fitted.trainer, config, metrics)
     chosen = f"chosen: epoch {best_epoch} of {len(history)}; run folder {folder}"
     say("\n".join([chosen, *lines, *calibration.lines, *partial, *better_recipe(config)]))
     return metrics
+
+
+#: TensorBoard shows the first five metrics and, sorted by name, the first five choices; the others take a click.
+_HPARAM_METRICS = ("test/accuracy", "test/macro_f1", "val/accuracy", "val/loss", "val/macro_f1")
+
+
+def _hparams(config: TrainConfig) -> dict[str, Any]:
+    """Return the choices of a run for TensorBoard's HParams, those that differ most often first by name."""
+    data, optimizer = config.data, str(config.optimizer["_target_"])
+    further = {
+        "augment": config.augment.name, "batch size": data.batch_size, "fold": data.fold, "split": data.split,
+        "image size": data.image_size or config.model.image_size, "crop": data.crop,
+        "scheduler": str(config.scheduler.get("_target_")).rpartition(".")[2],
+        "label smoothing": config.loss.label_smoothing,
+    }  # fmt: skip
+    first = {"finetune": config.finetune.name, "learning rate": config.optimizer["lr"], "model": config.model.name}
+    named = {f"training {name}": value for name, value in further.items()}
+    return first | {"optimizer": optimizer.rpartition(".")[2], "seed": config.seed} | named
 
 
 def _log_hyperparameters(trainer: Any, config: TrainConfig, metrics: dict[str, float]) -> None:
@@ -325,10 +351,11 @@ def _log_hyperparameters(trainer: Any, config: TrainConfig, metrics: dict[str, f
     values = asdict(config)
     chosen = {name: values[name] for name in ("model", "optimizer", "scheduler", "finetune", "augment", "loss", "seed")}
     chosen["data"] = {name: values["data"][name] for name in ("split", "fold", "image_size", "batch_size")}
-    shown = {f"{split}/{name}" for split in ("val", "test") for name in ("accuracy", "macro_f1", "loss")}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(chosen, {f"hparam/{name}": metrics[name] for name in sorted(shown & set(metrics))})
+            logger.log_hyperparams(
+                _hparams(config), {f"results/{n}": metrics[n] for n in _HPARAM_METRICS if n in metrics}
+            )
         else:
             logger.log_hyperparams(chosen)
         logger.finalize("success")

@@ -50,7 +50,7 @@ class TrialLog:
             left = each * max(0, self.wanted - count) / 60
             say(f"{count}/{self.wanted}   {trial_line(trial, best, self.metric)}   {left:.1f} min left")
             write_tensorboard(trial, self.metric, self.folder)
-        write_csv(table_of(finished), self.folder / "trials.csv")
+        write_csv(table_of(finished), self.folder / "trials.csv", exact=True)  # a trial can be trained again from it
         self.known = {trial.number for trial in finished}
         if len(finished) >= HOPELESS and all(map(failure, finished)):
             raise BloodcellError(f"the first {len(finished)} trials all failed, the last one so: {failure(new[-1])}")
@@ -63,7 +63,7 @@ def conclude(study: Any, metric: str, folds: list[int] | None, configs: TrialCon
         BloodcellError: No trial is complete.
     """
     trials = finished_trials(study)
-    write_csv(table_of(trials), folder / "trials.csv")
+    write_csv(table_of(trials), folder / "trials.csv", exact=True)
     for trial in trials:
         write_tensorboard(trial, metric, folder)
     for left in folder.glob(f"{SCRATCH}*"):  # of workers that were killed

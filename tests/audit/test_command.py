@@ -1,5 +1,7 @@
 """The verb audit: verdict, tables, report, and sources that later commands know."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -83,3 +85,21 @@ def test_the_same_command_goes_on_in_a_folder_that_a_killed_one_left(compose, cl
     assert {file.name for file in (tmp_path / "run").iterdir()} == names
     for name in names - {"report.html"}:
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_page_says_in_green_if_no_image_is_a_copy_and_what_an_audit_cannot_see(compose, class_folders, tmp_path):
+    root = class_folders({"a": 3, "b": 3})
+
+    def audited_page(name):
+        run_audit(compose("data=imagefolder", f"data.root={root}", verb="audit"), tmp_path / name)
+        return (tmp_path / name / "report.html").read_text(encoding="utf-8")
+
+    alone = audited_page("alone")
+    assert '<section class="verdict clean"' in alone
+    assert "No image is a copy of another" in alone
+    shutil.copy(root / "a" / "0.png", root / "a" / "copy.png")
+    copied = audited_page("copied")
+    assert '<section class="verdict"' in copied
+    assert "No image is a copy of another" not in copied
+    assert "cannot be seen in the images whether two cells are of one patient" in alone
+    assert "cannot be seen in the images whether two cells are of one patient" in copied

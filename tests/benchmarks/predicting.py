@@ -27,9 +27,8 @@ from bloodcell.data.image_paths import iter_image_paths
 from bloodcell.inference.engine import Pass
 from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.loader import load_engines
-from bloodcell.inference.predict import FURTHER, fill
+from bloodcell.inference.predict import fill, filled_columns
 from bloodcell.inference.resumable_csv import ResumableCsv
-from bloodcell.metrics.predictions import PROBABILITY
 from bloodcell.runtime.hardware import cpu_count, keep_freed_memory
 
 SECONDS = 6.0
@@ -97,7 +96,7 @@ def predict_rate(ensemble: Ensemble, files: list[str], output: Path) -> float:
     """Return images a second of the verb."""
     table, start = ResumableCsv(output), time.perf_counter()
     with table.held():
-        columns = ["path", "prediction", *(PROBABILITY + name for name in ensemble.classes), *FURTHER]
+        columns = filled_columns(ensemble, 0.0)
         table.start(columns, {}, files)
         fill(table, ensemble, iter(files), (0, len(files)), 0.0)
     return len(files) / (time.perf_counter() - start)

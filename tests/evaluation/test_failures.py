@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bloodcell.evaluation.failures import errors_of, failures_of
+from bloodcell.evaluation.failures import errors_of, failures_of, typical
 from bloodcell.evaluation.results import write_results
 from bloodcell.metrics.by_source import sources_of
 
@@ -45,6 +45,16 @@ def test_of_errors_that_are_equally_sure_the_worse_gave_less_to_the_truth(predic
     rows = predictions.assign(p_x=[0.2, 0.3, 0.8, 0.9, 0.0, 1.0, 0.1], p_y=[0.6, 0.3, 0.1, 0.1, 0.9, 0.0, 0.1])
     assert errors_of(rows)["path"].tolist() == ["d.png", "g.png", "a.png", "b.png"]
     assert errors_of(rows[::-1])["path"].tolist() == ["d.png", "g.png", "a.png", "b.png"]
+
+
+def test_typical_images_are_right_of_several_sources_and_of_median_confidence():
+    confidence = [0.99, 0.6, 0.8, 0.7, 0.7, 0.9]
+    rows = pd.DataFrame({"path": list("abcdef"), "split": "val", "source": ["1", "2", "3", "3", "4", "5"]})
+    rows = rows.assign(label=["x"] * 4 + ["y"] * 2, prediction=["x"] * 5 + ["y"], p_x=confidence)
+    rows["p_y"] = 1 - rows["p_x"].where(rows["prediction"] == "x", 0.1)
+    assert typical(rows, ["x", "y"], 12)["path"].tolist() == ["c", "a", "f"]
+    assert typical(rows, ["x", "y"], 2)["path"].tolist() == ["c", "f"]
+    assert typical(rows, ["y"], 12)["path"].tolist() == ["f"]
 
 
 def test_an_image_without_a_source_is_its_own(predictions):

@@ -7,10 +7,16 @@ import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.font_manager import fontManager
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.evaluation import fonts
-from bloodcell.evaluation.figures import BLUE, ORANGE, confusion_figure, curves_figure, save
+from bloodcell.evaluation.curve_figures import calibration_figure, ranking_figure, scores_figure
+from bloodcell.evaluation.figures import BLUE, ORANGE, confusion_figure, curves_figure, failures_figure, save
+from bloodcell.metrics.by_class import scores_by_class
+from bloodcell.metrics.reliability import reliability
+from bloodcell.metrics.roc import rankings_of
+from tests.evaluation.grouped import CLASSES, simulated
 
 MATRIX = np.array([[1200, 300], [0, 4]])
 HISTORY = pd.DataFrame(
@@ -85,6 +91,77 @@ def test_drawing_opens_no_window_and_leaves_no_state(tmp_path):
         image.load()
         assert min(image.size) > 800
         assert image.convert("L").getextrema() == (0, 255)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return simulated(np.random.default_rng(1), 40)
+
+
+def test_scores_are_drawn_with_their_intervals(rows):
+    scores = scores_by_class(rows, list(CLASSES))
+    (axes,) = scores_figure(scores, "test").axes
+    lines = [line for line in axes.lines if line.get_marker() == "None"]
+    for name, found in zip(("recall", "specificity", "precision"), (lines[:4], lines[4:8], lines[8:]), strict=True):
+        assert [tuple(line.get_xdata()) for line in found] == [getattr(one, name).limits for one in scores]
+    points = {line.get_label(): line for line in axes.lines if line.get_marker() != "None"}
+    assert list(points["specificity"].get_xdata()) == [one.specificity.value for one in scores]
+    assert list(points["recall (sensitivity)"].get_xdata()) == [one.recall.value for one in scores]
+
+
+def test_scores_of_unknown_sources_have_no_intervals(rows):
+    (axes,) = scores_figure(scores_by_class(rows.assign(source=""), list(CLASSES)), "test").axes
+    assert len(axes.lines) == 3
+    assert axes.get_xlabel() == ""
+
+
+def test_calibration_is_drawn_with_its_intervals(rows):
+    found = reliability(rows)
+    (axes,) = calibration_figure(found, "test").axes
+    _, line = axes.lines
+    np.testing.assert_array_equal(line.get_xydata(), np.stack([found.confidence, found.accuracy], axis=1))
+    ends = [segment[:, 1] for segment in axes.collections[0].get_segments()]
+    np.testing.assert_array_equal(ends, np.stack([found.low, found.high], axis=1))
+    assert not calibration_figure(reliability(rows.assign(source="")), "").axes[0].collections
+
+
+def test_curves_are_drawn_of_each_class(rows):
+    rankings = rankings_of(rows, list(CLASSES))
+    (axes,) = ranking_figure(rankings, "roc", "").axes
+    for line, one in zip(axes.lines[1:], rankings, strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), one.roc)
+        assert line.get_label() == f"{one.name}, AUC {one.auc:.3f}"
+    (axes,) = ranking_figure(rankings, "precision_recall", "").axes
+    for line, one in zip(axes.lines, rankings, strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), one.precision_recall)
+
+
+def test_the_failures_show_the_square_that_the_net_saw_and_how_sure_it_was(tmp_path):
+    nucleus = Image.new("RGB", (200, 100), (235, 225, 220))
+    ImageDraw.Draw(nucleus).ellipse((130, 40, 160, 70), fill=(90, 40, 140))
+    nucleus.save(tmp_path / "a.png")
+    failures = pd.DataFrame({"label": ["x"], "mistaken_for": ["y"], "images": [3], "right": [1 / 3], "path": ["a.png"]})
+    failures = failures.assign(confidence=0.876)
+    cell = Preprocessing(32, "cell", 2.0)
+    left, top, side = cell.square(np.asarray(nucleus))
+    axes = failures_figure(failures, tmp_path, "val", cell).axes[0]
+    assert axes.get_title() == "x\nas y, 2 of 3\n88 % sure"
+    assert {(*patch.get_xy(), patch.get_width()) for patch in axes.patches} == {(left - 0.5, top - 0.5, side)}
+    wide = failures_figure(failures, tmp_path, "val", Preprocessing(32, "cell", 9.0)).axes[0]
+    assert {patch.get_bbox().bounds for patch in wide.patches} == {(-0.5, -0.5, 200.0, 100.0)}  # what lies in the image
+    for whole in (None, Preprocessing(32)):
+        assert not failures_figure(failures, tmp_path, "val", whole).axes[0].patches
+
+
+def test_a_figure_has_the_formats_that_are_asked_for_and_the_same_bytes_each_time(tmp_path):
+    start = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        save(curves_figure(HISTORY, 3), tmp_path / folder / "a.b.png", list(start))
+    for form, first in start.items():
+        content = (tmp_path / "one" / f"a.b.{form}").read_bytes()
+        assert content.startswith(first)
+        assert content == (tmp_path / "two" / f"a.b.{form}").read_bytes()
 
 
 @pytest.fixture

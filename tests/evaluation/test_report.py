@@ -3,6 +3,7 @@
 import base64
 import itertools
 import re
+import time
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
 from bloodcell.evaluation.report import PICTURES, Origin, name_of, shown_parts, write_report
+from bloodcell.evaluation.verdict import RELIABLE
+from bloodcell.metrics.by_class import scores_by_class, sources_needed
 from bloodcell.metrics.predictions import predictions_table
 from bloodcell.metrics.reliability import ece_by_chance, reliability, tempered_table
 from bloodcell.metrics.summary import metrics_of
@@ -136,9 +139,11 @@ def test_the_class_table_is_scikit_learns(page, predictions, part):
     (found,) = page.all("table", _class="cards classes", data_part=part)
     for place, (name, cells) in enumerate(page.cells(found).items()):
         assert name == CLASSES[place]
-        assert [cell[0] for cell in cells[:3]] == [shown(one[place])[0] for one in (recall, precision, f1)]
-        assert [cell[0] for cell in cells[3:]] == [str(images[place]), "10"]
-        for cell in cells[:3]:
+        others = rows[rows["label"] != name]
+        specificity = {place: (others["prediction"] != name).mean()}
+        assert [cell[0] for cell in cells[:4]] == [shown(one[place])[0] for one in (recall, specificity, precision, f1)]
+        assert [cell[0] for cell in cells[4:]] == [str(images[place]), "10"]
+        for cell in cells[:4]:
             low, high = (float(end) for end in cell[1].split(" to "))
             assert low <= float(cell[0].removesuffix(" %")) <= high
 
@@ -258,7 +263,9 @@ def test_all_that_is_given_is_shown(written, predictions, tmp_path):
     page, text = written(predictions, **everything(tmp_path))
     assert all(base64.b64decode(one["src"].partition(",")[2]).startswith(b"\xff\xd8") for one in page.all("img"))
     errors = predictions[(predictions["split"] == "test") & (predictions["label"] != predictions["prediction"])]
-    assert len(page.all("img")) == min(errors["source"].nunique(), PICTURES) + 1
+    assert len(page.all("figure", _class="wrong")) == min(errors["source"].nunique(), PICTURES)
+    right = [one["text"].split(" with")[0].strip() for one in page.all("figure", _class="right")]
+    assert sorted(right) == sorted(f"✓ {name}" for name in [*CLASSES, *CLASSES, "LYM"])  # and a suspected label
     assert page.all("img")[-1]["alt"].startswith("Picture of LYM of the source t1, predicted ")
     assert "Validation images: 4 of 120 are of 1 sources that are in training" in text
     assert "mean of &lt;5&gt; nets" in text
@@ -270,6 +277,44 @@ def test_all_that_is_given_is_shown(written, predictions, tmp_path):
         "Loss of training and validation over 2 epochs",
         "Accuracy of training and validation over 2 epochs",
     ]
+
+
+def test_the_page_has_a_title_a_date_and_the_name_of_the_data_set(written, predictions):
+    page, _ = written(predictions, data="smears <1>")
+    assert page.all("h1")[0]["text"] == page.all("title")[0]["text"]
+    assert page.all("h1")[0]["text"] == "What this classifier of smears <1> can be trusted with"
+    assert page.all("time")[0]["text"] == time.strftime("%Y-%m-%d")
+    chosen, _ = written(predictions, data="smears", heading="Ward 7 & 8")
+    assert chosen.all("h1")[0]["text"] == "Ward 7 & 8"
+    assert "data set smears" in chosen.all("p", _class="path")[0]["text"]
+
+
+def test_the_contents_link_to_every_section(written, predictions, tmp_path):
+    page, _ = written(predictions, **everything(tmp_path))
+    (nav,) = page.all("nav")
+    assert [one["href"] for one in page.all("a", inside=nav)] == [f"#{one['id']}" for one in page.all("h2")]
+
+
+def test_each_class_has_a_sentence_on_its_sources(page, predictions):
+    (found,) = page.all("ul", id="sizes")
+    scores = scores_by_class(predictions[predictions["split"] == "test"], CLASSES)
+    for name, sentence, one in zip(CLASSES, page.all("li", inside=found), scores, strict=True):
+        needed = sources_needed(one, RELIABLE)
+        number = f"about {np.ceil(needed):,.0f} sources" if needed < np.inf else "more sources alone are not enough"
+        assert sentence["text"].startswith(f"{name}: ")
+        assert number in sentence["text"]
+        assert "there are 10." in sentence["text"]
+
+
+def test_patients_have_a_row_each_and_cells_have_not(written, page, predictions):
+    assert not page.all("table", id="by-group")
+    rows = predictions[predictions["split"] == "test"]
+    groups, _ = written(rows.assign(source=[f"patient {number % 7}" for number in range(len(rows))]))
+    table = groups.cells(groups.all("table", id="by-group")[0])
+    assert sorted(table) == [f"patient {number}" for number in range(7)]
+    one = rows.iloc[2::7]
+    right = (one["label"] == one["prediction"]).mean()
+    assert table["patient 2"][:3] == [[f"{len(one)}"], ["3"], [f"{100 * right:.1f} %"]]
 
 
 def test_what_is_not_given_is_not_shown(page):

@@ -27,11 +27,12 @@ def test_evaluation_writes_a_page_with_the_figures_and_pictures_of_where_the_net
     assert f"Right on {100 * metrics['test/accuracy']:.1f} % of {metrics['test/images']} test images" in page
     failures = pd.read_csv(tmp_path / "out" / "failures.csv", keep_default_na=False)
     shown = re.findall(
-        r'<img alt="Picture of \w+ of the source ([^,]+), predicted [^>]+ src="data:image/jpeg;base64,', page
+        r'"wrong"><img alt="Picture of \w+ of the source ([^,]+), predicted [^>]+ src="data:image/jpeg;base64,', page
     )
     assert len(shown) == min(PICTURES, failures.loc[failures["split"] == "test", "source"].nunique())
     assert set(shown) <= set(failures["source"])
     assert "none of them in training" in page
+    assert "<h1>What this classifier of synthetic smears can be trusted with</h1>" in page
 
 
 def test_no_page_where_none_is_wanted(quick_run, compose, tmp_path):
@@ -56,8 +57,10 @@ def test_predictions_without_their_images_have_a_page_without_pictures(quick_run
 
 
 def test_training_ends_with_a_page_where_it_is_asked_for(compose, tmp_path):
-    train(compose(*QUICK, *SMALL, "report=true", "evaluate.figures=false", f"outputs={tmp_path}"), tmp_path / "run")
+    chosen = ("report=true", "report_title=Ward 7", "evaluate.figures=false", f"outputs={tmp_path}")
+    train(compose(*QUICK, *SMALL, *chosen), tmp_path / "run")
     page = page_of(tmp_path / "run")
+    assert "<h1>Ward 7</h1>" in page
     assert "How it was trained" in page
     assert "also chose the classifier among 2," in page
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

@@ -36,10 +36,24 @@ def test_everything_is_written(predictions, tmp_path):
         "classification_report.json",
         "classification_report.txt",
         "failures.csv",
-        "figures/confusion_test_counts.png",
-        "figures/confusion_test_shares.png",
-        "figures/confusion_val_counts.png",
-        "figures/confusion_val_shares.png",
+        *(
+            f"figures/{name}.png"
+            for name in (
+                "calibration_test",
+                "calibration_val",
+                "confusion_test_counts",
+                "confusion_test_shares",
+                "confusion_val_counts",
+                "confusion_val_shares",
+                "precision_recall_test",
+                "precision_recall_val",
+                "roc_test",
+                "roc_val",
+                "scores_test",
+                "scores_val",
+            )
+        ),
+        "groups.csv",  # the source has images of several classes
         "metrics.json",
         "predictions.csv",
     ]

@@ -18,7 +18,7 @@ def scores(name, recall, precision, sources=50, images=100):
         Score(sum(ends) / 2, Estimate(sum(ends) / 2, *ends, 50)) if ends else Score(0.9, None)
         for ends in (recall, precision)
     ]
-    return ClassScores(name, images, sources, *made, Score(0.9, None))
+    return ClassScores(name, images, sources, made[0], Score(0.9, None), made[1], Score(0.9, None))
 
 
 def test_a_class_is_reliable_if_both_whole_intervals_are_and_not_if_one_lies_below():

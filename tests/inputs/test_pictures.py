@@ -88,18 +88,18 @@ def test_prediction_takes_the_whole_folder(corpus, quick_run, tmp_path, command,
     chances = [name for name in table if name.startswith("p_")]
     wanted = predictor.predict([size.pixels(np.ascontiguousarray(expected[file])) for file in right])
     for file, probabilities in zip(right, wanted[chances].to_numpy(), strict=True):
-        found = table.loc[_written(file), chances].to_numpy(float)
+        found = table.loc[_written(file, folder), chances].to_numpy(float)
         np.testing.assert_allclose(found, probabilities, atol=0.02, err_msg=str(file))  # of lossy pictures a level
         count("images, predicted in one folder", "right")
     for file in set(expected) - set(right):
-        assert re.search(expected[file], bad[_written(file)]), file
+        assert re.search(expected[file], bad[_written(file, folder)]), file
         count("images, predicted in one folder", "refused")
     assert len(table) + len(bad) == len(expected)
 
 
-def _written(file):
-    """Return a path as a table has it: bytes that are no UTF-8 as Python shows them."""
-    return str(file).encode("utf-8", "backslashreplace").decode()
+def _written(file, folder):
+    """Return a path as a table of a folder has it: bytes that are no UTF-8 as Python shows them."""
+    return file.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 from bloodcell.runtime.config import plain, read_lists, read_names, typed
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.run_folder import fingerprint
+from bloodcell.runtime.schema.checks import figure_formats
 from bloodcell.runtime.schema.data import DataConfig, FeaturesConfig
 from bloodcell.runtime.schema.model import FinetuneConfig
 from bloodcell.runtime.schema.verbs import AppConfig, EvaluateConfig, FinderConfig, TrainConfig
@@ -164,3 +165,12 @@ def test_a_text_of_names_is_replaced_before_the_configuration_is_kept():
     cfg = OmegaConf.create({"data": {"sets": "{2019: a}", "root": "[b", "reader": {"sets": "${data.sets}"}}})
     read_lists(cfg)
     assert plain(cfg)["data"] == {"sets": {"2019": "a"}, "root": "[b", "reader": {"sets": {"2019": "a"}}}
+
+
+def test_formats_of_figures():
+    assert figure_formats(True) == ["png"]
+    assert figure_formats(False) == figure_formats(None) == []
+    assert figure_formats("svg") == ["svg"]
+    assert figure_formats(["png", "pdf"]) == ["png", "pdf"]
+    with pytest.raises(BloodcellError, match=r"evaluate\.figures=jpg; give true, false, or a list of png, pdf, svg"):
+        figure_formats("jpg", "evaluate.figures")

@@ -9,6 +9,7 @@ from bloodcell.runtime.errors import BloodcellError
 SEEDS = 2**32  # numpy's
 MOST_WORKERS = 256  # more could only bring the machine down
 TTA = ("none", "flips", "d4")
+FIGURES = ("png", "pdf", "svg")
 
 
 def require(right: bool, key: str, value: Any, wanted: str) -> None:
@@ -45,3 +46,15 @@ def require_threshold(abstain_below: float | None, error_rate: float | None) -> 
         raise BloodcellError("abstain_below and error_rate both set the threshold; give one")
     for name, value in (("abstain_below", abstain_below), ("error_rate", error_rate)):
         require(value is None or 0 <= value <= 1, name, value, "give a number from 0 to 1")
+
+
+def figure_formats(value: Any, key: str = "figures") -> list[str]:
+    """Return the formats of a run's figures: true is png, false none.
+
+    Raises:
+        BloodcellError: One is not known.
+    """
+    formats = ["png"] if value is True else [] if not value else [value] if isinstance(value, str) else list(value)
+    for one in formats:
+        require(one in FIGURES, key, value, f"give true, false, or a list of {', '.join(FIGURES)}: {key}=[png,pdf]")
+    return formats

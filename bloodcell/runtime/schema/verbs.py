@@ -9,6 +9,7 @@ from typing import Any
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.checks import (
     TTA,
+    figure_formats,
     require,
     require_choice,
     require_seed,
@@ -26,10 +27,11 @@ class EndOfTrainingConfig:
 
     test: bool | None
     tta: str
-    figures: bool
+    figures: Any
 
     def __post_init__(self) -> None:
         require_choice("evaluate.tta", self.tta, *TTA)
+        figure_formats(self.figures, "evaluate.figures")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ class TrainConfig(CommonConfig):
     calibrate: bool | None = False
     limits: bool = False
     report: bool = False
+    report_title: str | None = None
     audit: str | None = None
 
     def __post_init__(self) -> None:
@@ -183,12 +186,14 @@ class EvaluateConfig(CommonConfig):
     device: Any
     devices: Any
     workers: int | None
-    figures: bool
+    figures: Any
     report: bool
+    report_title: str | None
 
     def __post_init__(self) -> None:
         require_choice("tta", self.tta, None, *TTA)
         require_choice("adapt", self.adapt, "none", "batch_norm")
+        figure_formats(self.figures)
         require_workers("workers", self.workers)
 
 

@@ -10,9 +10,11 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from bloodcell.metrics.confusions import MOST
 from bloodcell.runtime.io import write_csv
+from bloodcell.training.callbacks.tensorboard import tag_of
 
 
 class History(Checkpoint):
@@ -55,7 +57,9 @@ class History(Checkpoint):
         shown = {name: value for name, value in metrics.items() if name not in hidden}
         values = {**shown, **self.rates, "images_per_second": images / seconds}
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=trainer.current_epoch + 1)
+            named = {tag_of(name): value for name, value in values.items()}
+            shown_there = named if isinstance(logger, TensorBoardLogger) else values
+            logger.log_metrics(shown_there, step=trainer.current_epoch + 1)
         self.say(epoch_line(self.rows[-1], trainer.max_epochs, seconds))
 
 

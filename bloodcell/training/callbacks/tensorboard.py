@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
+from collections import Counter
 from typing import Any
 
 import pytorch_lightning as pl
@@ -24,8 +25,21 @@ _GRAPHS: dict[str, Any] = {}
 DRAW_SECONDS = 10.0
 
 
+def tag_of(name: str) -> str:
+    """Return TensorBoard's tag of a metric: it sorts by tag, so accuracy and loss come first, both parts side by side.
+
+    That of val/loss is loss/val, that of val/f1_NEU per class F1/NEU val.
+    """
+    part, _, metric = name.partition("/")
+    if part not in ("train", "val"):
+        return {"images_per_second": "speed/images per second"}.get(name, f"optimizer/{name}")
+    if metric.startswith("f1_"):
+        return f"per class F1/{metric.removeprefix('f1_')} {part}"
+    return f"{metric}/{part}"
+
+
 def graph_of(net: torch.nn.Module, images: Tensor) -> Any:
-    """Return the graph of a net with input images (N, 3, H, W), traced once for each architecture, on the CPU."""
+    """Return a net's graph with input images (N, 3, H, W), by blocks, traced once an architecture, on the CPU."""
     from torch.utils.tensorboard._pytorch_graph import graph
 
     key = f"{net}{tuple(images.shape)}"
@@ -33,8 +47,36 @@ def graph_of(net: torch.nn.Module, images: Tensor) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the writer traces by TorchScript, which is deprecated
             # a copy: the writer leaves every module in training mode, a frozen backbone too
-            _GRAPHS[key] = graph(copy.deepcopy(net).cpu(), images.cpu())  # type: ignore[no-untyped-call]
+            _GRAPHS[key] = by_blocks(graph(copy.deepcopy(net).cpu(), images.cpu()))  # type: ignore[no-untyped-call]
     return _GRAPHS[key]
+
+
+def by_blocks(traced: Any) -> Any:
+    """Rename the nodes of a traced graph so that it opens with the blocks of the net, not with one box of all.
+
+    A scope that holds more than half of the nodes is a box around the blocks, and is left out of the names.
+    """
+    nodes, left_out = traced[0].node, list[str]()
+    while True:
+        shown = [_without(left_out, node.name) for node in nodes]
+        scopes = Counter(name.partition("/")[0] for name in shown if "/" in name)
+        scope, count = scopes.most_common(1)[0] if scopes else ("", 0)
+        inner = {_without([*left_out, scope], node.name) for node in nodes}
+        if 2 * count <= len(shown) or len(inner) < len(shown):
+            break
+        left_out.append(scope)
+    for node, name in zip(nodes, shown, strict=True):
+        node.name = name
+        node.input[:] = [_without(left_out, one) for one in node.input]
+    return traced
+
+
+def _without(scopes: list[str], name: str) -> str:
+    """Return a node's name without its outer scopes; what is in no module of these normalises the input."""
+    for scope in scopes:
+        inner = name.removeprefix(f"{scope}/")
+        name = f"normalisation/{inner}" if inner != name and "[" not in inner + scope else inner
+    return name
 
 
 class TensorBoardReport(pl.Callback):
