@@ -6,11 +6,13 @@ import io
 import json
 import os
 import sys
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from bloodcell.runtime import distributed
+from bloodcell.runtime import command, completion, distributed
+from bloodcell.runtime.console import SILENCE, progress
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.signals import raising_on_sigterm
 from bloodcell.runtime.user_errors import one_clear_line
@@ -52,10 +54,14 @@ bloodcell VERB --help shows examples and all settings."""
 def main(verb: str | None = None) -> None:
     """Run a verb, or that of the first argument, with the arguments of the command line."""
     arguments = sys.argv[1:]
+    command.remember(sys.argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to end
     try:
         with one_clear_line(), raising_on_sigterm():
+            if (said := completion.answer(arguments, VERBS)) is not None:
+                print(said)
+                return
             if verb is None:
                 verb, arguments = _verb_of(arguments)
             run_verb(verb, arguments)
@@ -66,7 +72,16 @@ def main(verb: str | None = None) -> None:
 
 
 def run_verb(verb: str, arguments: list[str]) -> None:
-    """Let Hydra compose the verb's configuration and call its function."""
+    """Let Hydra compose the verb's configuration and call its function; say first that it is loaded."""
+    asks = any(argument.partition("=")[0] in _QUESTIONS for argument in arguments)
+    place = distributed.announced()
+    with ExitStack() as loading:
+        if not asks and (place is None or place.rank == 0):
+            loading.enter_context(progress("loading", silence=SILENCE if "torch" in sys.modules else 0))
+        _run(verb, arguments, loading)
+
+
+def _run(verb: str, arguments: list[str], loading: ExitStack) -> None:
     import hydra
 
     from bloodcell.runtime.config import config_dir, read_lists, register_resolvers
@@ -74,7 +89,8 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     register_resolvers()
     arguments, asks_help = read_arguments(verb, arguments)
     if resumed := _resumed_run(verb, arguments):
-        from bloodcell.training.train import resume
+        with loading:
+            from bloodcell.training.train import resume
 
         _join(verb)
         resume(*resumed)
@@ -96,9 +112,11 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     def task(cfg: Any) -> Any:
         os.chdir(hydra.utils.get_original_cwd())  # paths mean the folder of the command, if Hydra changed it too
         with one_clear_line():  # here too: Hydra would put a line of its own before an error that reaches it
-            read_lists(cfg)
             module, _, function = VERBS[verb].function.rpartition(".")
-            return getattr(import_module(f"bloodcell.{module}"), function)(cfg)
+            with loading:
+                read_lists(cfg)
+                run = getattr(import_module(f"bloodcell.{module}"), function)
+            return run(cfg)
 
     if not _QUESTIONS & set(flags):
         _join(verb)

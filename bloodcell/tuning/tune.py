@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from bloodcell.metrics.registry import tunable
 from bloodcell.runtime import run_folder
+from bloodcell.runtime.command import command, continuation
 from bloodcell.runtime.config import instantiate, plain, typed
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError, nearest
@@ -28,7 +29,13 @@ def run(cfg: DictConfig) -> None:
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN:
         raise BloodcellError("tune is one study, not a multirun; leave out -m, and give tune.folds=5 for folds")
-    tune(cfg, Path(job.runtime.output_dir), list(job.overrides.task))
+    folder, overrides = Path(job.runtime.output_dir), list(job.overrides.task)
+    try:
+        tune(cfg, folder, overrides)
+    except KeyboardInterrupt as error:
+        more = [] if any(item.startswith("study=") for item in overrides) else [f"study={folder}"]
+        error.continuation = storage.without_password(continuation(None, *more))  # type: ignore[attr-defined]
+        raise
 
 
 def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
@@ -95,7 +102,7 @@ def _run_study(
     if further:
         workers.work(study, opened, objective, wanted, log)
         return
-    record = {**run_folder.circumstances(), "command": storage.without_password(run_folder.command()), "name": name}
+    record = {**run_folder.circumstances(), "command": storage.without_password(command()), "name": name}
     write_json({**record, **identity, "trials": wanted}, folder / "study.json")
     val, done = samples.of_split("val"), len(log.known)
     known = f" from {val.table['source'].nunique():,} sources" if val.sources_known() else ", sources unknown"

@@ -20,7 +20,7 @@ from bloodcell.runtime.hardware import short_lived
 #: ends, so the jobs of a multirun share them.
 _GRAPHS: dict[str, Any] = {}
 
-#: Least seconds between two drawings of the confusion matrix: of kept features, an epoch takes no longer than a drawing.
+#: Least seconds between two drawings of the confusion matrix: an epoch of kept features takes no longer than one.
 DRAW_SECONDS = 10.0
 
 
