@@ -63,7 +63,7 @@ def export(cfg: DictConfig) -> Path:
     with locked(file.with_name(f".{file.name}.lock"), busy, remove=True):
         for left in (file, card_of(file)):
             remove_temporaries(left.parent, glob.escape(left.name))  # of killed ones
-        with progress("comparing with the checkpoint"):
+        with progress("comparing the answers"):
             write_atomically(file, write)  # so the file is in its place only after the comparison and with its card
     say(f"{file}, {file.stat().st_size / 1e6:.1f} MB; {compared}")
     say_end(card_of(file), then=prediction_by([file]) if form.ending == ".onnx" else [])

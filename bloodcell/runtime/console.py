@@ -113,6 +113,7 @@ def progress(what: str, silence: float = SILENCE) -> Iterator[Advance]:
         A function to call with the number of items done and of all.
     """
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.table import Column
     from rich.text import Text
 
     class State(ProgressColumn):
@@ -120,15 +121,15 @@ def progress(what: str, silence: float = SILENCE) -> Iterator[Advance]:
             return Text(state_of(task))
 
     shown = console.is_terminal and not _mute
-    columns = [TextColumn("{task.description}", markup=False), BarColumn(12), State()]
+    columns = [TextColumn("{task.description:.24}", markup=False), BarColumn(8), State(Column(no_wrap=True))]
     bar = Progress(*columns, console=console, transient=True, disable=not shown)
     number = bar.add_task(what, total=None)
     task = bar.tasks[0]
 
     def advance(done: int, total: int | None, what: str | None = None) -> None:
+        task.total = total
         if what not in (None, task.description):
             bar.reset(number, description=what)  # with a rate of its own
-        task.total = total
         bar.update(number, completed=done)
 
     try:

@@ -11,7 +11,7 @@ from bloodcell.metrics.registry import tunable
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.command import command, continuation
 from bloodcell.runtime.config import instantiate, plain, typed
-from bloodcell.runtime.console import say
+from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.io import write_json
@@ -51,13 +51,14 @@ def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
     Raises:
         BloodcellError: Anything that the user got wrong, the first trials all failed, or no trial is complete.
     """
-    storage.require_optuna()
-    from optuna.exceptions import StorageInternalError
+    with progress("loading Optuna"):
+        storage.require_optuna()
+        from optuna.exceptions import StorageInternalError
 
-    config = typed(cfg, TuneConfig)
-    space, configs, folds = read_space(config.sweep), TrialConfigs(overrides), check_settings(config)
-    configs.check(space)
-    _sampler(config, 0)  # whether there is such a sampler is known before images are read
+        config = typed(cfg, TuneConfig)
+        space, configs, folds = read_space(config.sweep), TrialConfigs(overrides), check_settings(config)
+        configs.check(space)
+        _sampler(config, 0)  # whether there is such a sampler is known before images are read
     there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     if "study.json" not in there and there - {"study.db", "study.db-journal"}:  # one killed at its start has these
         raise BloodcellError(f"study={folder} holds something, but no study (study.json); choose another folder")
@@ -90,7 +91,8 @@ def _run_study(
     if further:
         workers.end_with_first()
     else:
-        objective.prepare()
+        with progress("preparing the study"):
+            objective.prepare()
     samples = objective.samples_of(objective.configured({}, folds[0] if folds else None))
     ranges = {key: str(one) for key, one in space.items()}
     identity = storage.identity_of(plain(configs.base), ranges, metric, folds, samples)
