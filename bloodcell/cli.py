@@ -7,12 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from bloodcell.runtime import distributed, launcher
+from bloodcell.runtime import command, completion, distributed, launcher
+from bloodcell.runtime.console import SILENCE, progress
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.signals import raising_on_sigterm
 from bloodcell.runtime.user_errors import one_clear_line, user_message
@@ -54,10 +55,14 @@ bloodcell VERB --help shows examples and all settings."""
 def main(verb: str | None = None) -> None:
     """Run a verb, or that of the first argument, with the arguments of the command line."""
     arguments = sys.argv[1:]
+    command.remember(sys.argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to end
     try:
         with one_clear_line(), raising_on_sigterm():
+            if (said := completion.answer(arguments, VERBS)) is not None:
+                print(said)
+                return
             if verb is None:
                 verb, arguments = _verb_of(arguments)
             run_verb(verb, arguments)
@@ -86,6 +91,7 @@ def call(verb: str, words: Any, settings: dict[str, Any]) -> Done:
     if "resume=auto" in arguments:
         raise BloodcellError("resume=auto is for the command line; name the run: resume=FOLDER")
     before, launcher.called, failed = sys.argv, True, []
+    command.remember(["bloodcell", verb, *arguments])
 
     @contextmanager
     def kept() -> Iterator[None]:  # Hydra would print a line about an error that reaches it
@@ -104,6 +110,7 @@ def call(verb: str, words: Any, settings: dict[str, Any]) -> Done:
         raise BloodcellError(message) from error
     finally:
         sys.argv, launcher.called = before, False
+        command.remember([])
     assert done is not None
     return done
 
@@ -120,11 +127,24 @@ def _text_of(value: Any) -> str:
 def run_verb(
     verb: str, arguments: list[str], guard: Callable[[], AbstractContextManager[None]] = one_clear_line
 ) -> Done | None:
-    """Let Hydra compose the verb's configuration and call its function; `guard` handles its errors.
+    """Let Hydra compose the verb's configuration and call its function, and say first that it is loaded.
+
+    `guard` handles the function's errors.
 
     Returns:
         What the verb left; None if it only showed something.
     """
+    asks = any(argument.partition("=")[0] in _QUESTIONS for argument in arguments)
+    place = distributed.announced()
+    with ExitStack() as loading:
+        if not asks and (place is None or place.rank == 0):
+            loading.enter_context(progress("loading", silence=SILENCE if "torch" in sys.modules else 0))
+        return _run(verb, arguments, loading, guard)
+
+
+def _run(
+    verb: str, arguments: list[str], loading: ExitStack, guard: Callable[[], AbstractContextManager[None]]
+) -> Done | None:
     import hydra
 
     from bloodcell.runtime.config import config_dir, read_lists, register_resolvers, whole_job_folder
@@ -132,7 +152,8 @@ def run_verb(
     register_resolvers()
     arguments, asks_help = read_arguments(verb, arguments)
     if resumed := _resumed_run(verb, arguments):
-        from bloodcell.training.train import resume
+        with loading:
+            from bloodcell.training.train import resume
 
         _join(verb)
         value = resume(*resumed)
@@ -156,9 +177,11 @@ def run_verb(
     def task(cfg: Any) -> Any:
         os.chdir(hydra.utils.get_original_cwd())  # paths mean the folder of the command, if Hydra changed it too
         with guard():  # here too: Hydra would put a line of its own before an error that reaches it
-            read_lists(cfg)
             module, _, function = VERBS[verb].function.rpartition(".")
-            value = getattr(import_module(f"bloodcell.{module}"), function)(cfg)
+            with loading:
+                read_lists(cfg)
+                run = getattr(import_module(f"bloodcell.{module}"), function)
+            value = run(cfg)
             done.append(Done(whole_job_folder(), value))
             return value
 

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from bloodcell.models.classifier import Classifier
 from bloodcell.runtime import run_folder
+from bloodcell.runtime.command import remember
 from bloodcell.runtime.signals import Terminated, interruptible, raising_on_sigterm
 from bloodcell.runtime.user_errors import one_clear_line, user_message
 from bloodcell.training.train import train
@@ -23,13 +25,17 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signa
 @pytest.mark.parametrize(
     ("number", "word", "code"), [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)]
 )
-def test_a_signal_is_one_line_and_its_exit_code(number, word, code, capsys):
+def test_a_signal_is_acknowledged_and_ends_with_the_command_that_goes_on(number, word, code, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "data.root=my cells"])
+    remember(sys.argv)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as caught, one_clear_line(), raising_on_sigterm():
         os.kill(os.getpid(), number)
     assert caught.value.code == code
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{word}; ")
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "stopping ..."
+    assert last.startswith(f"{word}; go on with: ")
+    assert last.endswith(" train.py 'data.root=my cells'")
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -41,6 +47,7 @@ def test_a_training_that_is_asked_to_end_says_so_and_not_that_it_failed(compose,
     with pytest.raises(KeyboardInterrupt) as caught, raising_on_sigterm():
         train(compose(*QUICK, *SMALL, "logger=none", f"outputs={tmp_path}"), tmp_path / "run")
     assert type(caught.value) is kind
+    assert caught.value.continuation.endswith(f" resume={tmp_path / 'run'}")
     assert run_folder.read_run(tmp_path / "run")["status"] == "interrupted"
     assert signal.getsignal(signal.SIGINT) is before  # Lightning leaves it ignored
 
@@ -64,7 +71,59 @@ with one_clear_line():
     ended = subprocess.run(
         [sys.executable, "-m", "job"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert (ended.returncode, len(ended.stderr.splitlines())) == (130, 1)
+    first, last = ended.stderr.splitlines()
+    assert ended.returncode == 130
+    assert (first, last.partition(";")[0]) == ("stopping ...", "interrupted")
+    assert last.endswith(" -m job")
+
+
+@posix
+def test_a_signal_is_acknowledged_while_foreign_code_holds_the_main_thread():
+    """Python's own handlers wait for the main thread, which a library may keep for minutes."""
+    code = """
+import ctypes, signal
+from bloodcell.runtime.signals import raising_on_sigterm
+from bloodcell.runtime.user_errors import one_clear_line
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+with one_clear_line(), raising_on_sigterm():
+    print("ready", flush=True)
+    wait = ctypes.CDLL(None).sigwait  # it returns for SIGUSR1 alone
+    numbers = ctypes.create_string_buffer(128)
+    ctypes.CDLL(None).sigemptyset(numbers), ctypes.CDLL(None).sigaddset(numbers, signal.SIGUSR1)
+    wait(numbers, ctypes.byref(ctypes.c_int()))
+"""
+    job = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert job.stdout.readline() == "ready\n"
+        job.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        assert job.stderr.readline() == "stopping ...\n"
+        assert time.monotonic() - sent < 0.5
+        assert job.poll() is None, "the library still holds the main thread"
+        job.send_signal(signal.SIGUSR1)
+        assert job.wait(10) == 130
+    finally:
+        job.kill()
+        job.communicate()
+
+
+@posix
+def test_a_forked_process_says_nothing_of_its_own_signals():
+    code = """
+import os, signal, time
+from bloodcell.runtime.signals import raising_on_sigterm
+with raising_on_sigterm():
+    if (child := os.fork()) == 0:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    os.waitpid(child, 0)
+    time.sleep(0.2)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert ended.stderr == ""
 
 
 @posix

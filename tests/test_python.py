@@ -39,6 +39,7 @@ def test_a_run_has_its_figures_and_tables(run):
     assert set(run.predictions["split"]) == {"val", "test"}
     assert {"history", "predictions", "samples"} <= set(run.tables)
     assert len(run.table("samples")) == 96
+    assert json.loads((run.folder / "run.json").read_text())["command"].startswith("bloodcell train data=synthetic ")
     assert run.report is None
     with pytest.raises(BloodcellError, match="no table 'historie'; did you mean 'history'"):
         run.table("historie")

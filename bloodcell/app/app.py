@@ -8,8 +8,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bloodcell.data.image_limits import MAX_PIXELS
-from bloodcell.runtime.config import typed
-from bloodcell.runtime.console import say
+from bloodcell.runtime.command import prediction_by, say_end
+from bloodcell.runtime.config import listed, typed
+from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.checks import require
 from bloodcell.runtime.schema.verbs import AppConfig
@@ -28,7 +29,8 @@ def serve(config: AppConfig) -> None:
     from bloodcell.app.server import address_of, bound, is_loopback, run_until_stopped
 
     with bound(config.host, config.port) as listening:  # first: loading takes seconds
-        app = application_of(config)
+        with progress("preparing the page"):
+            app = application_of(config)
         if not is_loopback(listening):
             say(f"warning: host={config.host} lets other machines in, and the page asks nobody for a password")
         address = address_of(listening)
@@ -39,6 +41,7 @@ def serve(config: AppConfig) -> None:
             webbrowser.open(address)
         run_until_stopped(app, listening)
     say("the page is closed")
+    say_end(then=prediction_by(listed(config.checkpoint)))
 
 
 def application_of(config: AppConfig) -> Any:

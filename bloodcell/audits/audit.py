@@ -21,6 +21,7 @@ from bloodcell.data.readers import absolute, load_samples
 from bloodcell.data.samples import Samples, digest, with_contents
 from bloodcell.data.splits import assign_splits
 from bloodcell.runtime import run_folder
+from bloodcell.runtime.command import command, given, say_end
 from bloodcell.runtime.config import cache_root, job_folder, typed, uses_cache
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
@@ -45,7 +46,9 @@ def run_audit(cfg: DictConfig, folder: Path) -> Audit:
     report.html.
     """
     config = typed(cfg, AuditConfig)
-    return audit_images(config.data, cache_root(config.cache.root), folder)
+    found = audit_images(config.data, cache_root(config.cache.root), folder)
+    say_end(folder / "report.html", then=["train", *given()])
+    return found
 
 
 def audit_images(data: DataConfig, cache: Path, folder: Path) -> Audit:
@@ -64,18 +67,19 @@ def audit_images(data: DataConfig, cache: Path, folder: Path) -> Audit:
     intermediate = cache / "audit-progress" / digest(samples)
     with progress("auditing") as bar:
         found = audit(audited.table, samples.root, originals, intermediate, bar)
-    save_sources(samples, found.sources, cache)
-    for name in ("sources", "leaks", "conflicts", "duplicates", "unreadable"):
-        write_csv(getattr(found, name), folder / f"{name}.csv")
-    write_text(found.verdict() + "\n", folder / "verdict.txt")
-    write_json({"command": run_folder.command(), "root": str(samples.root)}, folder / "audit.json")
-    write_report(found, samples.root, folder / "report.html")
+        bar(0, None, "audit: report")
+        save_sources(samples, found.sources, cache)
+        for name in ("sources", "leaks", "conflicts", "duplicates", "unreadable"):
+            write_csv(getattr(found, name), folder / f"{name}.csv")
+        write_text(found.verdict() + "\n", folder / "verdict.txt")
+        write_json({"command": command(), "root": str(samples.root)}, folder / "audit.json")
+        write_report(found, samples.root, folder / "report.html")
     run_folder.end_results(folder)
     shutil.rmtree(intermediate, ignore_errors=True)
     say(found.verdict())
     for line in moved_line(samples, audited, data, cache):
         say(line)
-    say(f"report and tables in {folder}; later commands on this data know its sources")
+    say(f"tables in {folder}; later commands on this data know its sources")
     return found
 
 

@@ -14,14 +14,20 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bloodcell.data.threads import Item, Result, map_in_order
+from bloodcell.runtime.console import Advance
 from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.io import write_atomically
 
 #: Images in a chunk: some seconds of work, 11 MB of features.
 CHUNK = 256
 
-#: Called with the number of images done and of all, in each phase of the audit.
-Progress = Callable[[int, int], None]
+#: What each kind of result is for, as the progress shows it.
+PHASES = {
+    "features": "audit: key points",
+    "edges": "audit: comparing images",
+    "originals": "audit: originals",
+    "matches": "audit: comparing",
+}
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -41,22 +47,26 @@ class ChunkStore:
     """Results of chunks of images on disk, so that an interrupted audit continues from there."""
 
     folder: Path  # of the results; made if it is missing
-    progress: Progress
+    progress: Advance
 
     def results(self, name: str, keys: Sequence[str], compute: Callable[[slice], Array]) -> Iterator[Array]:
         """Yield the result of each chunk of `CHUNK` images, computing only those that are not on disk.
 
         The keys name all that the result of each image depends on; `compute` is given some successive images.
         """
-        self.progress(0, len(keys))
-        for start in range(0, len(keys), CHUNK):
-            items = slice(start, min(start + CHUNK, len(keys)))
-            yield self.result(f"{name}-{digest(*keys[items])}", partial(compute, items))
-            self.progress(items.stop, len(keys))
+        slices = [slice(start, min(start + CHUNK, len(keys))) for start in range(0, len(keys), CHUNK)]
+        chunks = [(f"{name}-{digest(*keys[items])}", items) for items in slices]
+        missing = {one: items.stop - items.start for one, items in chunks if not self._file(one).is_file()}
+        done, total = 0, sum(missing.values()) or None
+        self.progress(0, total, PHASES[name])
+        for one, items in chunks:
+            yield self.result(one, partial(compute, items))
+            done += missing.pop(one, 0)  # of two chunks of the same images, one is computed
+            self.progress(done, total, PHASES[name])
 
     def result(self, name: str, compute: Callable[[], Array]) -> Array:
         """Return the array of a name, mapped into memory read-only; compute and write it if it is not on disk."""
-        path = self.folder / f"{name}.npy"
+        path = self._file(name)
         with suppress(OSError, ValueError, EOFError):  # it is not there, or torn by a full disk
             return _mapped(path)
         array = compute()
@@ -66,6 +76,9 @@ class ChunkStore:
             return _mapped(path)
         except FileNotFoundError:  # another audit of the same images has just ended and removed the folder
             return array
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
 
 
 def _write(array: Array, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pandas as pd
 
 from bloodcell.data import joint
 from bloodcell.data.samples import Samples, digest
-from bloodcell.runtime.console import counted
+from bloodcell.runtime.console import complain, counted
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import read_json, write_json
 from bloodcell.runtime.schema.data import DataConfig
@@ -47,7 +46,7 @@ def report_leak(message: str | None, policy: str) -> None:
     if message and policy == "error":
         raise BloodcellError(message)
     if message and policy == "warn":
-        print(f"warning: {message}", file=sys.stderr)
+        complain(f"warning: {message}")
 
 
 def known_leaks(samples: Samples, split: str) -> str | None:

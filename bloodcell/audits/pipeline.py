@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from bloodcell.audits import audit_tables, groups, originals
-from bloodcell.audits.chunks import Array, ChunkStore, Progress
+from bloodcell.audits.chunks import Array, ChunkStore
 from bloodcell.audits.result import Audit
+from bloodcell.runtime.console import Advance
 
 #: Changes if the same files would give another outcome; part of the key under which results are kept.
 METHOD = 2
@@ -20,7 +21,7 @@ def audit(
     root: Path,
     originals_folder: Path | None,
     kept: Path,
-    progress: Progress = lambda done, total: None,
+    progress: Advance = lambda done, total, what=None: None,
 ) -> Audit:
     """Find the source of each image, and what the sources reveal.
 
@@ -29,7 +30,7 @@ def audit(
         root: The data root.
         originals_folder: The existing folder of the original photographs; None if there are none.
         kept: Folder of intermediate results, from which an interrupted audit continues.
-        progress: Called with (done, total) in each phase.
+        progress: Called with the numbers of images done and to do in each phase, and its name.
 
     Raises:
         BloodcellError: The folder of originals holds no photograph that can be read.

@@ -10,10 +10,11 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bloodcell.data.threads import map_in_order
+from bloodcell.runtime.console import progress
 from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.kept_table import KeptTable
 
@@ -41,8 +42,7 @@ def content_ids(files: Sequence[str | Path], cache: Path | None = None) -> list[
         unknown -= _known.keys()
     of_status = dict(zip(statuses, files, strict=True))
     new = {status: of_status[status] for status in sorted(unknown)}
-    found = zip(new, map_in_order(_content, new.values(), cpu_count()), strict=True)
-    fresh = {status: content for status, content in found if content}
+    fresh = {status: content for status, content in zip(new, _read(list(new.values())), strict=True) if content}
     settled = {status: content for status, content in fresh.items() if _is_settled(status)}
     _known.update(settled)
     if kept and settled:
@@ -50,6 +50,14 @@ def content_ids(files: Sequence[str | Path], cache: Path | None = None) -> list[
     known = _known | fresh
     pairs = zip(statuses, files, strict=True)
     return [known.get(status) or f"{os.path.abspath(file)}{UNREADABLE}" for status, file in pairs]  # noqa: PTH100
+
+
+def _read(files: Sequence[str | Path]) -> Iterator[str]:
+    """Yield the content of each file, empty if it cannot be read."""
+    with progress("reading files") as advance:
+        for done, content in enumerate(map_in_order(_content, files, cpu_count()), 1):
+            advance(done, len(files))
+            yield content
 
 
 def _status(file: str | Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from bloodcell.inference.tta import as_trained
 from bloodcell.metrics.summary import epochs_compared
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root, job_folder, listed, typed, uses_cache
-from bloodcell.runtime.console import progress, say
+from bloodcell.runtime.console import complain, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders
 from bloodcell.runtime.launcher import count_of, launch
@@ -135,7 +134,7 @@ def _checked(
     for line in white_lines(checked):
         say(f"note: {line}")
     for line in blank_lines(checked):
-        print(f"warning: {line}", file=sys.stderr)
+        complain(f"warning: {line}")
     return whole, samples, splits
 
 
@@ -165,10 +164,10 @@ def warn_of_overlap(samples: Samples, training: dict[Path, Samples | None], move
     own = next(iter(training.values()))
     recorded = Samples(samples.table, own.root) if moved and own else samples
     if message := overlap_warning(recorded, training):
-        print(f"warning: {message}", file=sys.stderr)
+        complain(f"warning: {message}")
     unknown = [str(checkpoint) for checkpoint, known in training.items() if known is None]
     if unknown and len(training) > 1:
-        print(f"warning: no run folder says what {', '.join(unknown)} was trained on", file=sys.stderr)
+        complain(f"warning: no run folder says what {', '.join(unknown)} was trained on")
 
 
 def _samples(config: EvaluateConfig, checkpoint: Path, cache: Path) -> Samples:
@@ -187,5 +186,5 @@ def _samples(config: EvaluateConfig, checkpoint: Path, cache: Path) -> Samples:
         raise BloodcellError(f"the run's images are no longer in {samples.root}; say where with data.root=DIR")
     present = with_contents(samples, cache)
     if (difference := changes_since(samples, present)) and "have changed" in difference:
-        print(f"warning: {difference}", file=sys.stderr)
+        complain(f"warning: {difference}")
     return present

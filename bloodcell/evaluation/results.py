@@ -19,13 +19,17 @@ from bloodcell.metrics.predictions import averaged, classes_of, report_of, split
 from bloodcell.metrics.predictions_csv import write_predictions
 from bloodcell.metrics.summary import lines, metrics_of
 from bloodcell.runtime import run_folder
+from bloodcell.runtime.command import command, prediction_by, say_end
 from bloodcell.runtime.config import listed
-from bloodcell.runtime.console import counted, say
+from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_atomically, write_csv, write_json, write_text
 from bloodcell.runtime.locks import locked
 from bloodcell.runtime.schema.checks import figure_formats
 from bloodcell.runtime.schema.verbs import EvaluateConfig
+
+#: What goes on after the predictions.
+JUDGING = "metrics, figures, report"
 
 
 def chosen_splits(samples: Samples, asked: list[str] | None) -> list[str]:
@@ -124,22 +128,26 @@ def write_evaluation(
     """
     tables = {str(path): table for path, (table, *_) in predicted.items()}
     metrics: dict[str, Any]
-    if config.compare:
-        metrics, printed = write_comparison(tables, folder, trained_on)
-    else:
-        members = tables if len(tables) > 1 else {}
-        plain = [both[-1] for both in predicted.values() if len(both) > 1]
-        others = {"tta=none": averaged(plain), **members} if plain else members
-        metrics, printed = write_results(
-            folder, averaged(list(tables.values())), trained_on=trained_on, root=root, figures=config.figures,
-            origin=origin, report=config.report, others=others, members=members,
-        )  # fmt: skip
-    record = {**record, "compare": config.compare, "command": run_folder.command()}
+    members = tables if len(tables) > 1 else {}
+    plain = [both[-1] for both in predicted.values() if len(both) > 1]
+    others = {"tta=none": averaged(plain), **members} if plain else members
+    with progress(JUDGING):
+        if config.compare:
+            metrics, printed = write_comparison(tables, folder, trained_on)
+        else:
+            metrics, printed = write_results(
+                folder, averaged(list(tables.values())), trained_on=trained_on, root=root, figures=config.figures,
+                origin=origin, report=config.report, others=others, members=members,
+            )  # fmt: skip
+    record = {**record, "compare": config.compare, "command": command()}
     write_json(record, folder / "evaluation.json")
     run_folder.end_results(folder)
     first = next(iter(tables.values()))
-    for line in [*printed, *missing_classes(first, classes_of(first)), f"results in {folder}"]:
+    for line in [*printed, *missing_classes(first, classes_of(first))]:
         say(line)
+    page = folder / ("comparison.csv" if config.compare else "report.html" if config.report else "metrics.json")
+    checkpoints = [] if config.compare else listed(config.checkpoint)
+    say_end(page, then=prediction_by(checkpoints) if checkpoints else [])
     return metrics
 
 
@@ -187,7 +195,7 @@ def record_test_reads(cache: Path, samples: Samples, splits: list[str], readers:
             "digest": digest(part),
             "root": str(part.root.absolute()),
             "by": str(by.absolute()),
-            "command": run_folder.command(),
+            "command": command(),
         }
         for by in readers
         for split, part in parts.items()

@@ -17,8 +17,9 @@ from bloodcell.inference.engine import engine_of
 from bloodcell.inference.exported.metadata import About
 from bloodcell.inference.exported.onnx_engine import is_exported, load_exported
 from bloodcell.runtime import run_folder
+from bloodcell.runtime.command import prediction_by, say_end
 from bloodcell.runtime.config import listed, typed
-from bloodcell.runtime.console import say
+from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import file_digest, remove_temporaries, write_atomically, write_text
 from bloodcell.runtime.locks import locked
@@ -43,10 +44,11 @@ def export(cfg: DictConfig) -> Path:
     form = FORMATS[config.format]
     checkpoint = _checkpoint(config.checkpoint)
     file = output_file(config.output, checkpoint, form.ending, config.overwrite)
-    classifier = load_classifier(checkpoint)
-    about = about_of(classifier, checkpoint)
-    pictures = pictures_of(checkpoint, about.preprocessing.white)
-    content = _content(Graph(classifier.net, about.preprocessing.image_size, about.limits), about, form)
+    with progress(f"exporting to {form.ending}"):
+        classifier = load_classifier(checkpoint)
+        about = about_of(classifier, checkpoint)
+        pictures = pictures_of(checkpoint, about.preprocessing.white)
+        content = _content(Graph(classifier.net, about.preprocessing.image_size, about.limits), about, form)
     compared = ""
 
     def write(temporary: Path) -> None:
@@ -61,9 +63,10 @@ def export(cfg: DictConfig) -> Path:
     with locked(file.with_name(f".{file.name}.lock"), busy, remove=True):
         for left in (file, card_of(file)):
             remove_temporaries(left.parent, glob.escape(left.name))  # of killed ones
-        write_atomically(file, write)  # so the file is in its place only after the comparison and with its card
+        with progress("comparing the answers"):
+            write_atomically(file, write)  # so the file is in its place only after the comparison and with its card
     say(f"{file}, {file.stat().st_size / 1e6:.1f} MB; {compared}")
-    say(f"its model card: {card_of(file)}")
+    say_end(card_of(file), then=prediction_by([file]) if form.ending == ".onnx" else [])
     return file
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
 import logging
 import shutil
 import warnings
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bloodcell.models.net import Net
-from bloodcell.runtime.console import say
+from bloodcell.runtime.console import others_muted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import cpu_count, exact_float32
 
@@ -111,7 +110,8 @@ class Backbone:
         if backend not in self.built:
             build = {"onnx": self._onnx, "compile": self._compiled, "eager": self._eager}
             streams = cpu_count() if backend == "onnx" else 1
-            self.built[backend] = Forward(self._name(backend), streams, self._batch(backend), build[backend]())
+            with progress(f"preparing the net ({backend})"):
+                self.built[backend] = Forward(self._name(backend), streams, self._batch(backend), build[backend]())
         return self.built[backend]
 
     def _batch(self, backend: str) -> int:
@@ -206,7 +206,7 @@ def exported(module: nn.Module, size: int, batch: int) -> bytes:
 def quiet() -> Iterator[None]:
     """Silence the exporter, which prints its progress and warns of its own internals."""
     before = logging.root.manager.disable
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings(), others_muted():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:

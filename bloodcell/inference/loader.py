@@ -9,7 +9,7 @@ from bloodcell.inference.engine import Engine, engine_of
 from bloodcell.inference.features import features_root
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed
-from bloodcell.runtime.console import named
+from bloodcell.runtime.console import named, progress
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.data import FeaturesConfig
 
@@ -39,7 +39,8 @@ def load_engines(
     if len({file.resolve() for file in files}) < len(files):
         raise BloodcellError(f"checkpoint: one is named twice in {', '.join(map(str, files))}; name each once")
     chosen = features or FeaturesConfig()
-    engines = [_load(file, device, chosen, cache, workers) for file in files]
+    with progress("loading the classifier"):
+        engines = [_load(file, device, chosen, cache, workers) for file in files]
     first, *others = engines
     for other in others:
         if set(other.classes) != set(first.classes):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -23,8 +22,9 @@ from bloodcell.inference.resumable_csv import ResumableCsv, Rows
 from bloodcell.metrics.predictions import PROBABILITY
 from bloodcell.models.ood import PROVISIONAL
 from bloodcell.runtime import distributed
-from bloodcell.runtime.config import typed
-from bloodcell.runtime.console import counted, progress, say
+from bloodcell.runtime.command import say_end
+from bloodcell.runtime.config import listed, typed
+from bloodcell.runtime.console import complain, counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders, keep_freed_memory
 from bloodcell.runtime.io import DIGITS, file_digest
@@ -39,10 +39,13 @@ FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike")
 def run(cfg: DictConfig) -> None:
     """Predict; exit with 2 if no image could be read."""
     launch(count_of(cfg.devices, str(cfg.device)))
-    if not predict(cfg)["images"]:
+    counts = predict(cfg)
+    if not counts["images"]:
         if distributed.here().rank == 0:
-            print("error: no image could be read", file=sys.stderr)
+            complain("error: no image could be read")
         raise SystemExit(2)
+    config = typed(cfg, PredictConfig)
+    say_end(output_file(config.output), then=["app", *listed(config.checkpoint)])
 
 
 def predict(cfg: DictConfig) -> dict[str, int]:
@@ -65,7 +68,8 @@ def predict(cfg: DictConfig) -> dict[str, int]:
         def names() -> Iterator[str]:
             return (name for name in iter_image_paths(given) if not table.is_own(name))
 
-        total = distributed.once(lambda: sum(1 for _ in names()))
+        with progress("looking for images"):
+            total = distributed.once(lambda: sum(1 for _ in names()))
         say_unread(given, table, total)
         ensemble = Ensemble(engines_of(config), config.tta)
         base = base_of(given)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from bloodcell.runtime import locks
+from bloodcell.runtime.command import say_end
 from bloodcell.runtime.config import cache_root, typed
 from bloodcell.runtime.console import console, counted, say
 from bloodcell.runtime.errors import BloodcellError
@@ -93,7 +94,8 @@ def show(kept: list[Entry], root: Path) -> None:
         table.add_row(entry.kind, entry.what, readable(entry.size), day, entry.path.name)
     say(f"{root}: {readable(sum(entry.size for entry in kept))}")
     console.print(table)
-    say("bloodcell cache clear=KIND, clear=NAME or clear=all removes; what is missing is computed again")
+    say("clear=KIND, clear=NAME or clear=all removes; what is missing is computed again")
+    say_end(then=["cache", "clear=KIND"])
 
 
 def readable(size: int) -> str:

@@ -1,22 +1,39 @@
-"""Printing to the terminal."""
+"""Printing: lines, and what goes on meanwhile, on a terminal, in a notebook or into a log."""
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from threading import Event, RLock, Thread
+from typing import Any, Protocol
 
 import rich
-
-#: Text as it is: no colours for numbers, no line broken by us.
-STYLE = {"highlight": False, "soft_wrap": True}
+from rich.cells import cell_len
 
 #: Names in a line, and how many are there if there are more.
 MANY, FIRST = 30, 10
 
-# rich's own console, because Lightning's progress bar uses it too
-rich.reconfigure(**STYLE)
+#: Seconds until a step is named if the output is no terminal; each further line comes after twice the time before it.
+SILENCE, RARELY = 4.0, 60.0
+
+# Text as it is: no colours for numbers, no pictures for :words:, no line broken inside a word. Anything else that uses
+# rich prints in the same place.
+rich.reconfigure(highlight=False, soft_wrap=True, emoji=False)
 console = rich.get_console()
+
+_mute = False
+#: Held while a bar comes or goes, so that no other thread prints into it then.
+_drawing = RLock()
+
+
+class Advance(Protocol):
+    """Takes the number of items done by this process, of all that it has to do, and a new name for what it does."""
+
+    def __call__(self, done: int, total: int | None, what: str | None = None) -> None:
+        """Show these numbers."""
 
 
 def printable(text: str) -> str:
@@ -35,34 +52,134 @@ def named(names: Iterable[str]) -> str:
     return ", ".join(every if len(every) <= MANY else [*every[:FIRST], f"and {len(every) - FIRST:,} more"])
 
 
-def say(line: str) -> None:
-    """Print one line as it is: no markup, no control characters."""
-    console.print(printable(line), markup=False)
+def wrapped(text: str, width: int) -> str:
+    """Return a text with its lines broken at blanks to some columns; a longer word, as of a path, stays whole."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        first, *words = line.split(" ")
+        lines.append(first)
+        for word in words:
+            if cell_len(f"{lines[-1]} {word}") <= width:
+                lines[-1] += f" {word}"
+            else:
+                lines.append(word)
+    return "\n".join(lines)
+
+
+def say(line: str, whole: bool = False) -> None:
+    """Print a line: no markup, no control characters, on a terminal broken between words unless `whole`."""
+    if not _mute:
+        text = printable(line)
+        console.print(text if whole or not console.is_terminal else wrapped(text, console.width), markup=False)
+
+
+def complain(line: str, whole: bool = False) -> None:
+    """Print a warning or an error to standard error, as `say` does; any thread may."""
+    text = printable(line)
+    with _drawing:
+        print(text if whole or not sys.stderr.isatty() else wrapped(text, console.width), file=sys.stderr, flush=True)
 
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Print only warnings and errors inside."""
-    before, console.quiet = console.quiet, True
+    """Print only warnings and errors inside, and go on with the progress that is shown already."""
+    global _mute
+    before, _mute = _mute, True
     try:
         yield
     finally:
-        console.quiet = before
+        _mute = before
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar named `what` if the output is a terminal; yield a function of the items done and of all."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def others_muted() -> Iterator[None]:
+    """Hide what libraries print; lines and progress of this program still appear."""
+    console.file = console.file  # the present one, whatever `sys.stdout` is meanwhile
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        console.file = None  # type: ignore[assignment]  # rich's own default: what `sys.stdout` is at the time
 
-    rate = TextColumn("{task.fields[rate]}")
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()]
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None, rate="")
 
-        def advance(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-            speed = bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:,.0f} a second" if speed else "")
+@contextmanager
+def progress(what: str, silence: float = SILENCE) -> Iterator[Advance]:
+    """Show what goes on while the block runs, until it ends.
 
-        yield advance
+    On a terminal that is a bar, which vanishes; elsewhere a line after some seconds of `silence`, and then more and
+    more rarely. Rate and remaining time follow from the last half minute of this process's own work.
+
+    Yields:
+        A function to call with the number of items done and of all.
+    """
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class State(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(state_of(task))
+
+    shown = console.is_terminal and not _mute
+    columns = [TextColumn("{task.description:.24}", markup=False), BarColumn(8), State(Column(no_wrap=True))]
+    bar = Progress(*columns, console=console, transient=True, disable=not shown)
+    number = bar.add_task(what, total=None)
+    task = bar.tasks[0]
+
+    def advance(done: int, total: int | None, what: str | None = None) -> None:
+        task.total = total
+        if what not in (None, task.description):
+            bar.reset(number, description=what)  # with a rate of its own
+        bar.update(number, completed=done)
+
+    try:
+        with _drawing:
+            bar.start()
+        with _in_lines(task, silence if not shown else None):
+            yield advance
+    finally:
+        with _drawing:
+            bar.stop()
+
+
+@contextmanager
+def _in_lines(task: Any, silence: float | None) -> Iterator[None]:
+    """Print lines on a task of rich's now and then while the block runs; None: do not."""
+    over = Event()
+
+    def watch(wait: float) -> None:
+        while not over.wait(wait):
+            numbers = f" {state_of(task)}" if task.elapsed > 1 else ""
+            say(f"{task.description} ...{numbers}")
+            wait = min(max(2 * wait, SILENCE), RARELY)
+
+    watcher = Thread(target=watch, args=(silence,), daemon=True)
+    if silence is not None and not _mute:
+        watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if watcher.is_alive():
+            watcher.join()
+
+
+def state_of(task: Any) -> str:
+    """Return the numbers of a task of rich's: items done, rate and remaining time; the time so far if they are unknown.
+
+    For example `340 of 1,200, 45 a second, 19 s left`.
+    """
+    done = [] if task.total is None else [f"{int(task.completed):,} of {int(task.total):,}"]
+    if not task.speed or task.time_remaining is None:
+        return ", ".join([*done, duration(task.elapsed or 0)])
+    rate = f"{task.speed:,.0f} a second" if task.speed >= 10 else f"{task.speed:.2g} a second"
+    return ", ".join([*done, rate, f"{duration(task.time_remaining)} left"])
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its unit: 19 s, 4 min, 2.5 h."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            number = seconds / size
+            return f"{number:.1f} {unit}" if unit == "h" and number < 10 else f"{number:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -29,6 +29,8 @@ MEETING, WAITING = timedelta(minutes=10), timedelta(hours=2)
 NETWORK = 60
 #: Seconds that a process waits to be ended after another one has failed.
 GRACE = 5
+#: torchrun's name for a job whose processes this program started itself.
+OWN = "bloodcell"
 #: Name of a daemon thread in foreign code, which may crash if the interpreter ends around it.
 UNSTOPPABLE = "unstoppable"
 #: Messages of gloo, NCCL and torch's store about a lost process, and ours.

@@ -36,8 +36,8 @@ def page(verb: str, purpose: str, usage: str, overrides: list[str]) -> str:
     settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     training = ["training"] if "data" in chosen and verb not in ("audit", "evaluate") else []
     files = [config_dir() / f"{name}.yaml" for name in ("common", *training, verb)]
-    said = {key: comment for file in files for key, comment in _comments(file)}
-    shared = [key for key, _ in _comments(files[0])]
+    said = {key: comment for file in files for key, comment in comments(file)}
+    shared = [key for key, _ in comments(files[0])]
     purposes = dict(_GROUP.findall("\n".join(file.read_text(encoding="utf-8") for file in files)))
     for group, option in chosen.items():
         said |= {f"{group}.{key}": comment for key, comment in _of_group(group, option)}
@@ -57,6 +57,7 @@ def page(verb: str, purpose: str, usage: str, overrides: list[str]) -> str:
     lines += [
         "-m runs the verb for each of several values, key=a,b; --cfg job prints the",
         "configuration; --hydra-help lists Hydra's other flags. More: README.md",
+        f'Completion by Tab: eval "$(bloodcell {verb} --shell-completion install=bash)"',
     ]
     return "\n".join(lines)
 
@@ -72,13 +73,13 @@ def _of_group(group: str, option: str | None) -> Iterator[tuple[str, str]]:
     folder = config_dir() / group
     last = [folder / "base.yaml", folder / "default.yaml", folder / f"{option}.yaml"]
     for file in sorted(set(folder.glob("*.yaml")) - set(last)):
-        yield from ((key, comment.removeprefix(f"{NEEDED}: ")) for key, comment in _comments(file))
+        yield from ((key, comment.removeprefix(f"{NEEDED}: ")) for key, comment in comments(file))
     for file in last:
-        yield from _comments(file) if file.is_file() else ()
+        yield from comments(file) if file.is_file() else ()
 
 
-def _comments(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield the dotted key and the comment of each line that has both."""
+def comments(file: Path) -> Iterator[tuple[str, str]]:
+    """Yield the dotted key and the comment of each line of a configuration file that has both."""
     path: list[tuple[int, str]] = []
     for line in file.read_text(encoding="utf-8").splitlines():
         if found := _KEY.fullmatch(line):

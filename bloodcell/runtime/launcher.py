@@ -102,7 +102,7 @@ def _launch(count: int) -> None:
                 max_nodes=1,
                 nproc_per_node=count,
                 max_restarts=0,
-                run_id="bloodcell",
+                run_id=distributed.OWN,
                 rdzv_backend="c10d",
                 rdzv_endpoint="localhost:0",
                 logs_specs=DefaultLogsSpecs(scratch),

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shlex
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodcell.runtime import distributed, locks
+from bloodcell.runtime.command import command
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import read_json, remove_temporaries, write_json
 
@@ -81,11 +80,6 @@ def circumstances() -> dict[str, Any]:
         "processes": (distributed.announced() or distributed.here()).size,
         "versions": {name: version for name in ("bloodcell", *_PACKAGES) if (version := _version(name))},
     }
-
-
-def command() -> str:
-    """Return this process's command line, without what the entry point added."""
-    return shlex.join(["python", *(item for item in sys.argv if not item.startswith("hydra.job.name="))])
 
 
 def _version(name: str) -> str | None:

@@ -1,12 +1,19 @@
-"""Ctrl+C and SIGTERM both raise an exception, so that files being written are completed."""
+"""Ctrl+C and SIGTERM are acknowledged at once and raise an exception, so that files being written are completed."""
 
 from __future__ import annotations
 
 import atexit
+import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Lock, Thread
 from typing import Any, NoReturn
+
+from bloodcell.runtime import distributed
+from bloodcell.runtime.console import complain
+
+_saying, _said = Lock(), False
 
 
 class Terminated(KeyboardInterrupt):
@@ -15,10 +22,11 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def raising_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated` inside; only the main thread may enter."""
+    """Let SIGTERM raise `Terminated` inside, and say at once that a signal came; only the main thread may enter."""
     before = raise_on_sigterm()
     try:
-        yield
+        with _acknowledging():
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
         atexit.unregister(_ignore_signals)
@@ -28,6 +36,53 @@ def raising_on_sigterm() -> Iterator[None]:
 def raise_on_sigterm(*_: Any) -> Any:
     """Let SIGTERM raise `Terminated` from now on; return the previous handler."""
     return signal.signal(signal.SIGTERM, _terminate)
+
+
+@contextmanager
+def _acknowledging() -> Iterator[None]:
+    """Say that a signal came while the main thread, which alone runs Python's handlers, is still in foreign code.
+
+    C's handler writes each signal's number into a pipe, from which another thread reads it.
+    """
+    global _said
+    _said = False
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    thread = Thread(target=_watch, args=(reader,), daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        thread.join(1)
+
+
+def _watch(reader: int) -> None:
+    with suppress(OSError):
+        while numbers := os.read(reader, 64):
+            if {signal.SIGINT, signal.SIGTERM} & set(numbers):
+                acknowledge()
+    os.close(reader)
+
+
+def acknowledge() -> None:
+    """Say once that the process stops; one of several of a job leaves that to the one that started them."""
+    global _said
+    with _saying:
+        if not _said and distributed.announced() is None:
+            complain("stopping ...")
+        _said = True
+
+
+def _unwatched() -> None:
+    """In a forked process: its signals are none of the first one's, with which it shares the pipe."""
+    signal.set_wakeup_fd(-1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unwatched)
 
 
 def _terminate(number: int, frame: Any) -> NoReturn:

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from traceback import extract_tb
 
 from bloodcell.runtime import distributed
-from bloodcell.runtime.console import printable
+from bloodcell.runtime.command import continuation
+from bloodcell.runtime.console import complain
 from bloodcell.runtime.errors import BloodcellError, nearest
-from bloodcell.runtime.signals import ending_of
+from bloodcell.runtime.signals import acknowledge, ending_of
 
 
 @contextmanager
@@ -24,7 +25,8 @@ def one_clear_line() -> Iterator[None]:
         exec("")  # CPython ends by SIGINT after an interruption of an `exec` of text, unless another `exec` follows
         word, code = ending_of(error)
         if distributed.reports(error):
-            print(f"{word}; resume=RUN continues a training, the same command again all else", file=sys.stderr)
+            acknowledge()  # if the other thread has not come to it
+            complain(f"{word}; go on with: {getattr(error, 'continuation', None) or continuation()}", whole=True)
         raise SystemExit(code) from None
     except BrokenPipeError:
         sys.stderr.close()
@@ -34,14 +36,14 @@ def one_clear_line() -> Iterator[None]:
             raise SystemExit(1) from None
         if (message := user_message(error)) is None:
             raise
-        print(f"error: {_short(message)}", file=sys.stderr)
+        complain(f"error: {_short(message)}")
         raise SystemExit(1) from None
 
 
 def _short(message: str) -> str:
     """Return at most three lines of at most 500 printable characters."""
     lines = [line if len(line) <= 500 else f"{line[:500]}..." for line in message.splitlines()[:3]]
-    return printable("\n".join(lines))
+    return "\n".join(lines)
 
 
 def user_message(error: BaseException) -> str | None:
@@ -57,8 +59,8 @@ def user_message(error: BaseException) -> str | None:
         return f"a file's name is longer than the system allows; choose a shorter one: {error.filename or ''}"
     if isinstance(error, FileExistsError | NotADirectoryError):
         return f"there is a file, and no folder, at {error.filename}; choose another folder"
-    last = [frame.name for frame in extract_tb(error.__traceback__)[-1:]]
-    if isinstance(error, OSError) and last in (["mkdir"], ["makedirs"]):  # /proc, /sys
+    functions = [frame.name for frame in extract_tb(error.__traceback__)[-1:]]
+    if isinstance(error, OSError) and functions in (["mkdir"], ["makedirs"]):  # /proc, /sys
         return f"no folder can be made at {error.filename}; choose another folder"
     if distributed.lost_another(error):
         return distributed.LOST

@@ -51,12 +51,11 @@ def build_trainer(
     config: TrainConfig, folder: Path, devices: dict[str, Any], resumed: bool, watch: Sequence[Any] = ()
 ) -> Any:
     """Build Lightning's Trainer with the configured loggers and callbacks, and those of `watch`; see `trainer_of`."""
-    from bloodcell.runtime.console import console
     from bloodcell.training.callbacks.history import History
     from bloodcell.training.callbacks.progress import EpochProgress
     from bloodcell.training.callbacks.tensorboard import TensorBoardReport
 
-    watched = bool(config.trainer.enable_progress_bar and console.is_terminal and distributed.here().rank == 0)
+    watched = bool(config.trainer.enable_progress_bar and distributed.here().rank == 0)
     loggers = [_logger(node, folder, resumed) for node in config.logger.values()]
     callbacks = [
         History(folder / "history.csv", say),
@@ -66,7 +65,7 @@ def build_trainer(
         *watch,
     ]
     profiler = profiler_of(config.trainer.profiler, folder)
-    changes = {"callbacks": callbacks, "logger": loggers, "enable_progress_bar": watched, "profiler": profiler}
+    changes = {"callbacks": callbacks, "logger": loggers, "enable_progress_bar": False, "profiler": profiler}
     return trainer_of(config.trainer, devices, config.finetune, **changes)
 
 

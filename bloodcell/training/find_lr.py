@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bloodcell.evaluation.figures import BLUE, ORANGE, save
 from bloodcell.runtime import run_folder
+from bloodcell.runtime.command import given, say_end
 from bloodcell.runtime.config import job_folder, typed, uses_cache
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
@@ -60,7 +61,8 @@ def find_lr(cfg: DictConfig, folder: Path) -> float:
     rate = suggested_rate(table)
     save(finder_figure(table, rate), folder / "lr_finder.png")
     run_folder.end_results(folder)
-    say(f"the loss falls fastest at optimizer.lr={rate:.1e}; {folder / 'lr_finder.png'}")
+    say(f"the loss falls fastest at optimizer.lr={rate:.1e}")
+    say_end(folder / "lr_finder.png", then=["train", *given("finder.", "optimizer.lr="), f"optimizer.lr={rate:.1e}"])
     return rate
 
 

@@ -55,7 +55,8 @@ def fit(
     from bloodcell.training.training_state import fitting_state
 
     config = settled(config, samples)
-    classifier = classifier_of(config, samples)
+    with progress("building the net"):
+        classifier = classifier_of(config, samples)
     source = {"weights": config.model.weights, "digest": state_digest(classifier.net.backbone)}
     run_folder.write_run(folder, backbone=source)  # a path may hold other weights tomorrow
     last = folder / "checkpoints" / "last.ckpt"

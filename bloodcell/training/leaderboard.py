@@ -15,8 +15,9 @@ from bloodcell.data.samples import read_samples
 from bloodcell.metrics.registry import Place, shown_in
 from bloodcell.metrics.summary import read_metrics
 from bloodcell.runtime import run_folder
+from bloodcell.runtime.command import prediction_by, say_end
 from bloodcell.runtime.config import plain, read_config
-from bloodcell.runtime.console import say
+from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.io import read_json, write_csv
 from bloodcell.runtime.user_errors import one_clear_line
 
@@ -47,12 +48,18 @@ def write_leaderboard(folder: Path, report: bool, heading: str | None = None) ->
     show(table, folder)
     from bloodcell.training import cross_validation
 
-    summary = cross_validation.out_of_fold(table, folder)
+    with progress("out-of-fold predictions"):
+        summary = cross_validation.out_of_fold(table, folder)
     for line in cross_validation.lines(summary):
         say(line)
     if len(summary) and report:
         samples = read_samples(Path(table["run"].iloc[0]) / "samples.csv")
-        cross_validation.write_fold_reports(summary, folder, samples.root, heading, data_set_name(samples))
+        with progress("reports"):
+            cross_validation.write_fold_reports(summary, folder, samples.root, heading, data_set_name(samples))
+    done = table[table["status"].isin(["finished", "reused"])]
+    found = [folder / name for name in ("suspected_labels.csv", "report.html") if (folder / name).is_file()]
+    chosen = done["run"] if len(summary) else done["run"][:1]  # the nets of all folds, or the best one
+    say_end(folder / "leaderboard.csv", *found, then=prediction_by(list(chosen)) if len(chosen) else [])
     return bool((table["status"] == "failed").any())
 
 
@@ -101,24 +108,16 @@ def _job_number(folder: Path) -> tuple[int, str]:
 
 
 def show(table: pd.DataFrame, folder: Path) -> None:
-    """Print the leaderboard."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from bloodcell.runtime.console import console
-
-    shown = Table(
-        title=f"leaderboard (validation, so the best is optimistic) - {escape(str(folder / 'leaderboard.csv'))}"
-    )
-    shown.add_column("job", justify="right")
-    shown.add_column("overrides", overflow="fold")
-    for title, _ in _columns().values():
-        shown.add_column(title, justify="right")
-    shown.add_column("status", overflow="fold")
+    """Print the leaderboard: numbers in columns, then the job's own choices, which may be long."""
+    columns = _columns()
+    say(f"leaderboard (validation, so the best is optimistic): {folder / 'leaderboard.csv'}")
+    titles = {name: max(len(title), 6) for name, (title, _) in columns.items()}
+    say("  ".join([" job", *(f"{title:>{titles[name]}}" for name, (title, _) in columns.items())]))
     shared = set.intersection(*(set(text.split()) for text in table["overrides"]))
     for row in table.to_dict("records"):
         choices = " ".join(item for item in row["overrides"].split() if item not in shared or len(table) == 1)
-        values = [f"{row[name]:.{digits}f}" if pd.notna(row[name]) else "" for name, (_, digits) in _columns().items()]
-        status = ": ".join(text for text in (row["status"], row["partial"], row["error"]) if text)
-        shown.add_row(row["job"], escape(choices), *values, escape(status))
-    console.print(shown)
+        values = [f"{row[name]:.{digits}f}" if pd.notna(row[name]) else "" for name, (_, digits) in columns.items()]
+        numbers = [f"{value:>{width}}" for value, width in zip(values, titles.values(), strict=True)]
+        ended = "" if row["status"] == "finished" else row["status"]
+        status = ": ".join(text for text in (ended, row["partial"], row["error"]) if text)
+        say("  ".join(text for text in (f"{row['job']:>4}", *numbers, choices, status) if text))

@@ -10,6 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from bloodcell.runtime import distributed, run_folder
+from bloodcell.runtime.command import continuation
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_text
@@ -26,7 +27,11 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
     job = HydraConfig.get()
     folder = distributed.once(lambda: Path(job.runtime.output_dir))
     if job.mode == RunMode.RUN:
-        launch(*trainer_devices(cfg), folder)
+        try:
+            launch(*trainer_devices(cfg), folder)
+        except KeyboardInterrupt as error:  # the processes that it started chose the run's folder
+            error.continuation = continuation(None, "resume=auto")  # type: ignore[attr-defined]
+            raise
         return train(cfg, folder, overrides=list(job.overrides.task))
     if distributed.here().size > 1 or _asks_for_several(cfg):
         launch(*trainer_devices(cfg))  # which a multirun refuses

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -19,11 +18,13 @@ from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import data_set_name, existing_folder, load_samples
 from bloodcell.data.samples import Samples, changes_since, digest, read_samples, with_contents, write_samples
 from bloodcell.data.splits import assign_splits, require_classes
+from bloodcell.evaluation.results import JUDGING
 from bloodcell.inference.predict_samples import predict_samples
 from bloodcell.metrics.summary import read_metrics
 from bloodcell.runtime import distributed, run_folder
+from bloodcell.runtime.command import continuation, prediction_by, say_end
 from bloodcell.runtime.config import cache_root, read_config, typed, uses_cache
-from bloodcell.runtime.console import counted, progress, say
+from bloodcell.runtime.console import complain, counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments, release_gpu_memory
 from bloodcell.runtime.io import remove_temporaries, write_atomically, write_json
@@ -139,9 +140,14 @@ def train(
             release_gpu_memory()
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            if isinstance(error, KeyboardInterrupt) and not many:
+                error.continuation = continuation(folder)  # type: ignore[attr-defined]
             run_folder.write_run(folder, status=status, error=distributed.cause_of(error)[:500])
             raise
         run_folder.write_run(folder, status="finished", error=None, seconds=round(time.perf_counter() - started, 1))
+    if not many:
+        look = folder / ("report.html" if config.report else "metrics.json")
+        say_end(look, then=prediction_by([folder]))
     return metrics
 
 
@@ -187,7 +193,8 @@ def _train(
     splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
     part, threads = samples.of_split(*splits), config.data.workers
     (raw,) = predict_samples([fitted.engine], part, config.evaluate.tta, threads)
-    return distributed.once(lambda: conclude(config, folder, fitted, samples, raw))
+    with progress(JUDGING):
+        return distributed.once(lambda: conclude(config, folder, fitted, samples, raw))
 
 
 def samples_to_train(config: TrainConfig, folder: Path, resumed: bool) -> Samples:
@@ -253,7 +260,7 @@ def readable(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
     for line in white_lines(checked):
         say(f"note: {line}")
     for line in blank_lines(checked):
-        print(f"warning: {line}", file=sys.stderr)
+        complain(f"warning: {line}")
     return samples
 
 

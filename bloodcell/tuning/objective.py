@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from bloodcell.inference.predict_samples import predict_samples
 from bloodcell.metrics.predictions import predictions_table
 from bloodcell.metrics.registry import value_of
 from bloodcell.runtime.config import cache_root, typed
-from bloodcell.runtime.console import muted
+from bloodcell.runtime.console import complain, muted
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, device_arguments, release_gpu_memory
 from bloodcell.runtime.launcher import count_of
@@ -212,4 +211,4 @@ def check_validation(samples: Samples, metric: str) -> None:
         )
     else:
         copies = "sources are unknown, so copies of training images may choose the winner"
-        print(f"warning: {copies}; see bloodcell audit", file=sys.stderr)
+        complain(f"warning: {copies}; see bloodcell audit")

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from bloodcell.runtime.console import say
+from bloodcell.runtime.command import say_end
+from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_csv, write_text
 from bloodcell.tuning.objective import SCRATCH
@@ -70,10 +71,12 @@ def conclude(study: Any, metric: str, folds: list[int] | None, configs: TrialCon
         shutil.rmtree(left, ignore_errors=True)
     if (best := best_of(trials, metric)) is None:
         raise BloodcellError(f"no trial is complete ({counts(trials)}); the reasons are in {folder / 'trials.csv'}")
-    draw(study, metric, folder / "figures")
+    with progress("plots"):
+        draw(study, metric, folder / "figures")
     places = [item for item in configs.overrides if lies_in(key_of(item), PLACES)]
     conf = (folder / "conf").as_posix()
-    command = shlex.join(["python", "train.py", "--config-dir", conf, "experiment=tuned", *places])
+    words = ["train", "--config-dir", conf, "experiment=tuned", *places]
+    command = shlex.join(["python", "train.py", *words[1:]])
     value = f"{metric.replace('_', ' ')} {shown(best.value, metric)}"
     over = "" if folds is None else f", the mean over data.fold={','.join(map(str, folds))} of data.folds"
     header = (
@@ -85,9 +88,9 @@ def conclude(study: Any, metric: str, folds: list[int] | None, configs: TrialCon
     file = folder / "conf" / "experiment" / "tuned.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(header + experiment(configs.overrides, best.params, configs.is_group), file)
-    say(f"{counts(trials)}; {folder / 'trials.csv'}, {folder / 'figures'}")
+    say(counts(trials))
     say(f"best: trial {best.number}, {value}; it was chosen as the best of them, so expect less on other images")
-    say(f"train it: {command}")
+    say_end(folder / "trials.csv", folder / "figures", then=words)
 
 
 def shown(value: float, metric: str) -> str:

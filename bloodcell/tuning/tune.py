@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 
 from bloodcell.metrics.registry import tunable
 from bloodcell.runtime import run_folder
+from bloodcell.runtime.command import command, continuation
 from bloodcell.runtime.config import instantiate, plain, typed
-from bloodcell.runtime.console import say
+from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.hardware import cpu_count
 from bloodcell.runtime.io import write_json
@@ -28,7 +29,13 @@ def run(cfg: DictConfig) -> None:
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN:
         raise BloodcellError("tune is one study, not a multirun; leave out -m, and give tune.folds=5 for folds")
-    tune(cfg, Path(job.runtime.output_dir), list(job.overrides.task))
+    folder, overrides = Path(job.runtime.output_dir), list(job.overrides.task)
+    try:
+        tune(cfg, folder, overrides)
+    except KeyboardInterrupt as error:
+        more = [] if any(item.startswith("study=") for item in overrides) else [f"study={folder}"]
+        error.continuation = storage.without_password(continuation(None, *more))  # type: ignore[attr-defined]
+        raise
 
 
 def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
@@ -44,13 +51,14 @@ def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
     Raises:
         BloodcellError: Anything that the user got wrong, the first trials all failed, or no trial is complete.
     """
-    storage.require_optuna()
-    from optuna.exceptions import StorageInternalError
+    with progress("loading Optuna"):
+        storage.require_optuna()
+        from optuna.exceptions import StorageInternalError
 
-    config = typed(cfg, TuneConfig)
-    space, configs, folds = read_space(config.sweep), TrialConfigs(overrides), check_settings(config)
-    configs.check(space)
-    _sampler(config, 0)  # whether there is such a sampler is known before images are read
+        config = typed(cfg, TuneConfig)
+        space, configs, folds = read_space(config.sweep), TrialConfigs(overrides), check_settings(config)
+        configs.check(space)
+        _sampler(config, 0)  # whether there is such a sampler is known before images are read
     there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     if "study.json" not in there and there - {"study.db", "study.db-journal"}:  # one killed at its start has these
         raise BloodcellError(f"study={folder} holds something, but no study (study.json); choose another folder")
@@ -83,7 +91,8 @@ def _run_study(
     if further:
         workers.end_with_first()
     else:
-        objective.prepare()
+        with progress("preparing the study"):
+            objective.prepare()
     samples = objective.samples_of(objective.configured({}, folds[0] if folds else None))
     ranges = {key: str(one) for key, one in space.items()}
     identity = storage.identity_of(plain(configs.base), ranges, metric, folds, samples)
@@ -95,7 +104,7 @@ def _run_study(
     if further:
         workers.work(study, opened, objective, wanted, log)
         return
-    record = {**run_folder.circumstances(), "command": storage.without_password(run_folder.command()), "name": name}
+    record = {**run_folder.circumstances(), "command": storage.without_password(command()), "name": name}
     write_json({**record, **identity, "trials": wanted}, folder / "study.json")
     val, done = samples.of_split("val"), len(log.known)
     known = f" from {val.table['source'].nunique():,} sources" if val.sources_known() else ", sources unknown"

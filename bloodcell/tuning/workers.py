@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bloodcell.runtime.console import counted, say
+from bloodcell.runtime.console import complain, counted, progress, say
 from bloodcell.tuning.storage import GRACE, finished_trials
 
 #: Seconds between two looks at the trials of other workers.
@@ -50,7 +50,8 @@ def work(study: Any, storage: Any, objective: Callable[[Any], float], wanted: in
         seen |= running
         waiting = any(trial.state == TrialState.WAITING for trial in trials)
         if waiting or len(finished_trials(study)) + len(running) < wanted:
-            _run_trial(study, objective)
+            with progress(f"trial {len(finished_trials(study)) + 1} of {wanted}"):
+                _run_trial(study, objective)
         elif running:
             if not waits:
                 others = counted(len(running), "trial")
@@ -97,7 +98,7 @@ def further_workers(count: int, folder: Path, threads: int) -> Iterator[None]:
         yield
         for number, process in enumerate(started, 1):
             if process.wait():
-                print(f"warning: worker {number} failed; see {folder / f'worker-{number}.log'}", file=sys.stderr)
+                complain(f"warning: worker {number} failed; see {folder / f'worker-{number}.log'}")
     finally:
         for process in started:
             process.stdin.close()  # type: ignore[union-attr]

@@ -198,8 +198,10 @@ def test_a_signal_ends_it_cleanly(quick_run, tmp_path, number):
         process.send_signal(number)
         rest, errors = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert rest.strip() == "the page is closed"
-    assert errors == ""
+    closed, following = rest.strip().splitlines()
+    assert closed == "the page is closed"
+    assert following.endswith(f" predict FOLDER checkpoint={quick_run} output=FILE.csv")
+    assert errors == "stopping ...\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -77,7 +77,8 @@ class Ended:
     def assert_one_line(self, code, *words):
         """Assert one clear line on standard error, and nothing else, but for warnings."""
         assert self.code == code, (self.code, self.err[-3000:])
-        lines = [line for line in self.err.splitlines() if line.strip() and not line.startswith("warning: ")]
+        beside = ("warning: ", "stopping ...")
+        lines = [line for line in self.err.splitlines() if line.strip() and not line.startswith(beside)]
         assert len(lines) == 1, self.err[-3000:]
         for word in words:
             assert word in lines[0]

@@ -30,7 +30,7 @@ def stopped(job, number, delay):
                 continue
             assert time.monotonic() - begun < SOON * max(1, os.getloadavg()[0])
             word, code = ENDS[number]
-            ended.assert_one_line(code, word, "resume=RUN", "the same command again")
+            ended.assert_one_line(code, f"{word}; go on with: ", " -m bloodcell ")
             return name
     return pytest.fail("it was over before it could be asked to end, six times")
 

@@ -64,8 +64,10 @@ def test_a_killed_process_ends_the_job(training, tmp_path, rank):
 def test_a_process_that_is_asked_to_end_ends_the_job(training, tmp_path):
     result = python(["-c", ENDS, *training], tmp_path / "cache", RANK_THAT_ENDS="1", SIGNAL="SIGTERM")
     assert result.returncode == 143
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("terminated; resume=RUN")
+    first, line = result.stderr.splitlines()
+    assert first == "stopping ..."
+    assert line.startswith("terminated; go on with: ")
+    assert line.endswith(" resume=auto")
 
 
 def test_a_fault_of_the_program_is_one_traceback(training, tmp_path):
@@ -99,8 +101,10 @@ def test_a_signal_ends_all_processes(training, tmp_path, number, everyone, word,
         process.send_signal(number)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == code, stderr
-    (line,) = stderr.splitlines()
-    assert line.startswith(f"{word}; resume=RUN")
+    first, line = stderr.splitlines()
+    assert first == "stopping ..."
+    assert line.startswith(f"{word}; go on with: ")
+    assert line.endswith(" resume=auto")
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     assert run_folder.read_run(tmp_path / "run")["status"] == "interrupted"

@@ -74,7 +74,11 @@ def learning_rates(trainer: pl.Trainer) -> dict[str, float]:
 def epoch_line(row: dict[str, float], epochs: int | None, seconds: float) -> str:
     """Return the line that is printed after an epoch."""
     parts = [f"epoch {row['epoch']:>3.0f}/{epochs}" if epochs and epochs > 0 else f"epoch {row['epoch']:>3.0f}"]
-    for split, name in (("train", "train"), ("val", "validation")):
-        if f"{split}/loss" in row:
-            parts.append(f"{name} loss {row[f'{split}/loss']:.3f} accuracy {100 * row[f'{split}/accuracy']:5.1f} %")
-    return "   ".join([*parts, f"{seconds:.1f} s"])
+    for name in ("loss", "accuracy"):
+        shown = [_shown(name, row[f"{split}/{name}"]) for split in ("train", "val") if f"{split}/{name}" in row]
+        parts.append(" ".join([name, *shown[:1], *(f"(val {value})" for value in shown[1:])]))
+    return "  ".join([*parts, f"{seconds:.1f} s"])
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{value:.3f}" if name == "loss" else f"{100 * value:5.1f} %"

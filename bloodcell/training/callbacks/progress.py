@@ -1,29 +1,46 @@
-"""Lightning's progress bar on the shared console."""
+"""The progress of an epoch."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import RichProgressBar
 
-from bloodcell.runtime.console import STYLE
+from bloodcell.runtime.console import Advance, progress
 
 
-class EpochProgress(RichProgressBar):
-    """A progress bar of the running epoch, which vanishes at the end: `History` prints a line per epoch."""
+class EpochProgress(pl.Callback):
+    """Shows which epoch runs, how many of its batches are done, and their rate; `History` prints a line per epoch."""
 
     def __init__(self) -> None:
-        super().__init__(leave=False, console_kwargs=STYLE)
+        self.shown = ExitStack()
+        self.advance: Advance = lambda done, total, what=None: None
 
-    def _init_progress(self, trainer: pl.Trainer) -> None:
-        super()._init_progress(trainer)
-        if self.progress is not None:
-            self.progress.live.transient = True
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Begin before the data are read, which `BloodCellDataModule` may still have to do."""
+        self.shown.close()
+        self.advance = self.shown.enter_context(progress("training"))
 
-    def _get_train_description(self, current_epoch: int) -> str:
-        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Show the training batches of the epoch."""
+        *_, number = args
+        epochs = trainer.max_epochs
+        of_all = f"/{epochs}" if epochs and epochs > 0 else ""
+        self._show(number + 1, trainer.num_training_batches, f"epoch {trainer.current_epoch + 1}{of_all}, batches")
 
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Show no metrics in the bar."""
-        return {}
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Show the validation batches of the epoch."""
+        number = args[3]
+        self._show(number + 1, sum(trainer.num_val_batches), "validation, batches")
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """End with the training."""
+        self.shown.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """End with an error, which Lightning raises without a teardown."""
+        self.shown.close()
+
+    def _show(self, done: int, total: float, what: str) -> None:
+        self.advance(done, int(total) if total != float("inf") else None, what)
