@@ -127,7 +127,7 @@ def fill(
             if place.rank == 0:
                 rows, bad, numbers = rows_of(group, ensemble.classes, threshold)
                 chosen = [written_row(row, columns, ensemble.classes, base) for row in rows]
-                table.add(group.given, chosen, [(_relative(path, base), reason) for path, reason in bad], numbers)
+                table.add(group.given, chosen, [(relative_to(path, base), reason) for path, reason in bad], numbers)
                 advance(table.progress.items - before, total - before)
     if place.rank == 0:
         _say_end(table, total, before, time.perf_counter() - start)
@@ -158,7 +158,7 @@ def filled_columns(ensemble: Ensemble, threshold: float) -> list[str]:
 def written_row(row: Iterable[Any], columns: list[str], classes: list[str], base: str = "") -> list[Any]:
     """Return a row of `rows_of` with the chosen columns, a relative path and numbers of `DIGITS` significant digits."""
     cells = dict(zip(columns_of(classes), row, strict=True))
-    cells["path"] = _relative(cells["path"], base)
+    cells["path"] = relative_to(cells["path"], base)
     return [float(f"{cells[name]:.{DIGITS}g}") if isinstance(cells[name], float) else cells[name] for name in columns]
 
 
@@ -170,7 +170,8 @@ def base_of(given: list[str]) -> str:
     return str(folder) if folder.is_dir() else ""
 
 
-def _relative(path: str, base: str) -> str:
+def relative_to(path: str, base: str) -> str:
+    """Return a path below the folder `base` without it, with / on every system; as it is if there is no such folder."""
     return os.path.relpath(path, base).replace(os.sep, "/") if base else path
 
 

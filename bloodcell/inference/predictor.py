@@ -16,7 +16,7 @@ from bloodcell.inference.adaptation import adapted
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import GROUP, Ensemble, ImageLike
 from bloodcell.inference.loader import load_engines
-from bloodcell.inference.predict import columns_of, rows_of, threshold_of
+from bloodcell.inference.predict import base_of, columns_of, filled_columns, relative_to, rows_of, threshold_of
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders
@@ -45,7 +45,7 @@ class Predictor:
         error_rate: float | None = None,
         on_bad_image: str = "list",
     ) -> pd.DataFrame:
-        """Return a row for each image, in the columns of `bloodcell predict`.
+        """Return a row for each image, in the columns of `bloodcell predict`, with all digits.
 
         Args:
             images: A folder, a file or a pattern, an RGB array uint8 (H, W, 3), a Pillow image, or a list of them.
@@ -55,9 +55,10 @@ class Predictor:
                 error.
 
         Returns:
-            Columns path (an array's is `array_N`), prediction, p_NAME for each class, confidence, abstained, the square
-            that was looked at (left, top, side; pixels of the upright image), cell (found, none, or empty if no
-            classifier looks for the cell), and unlike (missing if the classifier has no limits).
+            Columns path (relative to the folder, if it is one; an array's is `array_N`), prediction, p_NAME for each
+            class, and confidence (0 to 1); abstained, if there is a threshold; the square that was looked at (left,
+            top, side; pixels of the upright image) and cell (found or none), if a classifier looks for the cell; and
+            unlike, if the classifiers have limits.
 
         Raises:
             BloodcellError: There is no such folder or pattern, an array is no uint8 (H, W, 3), or, with
@@ -85,7 +86,7 @@ class Predictor:
                 advance(start + len(given), len(items))
         if bad:
             say(f"{counted(len(bad), 'image')} cannot be read; which and why: attrs['bad'] of the table")
-        return _table(rows, self.classes, bad)
+        return _table(rows, self.classes, filled_columns(self.ensemble, threshold), bad)
 
     def adapt(self, images: Iterable[ImageLike]) -> Predictor:
         """Return a predictor for another laboratory, with the batch-norm statistics of its images.
@@ -119,13 +120,15 @@ def _listed(images: ImageLike | Iterable[ImageLike]) -> tuple[list[ImageLike], l
             items += iter_image_paths([name]) if several else [name]
         else:
             items.append(item)
-    return items, [item if isinstance(item, str) else f"array_{number}" for number, item in enumerate(items)]
+    base = base_of([os.fspath(images)]) if isinstance(images, str | os.PathLike) else ""
+    names = [f"array_{number}" if not isinstance(item, str) else item for number, item in enumerate(items)]
+    return items, [relative_to(name, base) for name in names]
 
 
-def _table(rows: list[list[Any]], classes: list[str], bad: dict[str, str]) -> pd.DataFrame:
+def _table(rows: list[list[Any]], classes: list[str], filled: list[str], bad: dict[str, str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=columns_of(classes))
     square = {name: pd.to_numeric(table[name]).astype("Int64") for name in ("left", "top", "side")}
-    table = table.assign(**square, unlike=table["unlike"].astype("boolean"))
+    table = table.assign(**square)[filled]
     table.attrs["bad"] = bad
     return table
 
