@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 
 from bloodcell.metrics.predictions import predictions_table
-from bloodcell.metrics.predictions_csv import read_predictions
+from bloodcell.metrics.predictions_csv import read_predictions, write_predictions
 from bloodcell.metrics.summary import metrics_of
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import write_csv
 
 HEADER = "path,split,source,label,prediction,p_EOS,p_MON,p_NEU"
 ROWS = ("a.png,val,s1,EOS,EOS,0.7,0.2,0.1", "b.png,test,,MON,NEU,0.1,0.3,0.6", "c.png,test,s2,EOS,EOS,1,0,0")
@@ -39,7 +38,7 @@ def test_what_was_written_is_read_to_the_last_bit(tmp_path):
     )
     probabilities = generator.dirichlet([1, 2, 0.1, 1e-3, 3], 40)
     table = predictions_table(samples, ["NA", "LYM", "1", "p_odd", "never"], probabilities)
-    write_csv(table, tmp_path / "mine.csv")
+    write_predictions(table, tmp_path / "mine.csv")
     pd.testing.assert_frame_equal(read_predictions(tmp_path / "mine.csv"), table, check_exact=True)
 
 
