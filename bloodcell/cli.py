@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from bloodcell.data.time_limit import end_if_too_slow
 from bloodcell.runtime import command, completion, distributed, launcher
 from bloodcell.runtime.console import SILENCE, progress
 from bloodcell.runtime.errors import BloodcellError, nearest
@@ -65,6 +66,8 @@ def main(verb: str | None = None) -> None:
                 return
             if verb is None:
                 verb, arguments = _verb_of(arguments)
+            if verb != "app":  # the page goes on without the image
+                end_if_too_slow()
             run_verb(verb, arguments)
     except BaseException as error:
         distributed.leave(error)

@@ -19,6 +19,7 @@ from bloodcell.app.classifier_summary import short
 from bloodcell.app.examiner import Examiner
 from bloodcell.app.security import Guard, Refusal
 from bloodcell.data.image_limits import ImageError
+from bloodcell.data.time_limit import SECONDS, too_slow
 from bloodcell.metrics.confusions import MOST
 from bloodcell.runtime.html import render
 
@@ -47,7 +48,7 @@ class Uploads:
         self.examiner, self.most = examiner, most
         self.held = 0  # bytes
         # one thread: torch takes all cores by itself, and so no more than one decoded picture is in memory
-        self.thread = ThreadPoolExecutor(1, "examiner")
+        self.thread, self.turn = ThreadPoolExecutor(1, "examiner"), asyncio.Lock()
 
     async def post(self, request: Request) -> Response:
         """Answer POST /examine?name=NAME, whose body is the file."""
@@ -78,7 +79,13 @@ class Uploads:
         return None
 
     async def _examined(self, name: str, content: bytes) -> Response:
-        work = asyncio.wrap_future(self.thread.submit(self.examiner.examine, name, content))
+        async with self.turn:
+            work = asyncio.wrap_future(self.thread.submit(self.examiner.examine, name, content))
+            while not (await asyncio.wait({work}, timeout=1))[0]:
+                if too_slow():
+                    self.thread.shutdown(wait=False)  # it cannot be stopped, and the page goes on in another one
+                    self.thread = ThreadPoolExecutor(1, "examiner")
+                    return JSONResponse({"reason": f"decoding takes longer than {SECONDS:g} seconds"}, 422)
         try:
             return JSONResponse(await work)
         except ImageError as error:

@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from bloodcell.data.deep_images import START, DeepImage, declared_white, is_tiff, read_deep, read_deep_tiff
 from bloodcell.data.image_limits import MAX_PIXELS, ImageError, require_size
 from bloodcell.data.image_parts import require_few_parts
+from bloodcell.data.time_limit import timed
 from bloodcell.data.value_range import to_8_bits, white_of
 
 Pixels = NDArray[np.uint8]
@@ -95,7 +96,8 @@ def read_picture(path: str | Path | bytes, max_pixels: int | None = None, white:
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     size = len(path) if isinstance(path, bytes) else _file_size(path)
     try:
-        return _decode(path, size, limit, white)
+        with timed("the image" if isinstance(path, bytes) else str(path)):
+            return _decode(path, size, limit, white)
     except ImageError:
         raise
     except UnidentifiedImageError as error:

@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from PIL import Image
 
 from bloodcell.app import routes, security
 from bloodcell.app import server as server_module
+from bloodcell.data import images, time_limit
 from bloodcell.inference import predict
 
 MB = 10**6
@@ -385,3 +387,25 @@ def test_a_file_without_a_net_is_judged_and_not_explained(start, seeing, seeing_
 def test_a_net_whose_last_map_has_no_places_says_so(page, picture):
     assert page.examine(picture)[1]["looked"] is None
     assert "cannot be shown: no Grad-CAM of mobilenet_v2" in page.ask("GET", "/")[2].decode()
+
+
+def test_an_image_that_takes_too_long_is_refused_and_the_page_goes_on(start, picture, monkeypatch):
+    page = start()
+    decode, ended = images._decode, threading.Event()
+
+    def slow(path, *rest):
+        while len(path) > len(picture) and not ended.is_set():
+            sum(range(1000))
+        return decode(path, *rest)
+
+    monkeypatch.setattr(images, "_decode", slow)
+    monkeypatch.setattr(time_limit, "SECONDS", 0.3)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(page.examine, picture + b" ")
+            time.sleep(0.2)
+            second = pool.submit(page.examine, picture)
+            assert first.result(30) == (422, {"reason": "decoding takes longer than 30 seconds"})
+            assert second.result(30)[0] == 200
+    finally:
+        ended.set()

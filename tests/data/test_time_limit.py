@@ -1,0 +1,74 @@
+"""No image holds a command or the page: the command ends with one line, the page goes on without it."""
+
+import os
+import subprocess
+import sys
+import time
+from threading import Thread
+
+import pytest
+
+from bloodcell.data import time_limit
+
+pytestmark = pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="Windows shows no thread's time")
+
+#: `predict`, but one image keeps its decoder at work for ever.
+SLOW = """
+import hashlib, sys
+from bloodcell import cli
+from bloodcell.data import images, time_limit
+time_limit.SECONDS = 0.5
+decode = images._decode
+def slow(path, *rest):
+    while "slow" in str(path):
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10_000)  # without the interpreter's lock
+    return decode(path, *rest)
+images._decode = slow
+sys.argv = ["bloodcell", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def test_a_command_ends_and_names_the_image(quick_run, write_image, tmp_path):
+    for number in range(3):
+        write_image(tmp_path / "cells" / f"{number}.png", seed=number)
+    write_image(tmp_path / "cells" / "slow.png")
+    line = [sys.executable, "-c", SLOW, "predict", str(tmp_path / "cells"), f"checkpoint={quick_run}", "device=cpu"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [*line, f"output={tmp_path / 'table.csv'}"], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 1
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last == (
+        f"error: {tmp_path / 'cells' / 'slow.png'}: decoding takes longer than 0.5 seconds; "
+        "remove this file, and start again"
+    )
+
+
+def test_only_the_time_at_work_counts_and_each_image_once(monkeypatch):
+    monkeypatch.setattr(time_limit, "SECONDS", 0.2)
+    asked, goes_on = [], True
+
+    def decode():
+        with time_limit.timed("a.png"):
+            while goes_on:
+                sum(range(1000))
+
+    def wait():
+        with time_limit.timed("b.png"):
+            while goes_on:
+                time.sleep(0.01)
+
+    threads = [Thread(target=decode), Thread(target=wait)]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        asked.append(time_limit.too_slow())
+        time.sleep(0.02)
+    goes_on = False
+    for thread in threads:
+        thread.join()
+    assert [name for name in asked if name] == ["a.png"]
+    assert time_limit._begun == {}
