@@ -138,7 +138,7 @@ def test_interrupted_audit_continues(smears, tmp_path, monkeypatch, with_origina
     class Killed(BaseException):
         pass
 
-    def kill(done, total):
+    def kill(done, total, phase):
         if total == len(truth) and done >= 32:
             raise Killed
 
@@ -159,7 +159,7 @@ def test_changed_file_is_read_again(tmp_path):
         return np.arange(items.start, items.stop)
 
     def run(keys):
-        return np.concatenate(list(chunks.ChunkStore(tmp_path, print).results("numbers", keys, compute)))
+        return np.concatenate(list(chunks.ChunkStore(tmp_path, print).results("features", keys, compute)))
 
     assert run(["a 1", "b 1"]).tolist() == [0, 1]
     run(["a 1", "b 1"])
