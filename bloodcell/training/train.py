@@ -148,6 +148,8 @@ def train(
     if not many:
         look = folder / ("report.html" if config.report else "metrics.json")
         say_end(look, then=prediction_by([folder]))
+        for line in better_recipe(config):
+            say(line, whole=True)
     return metrics
 
 
@@ -329,7 +331,7 @@ def conclude(
         write_examples(writer, fitted.engine, predictions, samples.root, len(history))
     _log_hyperparameters(fitted.trainer, config, metrics)
     chosen = f"chosen: epoch {best_epoch} of {len(history)}; run folder {folder}"
-    say("\n".join([chosen, *lines, *calibration.lines, *partial, *better_recipe(config)]))
+    say("\n".join([chosen, *lines, *calibration.lines, *partial]))
     return metrics
 
 

@@ -12,7 +12,6 @@ from bloodcell.metrics.parts import count_parts
 from bloodcell.metrics.predictions import classes_of, matrix_of, predictions_table
 from bloodcell.metrics.predictions_csv import TOLERANCE, read_predictions
 from bloodcell.metrics.summary import metrics_of
-from bloodcell.runtime.io import write_csv
 from tests.properties.attempts import attempt
 
 #: Text as it can stand in a cell; spaces at its ends and backslashes in paths are not kept.
@@ -55,7 +54,7 @@ def read_bytes(content):
 @given(tables())
 def test_what_was_written_is_read(table):
     with tempfile.TemporaryDirectory() as folder:
-        write_csv(table, Path(folder, "x.csv"))
+        write_predictions(table, Path(folder, "x.csv"))
         pd.testing.assert_frame_equal(
             read_predictions(Path(folder, "x.csv")), table, check_exact=True, check_dtype=False
         )
