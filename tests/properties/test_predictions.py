@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bloodcell.metrics.parts import count_parts
 from bloodcell.metrics.predictions import classes_of, matrix_of, predictions_table
-from bloodcell.metrics.predictions_csv import TOLERANCE, read_predictions
+from bloodcell.metrics.predictions_csv import TOLERANCE, read_predictions, write_predictions
 from bloodcell.metrics.summary import metrics_of
 from tests.properties.attempts import attempt
 
