@@ -32,9 +32,10 @@ from torchvision.models import mobilenet_v2
 from bloodcell.data.datamodule import BloodCellDataModule
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import COLUMNS, Samples
-from bloodcell.runtime.config import config_dir, plain, register_resolvers
+from bloodcell.runtime.config import config_dir, register_resolvers, typed
 from bloodcell.runtime.hardware import has_bf16, keep_freed_memory
 from bloodcell.runtime.schema.data import DataConfig
+from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.training.build import build_classifier, precision, quiet
 
 SIZE, BATCH, CLASSES = 128, 64, ["a", "b", "c", "d"]
@@ -84,15 +85,15 @@ def measure(kind: str, batches: int) -> float:
     return KINDS[kind](torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)))
 
 
-def configured(augment: str) -> dict[str, Any]:
+def configured(augment: str) -> TrainConfig:
     """Return the shipped configuration of a fine-tuning run."""
     register_resolvers()
     overrides = ["finetune=full", f"augment={augment}", "model.weights=null", f"data.image_size={SIZE}"]
     with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
-        return plain(compose("train", overrides=overrides))
+        return typed(compose("train", overrides=overrides), TrainConfig)
 
 
-def classifier_of(config: dict[str, Any], samples: Samples) -> Any:
+def classifier_of(config: TrainConfig, samples: Samples) -> Any:
     """Build the classifier that training would build."""
     torch.manual_seed(0)
     return build_classifier(config, samples, CLASSES, Preprocessing(SIZE))
