@@ -36,12 +36,12 @@ class Run(os.PathLike[str]):
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """A row an image: path, split, source, label, prediction, and p_CLASS for each class."""
+        """A row an image, with path, split, source, label, prediction, and p_CLASS for each class."""
         return read_predictions(self._file("predictions"))
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row an epoch: loss and accuracy of training and validation."""
+        """A row an epoch, with loss and accuracy of training and validation."""
         return self.table("history")
 
     @property
