@@ -26,7 +26,7 @@ def _ordered(found: Iterable[Settings]) -> list[str]:
 
 def _verb(verb: str, found: Settings, training: Settings) -> str:
     usage = " ".join(f"bloodcell {verb} {WORDS[VERBS[verb].takes]} [group=option] [key=value] ...".split())
-    lines = [f"\n## bloodcell {verb}\n", f"{VERBS[verb].purpose.capitalize()}.\n"]
+    lines = [f"\n## bloodcell {verb}\n", f"{_sentence(VERBS[verb].purpose)}\n"]
     lines += ["```", usage, "", *examples(verb), "```\n"]
     trains = verb != "train" and "model" in found.chosen
     lines += _keys([key for key in (*found.needed, *found.own) if not (trains and key in training.own)], found)
@@ -39,11 +39,13 @@ def _verb(verb: str, found: Settings, training: Settings) -> str:
 
 
 def _group(group: str, found: Settings) -> str:
-    lines = [f"\n## Group {group}\n", f"{found.purposes[group].capitalize()}.\n"]
+    lines = [f"\n## Group {group}\n", f"{_sentence(found.purposes[group])}\n"]
     for option in sorted(options(group)):
         file = config_dir() / group / f"{option}.yaml"
-        mark = " (default)" if option == found.chosen[group] else ""
-        lines += [f"`{group}={option}`{mark}", f": {' '.join([_purpose(file), _changes(file)])}", ""]
+        if option == found.chosen[group]:  # what it sets is listed below
+            lines += [f"`{group}={option}` (default)", f": {_purpose(file)}", ""]
+        else:
+            lines += [f"`{group}={option}`", f": {' '.join([_purpose(file), *_changes(file)])}", ""]
     if keys := found.inside(group):
         lines += ["The keys, with their defaults:\n", *_keys(keys, found)]
     return "\n".join(lines)
@@ -71,15 +73,15 @@ def _purpose(file: Path) -> str:
         if not line.startswith("#"):
             break
         if line.startswith("#   "):
-            parts.append(f"`{line.removeprefix('#').strip()}`")
+            command, _, meaning = line.removeprefix("#").strip().partition("   ")
+            parts.append(f"`{command}`" + (f" ({_escaped(meaning.strip())})" if meaning else ""))
         elif not line.startswith("# @package"):
             parts.append(_escaped(line.removeprefix("#").strip()))
-    text = " ".join(part for part in parts if part)
-    return text if text.endswith(".") else f"{text}."
+    return _sentence(" ".join(part for part in parts if part))
 
 
-def _changes(file: Path) -> str:
-    """Return what an option extends, and the groups and keys that it sets."""
+def _changes(file: Path) -> list[str]:
+    """Return sentences: what an option extends, and the groups and keys that it sets."""
     text = file.read_text(encoding="utf-8")
     values = yaml.safe_load(text) or {}
     defaults = values.pop("defaults", [])
@@ -89,13 +91,14 @@ def _changes(file: Path) -> str:
     below = "" if "# @package _global_" in text else f"{file.parent.name}."
     leaves = [(key, value) for key, value in flat(values) if not isinstance(value, dict) and "_target_" not in key]
     parts += [f"{below}{key}={text_of(value)}" for key, value in leaves if text_of(value)]
-    return " ".join([*_sentence("Extends", extended), *_sentence("Sets", parts)])
+    said = {"Extends": extended, "Sets": parts}
+    return [f"{verb} {', '.join(f'`{part}`' for part in some)}." for verb, some in said.items() if some]
 
 
-def _sentence(verb: str, parts: list[str]) -> list[str]:
-    return [f"{verb} {', '.join(f'`{part}`' for part in parts)}."] if parts else []
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def _escaped(text: str) -> str:
     """Keep Markdown from reading signs of a comment."""
-    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#|$" else sign for sign in text)
+    return "".join(f"\\{sign}" if sign in "\\*_{}[]<>#|$" else sign for sign in text)

@@ -30,7 +30,7 @@ class Run(os.PathLike[str]):
         return str(self.folder)
 
     @property
-    def metrics(self) -> pd.Series[float]:
+    def metrics(self) -> pd.Series:
         """The figures of metrics.json by name, e.g. `test/accuracy` (0 to 1) with `test/accuracy_low` and `_high`."""
         return pd.Series(read_metrics(self.folder), name="value", dtype=float)
 
