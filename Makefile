@@ -1,11 +1,13 @@
 # make demo: set up and run the main job on data that the project paints itself.
 # make test: set up and pass the tests.
+# make docs: set up a small environment and write the site, docs/_build.
 # PYTHON chooses the interpreter (3.11 to 3.13); on Windows use Git Bash or WSL, or see README.md for the commands.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+DOCS_BIN := $(VENV)-docs/$(notdir $(BIN))
 
-.PHONY: setup demo test test-all browser faults gpu lint lock audit clean
+.PHONY: setup demo test test-all browser faults gpu lint docs lock audit clean
 
 setup: $(VENV)/.ready
 
@@ -56,6 +58,21 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site, docs/_build/index.html: strict, and without a request. Its environment is small: it has no torch.
+docs: $(VENV)-docs/.ready
+	$(DOCS_BIN)/codespell
+	$(DOCS_BIN)/sphinx-build -E -W -n --keep-going --quiet docs docs/_build
+	@echo the site is docs/_build/index.html
+
+$(VENV)-docs/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-docs
+	$(DOCS_BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+		print(*project['optional-dependencies']['docs'], sep='\n'); \
+		print(*(one for one in project['dependencies'] if one.startswith(('filelock', 'hydra-core', 'rich'))), sep='\n')" \
+		> $(VENV)-docs/requirements.txt
+	$(DOCS_BIN)/python -m pip install --quiet --requirement $(VENV)-docs/requirements.txt
+	touch $@
+
 # requirements-lock.txt: what this environment has of all that pyproject.toml asks for, with the hashes of its files.
 lock: setup
 	$(BIN)/python -m pip install --quiet 'uv>=0.8'
@@ -72,4 +89,4 @@ audit: setup
 	$(BIN)/pip-audit --strict --requirement requirements-lock.txt --disable-pip --vulnerability-service pypi
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-docs docs/_build

@@ -64,7 +64,7 @@ def train(folder: str | PathLike[str] | None = None, **settings: Any) -> Run:
         settings: Keys of `bloodcell train`, e.g. `model="resnet18"` or `optimizer__lr=1e-3`.
 
     Returns:
-        The run: `metrics`, `predictions` and `history` as tables, and the paths `folder` and `report`.
+        The run, with the tables `metrics`, `predictions` and `history`, and the paths `folder` and `report`.
 
     Raises:
         BloodcellError: A mistake in a setting or in the folder.
@@ -84,7 +84,7 @@ def evaluate(run: Any = None, **settings: Any) -> Run:
         settings: Keys of `bloodcell evaluate`, e.g. `data="imagefolder", data__root="OTHER"`.
 
     Returns:
-        The evaluation: `metrics` and `predictions` as tables, and the paths `folder` and `report`.
+        The evaluation, with the tables `metrics` and `predictions`, and the paths `folder` and `report`.
 
     Raises:
         BloodcellError: A mistake in a setting, or there is no such run.

@@ -18,18 +18,25 @@ _NAMES = {"train": "training", "val": "validation", "test": "test", "test_simple
 class Audit:
     """Where the images of a data set come from.
 
-    The sources have a row for each image, in the order of the samples: path, source (the physical cell), photograph
-    (bare name of the original; empty without originals or match), evidence (matched key points, 0 for an image that
-    matches nothing), strength (strong, weak or none).
+    Attributes:
+        samples: Those that were audited: path, label, split.
+        sources: A row for each image, in the order of the samples: path, source (the physical cell), photograph (bare
+            name of the original; empty without originals or match), evidence (matched key points, 0 for an image that
+            matches nothing), strength (strong, weak or none).
+        leaks: Sources in two splits, with an example pair: `audit_tables.LEAK_COLUMNS`.
+        conflicts: Sources whose images have different labels: `audit_tables.CONFLICT_COLUMNS`.
+        duplicates: Files that exist twice: `audit_tables.DUPLICATE_COLUMNS`.
+        unreadable: Path and reason of each file that cannot be read as an image.
+        folder: Where its tables and its page are.
     """
 
-    samples: pd.DataFrame  # those that were audited: path, label, split
+    samples: pd.DataFrame
     sources: pd.DataFrame
-    leaks: pd.DataFrame  # sources in two splits, with an example pair: `audit_tables.LEAK_COLUMNS`
-    conflicts: pd.DataFrame  # sources whose images have different labels: `audit_tables.CONFLICT_COLUMNS`
-    duplicates: pd.DataFrame  # files that exist twice: `audit_tables.DUPLICATE_COLUMNS`
-    unreadable: pd.DataFrame  # path and reason of each file that cannot be read as an image
-    folder: Path | None = None  # where its tables and its page are
+    leaks: pd.DataFrame
+    conflicts: pd.DataFrame
+    duplicates: pd.DataFrame
+    unreadable: pd.DataFrame
+    folder: Path | None = None
 
     @property
     def report(self) -> Path | None:

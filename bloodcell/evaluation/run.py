@@ -30,18 +30,18 @@ class Run(os.PathLike[str]):
         return str(self.folder)
 
     @property
-    def metrics(self) -> pd.Series[float]:
+    def metrics(self) -> pd.Series:
         """The figures of metrics.json by name, e.g. `test/accuracy` (0 to 1) with `test/accuracy_low` and `_high`."""
         return pd.Series(read_metrics(self.folder), name="value", dtype=float)
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """A row an image: path, split, source, label, prediction, and p_CLASS for each class."""
+        """A row an image, with path, split, source, label, prediction, and p_CLASS for each class."""
         return read_predictions(self._file("predictions"))
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row an epoch: loss and accuracy of training and validation."""
+        """A row an epoch, with loss and accuracy of training and validation."""
         return self.table("history")
 
     @property

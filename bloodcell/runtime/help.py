@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,42 @@ _KEY = re.compile(r"(?P<indent> *)(?P<key>[\w-]+):(?: +(?P<value>.*?))?(?: +# (?
 _GROUP = re.compile(r"  - (\w+): \S+ +# (.*)")
 
 
-def page(verb: str, purpose: str, usage: str, overrides: list[str]) -> str:
-    """Return the help of a verb, for the options that `overrides` choose.
+@dataclass(frozen=True)
+class Settings:
+    """What a verb reads, for the options that are chosen.
+
+    Attributes:
+        chosen: The option of each group, in the order of the files.
+        purposes: What each group is for.
+        keys: Each dotted key that is shown, and its value.
+        said: Each dotted key with a comment, and the comment.
+        needed: The keys that the verb cannot do without.
+        own: The other keys that belong to no group; last those that all verbs share.
+    """
+
+    chosen: dict[str, str | None]
+    purposes: dict[str, str]
+    keys: dict[str, Any]
+    said: dict[str, str]
+    needed: list[str]
+    own: list[str]
+
+    def inside(self, group: str) -> list[str]:
+        """Return the keys of a group that are not needed."""
+        return [key for key in self.keys if key.startswith(f"{group}.") and key not in self.needed]
+
+
+def settings(verb: str, overrides: Sequence[str] = ()) -> Settings:
+    """Read the settings of a verb from the configuration and its comments.
 
     Raises:
         HydraException: An override names no group, option or key.
     """
     with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
-        cfg = compose(verb, overrides=overrides, return_hydra_config=True)
+        cfg = compose(verb, overrides=list(overrides), return_hydra_config=True)
     # Hydra lists them from the last to the first
     chosen = {group: option for group, option in reversed(cfg.hydra.runtime.choices.items()) if group in groups()}
-    settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
     training = ["training"] if "data" in chosen and verb not in ("audit", "evaluate") else []
     files = [config_dir() / f"{name}.yaml" for name in ("common", *training, verb)]
     said = {key: comment for file in files for key, comment in comments(file)}
@@ -41,19 +67,29 @@ def page(verb: str, purpose: str, usage: str, overrides: list[str]) -> str:
     purposes = dict(_GROUP.findall("\n".join(file.read_text(encoding="utf-8") for file in files)))
     for group, option in chosen.items():
         said |= {f"{group}.{key}": comment for key, comment in _of_group(group, option)}
-    keys = {key: value for key, value in flat(OmegaConf.to_container(settings)) if _is_shown(key, value)}
+    keys = {key: value for key, value in flat(plain) if _is_shown(key, value)}
     needed = [key for key in keys if said.get(key, "").startswith(NEEDED)]
     own = [key for key in keys if key.partition(".")[0] not in chosen and key not in needed]
     own.sort(key=lambda key: key in shared)
-    lines = [f"bloodcell {verb}: {purpose}.", "", f"usage: {usage}", "", *_examples(config_dir() / f"{verb}.yaml"), ""]
-    if needed:
-        lines += ["== Needed ==", "", *_rows(needed, keys, said), ""]
-    lines += ["== Settings: key=value ==", "", *_rows(own, keys, said), ""]
-    for group in chosen:
-        inside = [key for key in keys if key.startswith(f"{group}.") and key not in needed]
-        lines += [f"== {group}={chosen[group] or 'null'}: {purposes[group]} =="]
+    return Settings(chosen, purposes, keys, said, needed, own)
+
+
+def page(verb: str, purpose: str, usage: str, overrides: list[str]) -> str:
+    """Return the help of a verb, for the options that `overrides` choose.
+
+    Raises:
+        HydraException: An override names no group, option or key.
+    """
+    found = settings(verb, overrides)
+    keys, said = found.keys, found.said
+    lines = [f"bloodcell {verb}: {purpose}.", "", f"usage: {usage}", "", *(f"  {line}" for line in examples(verb)), ""]
+    if found.needed:
+        lines += ["== Needed ==", "", *_rows(found.needed, keys, said), ""]
+    lines += ["== Settings: key=value ==", "", *_rows(found.own, keys, said), ""]
+    for group, option in found.chosen.items():
+        lines += [f"== {group}={option or 'null'}: {found.purposes[group]} =="]
         lines += [*_wrapped(f"options: {', '.join(sorted(options(group)))}", " " * 4), ""]
-        lines += [*_rows(inside, keys, said), ""] if inside else []
+        lines += [*_rows(inside, keys, said), ""] if (inside := found.inside(group)) else []
     lines += [
         "-m runs the verb for each of several values, key=a,b; --cfg job prints the",
         "configuration; --hydra-help lists Hydra's other flags. More: README.md",
@@ -89,10 +125,10 @@ def comments(file: Path) -> Iterator[tuple[str, str]]:
                 yield ".".join(name for _, name in path), found["comment"]
 
 
-def _examples(file: Path) -> list[str]:
+def examples(verb: str) -> list[str]:
     """Return the commands in the comment that a verb's file begins with."""
-    lines = file.read_text(encoding="utf-8").partition("\ndefaults:")[0].splitlines()
-    return [f"  {line.removeprefix('# ')}" for line in lines if line.startswith(("# bloodcell ", "# python "))]
+    lines = (config_dir() / f"{verb}.yaml").read_text(encoding="utf-8").partition("\ndefaults:")[0].splitlines()
+    return [line.removeprefix("# ") for line in lines if line.startswith(("# bloodcell ", "# python "))]
 
 
 def _rows(names: list[str], keys: dict[str, Any], said: dict[str, str]) -> list[str]:
@@ -102,12 +138,12 @@ def _rows(names: list[str], keys: dict[str, Any], said: dict[str, str]) -> list[
         if name not in said:
             continue
         comment = said[name].removeprefix(NEEDED).lstrip(":, ")
-        first = f"  {name}={_text(keys[name])}"
+        first = f"  {name}={text_of(keys[name])}"
         if len(first) >= COLUMN:
             rows += [*_wrapped(first, " " * 4), *_wrapped(" " * COLUMN + comment, " " * COLUMN)]
         else:
             rows += _wrapped(f"{first:<{COLUMN}}{comment}", " " * COLUMN)
-    if others := " ".join(f"{name}={_text(keys[name])}" for name in names if name not in said):
+    if others := " ".join(f"{name}={text_of(keys[name])}" for name in names if name not in said):
         rows += _wrapped(f"  also {others}", " " * 7)
     return rows
 
@@ -116,7 +152,7 @@ def _wrapped(text: str, indent: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """Return a value as one would type it; nothing for one that follows from other keys."""
     if isinstance(value, str) and ("${" in value or value == "???"):
         return ""

@@ -129,7 +129,7 @@ def test_prediction_of_one_file_that_is_named(picture, quick_run, tmp_path, monk
     else:
         with output.open(newline="", encoding="utf-8") as opened:
             rows = list(csv.reader(opened))
-        assert [row[0] for row in rows] == ["path", _written(name)]
+        assert [row[0] for row in rows] == ["path", _written(Path(name), Path())]
         count("images, named on the command line", "right")
 
 
