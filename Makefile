@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DOCS_BIN := $(VENV)-docs/$(notdir $(BIN))
 
-.PHONY: setup demo test test-all browser faults gpu lint docs lock audit clean
+.PHONY: setup demo test test-all browser pictures faults gpu lint docs lock audit clean
 
 setup: $(VENV)/.ready
 
@@ -32,6 +32,10 @@ test-all: setup
 # The page in a real browser: needs Chromium, e.g. apt-get install chromium.
 browser: setup
 	$(BIN)/python -m pytest -m browser
+
+# docs/pictures, of painted smears: needs Chromium as well.
+pictures: setup
+	$(BIN)/python docs/make_pictures.py
 
 # Small disks are mounted, which only root may do, or who is root in a namespace of his own.
 faults: export OMP_NUM_THREADS = 1

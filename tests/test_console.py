@@ -125,6 +125,18 @@ def test_a_log_hears_after_a_while_what_goes_on(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_progress_is_silent_while_other_lines_come(capsys):
+    with progress("training", silence=0.3):
+        for epoch in range(8):
+            say(f"epoch {epoch}")
+            time.sleep(0.1)
+    assert "training" not in capsys.readouterr().out
+    with progress("training", silence=0.1):
+        say("epoch 1")
+        time.sleep(0.5)
+    assert capsys.readouterr().out == "epoch 1\ntraining ...\n"
+
+
 def test_a_bar_names_each_step_and_vanishes(terminal):
     with progress("audit") as advance:
         advance(5, 8, "audit: key points")

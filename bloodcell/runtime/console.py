@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from threading import Event, RLock, Thread
@@ -20,11 +21,15 @@ MANY, FIRST = 30, 10
 SILENCE, RARELY = 4.0, 60.0
 
 # Text as it is: no colours for numbers, no pictures for :words:, no line broken inside a word. Anything else that uses
-# rich prints in the same place.
-rich.reconfigure(highlight=False, soft_wrap=True, emoji=False)
+# rich prints in the same place. A notebook gets the lines of a log: neither a box of HTML for each, nor a bar, although
+# its kernel claims to be a terminal.
+_shown = {"force_jupyter": False, "force_terminal": False} if rich.get_console().is_jupyter else {}
+rich.reconfigure(highlight=False, soft_wrap=True, emoji=False, **_shown)
 console = rich.get_console()
 
 _mute = False
+#: When the last line was printed, in seconds of the monotonic clock.
+_said = 0.0
 #: Held while a bar comes or goes, so that no other thread prints into it then.
 _drawing = RLock()
 
@@ -68,8 +73,9 @@ def wrapped(text: str, width: int) -> str:
 
 def say(line: str, whole: bool = False) -> None:
     """Print a line: no markup, no control characters, on a terminal broken between words unless `whole`."""
+    global _said
     if not _mute:
-        text = printable(line)
+        text, _said = printable(line), time.monotonic()
         console.print(text if whole or not console.is_terminal else wrapped(text, console.width), markup=False)
 
 
@@ -106,8 +112,9 @@ def others_muted() -> Iterator[None]:
 def progress(what: str, silence: float = SILENCE) -> Iterator[Advance]:
     """Show what goes on while the block runs, until it ends.
 
-    On a terminal that is a bar, which vanishes; elsewhere a line after some seconds of `silence`, and then more and
-    more rarely. Rate and remaining time follow from the last half minute of this process's own work.
+    On a terminal that is a bar, which vanishes; elsewhere a line after some seconds in which no line was printed
+    (`silence`), and then more and more rarely. Rate and remaining time follow from the last half minute of this
+    process's own work.
 
     Yields:
         A function to call with the number of items done and of all.
@@ -149,6 +156,8 @@ def _in_lines(task: Any, silence: float | None) -> Iterator[None]:
 
     def watch(wait: float) -> None:
         while not over.wait(wait):
+            if time.monotonic() - _said < wait:
+                continue  # other lines show that it goes on
             numbers = f" {state_of(task)}" if task.elapsed > 1 else ""
             say(f"{task.description} ...{numbers}")
             wait = min(max(2 * wait, SILENCE), RARELY)
