@@ -118,7 +118,11 @@ def test_the_readings_of_a_test_part_are_counted_by_classifier(tmp_path):
     row = {"path": "a.png", "label": "a", "split": "test", "source": "1", "set": ""}
     samples = Samples(pd.DataFrame([row]), tmp_path)
     assert read_times(tmp_path, samples, ["test"]) == []
-    for run in ("one", "one", "two"):
+    (tmp_path / "one" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "one" / "run.json").write_text("{}")
+    record_test_reads(tmp_path, samples, ["test", "val"], [tmp_path / "one"])
+    assert read_times(tmp_path, samples, ["test"]) == []  # once is what it is for
+    for run in ("one/checkpoints/best.ckpt", "two"):
         record_test_reads(tmp_path, samples, ["test", "val"], [tmp_path / run])
     (line,) = read_times(tmp_path, samples, ["val", "test"])
     assert line.startswith("the test part was read 3 times so far, this one included, by 2 classifiers;")
