@@ -30,6 +30,7 @@ from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict import fill, filled_columns
 from bloodcell.inference.resumable_csv import ResumableCsv
 from bloodcell.runtime.hardware import cpu_count, keep_freed_memory
+from bloodcell.runtime.schema.data import FeaturesConfig
 
 SECONDS = 6.0
 
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     keep_freed_memory()  # as the verb does; it serves the forward pass alone as well
-    ensemble = Ensemble(load_engines(options.run, "cpu", options.backend))
+    ensemble = Ensemble(load_engines(options.run, "cpu", FeaturesConfig(backend=options.backend)))
     (way,), size = ensemble.passes(options.count), ensemble.engines[0].preprocessing.image_size
     ways = [way, plain_session(Path(options.run))] if options.run.endswith(".onnx") else [way]
     ratios = []
