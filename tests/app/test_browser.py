@@ -202,7 +202,7 @@ def test_twenty_at_once_are_counted_listed_and_downloaded(opened, seeing, pictur
     assert list(table["path"]) == names[:-1]
     columns = [name for name in table if name.startswith("p_")]
     for file, row in zip(pictures, table[columns].to_numpy(float), strict=False):
-        np.testing.assert_allclose(row, seeing.examine(file.read_bytes())[1]["probabilities"], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(row, seeing.examine(file.read_bytes())[1]["probabilities"], rtol=1e-5)
 
 
 def test_all_can_be_done_by_keyboard(opened, pictures):
