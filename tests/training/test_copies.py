@@ -39,7 +39,8 @@ def test_a_test_folder_that_is_a_copy_of_training(compose, class_folders, tmp_pa
     (tmp_path / "set").mkdir()
     (tmp_path / "data").rename(tmp_path / "set" / "train")
     copied(tmp_path / "set" / "train", tmp_path / "set" / "test")
-    config = compose(*QUICK, "data=imagefolder", f"data.root={tmp_path / 'set'}", "data.leak_check=error")
+    own = f"cache.root={tmp_path / 'cache'}"  # no other test's sources of the same images
+    config = compose(*QUICK, "data=imagefolder", f"data.root={tmp_path / 'set'}", "data.leak_check=error", own)
     with pytest.raises(
         BloodcellError, match=r"leak: the same pictures are in two parts: .*test images also in training"
     ):
