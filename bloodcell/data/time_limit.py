@@ -21,6 +21,9 @@ SECONDS = 30.0
 _begun: dict[int, tuple[float, str]] = {}
 _lock = Lock()  # a thread that has ended has no time that can be read
 
+if hasattr(os, "register_at_fork"):  # a worker that is forked while another thread holds the lock would wait for ever
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
 
 @contextmanager
 def timed(name: str) -> Iterator[None]:

@@ -72,3 +72,22 @@ def test_only_the_time_at_work_counts_and_each_image_once(monkeypatch):
         thread.join()
     assert [name for name in asked if name] == ["a.png"]
     assert time_limit._begun == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_worker_never_waits_for_the_clock():
+    """The process forks again and again while another thread takes and gives back the lock."""
+    code = """
+import os, sys, threading
+from bloodcell.data import time_limit
+threading.Thread(target=lambda: [time_limit.too_slow() for _ in iter(int, 1)], daemon=True).start()
+for _ in range(200):
+    child = os.fork()
+    if not child:
+        with time_limit.timed("a.png"):
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
