@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from bloodcell.data.time_limit import end_if_too_slow
-from bloodcell.runtime import command, completion, distributed, launcher
+from bloodcell.runtime import command, completion, distributed
 from bloodcell.runtime.console import SILENCE, progress
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.signals import raising_on_sigterm
@@ -93,8 +93,8 @@ def call(verb: str, words: Any, settings: dict[str, Any]) -> Done:
     arguments += [f"{key.replace('__', '.')}={_text_of(value)}" for key, value in settings.items()]
     if "resume=auto" in arguments:
         raise BloodcellError("resume=auto is for the command line; name the run: resume=FOLDER")
-    before, launcher.called, failed = sys.argv, True, []
-    command.remember(["bloodcell", verb, *arguments])
+    before, failed = sys.argv, list[Exception]()
+    command.remember(["bloodcell", verb, *arguments], called=True)
 
     @contextmanager
     def kept() -> Iterator[None]:  # Hydra would print a line about an error that reaches it
@@ -112,7 +112,7 @@ def call(verb: str, words: Any, settings: dict[str, Any]) -> Done:
             raise
         raise BloodcellError(message) from error
     finally:
-        sys.argv, launcher.called = before, False
+        sys.argv = before
         command.remember([])
     assert done is not None
     return done

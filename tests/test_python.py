@@ -53,8 +53,11 @@ def test_names_in_a_table_are_text_and_empty_numbers_are_missing(tmp_path):
     assert table["share"].isna().to_list() == [False, True]
 
 
-def test_its_evaluation_and_its_predictions_are_its_own(run, tmp_path, smears):
+def test_its_evaluation_and_its_predictions_are_its_own(run, tmp_path, smears, capsys):
     again = bloodcell.evaluate(run, outputs=tmp_path, **settings(*BARE))
+    said = capsys.readouterr().out
+    assert "look at: " in said
+    assert "next: " not in said  # a command of the shell
     assert (again.metrics == run.metrics[again.metrics.index]).all()
     rows = run.predictions.head(3)
     table = bloodcell.predict([smears.root / path for path in rows["path"]], run, device="cpu")

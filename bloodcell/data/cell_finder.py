@@ -26,7 +26,7 @@ _BORDER_WEIGHT = 0.5  # of a nucleus at the border, relative to one in the centr
 
 
 @dataclass(frozen=True)
-class Cell:
+class Nucleus:
     """A white cell found in an image, in pixels."""
 
     x: float  # centre of the nucleus, from the left
@@ -39,22 +39,36 @@ class Cell:
         return self.x - side / 2, self.y - side / 2, side
 
 
-def locate(image: Pixels) -> Cell | None:
+def locate(image: Pixels) -> Nucleus | None:
     """Return the white cell in an RGB image, uint8 (H, W, 3); None if nothing is stained like a nucleus.
 
     Of several cells it is the one with the largest nucleus; if they are alike, the most central one.
     """
+    nuclei, small = _stained(image)
+    best = max(nuclei, key=lambda nucleus: nucleus.diameter**2 * _centrality(nucleus, small), default=None)
+    return best and _scaled(best, small, image)
+
+
+def nuclei_of(image: Pixels) -> list[Nucleus]:
+    """Return all that is stained like a nucleus in an RGB image, uint8 (H, W, 3)."""
+    nuclei, small = _stained(image)
+    return [_scaled(nucleus, small, image) for nucleus in nuclei]
+
+
+def _stained(image: Pixels) -> tuple[list[Nucleus], tuple[int, ...]]:
+    """Return the nuclei of an image in the pixels of a smaller one, and the shape of that one."""
     height, width = image.shape[:2]
     scale = min(1.0, _SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     planes = cv2.split(image)[1:]  # OpenCV resizes one channel at a time faster than three together
     green, blue = (cv2.resize(plane, size, interpolation=cv2.INTER_AREA) if scale < 1 else plane for plane in planes)
-    nuclei = _nuclei(stained_mask(green, blue))
-    if not nuclei:
-        return None
-    best = max(nuclei, key=lambda nucleus: nucleus.diameter**2 * _centrality(nucleus, green.shape))
-    across, down = width / green.shape[1], height / green.shape[0]
-    return Cell((best.x + 0.5) * across - 0.5, (best.y + 0.5) * down - 0.5, best.diameter * (across + down) / 2)
+    return _nuclei(stained_mask(green, blue)), green.shape
+
+
+def _scaled(cell: Nucleus, small: tuple[int, ...], image: Pixels) -> Nucleus:
+    """Return a cell of a smaller image of some shape, in the pixels of the image."""
+    across, down = image.shape[1] / small[1], image.shape[0] / small[0]
+    return Nucleus((cell.x + 0.5) * across - 0.5, (cell.y + 0.5) * down - 0.5, cell.diameter * (across + down) / 2)
 
 
 def cut(image: Pixels, left: float, top: float, side: float) -> Pixels:
@@ -90,7 +104,7 @@ def stained_mask(green: NDArray[Any], blue: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(excess > max(int(threshold), _STAIN))  # an int, or the comparison would be made in float64
 
 
-def _nuclei(mask: NDArray[np.bool_]) -> list[Cell]:
+def _nuclei(mask: NDArray[np.bool_]) -> list[Nucleus]:
     """Return the nuclei in a mask, bool (h, w); spots close to each other are lobes of one nucleus."""
     x, y, width, height = cv2.boundingRect(spots := mask.view(np.uint8))
     if not width:
@@ -114,7 +128,7 @@ def _nuclei(mask: NDArray[np.bool_]) -> list[Cell]:
     return [nucleus for nucleus in found if nucleus.diameter**2 * np.pi / 4 >= _LEAST_AREA * mask.size]
 
 
-def _nucleus(mask: NDArray[Any], x: int, y: int) -> Cell:
+def _nucleus(mask: NDArray[Any], x: int, y: int) -> Nucleus:
     """Return centre and diameter of the convex hull of a mask, uint8 (h, w), whose corner is at x, y."""
     left, top, width, height = cv2.boundingRect(mask)
     mask, x, y = mask[top : top + height, left : left + width], x + left, y + top
@@ -124,10 +138,10 @@ def _nucleus(mask: NDArray[Any], x: int, y: int) -> Cell:
     area = cv2.contourArea(hull) + cv2.arcLength(hull, closed=True) / 2 + 1
     sums = cv2.moments(mask, binaryImage=True)
     centre = (sums["m10"] + x * sums["m00"]) / sums["m00"], (sums["m01"] + y * sums["m00"]) / sums["m00"]
-    return Cell(*centre, float(2 * np.sqrt(area / np.pi)))
+    return Nucleus(*centre, float(2 * np.sqrt(area / np.pi)))
 
 
-def _centrality(nucleus: Cell, shape: tuple[int, ...]) -> float:
+def _centrality(nucleus: Nucleus, shape: tuple[int, ...]) -> float:
     """Return 1 for a nucleus in the centre of an image, falling linearly to `_BORDER_WEIGHT` at the border."""
     distance = max(abs(2 * nucleus.x / shape[1] - 1), abs(2 * nucleus.y / shape[0] - 1))
     return 1 - (1 - _BORDER_WEIGHT) * distance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from bloodcell.data.cell_finder import Cell, locate
+from bloodcell.data.cell_finder import Nucleus, locate
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import Pixels, read_image
 from bloodcell.data.samples import Samples
@@ -42,7 +42,7 @@ def chosen_crop(samples: Samples) -> str:
     return crop
 
 
-def off_centre(cell: Cell, image: Pixels) -> float:
+def off_centre(cell: Nucleus, image: Pixels) -> float:
     """Return the distance of a nucleus from the centre of its image, uint8 (H, W, 3), in sides of it: 0 to 0.5."""
     height, width = image.shape[:2]
     return float(max(abs((cell.x + 0.5) / width - 0.5), abs((cell.y + 0.5) / height - 0.5)))

@@ -13,7 +13,7 @@ from bloodcell.evaluation.figures import BLUE, ORANGE
 from bloodcell.evaluation.fonts import as_written
 from bloodcell.metrics.by_class import ClassScores
 from bloodcell.metrics.reliability import Reliability
-from bloodcell.metrics.roc import Ranking
+from bloodcell.metrics.roc import Bands, Ranking
 
 #: Okabe and Ito's colours with dashes, so that neighbours differ without colour, too.
 STYLES = [
@@ -68,23 +68,30 @@ def calibration_figure(found: Reliability, title: str) -> Figure:
     return figure
 
 
-def ranking_figure(rankings: list[Ranking], kind: str, title: str) -> Figure:
-    """Draw the ROC or precision-recall curves of some classes; the kind is `roc` or `precision_recall`."""
+def ranking_figure(rankings: list[Ranking], kind: str, title: str, bands: list[Bands | None] | None = None) -> Figure:
+    """Draw the ROC or precision-recall curves of some classes; the kind is `roc` or `precision_recall`.
+
+    `bands` are the intervals of the same classes, None for a class without.
+    """
     roc = kind == "roc"
     figure = Figure(figsize=(5.4, 5.0 + 0.2 * len(rankings)), layout="constrained")
     axes = figure.add_subplot()
     if roc:
         axes.plot((0, 1), (0, 1), ":", color="grey", linewidth=1)
-    for one, (colour, dashes) in zip(rankings, cycle(STYLES), strict=False):
+    for one, band, (colour, dashes) in zip(rankings, bands or [None] * len(rankings), cycle(STYLES), strict=False):
         area = f"AUC {one.auc:.3f}" if roc else f"average precision {one.average_precision:.3f}"
         points = one.roc if roc else one.precision_recall
         axes.plot(*points.T, color=colour, linestyle=dashes, label=f"{one.name}, {area}")
+        if band:
+            axes.fill_between(*(band.roc if roc else band.precision_recall).T, color=colour, alpha=0.12, linewidth=0)
     font = as_written([*(one.name for one in rankings), title])
     axes.set_title(title, **font)
     names = ("1 - specificity", "sensitivity") if roc else ("recall", "precision")
     axes.set(xlabel=names[0], ylabel=names[1], xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal")
     _light(axes)
     legend = figure.legend(frameon=False, loc="outside lower center")
+    if any(bands or []):
+        axes.text(1, 0.01, "shaded: 95 % intervals", ha="right", fontsize=8, color="#555555")
     for text in legend.get_texts():
         text.set(**font)
     return figure

@@ -15,7 +15,7 @@ from bloodcell.metrics.by_class import scores_by_class
 from bloodcell.metrics.confusions import confusions
 from bloodcell.metrics.predictions import classes_of, confusion_of, splits_of
 from bloodcell.metrics.reliability import reliability
-from bloodcell.metrics.roc import rankings_of
+from bloodcell.metrics.roc import bands_of, rankings_of
 
 
 def write_figures(
@@ -52,5 +52,6 @@ def _of_split(split: str, rows: pd.DataFrame, classes: list[str]) -> Iterator[tu
     yield f"scores_{split}", scores_figure(scores, title)
     yield f"calibration_{split}", calibration_figure(reliability(rows), images)
     if rankings := rankings_of(rows, shown.labels):
+        bands = [bands_of(rows, one.name) for one in rankings]
         for name in ("roc", "precision_recall"):
-            yield f"{name}_{split}", ranking_figure(rankings, name, title)
+            yield f"{name}_{split}", ranking_figure(rankings, name, title, bands)

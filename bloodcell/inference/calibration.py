@@ -57,7 +57,7 @@ def calibrate(
     if limits:
         if provisional := unknown_sources(samples):
             rows = rows.assign(source=[str(number) for number in range(len(rows))])
-        reason = limits_obstacle(samples, rows)
+        reason = limits_obstacle(samples, rows, provisional)
         calibrated = tempered_table(rows, fitted)
         found = None if reason else _limits(samples, calibrated, classes, extractor, tta, compared, provisional)
         lines.append(
@@ -90,12 +90,12 @@ def temperature_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
     return None
 
 
-def limits_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
+def limits_obstacle(samples: Samples, rows: pd.DataFrame, provisional: bool) -> str | None:
     """Return why no limits can be fitted to predictions of the validation part; None if they can.
 
     Unknown sources are no reason: then the limits are provisional.
     """
-    if not unknown_sources(samples) and (reason := seen_obstacle(samples)):
+    if not provisional and (reason := seen_obstacle(samples)):
         return reason
     if (sources := rows["source"].nunique()) < (least := least_sources(FLAGGED)):
         return f"that takes {least} val sources, and there are {sources}; set data.val_fraction higher"

@@ -10,7 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
+from bloodcell.metrics.by_class import share_of
+from bloodcell.metrics.by_source import sources_known
 from bloodcell.metrics.predictions import PROBABILITY
+
+#: Points of a curve that get an interval.
+POINTS = 15
 
 
 @dataclass(frozen=True)
@@ -42,3 +47,30 @@ def _ranking(rows: pd.DataFrame, name: str) -> Ranking:
         float(roc_auc_score(true, probability)),
         float(average_precision_score(true, probability)),
     )
+
+
+@dataclass(frozen=True)
+class Bands:
+    """The 95 % intervals of two curves of one class at some thresholds, each (T, 3): place, lower and upper limit."""
+
+    roc: NDArray[Any]  # of the recall, by false positive rate
+    precision_recall: NDArray[Any]  # of the precision, by recall
+
+
+def bands_of(rows: pd.DataFrame, name: str) -> Bands | None:
+    """Return the intervals of the curves of a class of `rankings_of`, which rest on the sources; None if unknown.
+
+    They hold at each threshold alone: the whole curve leaves its band more often than 1 time in 20.
+    """
+    if not sources_known(rows):
+        return None
+    true, probability = rows["label"] == name, rows[PROBABILITY + name]
+    values = np.sort(probability[true])
+    roc, precision_recall = [], []
+    for threshold in np.unique(values[np.linspace(0, len(values) - 1, POINTS).round().astype(int)]):
+        found = probability >= threshold
+        recall = share_of(found[true], rows.loc[true, "source"])
+        precision = share_of(true[found], rows.loc[found, "source"])
+        roc.append((found[~true].mean(), recall.low, recall.high))
+        precision_recall.append((recall.value, precision.low, precision.high))
+    return Bands(np.array(roc), np.array(precision_recall))

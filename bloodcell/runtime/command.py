@@ -13,11 +13,18 @@ from bloodcell.runtime import distributed
 from bloodcell.runtime.console import say
 
 _typed: list[str] = []  # arguments of the command line; empty if the package is used from Python
+_called = False
 
 
-def remember(arguments: list[str]) -> None:
-    """Keep the command line before Hydra's and our own changes to `sys.argv`."""
-    _typed[:] = arguments
+def remember(arguments: list[str], called: bool = False) -> None:
+    """Keep the command line before Hydra's and our own changes to `sys.argv`; `called`: by a call in Python."""
+    global _called
+    _typed[:], _called = arguments, called
+
+
+def called_from_python() -> bool:
+    """Return whether a verb was called from Python: that program cannot be started again in several processes."""
+    return _called
 
 
 def command() -> str:
@@ -51,7 +58,7 @@ def say_end(*look: object, then: Sequence[object] = ()) -> None:
     """
     if look:
         say(f"look at: {shlex.join(map(str, look))}", whole=True)
-    if then:
+    if then and not _called:  # from Python, a command of the shell is no next step
         say(f"next: {shlex.join([*program(), *map(str, then)])}", whole=True)
 
 

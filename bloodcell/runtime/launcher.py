@@ -12,14 +12,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from bloodcell.runtime import distributed
+from bloodcell.runtime.command import called_from_python
 from bloodcell.runtime.config import plain, typed
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments
 from bloodcell.runtime.schema.trainer import TrainerConfig
 from bloodcell.runtime.signals import Terminated
-
-#: Whether a verb was called from Python, whose program cannot be started again in several processes.
-called = False
 
 
 def count_of(devices: Any, accelerator: str = "auto") -> int:
@@ -82,7 +80,7 @@ def launch(devices: int, machines: int = 1, folder: Path | None = None) -> None:
         )
     if folder is not None and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-    if called:
+    if called_from_python():
         raise BloodcellError("from Python, a verb works on one device; start it as a command for several")
     _launch(devices)
     raise SystemExit(0)

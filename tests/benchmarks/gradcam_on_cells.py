@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bloodcell.data.cell_finder import Cell, locate
+from bloodcell.data.cell_finder import Nucleus, locate
 from bloodcell.data.images import read_image
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import Samples, read_samples
@@ -71,7 +71,7 @@ def look(classifier: Any, samples: Samples, diameters: float, of: str) -> dict[s
     return {"maps": np.array(maps), "discs": np.array(discs), "right": np.array(right), "places": places}
 
 
-def disc(picture: Array, preprocessing: Preprocessing, cell: Cell, diameters: float) -> Array:
+def disc(picture: Array, preprocessing: Preprocessing, cell: Nucleus, diameters: float) -> Array:
     """Return which pixels of the net's input, bool (size, size), lie in the disc around the cell."""
     height, width = picture.shape[:2]
     square = preprocessing.square(picture)

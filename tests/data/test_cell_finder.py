@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bloodcell.data import cell_finder
-from bloodcell.data.cell_finder import Cell, cut, locate
+from bloodcell.data.cell_finder import Nucleus, cut, locate
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
 
@@ -109,7 +109,7 @@ def simple_nuclei(mask):
         rows, columns = np.nonzero(kept & (groups == group))
         hull = cv2.convexHull(np.stack([columns, rows], axis=1).astype(np.int32))
         area = cv2.contourArea(hull) + cv2.arcLength(hull, closed=True) / 2 + 1
-        found.append(Cell(float(columns.mean()), float(rows.mean()), float(2 * np.sqrt(area / np.pi))))
+        found.append(Nucleus(float(columns.mean()), float(rows.mean()), float(2 * np.sqrt(area / np.pi))))
     return [nucleus for nucleus in found if nucleus.diameter**2 * np.pi / 4 >= least]
 
 

@@ -15,7 +15,7 @@ from bloodcell.evaluation.curve_figures import calibration_figure, ranking_figur
 from bloodcell.evaluation.figures import BLUE, ORANGE, confusion_figure, curves_figure, failures_figure, save
 from bloodcell.metrics.by_class import scores_by_class
 from bloodcell.metrics.reliability import reliability
-from bloodcell.metrics.roc import rankings_of
+from bloodcell.metrics.roc import bands_of, rankings_of
 from tests.evaluation.grouped import CLASSES, simulated
 
 MATRIX = np.array([[1200, 300], [0, 4]])
@@ -134,6 +134,9 @@ def test_curves_are_drawn_of_each_class(rows):
     (axes,) = ranking_figure(rankings, "precision_recall", "").axes
     for line, one in zip(axes.lines, rankings, strict=True):
         np.testing.assert_array_equal(line.get_xydata(), one.precision_recall)
+    (axes,) = ranking_figure(rankings, "roc", "", [bands_of(rows, one.name) for one in rankings]).axes
+    assert len(axes.collections) == len(rankings)
+    assert [text.get_text() for text in axes.texts] == ["shaded: 95 % intervals"]
 
 
 def test_the_failures_show_the_square_that_the_net_saw_and_how_sure_it_was(tmp_path):

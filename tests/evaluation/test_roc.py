@@ -7,8 +7,10 @@ import torch
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
+from bloodcell.metrics.by_class import scores_by_class
 from bloodcell.metrics.predictions import predictions_table
-from bloodcell.metrics.roc import rankings_of
+from bloodcell.metrics.roc import bands_of, rankings_of
+from tests.evaluation.grouped import CLASSES, simulated
 
 
 def test_a_perfect_ranking_and_a_reversed_one():
@@ -46,3 +48,26 @@ def test_areas_are_those_of_scikit_learn_and_torchmetrics_and_of_the_curves(digi
         tensors = torch.from_numpy(sure), torch.from_numpy(true)
         assert one.auc == pytest.approx(float(binary_auroc(*tensors)), abs=1e-6)
         assert one.average_precision == pytest.approx(float(binary_average_precision(*tensors)), abs=1e-6)
+
+
+def test_the_bands_are_the_intervals_of_recall_and_precision_at_each_threshold():
+    rows = simulated(np.random.default_rng(0), 60)
+    for ranking in rankings_of(rows, list(CLASSES)):
+        bands = bands_of(rows, ranking.name)
+        threshold = rows.loc[rows["label"] == ranking.name, f"p_{ranking.name}"].min()  # the first band's
+        called = rows.assign(prediction=np.where(rows[f"p_{ranking.name}"] >= threshold, ranking.name, "other"))
+        (scores,) = scores_by_class(called, [ranking.name])
+        assert bands.roc[0, 1:] == pytest.approx(scores.recall.limits)
+        assert bands.precision_recall[0, 1:] == pytest.approx(scores.precision.limits)
+        assert bands.roc[0, 0] == pytest.approx(1 - scores.specificity.value)
+        # the curve passes through its band
+        for place, low, high in bands.roc:
+            before, after = (ranking.roc[ranking.roc[:, 0] < place, 1], ranking.roc[ranking.roc[:, 0] > place, 1])
+            assert low <= after.min(initial=1)
+            assert high >= before.max(initial=0)
+            assert 0 <= low < high <= 1
+        assert (bands.roc[:, 2] - bands.roc[:, 1]).min() > 0.01
+
+
+def test_without_sources_there_are_no_bands():
+    assert bands_of(simulated(np.random.default_rng(0), 20).assign(source=""), "a") is None
