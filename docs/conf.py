@@ -1,5 +1,7 @@
 """The site: `make docs` writes it to docs/_build. It is built without a request, and without torch."""
 
+import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,10 +48,20 @@ nitpick_ignore_regex = [
 
 
 def setup(app: Any) -> None:
-    """Fill the page of all settings, which is made of the configuration's own comments."""
+    """Fill the page of all settings from the configuration's comments, and the tutorial from its notebook."""
     app.connect("source-read", _fill)
 
 
 def _fill(_app: Any, page: str, source: list[str]) -> None:
     if page == "configuration":
         source[0] += settings_page()
+    if page == "tutorial":
+        source[0] += _notebook()
+
+
+def _notebook() -> str:
+    """Return the cells of the tutorial as Markdown, with headings one level down."""
+    cells = json.loads((HERE / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
+    sources = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    texts = [re.sub("^#", "##", text, flags=re.M) if kind == "markdown" else f"```python\n{text}\n```" for kind, text in sources]
+    return "\n\n" + "\n\n".join(texts) + "\n"

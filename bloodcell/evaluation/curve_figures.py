@@ -78,12 +78,13 @@ def ranking_figure(rankings: list[Ranking], kind: str, title: str, bands: list[B
     axes = figure.add_subplot()
     if roc:
         axes.plot((0, 1), (0, 1), ":", color="grey", linewidth=1)
+    alpha = min(0.12, 0.4 / max(len(rankings), 1))  # the bands of many classes lie upon one another
     for one, band, (colour, dashes) in zip(rankings, bands or [None] * len(rankings), cycle(STYLES), strict=False):
         area = f"AUC {one.auc:.3f}" if roc else f"average precision {one.average_precision:.3f}"
         points = one.roc if roc else one.precision_recall
         axes.plot(*points.T, color=colour, linestyle=dashes, label=f"{one.name}, {area}")
         if band:
-            axes.fill_between(*(band.roc if roc else band.precision_recall).T, color=colour, alpha=0.12, linewidth=0)
+            axes.fill_between(*(band.roc if roc else band.precision_recall).T, color=colour, alpha=alpha, linewidth=0)
     font = as_written([*(one.name for one in rankings), title])
     axes.set_title(title, **font)
     names = ("1 - specificity", "sensitivity") if roc else ("recall", "precision")

@@ -110,7 +110,7 @@ class Backbone:
         if backend not in self.built:
             build = {"onnx": self._onnx, "compile": self._compiled, "eager": self._eager}
             streams = cpu_count() if backend == "onnx" else 1
-            with progress(f"preparing the net ({backend})"):
+            with progress(f"preparing the net, {backend}"):
                 self.built[backend] = Forward(self._name(backend), streams, self._batch(backend), build[backend]())
         return self.built[backend]
 
