@@ -62,6 +62,10 @@ def _fill(_app: Any, page: str, source: list[str]) -> None:
 def _notebook() -> str:
     """Return the cells of the tutorial as Markdown, with headings one level down."""
     cells = json.loads((HERE / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
-    sources = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
-    texts = [re.sub("^#", "##", text, flags=re.M) if kind == "markdown" else f"```python\n{text}\n```" for kind, text in sources]
+    texts = []
+    for cell in cells:
+        text = "".join(cell["source"])
+        texts.append(
+            re.sub("^#", "##", text, flags=re.M) if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
+        )
     return "\n\n" + "\n\n".join(texts) + "\n"
