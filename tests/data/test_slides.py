@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell.data.synthetic import fields, slides
+from bloodcell.data.synthetic import fields, painter, slides
 from bloodcell.data.synthetic.painter import CLASSES
 from bloodcell.data.synthetic.slides import paint_slides, plan_slide
 from bloodcell.runtime.errors import BloodcellError
@@ -108,6 +108,18 @@ def test_what_cells_add_to_a_picture_lies_in_their_boxes(number):
     assert not around.any()
 
 
+def test_cells_are_painted_as_in_the_smears_of_one_cell():
+    slide = replace(plan_slide(0, 1, None, 0).slide, magnification=1.0)
+    density = np.zeros((*slide.shape, 3), np.float32)
+    cell = fields.WhiteCell("EOSINOPHIL", 320, 240, 50)
+    fields.add_cells(density, slide, [cell], np.random.default_rng(1))
+    wanted, cover = painter.white_cell(painter.LOOKS["EOSINOPHIL"], slide.stain, 50, np.random.default_rng(1))
+    half = len(cover) // 2
+    y, x = 240 + slide.pad, 320 + slide.pad
+    assert np.array_equal(density[y - half : y + half + 1, x - half : x + half + 1], wanted)
+    assert density.sum() == pytest.approx(wanted.sum(), rel=1e-4)
+
+
 def test_a_field_without_cells_has_no_box():
     slide = plan_slide(0, 1, None, 0).slide
     picture, boxes = fields.paint_field(slide, [], np.random.default_rng(0))
@@ -138,7 +150,7 @@ def test_nuclei_have_20_to_90_pixels():
 def nuclear_diameter(slide, label):
     """Return the mean diameter of the circles with the area of the nuclei's convex hulls, pixels."""
     rng, found = np.random.default_rng(0), []
-    for _ in range(12):
+    for _ in range(5):
         density = np.zeros((*slide.shape, 3), np.float32)
         cells = fields.place_cells([label], slide, rng)
         fields.add_cells(density, slide, [replace(one, x=320, y=240) for one in cells], rng)

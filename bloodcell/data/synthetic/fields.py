@@ -95,7 +95,7 @@ def draw_slide(rng: np.random.Generator) -> Slide:
     return Slide(
         magnification=magnification,
         stain=painter.draw_stain(rng),
-        view=replace(view, blur=max(0.5, magnification * view.blur)),
+        view=replace(view, blur=max(0.35, magnification * view.blur)),
         white=rng.uniform(1.5, 4.5),
         red_radius=magnification * rng.uniform(25, 32),
         pallor=rng.uniform(0.2, 0.8),
@@ -174,7 +174,7 @@ def add_cells(density: Floats, slide: Slide, cells: Sequence[WhiteCell], rng: np
 
 def take_picture(density: Floats, slide: Slide, rng: np.random.Generator) -> Pixels:
     """Photograph a field without the strip around it, a little more or less in focus than the others of its slide."""
-    view = replace(slide.view, blur=slide.view.blur * rng.uniform(0.8, 1.5))
+    view = replace(slide.view, blur=slide.view.blur * rng.uniform(0.8, 1.4))
     picture = painter.take_picture(density[slide.pad : -slide.pad, slide.pad : -slide.pad], view, rng)
     lit = slide.lit[..., None]
     return np.asarray(picture * lit + SURROUND * (1 - lit), np.uint8)
