@@ -38,6 +38,7 @@ VERBS = {
     "predict": Verb("inference.predict.run", "predict any images with a checkpoint, into a table", "images"),
     "app": Verb("app.app.run", "serve a page in the browser that judges images", "checkpoint"),
     "export": Verb("exports.export.export", "export a checkpoint to an ONNX file, or torch.export's", "checkpoint"),
+    "paint": Verb("data.synthetic.slides.run", "paint slides with known cells, to try and to test with", None),
 }
 
 #: What the usage calls the words of a key; for data.root one word.

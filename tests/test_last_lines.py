@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bloodcell.audits.audit import run_audit
+from bloodcell.data.synthetic import slides
 from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.inference import predict as predicting
 from bloodcell.runtime import cache, command
@@ -70,6 +71,12 @@ def test_find_lr(compose, tmp_path, monkeypatch, ends):
     command.remember(["bloodcell", "find-lr", "DIR", "finder.steps=10", "optimizer.lr=1"])
     find_lr(compose(*QUICK, *SMALL, "finder.steps=10", verb="find-lr"), tmp_path / "rates")
     assert ends() == ([tmp_path / "rates" / "lr_finder.png"], ["train", "DIR", "optimizer.lr=1.0e-02"])
+
+
+def test_paint(compose, tmp_path, ends):
+    slides.run(compose(f"output={tmp_path / 'my slides'}", "slides=1", "cells=1", verb="paint"))
+    words = ["predict", str(tmp_path / "my slides"), "checkpoint=RUN", "output=FILE.csv"]
+    assert ends() == ([tmp_path / "my slides" / "slides.csv"], words)
 
 
 def test_cache(compose, quick_run, ends):

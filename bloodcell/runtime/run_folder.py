@@ -89,18 +89,16 @@ def _version(name: str) -> str | None:
         return None
 
 
-def refuse_used(folder: Path) -> None:
-    """Raise a BloodcellError if the folder for a new run or other results is not empty."""
+def refuse_used(folder: Path, key: str = "hydra.run.dir") -> None:
+    """Raise a BloodcellError if the folder for a new run or other results, which `key` names, is not empty."""
     there = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")} if folder.exists() else set()
     if there - {"run.json"}:  # a run that was killed as it began leaves that alone
         further = f", or continue the run there with resume={folder}" if "run.json" in there else ""
-        raise BloodcellError(
-            f"{folder} is not empty; new results need a new folder: choose another hydra.run.dir{further}"
-        )
+        raise BloodcellError(f"{folder} is not empty; new results need a new folder: choose another {key}{further}")
 
 
-def begin_results(folder: Path, config: Any) -> None:
-    """Make a new folder for results; one that the same command began, and did not complete, will do.
+def begin_results(folder: Path, config: Any, key: str = "hydra.run.dir") -> None:
+    """Make a new folder for results, which `key` names; one that the same command began and did not complete will do.
 
     Raises:
         BloodcellError: The folder is not empty, and holds something else.
@@ -111,7 +109,7 @@ def begin_results(folder: Path, config: Any) -> None:
     except (OSError, ValueError):
         begun = False
     if not begun:
-        refuse_used(folder)
+        refuse_used(folder, key)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(ours, mark)
     refuse_links(folder)

@@ -86,16 +86,16 @@ def paint_smear(label: str, rng: np.random.Generator) -> tuple[Floats, Box]:
 
     Return its optical density, (*SIZE, 3), RGB, 0 and more, and the cell's box relative to the centre, pixels.
     """
-    look, stain = LOOKS[label], _draw_stain(rng)
+    look, stain = LOOKS[label], draw_stain(rng)
     scale = rng.uniform(0.85, 1.15)
     radius = scale * rng.uniform(*look.radius)
     density = _platelets(scale, rng)[..., None] * stain.purple
     density += _red_cells(scale, radius, rng)[..., None] * stain.red
-    cell, cover = _white_cell(look, stain, radius, rng)
-    centre = _around(HALF, cover)
+    cell, cover = white_cell(look, stain, radius, rng)
+    centre = around(HALF, cover)
     density[centre] = density[centre] * (1 - cover[..., None]) + cell
-    inside = np.argwhere(cover > 0.5) - len(cover) // 2
-    (y0, x0), (y1, x1) = inside.min(axis=0), inside.max(axis=0) + 1
+    covered = np.argwhere(cover > 0.5) - len(cover) // 2
+    (y0, x0), (y1, x1) = covered.min(axis=0), covered.max(axis=0) + 1
     return density, (int(x0), int(y0), int(x1), int(y1))
 
 
@@ -114,17 +114,23 @@ def draw_view(rng: np.random.Generator) -> View:
 
 
 def expose(density: Floats, box: Box, view: View, rng: np.random.Generator) -> tuple[Pixels, Box]:
-    """Photograph a smear with sensor noise; the result is that of `paint_photograph`."""
+    """Photograph a piece of a smear; the result is that of `paint_photograph`."""
     top, left = HALF[0] - view.y, HALF[1] - view.x
-    density = density[top : top + HEIGHT, left : left + WIDTH]
+    picture = take_picture(density[top : top + HEIGHT, left : left + WIDTH], view, rng)
+    return picture, clip_box(*np.add(box, 2 * (view.x, view.y)))
+
+
+def take_picture(density: Floats, view: View, rng: np.random.Generator) -> Pixels:
+    """Photograph an optical density, (H, W, 3), with sensor noise: uint8 (H, W, 3), RGB."""
+    height, width = density.shape[:2]
     density = np.asarray(cv2.GaussianBlur(density, (0, 0), view.blur), np.float32)
     density += view.halo * (density - cv2.GaussianBlur(density, (0, 0), view.blur + 2))
-    y = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None] - np.float32(view.lamp[0])
-    x = np.linspace(0, 1, WIDTH, dtype=np.float32)[None] - np.float32(view.lamp[1])
+    y = np.linspace(0, 1, height, dtype=np.float32)[:, None] - np.float32(view.lamp[0])
+    x = np.linspace(0, 1, width, dtype=np.float32)[None] - np.float32(view.lamp[1])
     lamp = 1 - view.vignette * (x * x + y * y)
     picture = view.light * lamp[..., None] * np.exp(-density)
-    picture += 2.5 * rng.standard_normal((HEIGHT, WIDTH, 1), dtype=np.float32)
-    return np.clip(picture, 0, 255).astype(np.uint8), clip_box(*np.add(box, 2 * (view.x, view.y)))
+    picture += 2.5 * rng.standard_normal((height, width, 1), dtype=np.float32)
+    return np.clip(picture, 0, 255).astype(np.uint8)
 
 
 def clip_box(x0: float, y0: float, x1: float, y1: float) -> Box:
@@ -134,7 +140,7 @@ def clip_box(x0: float, y0: float, x1: float, y1: float) -> Box:
     return low_x, low_y, high_x, high_y
 
 
-def _draw_stain(rng: np.random.Generator) -> Stain:
+def draw_stain(rng: np.random.Generator) -> Stain:
     """Draw the dyes of a slide; the ranges were measured in real photographs."""
     strength = rng.uniform(0.8, 1.25)
 
@@ -150,17 +156,17 @@ def _draw_stain(rng: np.random.Generator) -> Stain:
     )
 
 
-def _white_cell(look: Look, stain: Stain, radius: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def white_cell(look: Look, stain: Stain, radius: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return a white cell's density, (N, N, 3), and its coverage of the background, (N, N), 0 to 1."""
-    u, v = _plane(radius, look.wobble, rng)
-    cover = _inside(1 - np.hypot(u, v), radius)
-    nucleus = _inside(look.nucleus(u, v, rng), radius) * cover
+    u, v = plane(radius, look.wobble, rng)
+    cover = inside(1 - np.hypot(u, v), radius)
+    nucleus = inside(look.nucleus(u, v, rng), radius) * cover
     granules = _dots(len(u), radius, look, rng)
-    body = 1 + 0.15 * _clouds(len(u), 6, rng)
+    body = 1 + 0.15 * clouds(len(u), 6, rng)
     azure = np.clip(look.cytoplasm[0] * body + look.granules[0] * granules, 0, None)
     eosin = np.clip(look.cytoplasm[1] * body + look.granules[1] * granules, 0, None)
     cytoplasm = azure[..., None] * stain.azure + eosin[..., None] * stain.eosin
-    chromatin = 1 + 0.12 * _clouds(len(u), 4, rng) + 0.08 * _clouds(len(u), 10, rng)
+    chromatin = 1 + 0.12 * clouds(len(u), 4, rng) + 0.08 * clouds(len(u), 10, rng)
     purple = np.clip(chromatin, 0.5, 1.5)[..., None] * stain.purple
     density = cytoplasm + nucleus[..., None] * (purple - cytoplasm)
     return (density * cover[..., None]).astype(np.float32), cover
@@ -176,17 +182,17 @@ def _red_cells(scale: float, free: float, rng: np.random.Generator) -> Floats:
         clear_of_white = np.hypot(*(centre - HALF)) > free + 0.8 * typical
         if clear_of_white and (np.hypot(*(taken - centre).T) > 2 * overlap * typical).all():
             taken = np.vstack([taken, centre])
-            cell = _red_cell(min(typical * rng.uniform(0.85, 1.15), PAD / 1.4), pallor, rng)
-            canvas[_around(centre, cell)] += cell
+            cell = red_cell(min(typical * rng.uniform(0.85, 1.15), PAD / 1.4), pallor, rng)
+            canvas[around(centre, cell)] += cell
     return canvas
 
 
-def _red_cell(radius: float, pallor: float, rng: np.random.Generator) -> Floats:
+def red_cell(radius: float, pallor: float, rng: np.random.Generator) -> Floats:
     """Return a slightly oval disc, paler at its centre."""
-    u, v = _plane(radius, 0.06, rng)
+    u, v = plane(radius, 0.06, rng)
     rho = np.hypot(u, v * rng.uniform(1.0, 1.3))
     hollow = pallor * rng.uniform(0.6, 1.1) * np.exp(-((rho / rng.uniform(0.4, 0.6)) ** 4))
-    return np.asarray(_inside(1 - rho, radius) * (1 - hollow) * rng.uniform(0.85, 1.15), np.float32)
+    return np.asarray(inside(1 - rho, radius) * (1 - hollow) * rng.uniform(0.85, 1.15), np.float32)
 
 
 def _platelets(scale: float, rng: np.random.Generator) -> Floats:
@@ -194,9 +200,9 @@ def _platelets(scale: float, rng: np.random.Generator) -> Floats:
     canvas = np.zeros(SIZE, np.float32)
     for centre in rng.uniform(PAD, 2 * np.array(HALF) - PAD, size=(int(rng.integers(0, 12)), 2)):
         radius = scale * rng.uniform(4, 8)
-        u, v = _plane(radius, 0.2, rng)
-        platelet = _inside(1 - np.hypot(u, v), radius) * np.float32(rng.uniform(0.25, 0.6))
-        canvas[_around(centre, platelet)] += platelet
+        u, v = plane(radius, 0.2, rng)
+        platelet = inside(1 - np.hypot(u, v), radius) * np.float32(rng.uniform(0.25, 0.6))
+        canvas[around(centre, platelet)] += platelet
     return canvas
 
 
@@ -254,29 +260,29 @@ def _dots(side: int, radius: float, look: Look, rng: np.random.Generator) -> Flo
     return cv2.GaussianBlur(canvas, (0, 0), 0.7).astype(np.float32) / np.float32(255)
 
 
-def _plane(radius: float, wobble: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def plane(radius: float, wobble: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return coordinates u, v around a cell in its radii, randomly rotated and bent; (N, N) each, N odd."""
     half = int(np.ceil(1.35 * radius))
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32) / np.float32(radius)
     u, v = np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y
-    u, v = (axis + wobble * _clouds(2 * half + 1, radius, rng) for axis in (u, v))
+    u, v = (axis + wobble * clouds(2 * half + 1, radius, rng) for axis in (u, v))
     return u.astype(np.float32), v.astype(np.float32)
 
 
-def _clouds(side: int, grain: float, rng: np.random.Generator) -> Floats:
+def clouds(side: int, grain: float, rng: np.random.Generator) -> Floats:
     """Return smooth noise, (side, side), with mean 0, standard deviation about 0.7 and blobs of `grain` pixels."""
     few = int(np.ceil(side / grain)) + 1
     coarse = rng.standard_normal((few, few), dtype=np.float32)
     return np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-def _inside(depth: Floats, radius: float) -> Floats:
+def inside(depth: Floats, radius: float) -> Floats:
     """Return the coverage, 0 to 1, for a depth in cell radii; the edge is about two pixels wide."""
     return np.asarray(np.clip(0.5 + 0.5 * radius * depth, 0, 1), np.float32)
 
 
-def _around(centre: Any, part: Floats) -> tuple[slice, slice]:
+def around(centre: Any, part: Floats) -> tuple[slice, slice]:
     """Return the slices of a part, (N, N), N odd, around a point (y, x) of the smear."""
     (y, x), half = map(int, centre), len(part) // 2
     return slice(y - half, y + half + 1), slice(x - half, x + half + 1)
