@@ -1,0 +1,219 @@
+"""Differential count: the share of each class among the white cells of a slide, with a 95 % interval.
+
+A human who counts 5 cells of 100 knows that the share in the blood is 2 to 11 %, whoever counts. A classifier that
+errs adds an uncertainty of its own, and a bias: of 100 cells, 80 of which are neutrophils, 4 are called basophils if
+5 % of neutrophils are taken for them. So shares are corrected by the confusions with cells held out, and their
+intervals are as wide as cells and held-out sources are few; see `bloodcell.metrics.shares`.
+
+That holds if the slide is like those that were held out: same stain, same microscope, cells of a class as easy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bloodcell.metrics.by_source import sources_of
+from bloodcell.metrics.intervals import class_sizes, source_correlation
+from bloodcell.metrics.parts import Floats, count_parts
+from bloodcell.metrics.predictions import classes_of
+from bloodcell.metrics.shares import share_limits
+from bloodcell.runtime.errors import BloodcellError
+
+MANY = 1e6  # times as many cells: those of no error by counting
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often held-out cells of each of K classes are predicted as each, in plain values.
+
+    Every source counts one under each label that it has, divided among the predictions of its images.
+    """
+
+    classes: tuple[str, ...]  # (K,)
+    counts: tuple[tuple[float, ...], ...]  # sources by true class, a row, and predicted class, (K, K)
+    sources: tuple[float, ...]  # effective number of independent sources of each true class, (K,); see `class_sizes`
+
+    @property
+    def evidence(self) -> Floats:
+        """Independent sources by true class, a row, and predicted class, (K, K).
+
+        A class without sources counts as one source that is predicted right: next to nothing is known of it.
+        """
+        counts, sources = np.array(self.counts), np.array(self.sources)
+        seen = (counts.sum(1) > 0) & (sources > 0)
+        rows = np.where(seen[:, None], counts, np.eye(len(counts)))
+        return np.asarray(rows / rows.sum(1, keepdims=True) * np.where(seen, sources, 1.0)[:, None])
+
+
+def confusion_of_table(rows: pd.DataFrame) -> Confusion:
+    """Return the confusion of some rows of a predictions table that neither training nor any choice has seen.
+
+    An image of unknown source is its own source. Rows with other labels than the classes of the model do not count.
+    """
+    classes = classes_of(rows)
+    rows = rows[rows["label"].isin(classes)].sort_values(["label", "prediction"])
+    rows = rows.assign(source=sources_of(rows))
+    share = 1 / rows.groupby(["label", "source"])["label"].transform("size")
+    table = share.groupby([rows["label"], rows["prediction"]]).sum().unstack(fill_value=0.0)
+    counts = table.reindex(index=classes, columns=classes, fill_value=0.0).to_numpy(float).round(9)
+    sizes = dict.fromkeys(classes, 0.0)
+    if len(rows):
+        parts = count_parts(*(rows[name].tolist() for name in ("label", "prediction", "source")))
+        weight = 1 / parts.by_class(np.ones(len(parts.label)))[parts.label]
+        effective = class_sizes(parts, weight, source_correlation(parts))
+        sizes |= dict(zip(parts.classes, effective.round(9).tolist(), strict=True))
+    return Confusion(tuple(classes), tuple(map(tuple, counts.tolist())), tuple(sizes.values()))
+
+
+def to_plain(confusion: Confusion) -> dict[str, Any]:
+    """Return a confusion as lists for a checkpoint or JSON."""
+    counts = [list(row) for row in confusion.counts]
+    return {"classes": list(confusion.classes), "counts": counts, "sources": list(confusion.sources)}
+
+
+def from_plain(plain: Any) -> Confusion:
+    """Return the confusion in the plain form of `to_plain`.
+
+    Raises:
+        BloodcellError: It is incomplete, or its values do not fit together.
+    """
+    try:
+        classes = tuple(str(name) for name in plain["classes"])
+        counts, sources = (np.asarray(plain[name], float) for name in ("counts", "sources"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BloodcellError("its confusions are not whole; the file is damaged") from error
+    count = len(classes)
+    fits = 0 < count == len(set(classes)) and counts.shape == (count, count) and sources.shape == (count,)
+    if not fits or not all(np.isfinite(one).all() and (one >= 0).all() for one in (counts, sources)):
+        raise BloodcellError("its confusions do not fit together; the file is damaged")
+    return Confusion(classes, tuple(map(tuple, counts.tolist())), tuple(sources.tolist()))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells of a slide, counted; those that are left to a human are not among them."""
+
+    classes: tuple[str, ...]  # (K,)
+    predicted: tuple[int, ...]  # cells by predicted class of those that nobody has confirmed, (K,)
+    confirmed: tuple[int, ...]  # cells by class of those that a human has confirmed, (K,)
+
+    @property
+    def count(self) -> int:
+        """Number of cells."""
+        return sum(self.predicted) + sum(self.confirmed)
+
+
+def count_cells(classes: Sequence[str], predicted: Sequence[str], confirmed: Sequence[str] = ()) -> Cells:
+    """Count cells by class.
+
+    Args:
+        classes: Names of the classes, in the order of the result.
+        predicted: Predicted class of each cell that nobody has confirmed.
+        confirmed: True class of each cell that a human has confirmed, whatever was predicted.
+
+    Raises:
+        BloodcellError: There is no cell, or one of another class.
+    """
+    names = [str(name) for name in (*predicted, *confirmed)]
+    if not names:
+        raise BloodcellError("there is no cell to count; give a slide or field with white cells")
+    if unknown := sorted(set(names) - set(classes)):
+        raise BloodcellError(f"the class '{unknown[0]}' cannot be counted; the classes are {', '.join(classes)}")
+    counted = [Counter(map(str, part)) for part in (predicted, confirmed)]
+    return Cells(tuple(classes), *(tuple(part[name] for name in classes) for part in counted))
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of one class among the white cells of the blood, and its 95 % interval."""
+
+    name: str
+    count: int  # cells predicted or confirmed so
+    share: float  # 0 to 1, corrected by the confusion if it is known; all shares sum to 1
+    low: float  # low <= share <= high
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the interval."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Differential:
+    """The differential count of a slide."""
+
+    shares: tuple[Share, ...]  # a class each
+    cells: int
+    confirmed: int  # cells that a human has confirmed
+    corrected: bool  # if not, the confusion is unknown: the classifier's errors are in no share and no interval
+
+    def table(self) -> pd.DataFrame:
+        """Return a row for each class: class, count, share, low and high."""
+        columns = ["count", "share", "low", "high"]
+        rows = [{"class": one.name} | {name: getattr(one, name) for name in columns} for one in self.shares]
+        return pd.DataFrame(rows, columns=["class", *columns])
+
+
+def differential_of(cells: Cells, confusion: Confusion | None) -> Differential:
+    """Return the differential count of some cells.
+
+    The cells are a random sample of the slide, and those that are confirmed a random sample of them, or all of some
+    predicted classes. The same counts have the same result, bit by bit.
+
+    Args:
+        cells: At least one.
+        confusion: Of the classifier that has predicted them. If it is None, shares and intervals are those of counting
+            alone.
+
+    Raises:
+        BloodcellError: The confusion is that of other classes.
+    """
+    share, low, high = _limits(cells, confusion, 1.0)
+    counts = np.add(cells.predicted, cells.confirmed).tolist()
+    columns = (cells.classes, counts, share.tolist(), low.tolist(), high.tolist())
+    shares = tuple(Share(*one) for one in zip(*columns, strict=True))
+    corrected = confusion is not None or not any(cells.predicted)
+    return Differential(shares, cells.count, sum(cells.confirmed), corrected)
+
+
+def _limits(cells: Cells, confusion: Confusion | None, times: float) -> tuple[Floats, Floats, Floats]:
+    """Return shares and limits, (K,), if there were `times` as many cells that nobody has confirmed."""
+    if confusion and confusion.classes != cells.classes:
+        raise BloodcellError(
+            f"the cells are of the classes {', '.join(cells.classes)}, the confusion of {', '.join(confusion.classes)};"
+            " give the confusion of the model that predicted them"
+        )
+    counts = times * np.array(cells.predicted, float), np.array(cells.confirmed, float)
+    return share_limits(confusion.evidence if confusion else None, *counts)
+
+
+def cells_needed(cells: Cells, confusion: Confusion | None, name: str, half_width: float = 0.05) -> int | None:
+    """Return about how many more cells narrow the interval of a class to +- `half_width`, above 0.
+
+    They are cells like those at hand, and nobody confirms them. It is None if no number of cells does so, as the
+    confusion is not known well enough: then only more held-out sources help, or a human.
+    """
+    if not any(cells.predicted):
+        cells, confusion = Cells(cells.classes, cells.confirmed, cells.predicted), None
+    place = cells.classes.index(name)
+
+    def half(times: float) -> float:
+        _, low, high = _limits(cells, confusion, times)
+        return float(high[place] - low[place]) / 2
+
+    now = half(1.0)
+    if now <= half_width:
+        return 0
+    least = half(MANY)
+    if least >= half_width:
+        return None
+    # the squares of the parts of the width by confusion and by counting add up; the latter is as 1 / cells
+    return math.ceil(cells.count * ((now**2 - least**2) / (half_width**2 - least**2) - 1))
