@@ -46,7 +46,7 @@ def limits(differential, name):
 
 
 def by_optimiser(rates, predicted, known):
-    """Shares of highest likelihood by scipy, as logarithms of ratios."""
+    """Shares of highest likelihood with known rates by scipy, as logarithms of ratios."""
 
     def loss(logits):
         shares = np.exp(logits - np.logaddexp.reduce(logits))
@@ -63,21 +63,50 @@ def by_optimiser(rates, predicted, known):
 )
 def test_shares_are_those_of_highest_likelihood(predicted, known):
     predicted, known = np.array(predicted, float), np.array(known, float)
-    found = likely_shares(RATES[None], predicted[None], known[None])[0]
+    found = likely_shares(1e9 * RATES[None], predicted[None], known[None])[0]
     assert found.sum() == pytest.approx(1)
-    np.testing.assert_allclose(found, by_optimiser(RATES, predicted, known), atol=1e-4)
+    np.testing.assert_allclose(found, by_optimiser(RATES, predicted, known), atol=2e-4)
     if not known.any():
         solved = np.linalg.solve(RATES.T, predicted / predicted.sum())
-        assert np.allclose(found, solved, atol=1e-4) == (solved.min() > 0)
+        assert np.allclose(found, solved, atol=2e-4) == (solved.min() > 0)
 
 
-def test_many_cases_at_once_are_each_alone():
+def test_cells_tell_about_confusions_that_few_sources_leave_open():
+    """Of 5 sources of b one was taken for a: if no a is predicted, b is hardly ever taken for it."""
+    evidence, predicted = np.array([[5.0, 0.0, 0.0], [1.0, 3.0, 1.0], [0.0, 0.0, 5.0]]), np.array([0.0, 80.0, 20.0])
+    found = likely_shares(evidence[None], predicted[None], np.zeros((1, 3)))[0]
+    assert found[0] < 1e-3
+    sure = likely_shares(1e9 * evidence[None], predicted[None], np.zeros((1, 3)))[0]
+    assert sure[1] < found[1] + 0.2
+
+
+def test_many_slides_at_once_are_each_alone():
     rng = np.random.default_rng(0)
-    rates, predicted = rng.dirichlet(np.ones(4), (30, 4)), rng.integers(0, 50, (30, 4)).astype(float)
-    known = rng.integers(0, 3, (30, 4)).astype(float)
-    together = likely_shares(rates, predicted, known)
-    alone = [likely_shares(rates[[k]], predicted[[k]], known[[k]])[0] for k in range(30)]
-    np.testing.assert_allclose(together, alone, atol=1e-9)
+    evidence, predicted = 20 * rng.dirichlet(np.ones(4), (8, 4)), rng.integers(0, 50, (8, 4)) + 1.0
+    known = rng.integers(0, 3, (8, 4)).astype(float)
+    together = share_limits(evidence, predicted, known)
+    alone = [share_limits(evidence[[k]], predicted[[k]], known[[k]]) for k in range(8)]
+    for place in range(3):
+        np.testing.assert_allclose(together[place], [one[place][0] for one in alone], atol=1e-9)
+
+
+def by_grid(evidence, predicted, share):
+    """Log-likelihood of two classes, given the first one's share, at the best of many rates."""
+    first, second = np.meshgrid(*[np.linspace(1e-4, 1 - 1e-4, 400)] * 2, indexing="ij")
+    chance = share * first + (1 - share) * second
+    terms = ((predicted[0], chance), (predicted[1], 1 - chance), (evidence[0, 0], first), (evidence[0, 1], 1 - first))
+    terms += ((evidence[1, 0], second), (evidence[1, 1], 1 - second))
+    return sum(count * np.log(one) for count, one in terms).max()
+
+
+def test_limits_are_those_of_the_profile_likelihood():
+    """With the half cell and the half source of each class that the upper limit of the first class adds."""
+    evidence, predicted = np.array([[18.0, 2.0], [3.0, 27.0]]), np.array([60.0, 40.0])
+    _, _, high = share_limits(evidence[None], predicted[None], np.zeros((1, 2)))
+    evidence[:, 1] += 0.5
+    predicted[0] += 0.5
+    best = max(by_grid(evidence, predicted, share) for share in np.linspace(0.4, 0.9, 26))
+    assert best - by_grid(evidence, predicted, high[0, 0]) == pytest.approx(3.8415 / 2, abs=0.03)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +137,7 @@ def test_no_interval_is_narrower_than_that_of_counting(sources, rates):
     rng = np.random.default_rng(sources)
     for total in (20, 200, 2000):
         predicted = rng.multinomial(total, (0.7, 0.2, 0.095, 0.005)).astype(float)
-        share, low, high = share_limits(sources * rates, predicted, np.zeros(4), 200)
+        share, low, high = (one[0] for one in share_limits(sources * rates[None], predicted[None], np.zeros((1, 4))))
         for k in range(4):
             at_most = binomtest(int(np.floor(share[k] * total)), total).proportion_ci(method="exact")
             at_least = binomtest(int(np.ceil(share[k] * total)), total).proportion_ci(method="exact")
@@ -133,7 +162,7 @@ def test_the_confusion_corrects_the_share():
 def test_few_sources_do_not_prove_that_nothing_is_confused():
     cells = Cells(NAMES, (700, 200, 70, 30), (0,) * 4)
     few, many = (differential_of(cells, confusion(sources, np.eye(4))) for sources in (10, 3000))
-    assert limits(few, "basophil")[1] == limits(many, "basophil")[1] == pytest.approx(0.03, abs=1e-4)
+    assert [limits(found, "basophil")[1] for found in (few, many)] == pytest.approx([0.03, 0.03], abs=1e-4)
     assert limits(few, "basophil")[0] < 1e-6  # they may all be neutrophils
     assert limits(many, "basophil")[0] > 0.015
     widths = [[one.half_width for one in found.shares] for found in (many, few)]
@@ -268,10 +297,10 @@ def test_coverage_in_hard_settings():
     """Most settings and runs: ``python tests/benchmarks/differential_coverage.py``."""
     of = simulation()
     for setting in (("normal", "rarest class", 0.9, 200, 10), ("two", "weak class", 0.9, 50, 50)):
-        held_out, cells = of.simulate(setting, 80, np.random.default_rng(0))
+        held_out, cells = of.simulate(setting, 150, np.random.default_rng(0))
         truth, covered = np.array(of.SHARES[setting[0]]), {}
         for method in (of.ours, of.counted):
-            low, high = method(held_out, cells, 100)
+            low, high = method(held_out, cells, 1)
             covered[method] = ((low <= truth) & (truth <= high)).mean(0)
-        assert covered[of.ours].min() > 0.88
+        assert covered[of.ours].min() > 0.91
         assert covered[of.counted].min() < 0.8
