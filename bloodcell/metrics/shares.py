@@ -10,10 +10,11 @@ probability sum_k share_k P(j | k).
     2002, doi:10.1162/089976602753284446; for two classes Rogan & Gladen 1978,
     doi:10.1093/oxfordjournals.aje.a112510).
 2.  The interval of a share has the values that are not rejected: with any other shares and any rates, the likelihood is
-    at least exp(-3.84 / 2) of the highest (profile likelihood; Venzon & Moolgavkar 1988, doi:10.2307/2347496). So the
-    cells themselves tell which confusions are possible.
-3.  Few counts are not normal, and none of 10 sources is no proof. So each limit has half a cell and half a source more
-    that point in its direction, as between the binomial interval by likelihood and Clopper and Pearson's.
+    at least exp(-t^2 / 2) of the highest (profile likelihood; Venzon & Moolgavkar 1988, doi:10.2307/2347496). So the
+    cells themselves tell which confusions are possible. t is Student's, with as many degrees of freedom as the class
+    has sources and confirmed cells; with many it is 1.96.
+3.  None of 10 sources is no proof, and few counts are not normal. So each limit has half a cell, half a source of the
+    class and a quarter of one of another class more that point in its direction.
 4.  No interval is shorter than Clopper and Pearson's for that share of so many cells, as if no class were confused.
 
 Coverage and width, beside those of others: ``python tests/benchmarks/differential_coverage.py``.
@@ -24,12 +25,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.stats import t
 
 from bloodcell.metrics.intervals import TAIL, class_limits
-from bloodcell.metrics.parts import Floats
+from bloodcell.metrics.parts import Floats, Indices
 
-EXTRA = 0.5  # of a cell, and of a source, that a limit adds in its direction; by simulation
+EXTRA = 0.5  # of a cell, and of a source of the class, that a limit adds in its direction; by simulation
+EXTRA_OTHER = 0.25  # of a source of the other class that matters most; by simulation
 TOLERANCE = 1e-4  # a step that adds less to the logarithm of the likelihood is the last
 CYCLES = 200  # most steps
 HALVINGS = 14  # of the distance in which a limit lies: to 0.0001
@@ -45,7 +47,7 @@ class _Cases(NamedTuple):
     pinned: Floats  # 1 for the class whose share is given, (K, D)
     value: Floats  # that share; 0 if there is none, (D,)
 
-    def only(self, chosen: Floats) -> _Cases:
+    def only(self, chosen: Indices) -> _Cases:
         return _Cases(*(np.ascontiguousarray(one[..., chosen]) for one in self))
 
 
@@ -89,11 +91,13 @@ def _profile_limits(evidence: Floats, share: Floats, predicted: Floats, known: F
     state, best = _search(_start(cases), cases, TOLERANCE)
     inner = (state[:, 0] * pinned).sum(0)  # the limit lies between inner and outer
     outer = np.repeat([0.0, 1.0], slides * classes)
+    freedom = np.tile((evidence.sum(2) + known).T.ravel(), 2)
+    allowed = t.ppf(1 - TAIL, np.maximum(freedom, 1)) ** 2 / 2
     for _ in range(HALVINGS):
         middle = (inner + outer) / 2
         given = cases._replace(pinned=pinned, value=middle)
         found, likelihood = _search(_loosened(state, given), given, TOLERANCE)
-        likely = best - likelihood < chi2.ppf(1 - 2 * TAIL, 1) / 2
+        likely = best - likelihood < allowed
         inner, outer = np.where(likely, middle, inner), np.where(likely, outer, middle)
         state = np.where(likely, found, state)
     low, high = outer.reshape(2, classes, slides).swapaxes(1, 2)
@@ -103,16 +107,16 @@ def _profile_limits(evidence: Floats, share: Floats, predicted: Floats, known: F
 def _directed(evidence: Floats, weight: Floats, predicted: Floats, chosen: int, upper: bool) -> tuple[Floats, Floats]:
     """Return sources, (D, K, K), and predicted cells, (D, K), with those that a limit adds in its direction.
 
-    A source is added to the chosen class, and of the others to the one whose sources have most `weight`, (D, K). One in
+    Sources are added to the chosen class, and of the others to the one whose sources have most `weight`, (D, K). In
     each of them would be too many, as with sums of Poisson counts of different weights (Fay & Feuer 1997, Statistics in
     Medicine 16:791-801). For a lower limit they are predicted as the chosen class, for an upper one as others.
     """
     classes = weight.shape[1]
     here = np.eye(classes)[chosen]
     heaviest = np.where(here, -1, weight).argmax(1)
-    has_more = np.maximum(here, np.eye(classes)[heaviest])[:, :, None]
+    more = (EXTRA * here + EXTRA_OTHER * np.eye(classes)[heaviest])[:, :, None]
     to_sources, to_cells = (_elsewhere(evidence, chosen), here) if upper else (here, _elsewhere(predicted, chosen))
-    return evidence + EXTRA * has_more * to_sources, predicted + EXTRA * to_cells
+    return evidence + more * to_sources, predicted + EXTRA * to_cells
 
 
 def _elsewhere(counts: Floats, chosen: int) -> Floats:
@@ -122,8 +126,8 @@ def _elsewhere(counts: Floats, chosen: int) -> Floats:
 
 
 def _cases(evidence: Floats, predicted: Floats, known: Floats) -> _Cases:
-    first = (np.ascontiguousarray(np.moveaxis(one, 0, -1)) for one in (evidence, predicted, known))
-    return _Cases(*first, np.zeros(predicted.T.shape), np.zeros(len(predicted)))
+    sources, *cells = (np.ascontiguousarray(np.moveaxis(one, 0, -1)) for one in (evidence, predicted, known))
+    return _Cases(sources, cells[0], cells[1], np.zeros(predicted.T.shape), np.zeros(len(predicted)))
 
 
 def _start(cases: _Cases) -> Floats:
@@ -140,7 +144,7 @@ def _loosened(state: Floats, cases: _Cases) -> Floats:
 
 def _state(shares: Floats, rates: Floats, cases: _Cases) -> Floats:
     """Return the state of shares and rates, up to factors, in which the pinned shares have their values."""
-    others = shares * (1 - cases.pinned) + 1e-12 * (1 - cases.pinned)
+    others = (shares + 1e-12) * (1 - cases.pinned)
     shares = others / others.sum(0) * (1 - cases.value) + cases.pinned * cases.value
     return np.concatenate([shares[:, None], rates / rates.sum(1, keepdims=True)], axis=1)
 

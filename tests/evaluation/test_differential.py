@@ -100,13 +100,14 @@ def by_grid(evidence, predicted, share):
 
 
 def test_limits_are_those_of_the_profile_likelihood():
-    """With the half cell and the half source of each class that the upper limit of the first class adds."""
+    """With the half cell, half source and quarter of one that the upper limit of the first class adds."""
     evidence, predicted = np.array([[18.0, 2.0], [3.0, 27.0]]), np.array([60.0, 40.0])
     _, _, high = share_limits(evidence[None], predicted[None], np.zeros((1, 2)))
-    evidence[:, 1] += 0.5
+    evidence[:, 1] += 0.5, 0.25
     predicted[0] += 0.5
     best = max(by_grid(evidence, predicted, share) for share in np.linspace(0.4, 0.9, 26))
-    assert best - by_grid(evidence, predicted, high[0, 0]) == pytest.approx(3.8415 / 2, abs=0.03)
+    student = 2.0860  # of 20 sources
+    assert best - by_grid(evidence, predicted, high[0, 0]) == pytest.approx(student**2 / 2, abs=0.03)
 
 
 @pytest.mark.parametrize(
