@@ -11,16 +11,8 @@ import torch
 from scipy.optimize import minimize
 from scipy.stats import binomtest
 
-from bloodcell.metrics.differential import (
-    Cells,
-    Confusion,
-    cells_needed,
-    confusion_of_table,
-    count_cells,
-    differential_of,
-    from_plain,
-    to_plain,
-)
+from bloodcell.metrics.confusion_rates import Confusion, confusion_of_table, from_plain, to_plain
+from bloodcell.metrics.differential import Cells, cells_needed, count_cells, differential_of
 from bloodcell.metrics.shares import likely_shares, share_limits
 from bloodcell.runtime.errors import BloodcellError
 
