@@ -91,15 +91,16 @@ def by_grid(evidence, predicted, share):
     return sum(count * np.log(one) for count, one in terms).max()
 
 
-def test_limits_are_those_of_the_profile_likelihood():
-    """With the half cell, half source and quarter of one that the upper limit of the first class adds."""
-    evidence, predicted = np.array([[18.0, 2.0], [3.0, 27.0]]), np.array([60.0, 40.0])
-    _, _, high = share_limits(evidence[None], predicted[None], np.zeros((1, 2)))
-    evidence[:, 1] += 0.5, 0.25
-    predicted[0] += 0.5
-    best = max(by_grid(evidence, predicted, share) for share in np.linspace(0.4, 0.9, 26))
+@pytest.mark.parametrize("upper", [True, False])
+def test_limits_are_those_of_the_profile_likelihood(upper):
+    """With the half cell, half source and quarter of one that a limit of the first class adds in its direction."""
+    evidence, predicted = np.array([[20.0, 0.0], [0.0, 20.0]]), np.array([30.0, 70.0])
+    limits = share_limits(evidence[None], predicted[None], np.zeros((1, 2)))[1:]
+    evidence[:, int(upper)] += 0.5, 0.25
+    predicted[1 - upper] += 0.5
+    best = max(by_grid(evidence, predicted, share) for share in np.linspace(0.1, 0.5, 41))
     student = 2.0860  # of 20 sources
-    assert best - by_grid(evidence, predicted, high[0, 0]) == pytest.approx(student**2 / 2, abs=0.03)
+    assert best - by_grid(evidence, predicted, limits[upper][0, 0]) == pytest.approx(student**2 / 2, abs=0.02)
 
 
 @pytest.mark.parametrize(
