@@ -71,6 +71,15 @@ def _correlation(parts: Parts, chosen: NDArray[np.bool_]) -> float:
     return float(np.clip(1 - inside.sum() / max(whole, PSEUDO), 0.0, 1.0))
 
 
+def class_sizes(parts: Parts, weight: Floats, correlation: Floats) -> Floats:
+    """Return the effective number of independent images of each class, at least 1, (C,).
+
+    The weights of the parts, (P,), sum to 1 in each class; `correlation` is that of `source_correlation`, (C,).
+    """
+    alike = correlation[parts.label]
+    return 1 / parts.by_class(weight**2 * (alike + (1 - alike) / parts.images))
+
+
 def class_limits(value: Floats, size: Floats, inner: float = INNER) -> tuple[Floats, Floats]:
     """Lower and upper limits of proportions `value`, (C,), of `size` independent images, (C,).
 
@@ -95,8 +104,7 @@ def _by_class(parts: Parts, weight: Floats, share: Floats) -> _ByClass:
     weight = weight / parts.by_class(weight)[parts.label]
     value = np.clip(np.round(parts.by_class(weight * parts.correct), 12), 0, 1)  # all right is exactly 1
     rho = source_correlation(parts)
-    alike = rho[parts.label]
-    size = 1 / parts.by_class(weight**2 * (alike + (1 - alike) / parts.images))
+    size = class_sizes(parts, weight, rho)
     shared = np.zeros((int(parts.source.max()) + 1, len(size)))
     shared[parts.source, parts.label] = weight  # a source under two labels ties their classes together
     correlation = np.sqrt(np.outer(rho, rho)) * (shared.T @ shared) * np.sqrt(np.outer(size, size))

@@ -15,6 +15,7 @@ SMALL = (
 BENCHMARKS = {
     "audit_scaling": ("--images 60 120 --folder OUT", "120"),
     "calibration_by_chance": ("--runs 2", "by the new one"),
+    "differential_coverage": ("--runs 2 --draws 20 --every 150 --again 2", "least coverage again"),
     "extraction": ("--root ROOT --images 40 --backends onnx eager", "eager"),
     "finetuning": ("--batches 2 --rounds 1", "compute only"),
     "gpu": ("--device cpu --tiny --seconds 12 --out OUT", "0.70 is"),

@@ -1,0 +1,154 @@
+"""Differential count: the share of each class among the white cells of a slide, with a 95 % interval.
+
+A human who counts 5 cells of 100 knows that the share in the blood is 2 to 11 %, whoever counts. A classifier that
+errs adds an uncertainty of its own, and a bias: of 100 cells, 80 of which are neutrophils, 4 are called basophils if
+5 % of neutrophils are taken for them. So shares are corrected by the confusions with cells held out, and their
+intervals are as wide as cells and held-out sources are few; see `bloodcell.metrics.shares`.
+
+That holds if the slide is like those that were held out: same stain, same microscope, cells of a class as easy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bloodcell.metrics.confusion_rates import Confusion
+from bloodcell.metrics.intervals import class_limits
+from bloodcell.metrics.parts import Floats
+from bloodcell.metrics.shares import share_limits
+from bloodcell.runtime.errors import BloodcellError
+
+MANY = 1e3  # times as many cells: next to no error by counting
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells of a slide, counted; those that are left to a human are not among them."""
+
+    classes: tuple[str, ...]  # (K,)
+    predicted: tuple[int, ...]  # cells by predicted class of those that nobody has confirmed, (K,)
+    confirmed: tuple[int, ...]  # cells by class of those that a human has confirmed, (K,)
+
+    @property
+    def count(self) -> int:
+        """Number of cells."""
+        return sum(self.predicted) + sum(self.confirmed)
+
+
+def count_cells(classes: Sequence[str], predicted: Sequence[str], confirmed: Sequence[str] = ()) -> Cells:
+    """Count cells by class.
+
+    Args:
+        classes: Names of the classes, in the order of the result.
+        predicted: Predicted class of each cell that nobody has confirmed.
+        confirmed: True class of each cell that a human has confirmed, whatever was predicted.
+
+    Raises:
+        BloodcellError: There is no cell, or one of another class.
+    """
+    names = [str(name) for name in (*predicted, *confirmed)]
+    if not names:
+        raise BloodcellError("there is no cell to count; give a slide or field with white cells")
+    if unknown := sorted(set(names) - set(classes)):
+        raise BloodcellError(f"the class '{unknown[0]}' cannot be counted; the classes are {', '.join(classes)}")
+    counted = [Counter(map(str, part)) for part in (predicted, confirmed)]
+    return Cells(tuple(classes), *(tuple(part[name] for name in classes) for part in counted))
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of one class among the white cells of the blood, and its 95 % interval."""
+
+    name: str
+    count: int  # cells predicted or confirmed so
+    share: float  # 0 to 1, corrected by the confusion if it is known; all shares sum to 1
+    low: float  # low <= share <= high
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the interval."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Differential:
+    """The differential count of a slide."""
+
+    shares: tuple[Share, ...]  # a class each
+    cells: int
+    confirmed: int  # cells that a human has confirmed
+    corrected: bool  # if not, the confusion is unknown: the classifier's errors are in no share and no interval
+
+    def table(self) -> pd.DataFrame:
+        """Return a row for each class: class, count, share, low and high."""
+        columns = ["count", "share", "low", "high"]
+        rows = [{"class": one.name} | {name: getattr(one, name) for name in columns} for one in self.shares]
+        return pd.DataFrame(rows, columns=["class", *columns])
+
+
+def differential_of(cells: Cells, confusion: Confusion | None) -> Differential:
+    """Return the differential count of some cells.
+
+    The cells are a random sample of the slide, and those that are confirmed a random sample of them, or all of some
+    predicted classes. The same counts have the same result, bit by bit.
+
+    Args:
+        cells: At least one.
+        confusion: Of the classifier that has predicted them. If it is None, shares and intervals are those of counting
+            alone.
+
+    Raises:
+        BloodcellError: The confusion is that of other classes.
+    """
+    share, low, high = _limits(cells, confusion, 1.0)
+    counts = np.add(cells.predicted, cells.confirmed).tolist()
+    columns = (cells.classes, counts, share.tolist(), low.tolist(), high.tolist())
+    shares = tuple(Share(*one) for one in zip(*columns, strict=True))
+    corrected = confusion is not None or not any(cells.predicted)
+    return Differential(shares, cells.count, sum(cells.confirmed), corrected)
+
+
+def _limits(cells: Cells, confusion: Confusion | None, times: float) -> tuple[Floats, Floats, Floats]:
+    """Return shares and limits, (K,), if there were `times` as many cells that nobody has confirmed."""
+    if confusion is not None and confusion.classes != cells.classes:
+        raise BloodcellError(
+            f"the cells are of the classes {', '.join(cells.classes)}, the confusion of {', '.join(confusion.classes)};"
+            " give the confusion of the model that predicted them"
+        )
+    predicted, known = times * np.array(cells.predicted, float), np.array(cells.confirmed, float)
+    if confusion is None or not predicted.any():
+        share = (predicted + known) / (predicted + known).sum()
+        return share, *class_limits(share, (predicted + known).sum(keepdims=True), 1.0)
+    share, low, high = share_limits(confusion.evidence[None], predicted[None], known[None])
+    return share[0], low[0], high[0]
+
+
+def cells_needed(cells: Cells, confusion: Confusion | None, name: str, half_width: float = 0.05) -> int | None:
+    """Return about how many more cells narrow the interval of a class to +- `half_width`, above 0.
+
+    They are cells like those at hand, and nobody confirms them. It is None if no number of cells does so, as the
+    confusion is not known well enough: then only more held-out sources help, or a human.
+    """
+    if not any(cells.predicted):
+        cells, confusion = Cells(cells.classes, cells.confirmed, cells.predicted), None
+    place = cells.classes.index(name)
+
+    def half(times: float) -> float:
+        _, low, high = _limits(cells, confusion, times)
+        return float(high[place] - low[place]) / 2
+
+    now = half(1.0)
+    if now <= half_width:
+        return 0
+    least = half(MANY)
+    if least >= half_width:
+        return None
+    # the squares of the parts of the width by confusion and by counting add up; the latter is as 1 / cells
+    return math.ceil(cells.count * ((now**2 - least**2) / (half_width**2 - least**2) - 1))
