@@ -10,12 +10,13 @@ from matplotlib.font_manager import fontManager
 from PIL import Image, ImageDraw
 
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.evaluation import fonts
 from bloodcell.evaluation.curve_figures import calibration_figure, ranking_figure, scores_figure
-from bloodcell.evaluation.figures import BLUE, ORANGE, confusion_figure, curves_figure, failures_figure, save
+from bloodcell.evaluation.figures import confusion_figure, curves_figure, failures_figure, save
 from bloodcell.metrics.by_class import scores_by_class
 from bloodcell.metrics.reliability import reliability
 from bloodcell.metrics.roc import bands_of, rankings_of
+from bloodcell.runtime import fonts
+from bloodcell.runtime.colours import BLUE, ORANGE
 from tests.evaluation.grouped import CLASSES, simulated
 
 MATRIX = np.array([[1200, 300], [0, 4]])
