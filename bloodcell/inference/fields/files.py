@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ from bloodcell.inference.fields.geojson import feature_collection
 from bloodcell.inference.fields.overlays import overlay
 from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.io import remove_temporaries, write_atomically, write_json
+from bloodcell.runtime.io import remove_temporaries, write_atomically, write_text
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -60,7 +61,7 @@ class FieldFiles:
             write_atomically(file, partial(drawn.save, format=form or "PNG", quality=90))
         if self.geojson is not None:
             boxes = feature_collection(field.cells, probabilities, self.classes)
-            write_json(boxes, _below(self.geojson, f"{name}.geojson"))
+            write_text(json.dumps(boxes, ensure_ascii=False), _below(self.geojson, f"{name}.geojson"))
 
 
 def field_files(

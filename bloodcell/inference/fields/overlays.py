@@ -37,7 +37,7 @@ def overlay(field: Field, probabilities: Array, classes: list[str], threshold: f
     size = max(LEAST, round(LETTER * min(picture.size)))
     draw, font, best = ImageDraw.Draw(picture), _font("".join(names), size), probabilities.argmax(axis=1)
     for cell, kind in zip(field.cells, best, strict=True):
-        _draw_box(draw, [field.scale * side for side in cell.box], colours[kind], max(2, size // 7))
+        _draw_box(draw, [field.scale * side for side in cell.box], colours[kind], max(2, size // 5))
     unsure = probabilities.max(axis=1, initial=0) < threshold
     for number, (cell, kind, asks) in enumerate(zip(field.cells, best, unsure, strict=True), start=1):
         corner = field.scale * cell.box[0], field.scale * cell.box[1]
