@@ -15,7 +15,7 @@ import pandas as pd
 from bloodcell.data.image_paths import base_of, iter_image_paths, relative_to
 from bloodcell.inference.adaptation import adapted
 from bloodcell.inference.engine import Engine
-from bloodcell.inference.ensemble import FIELDS, GROUP, Ensemble, ImageLike
+from bloodcell.inference.ensemble import FIELDS, GROUP, Ensemble, Group, ImageLike
 from bloodcell.inference.fields.choice import chosen_cells, spread
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict import Row, filled_columns, rows_of, threshold_of
@@ -87,24 +87,18 @@ class Predictor:
         with progress("predicting") as advance:
             groups = ensemble.predict((items[start : start + step] for start in starts), len(items))
             for start, group in zip(starts, groups, strict=True):
-                reasons = {id(item): reason for item, reason in group.bad}
-                given = [(names[start + number], reasons.get(id(one))) for number, one in enumerate(list(group.given))]
-                bad |= {name: reason for name, reason in given if reason is not None}
+                paths, without, unread = _named(group, names[start : start + step])
+                bad |= unread
                 if bad and on_bad_image == "error":
                     raise BloodcellError(": ".join(next(iter(bad.items()))))
-                answered = [name for name, reason in given if reason is None]
+                empty += without
                 found, _, _ = rows_of(group, self.classes, threshold)
-                counts = [1] * len(answered) if group.fields is None else [len(one.cells) for one in group.fields]
-                empty += [name for name, count in zip(answered, counts, strict=True) if not count]
-                paths = (name for name, count in zip(answered, counts, strict=True) for _ in range(count))
                 rows += [row | {"path": path} for row, path in zip(found, paths, strict=True)]
-                advance(start + len(given), len(items))
+                advance(start + len(group.given), len(items))
         if bad:
             say(f"{counted(len(bad), 'image')} cannot be read; which and why: attrs['bad'] of the table")
         if empty:
-            say(
-                f"{counted(len(empty), 'image')} without a cell, and so without a row; attrs['without cell'] lists them"
-            )
+            say(f"{counted(len(empty), 'image')} without a cell, and so without a row; which: attrs['without cell']")
         table = _table(rows, filled_columns(ensemble, threshold))
         table.attrs |= {"bad": bad, "without cell": empty}
         return table
@@ -144,6 +138,17 @@ def _listed(images: ImageLike | Iterable[ImageLike]) -> tuple[list[ImageLike], l
     base = base_of([os.fspath(images)]) if isinstance(images, str | os.PathLike) else ""
     names = [f"array_{number}" if not isinstance(item, str) else item for number, item in enumerate(items)]
     return items, [relative_to(name, base) for name in names]
+
+
+def _named(group: Group, names: list[str]) -> tuple[list[str], list[str], dict[str, str]]:
+    """Return the name of each row's image, those of images without a cell, and those of bad ones with the reason."""
+    reasons = {id(item): reason for item, reason in group.bad}
+    given = list(zip(names, map(id, group.given), strict=True))
+    answered = [name for name, item in given if item not in reasons]
+    counts = [1] * len(answered) if group.fields is None else [len(one.cells) for one in group.fields]
+    paths = [name for name, count in zip(answered, counts, strict=True) for _ in range(count)]
+    without = [name for name, count in zip(answered, counts, strict=True) if not count]
+    return paths, without, {name: reasons[item] for name, item in given if item in reasons}
 
 
 def _table(rows: list[Row], columns: list[str]) -> pd.DataFrame:

@@ -195,6 +195,8 @@ def test_letters_are_taken_from_a_font_that_has_them(letterless, tmp_path, capsy
     fontManager.addfont(font_with("中", tmp_path / "han.ttf"))
     figure = confusion_figure(MATRIX, ["$中", "NEU"], "", normalise=False)
     assert figure.axes[0].get_yticklabels()[0].get_fontfamily()[-1] == "Han of the tests"
+    assert fonts.font_file("a中") == str(tmp_path / "han.ttf")
+    assert "DejaVu" in fonts.font_file("aé")
     assert (drawn("中中") == 0).sum() > (drawn("中") == 0).sum() + 50  # a full square each
     assert not capsys.readouterr().out
 
