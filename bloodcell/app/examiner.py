@@ -16,8 +16,9 @@ from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import read_image
 from bloodcell.evaluation.gallery import fitted, map_of, overlaid
 from bloodcell.inference.engine import Engine
-from bloodcell.inference.ensemble import Ensemble, Group
-from bloodcell.inference.predict import filled_columns, rows_of, written_row
+from bloodcell.inference.ensemble import Ensemble
+from bloodcell.inference.groups import Group
+from bloodcell.inference.prediction_rows import filled_columns, rows_of, written_row
 from bloodcell.inference.resumable_csv import lines
 from bloodcell.models.gradcam import NoMapError
 from bloodcell.runtime.html import embedded

@@ -16,13 +16,13 @@ from bloodcell.data.folders import endings_of
 from bloodcell.data.image_paths import base_of, iter_image_paths, iter_unread, relative_to
 from bloodcell.data.threads import map_in_order
 from bloodcell.inference.engine import Engine
-from bloodcell.inference.ensemble import FIELDS, GROUP, Ensemble, Group
+from bloodcell.inference.ensemble import FIELDS, GROUP, Ensemble
 from bloodcell.inference.fields.choice import chosen_cells, spread
 from bloodcell.inference.fields.files import FieldFiles, field_files
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.prediction_counts import count_lines
-from bloodcell.inference.resumable_csv import ResumableCsv, Rows
-from bloodcell.metrics.predictions import PROBABILITY
+from bloodcell.inference.prediction_rows import filled_columns, rows_of, written_row
+from bloodcell.inference.resumable_csv import ResumableCsv
 from bloodcell.models.ood import PROVISIONAL
 from bloodcell.runtime import distributed
 from bloodcell.runtime.command import say_end
@@ -30,17 +30,10 @@ from bloodcell.runtime.config import listed, typed
 from bloodcell.runtime.console import complain, counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders, keep_freed_memory
-from bloodcell.runtime.io import DIGITS, file_digest
+from bloodcell.runtime.io import file_digest
 from bloodcell.runtime.launcher import count_of, launch
 from bloodcell.runtime.schema.verbs import AppConfig, PredictConfig
 from bloodcell.runtime.version import __version__
-
-#: Columns behind the probabilities, and the same of the cells of fields.
-FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike")
-OF_CELLS = ("confidence", "abstained", "left", "top", "width", "height", "border", "unlike")
-
-#: The cells of a table's row by column.
-Row = dict[str, Any]
 
 
 def run(cfg: DictConfig) -> None:
@@ -169,71 +162,6 @@ def grouped(names: Iterator[str], left: int) -> Iterator[list[str]]:
     while names_of_group := list(islice(names, GROUP if left > 2 * GROUP else max(1, GROUP // 4))):
         left -= len(names_of_group)
         yield names_of_group
-
-
-def columns_of(classes: list[str], of_cells: bool = False) -> list[str]:
-    """Return the columns of the table, whose rows are images or the cells of fields."""
-    first, further = (["path", "number"], OF_CELLS) if of_cells else (["path"], FURTHER)
-    return [*first, "prediction", *(PROBABILITY + name for name in classes), *further]
-
-
-def filled_columns(ensemble: Ensemble, threshold: float) -> list[str]:
-    """Return the columns that this ensemble fills: without abstention, cells or limits, theirs would be empty."""
-    empty = set() if threshold else {"abstained"}
-    if not ensemble.finds_all and not any(one.crops_cell for one in ensemble.preprocessings):
-        empty |= {"left", "top", "side", "cell"}
-    if any(engine.limits is None for engine in ensemble.engines):
-        empty.add("unlike")
-    return [name for name in columns_of(ensemble.classes, ensemble.finds_all) if name not in empty]
-
-
-def written_row(row: Row, columns: list[str], base: str = "") -> list[Any]:
-    """Return a row of `rows_of` with the chosen columns, a relative path and numbers of `DIGITS` significant digits."""
-    cells = row | {"path": relative_to(row["path"], base)}
-    return [float(f"{cells[name]:.{DIGITS}g}") if isinstance(cells[name], float) else cells[name] for name in columns]
-
-
-def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[list[Row], Rows, dict[str, int]]:
-    """Return a group's rows, which have all columns of `columns_of`, the rows of its bad files, and counts."""
-    sure = group.probabilities.max(axis=1, initial=0)
-    best = group.probabilities.argmax(axis=1).tolist()
-    unlike = [None] * len(group.images) if group.unlike is None else group.unlike.tolist()
-    numbers = best, group.probabilities.tolist(), sure.tolist()
-    names = [PROBABILITY + name for name in classes]
-    rows = [
-        {"path": path, "prediction": classes[number], **dict(zip(names, chances, strict=True)), "unlike": strange}
-        | {"confidence": confidence, "abstained": confidence < threshold, **place}
-        for path, strange, number, chances, confidence, place in zip(
-            group.images, unlike, *numbers, _places(group), strict=True
-        )
-    ]
-    counts = {
-        "images": len(rows) if group.fields is None else len(group.fields),
-        "bad": len(group.bad),
-        "abstained": int((sure < threshold).sum()),
-        "unlike": unlike.count(True),
-        "without cell": group.cells.count("none"),
-        "blank": len(group.blanks) - group.blanks.count(""),
-    }
-    if group.fields is not None:
-        counts |= {"cells": len(rows), "without cell": sum(not one.cells for one in group.fields)}
-    return rows, group.bad, counts
-
-
-def _places(group: Group) -> list[Row]:
-    """Return for each row where its cell is."""
-    if group.fields is None:
-        squares = (square or ("", "", "") for square in group.squares)
-        return [
-            dict(zip(("left", "top", "side", "cell"), (*square, cell), strict=True))
-            for square, cell in zip(squares, group.cells, strict=True)
-        ]
-    numbered = [one for field in group.fields for one in enumerate(field.cells, start=1)]
-    names = "left", "top", "width", "height"
-    return [
-        {"number": number, **dict(zip(names, cell.box, strict=True)), "border": bool(cell.border)}
-        for number, cell in numbered
-    ]
 
 
 def _say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> None:

@@ -15,10 +15,12 @@ import pandas as pd
 from bloodcell.data.image_paths import base_of, iter_image_paths, relative_to
 from bloodcell.inference.adaptation import adapted
 from bloodcell.inference.engine import Engine
-from bloodcell.inference.ensemble import FIELDS, GROUP, Ensemble, Group, ImageLike
+from bloodcell.inference.ensemble import FIELDS, GROUP, Ensemble
 from bloodcell.inference.fields.choice import chosen_cells, spread
+from bloodcell.inference.groups import Group, ImageLike
 from bloodcell.inference.loader import load_engines
-from bloodcell.inference.predict import Row, filled_columns, rows_of, threshold_of
+from bloodcell.inference.predict import threshold_of
+from bloodcell.inference.prediction_rows import Row, filled_columns, rows_of
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders

@@ -19,11 +19,12 @@ from bloodcell.data.preprocessing import EXTENT, Preprocessing
 from bloodcell.inference import ensemble as ensembles
 from bloodcell.inference import predict as predict_verb
 from bloodcell.inference.engine import NOT_FINITE, Pass
-from bloodcell.inference.ensemble import Decoded, Ensemble, Field
+from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.fields.choice import spread
 from bloodcell.inference.fields.files import mirrored, require_apart
 from bloodcell.inference.fields.geojson import feature_collection
 from bloodcell.inference.fields.overlays import overlay
+from bloodcell.inference.groups import Decoded, Field
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict import asked_cells, predict
 from bloodcell.inference.prediction_counts import count_lines

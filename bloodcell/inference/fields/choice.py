@@ -10,7 +10,8 @@ from bloodcell.data.cells import find_cells
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.preprocessing import EXTENT, as_array
 from bloodcell.inference.engine import Engine
-from bloodcell.inference.ensemble import ImageLike, white_of
+from bloodcell.inference.ensemble import white_of
+from bloodcell.inference.groups import ImageLike
 from bloodcell.runtime.console import counted, say
 
 #: Largest number of pictures that decide.

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from bloodcell.data.image_paths import relative_to, searched
-from bloodcell.inference.ensemble import Field, Group
 from bloodcell.inference.fields.geojson import feature_collection
 from bloodcell.inference.fields.overlays import overlay
+from bloodcell.inference.groups import Field, Group
 from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import remove_temporaries, write_atomically, write_text

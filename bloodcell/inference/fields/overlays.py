@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bloodcell.inference.ensemble import Field
+from bloodcell.inference.groups import Field
 from bloodcell.runtime.colours import COLOURS, rgb
 from bloodcell.runtime.console import printable
 from bloodcell.runtime.fonts import font_file
