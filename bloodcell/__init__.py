@@ -122,6 +122,7 @@ def predict(
     abstain_below: float | None = None,
     error_rate: float | None = None,
     on_bad_image: str = "list",
+    cells: str = "auto",
     **choices: Any,
 ) -> pd.DataFrame:
     """Predict images: the table that `bloodcell predict` writes.
@@ -132,16 +133,17 @@ def predict(
         abstain_below: Confidence (0 to 1) below which an image is left to a human.
         error_rate: The same, from the share of errors that the checkpoint promised.
         on_bad_image: list or error; see `Predictor.predict`.
+        cells: auto, all, one or whole; see `Predictor.predict`.
         choices: `device`, `tta` and `backend`, as for `load`.
 
     Returns:
-        A row an image; see `Predictor.predict`.
+        A row an image, or a row a cell of a field; see `Predictor.predict`.
 
     Raises:
         BloodcellError: There is no such checkpoint or image.
     """
     return load(checkpoint, **choices).predict(
-        images, abstain_below=abstain_below, error_rate=error_rate, on_bad_image=on_bad_image
+        images, abstain_below=abstain_below, error_rate=error_rate, on_bad_image=on_bad_image, cells=cells
     )
 
 

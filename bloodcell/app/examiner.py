@@ -16,8 +16,9 @@ from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import read_image
 from bloodcell.evaluation.gallery import fitted, map_of, overlaid
 from bloodcell.inference.engine import Engine
-from bloodcell.inference.ensemble import Ensemble, Group
-from bloodcell.inference.predict import columns_of, filled_columns, rows_of, written_row
+from bloodcell.inference.ensemble import Ensemble
+from bloodcell.inference.groups import Group
+from bloodcell.inference.prediction_rows import filled_columns, rows_of, written_row
 from bloodcell.inference.resumable_csv import lines
 from bloodcell.models.gradcam import NoMapError
 from bloodcell.runtime.html import embedded
@@ -73,13 +74,12 @@ class Examiner:
         picture = read_image(content, self.max_pixels)
         group = self._predicted(name, picture)
         (row,), _, _ = rows_of(group, self.ensemble.classes, self.threshold)
-        cells = dict(zip(columns_of(self.ensemble.classes), row, strict=True))
         shown, looked = fitted(picture, SIDE), None
         with suppress(NoMapError):  # its values may overflow for this picture alone
             looked = self._looked(picture, shown, group)
         return {
-            "row": lines([written_row(row, self.columns, self.ensemble.classes)]).decode(),
-            **{key: cells[key] for key in ("prediction", "confidence", "abstained", "cell", "unlike")},
+            "row": lines([written_row(row, self.columns)]).decode(),
+            **{key: row[key] for key in ("prediction", "confidence", "abstained", "cell", "unlike")},
             "probabilities": group.probabilities[0].tolist(),
             "size": [picture.shape[1], picture.shape[0]],
             "square": group.squares[0],

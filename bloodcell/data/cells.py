@@ -34,6 +34,16 @@ class Cell:
         """Of the circle that fits its box best."""
         return float(np.sqrt(self.width * self.height))
 
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, width and height in whole pixels."""
+        left, top = round(self.left), round(self.top)
+        return left, top, round(self.left + self.width) - left, round(self.top + self.height) - top
+
+    def holds(self, x: float, y: float) -> bool:
+        """Return whether a point lies in its box."""
+        return 0 <= x - self.left <= self.width and 0 <= y - self.top <= self.height
+
     def square(self, side: float) -> tuple[float, float, float]:
         """Return left, top and side of a square around it, pixels."""
         x, y = self.centre

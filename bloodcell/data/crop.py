@@ -1,36 +1,32 @@
-"""`data.crop=auto`: whether the net looks at the whole image or at the square around the white cell."""
+"""What a sample of the training images says: whether the net looks at the whole image, and how large its cell is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from statistics import median
 
 from bloodcell.data.cell_finder import Nucleus, locate
+from bloodcell.data.cells import find_cells
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import Pixels, read_image
 from bloodcell.data.samples import Samples
 from bloodcell.runtime.console import say
 
-#: Number of images that decide.
+#: Largest number of images that are looked at.
 MOST = 96
 #: Median distance of the nucleus from the centre, in sides of the image, above which images are fields. Cells that are
 #: cut out had 0.02 and 0.08 (Barcelona, Chulalongkorn), the fields of the Kaggle set 0.23; a training prints it.
 OFF_CENTRE = 0.12
 #: Share of images with a nucleus below which the stain is not one that the finder knows.
 FOUND = 0.9
+#: The same for the size of the cells.
+SIZED = 0.5
 
 
 def chosen_crop(samples: Samples) -> str:
     """Return cell if the training images are fields in which the nucleus can be found, else none, and print why."""
-    files = samples.of_split("train").paths()
-    chosen = files[:: max(1, -(-len(files) // MOST))]
-    distances = []
-    for file in chosen:
-        try:
-            image = read_image(file, white=samples.white)
-        except ImageError:
-            continue  # the check of all images reports it
-        if cell := locate(image):
-            distances.append(off_centre(cell, image))
+    chosen = _sample(samples)
+    distances = [off_centre(cell, image) for image in _readable(chosen, samples.white) if (cell := locate(image))]
     found, middle = len(distances) / max(1, len(chosen)), median(distances or [0.0])
     crop = "cell" if found >= FOUND and middle > OFF_CENTRE else "none"
     reason = (
@@ -40,6 +36,31 @@ def chosen_crop(samples: Samples) -> str:
     )
     say(f"data.crop=auto: {crop}, {'the square around the cell' if crop == 'cell' else 'the whole image'}; {reason}")
     return crop
+
+
+def measured_extent(samples: Samples) -> float | None:
+    """Return the shorter side of the training images in diameters of their largest cell, the median of a sample.
+
+    None: a cell is found in fewer than half of them.
+    """
+    chosen = _sample(samples)
+    found = ((image, find_cells(image)) for image in _readable(chosen, samples.white))
+    sides = [min(image.shape[:2]) / max(cell.diameter for cell in cells) for image, cells in found if cells]
+    return round(median(sides), 2) if sides and len(sides) >= SIZED * len(chosen) else None
+
+
+def _sample(samples: Samples) -> list[str]:
+    """Return at most `MOST` training images, evenly spread."""
+    files = samples.of_split("train").paths()
+    return files[:: max(1, -(-len(files) // MOST))]
+
+
+def _readable(files: Sequence[str], white: float | None) -> Iterator[Pixels]:
+    for file in files:
+        try:
+            yield read_image(file, white=white)
+        except ImageError:
+            continue  # the check of all images reports it
 
 
 def off_centre(cell: Nucleus, image: Pixels) -> float:

@@ -46,6 +46,27 @@ def iter_unread(given: Iterable[str]) -> Iterator[Path]:
             yield from (file for file in visible_files(folder, []) if not is_image(file))
 
 
+def base_of(given: list[str]) -> str:
+    """Return the folder that paths in a table are relative to: the only one that is given, else ''."""
+    if len(given) > 1:
+        return ""
+    folder = Path(given[0]) if os.path.lexists(given[0]) else Path(given[0]).expanduser()
+    return str(folder) if folder.is_dir() else ""
+
+
+def relative_to(path: str, base: str) -> str:
+    """Return a path below the folder `base` without it, with / on every system; as it is if there is no such folder."""
+    return os.path.relpath(path, base).replace(os.sep, "/") if base else path
+
+
+def searched(given: str) -> tuple[Path, bool]:
+    """Return the folder in which a given file, folder or pattern is looked for, and whether at any depth."""
+    path = Path(given) if os.path.lexists(given) else Path(given).expanduser()
+    if os.path.lexists(path):
+        return (path, True) if path.is_dir() else (path.parent, False)
+    return Path(*takewhile(lambda part: not glob.has_magic(part), path.parts)), "**" in path.parts
+
+
 def _why_missing(path: Path) -> str:
     try:
         os.lstat(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bloodcell.data.cell_finder import cut, locate, whole_square
+from bloodcell.data.cells import CELL, Cell
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import Pixels, read_image, rgb_of
 from bloodcell.runtime.errors import BloodcellError
 
 ImageLike = str | Path | NDArray[Any] | Image.Image
 Square = tuple[int, int, int]  # left, top and side, pixels
+
+#: Side of the square around a cell of a field in diameters of the cell, if that of the training images is unknown.
+EXTENT = 2.0
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,15 @@ class Preprocessing:
         crop_size: Side of that square in diameters of the nucleus, 1 to 10, so that magnification has no effect.
         white: The least white of files with more than 8 bits that declare none; see `bloodcell.data.value_range`. None:
             each file's own.
+        extent: Shorter side of the training images in diameters of their cell, above 0: a cell of a field is seen in a
+            square of this size, as the net has learnt it, if `crop` is none. None: unknown, and `EXTENT` is taken.
     """
 
     image_size: int = 224
     crop: str = "none"
     crop_size: float = 2.0
     white: float | None = None
+    extent: float | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -48,6 +55,8 @@ class Preprocessing:
             )
         if not isinstance(self.image_size, int) or not 16 <= self.image_size <= 4096:
             raise BloodcellError(f"data.image_size={self.image_size}; give whole pixels from 16 to 4096")
+        if self.extent is not None and not 0 < self.extent <= 1000:
+            raise BloodcellError(f"extent={self.extent} is no size of training images; the checkpoint is damaged")
 
     @property
     def crops_cell(self) -> bool:
@@ -81,9 +90,30 @@ class Preprocessing:
         cell = locate(image) if self.crops_cell else None
         return whole_square(image, *cell.square(self.crop_size)) if cell else None
 
+    def cut_cells(self, image: Pixels, cells: Sequence[Cell]) -> list[tuple[Pixels, Square]]:
+        """Return the net's input and the square for each of several cells in an image, uint8 (H, W, 3)."""
+        squares = [self.square_around(image, cell) for cell in cells]
+        return [(_resize(cut(image, *square), self.image_size), square) for square in squares]
+
+    def square_around(self, image: Pixels, cell: Cell) -> Square:
+        """Return the square around one of several cells that shows it as the training images show theirs."""
+        if not self.crops_cell:
+            return whole_square(image, *cell.square((self.extent or EXTENT) * cell.diameter))
+        left, top, side = whole_square(image, *cell.square(2 * cell.diameter))
+        nucleus = locate(cut(image, left, top, side))
+        if nucleus and cell.holds(left + nucleus.x, top + nucleus.y):  # else it is a neighbour's
+            x, y, length = nucleus.square(self.crop_size)
+            return whole_square(image, left + x, top + y, length)
+        return whole_square(image, *cell.square(self.crop_size * cell.diameter / CELL))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the arguments of an equal pipeline as plain values."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("white", None)}
+        unset = ("white", None), ("extent", None)  # older checkpoints, and keys made of them, have neither
+        return {name: value for name, value in asdict(self).items() if (name, value) not in unset}
+
+    def of_whole_images(self) -> Preprocessing:
+        """Return what the input for a whole image depends on; equal pipelines share their work."""
+        return replace(self, extent=None)
 
 
 def as_array(image: ImageLike, white: float | None = None) -> Pixels:

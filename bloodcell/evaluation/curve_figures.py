@@ -9,18 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from bloodcell.evaluation.figures import BLUE, ORANGE
-from bloodcell.evaluation.fonts import as_written
 from bloodcell.metrics.by_class import ClassScores
 from bloodcell.metrics.reliability import Reliability
 from bloodcell.metrics.roc import Bands, Ranking
+from bloodcell.runtime.colours import BLUE, COLOURS, ORANGE
+from bloodcell.runtime.fonts import as_written
 
-#: Okabe and Ito's colours with dashes, so that neighbours differ without colour, too.
-STYLES = [
-    (colour, dashes)
-    for dashes in ("-", "--", ":")
-    for colour in (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-]
+#: Colours with dashes, so that neighbours differ without colour, too.
+STYLES = [(colour, dashes) for dashes in ("-", "--", ":") for colour in COLOURS[:6]]
 
 
 def scores_figure(scores: list[ClassScores], title: str) -> Figure:

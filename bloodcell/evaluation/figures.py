@@ -18,13 +18,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import read_image
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.evaluation.fonts import as_written
 from bloodcell.metrics.confusions import confusions
+from bloodcell.runtime.colours import BLUE, ORANGE
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.fonts import as_written
 from bloodcell.runtime.io import write_atomically
 
-#: Okabe and Ito's colours, which colour-blind people can tell apart (https://jfly.uni-koeln.de/color/).
-BLUE, ORANGE = "#0072B2", "#D55E00"
 #: Most failures in a figure, and in a row of it.
 MOST, ACROSS = 24, 6
 

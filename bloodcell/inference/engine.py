@@ -68,6 +68,16 @@ class Prediction:
         return Prediction(self.probabilities[rows], self.plain[rows], unlike)
 
 
+def joined(parts: Sequence[Prediction]) -> Prediction:
+    """Return one prediction of the images of several, at least one, by one classifier."""
+    if len(parts) == 1:
+        return parts[0]
+    probabilities = np.concatenate([part.probabilities for part in parts])
+    plain = np.concatenate([part.plain for part in parts])
+    unlike = [part.unlike for part in parts if part.unlike is not None]
+    return Prediction(probabilities, plain, np.concatenate(unlike) if unlike else None)
+
+
 @dataclass
 class Engine:
     """A trained classifier, ready to predict.

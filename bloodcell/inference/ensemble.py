@@ -1,76 +1,59 @@
-"""The mean of the probabilities of one classifier or several, over a stream of images."""
+"""The mean of the probabilities of one classifier or several, over a stream of images or of the cells in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from itertools import compress
 from typing import Any
 
+import cv2
 import numpy as np
 
 from bloodcell.data.blank import blank
+from bloodcell.data.cells import find_cells
 from bloodcell.data.decoder import image_batches, read_and_compute
 from bloodcell.data.image_limits import ImageError
-from bloodcell.data.preprocessing import as_array
-from bloodcell.inference.engine import NOT_FINITE, Engine, Pass, Prediction
+from bloodcell.data.preprocessing import Preprocessing, as_array
+from bloodcell.inference.engine import Engine, Pass, Prediction, joined
+from bloodcell.inference.groups import Decoded, Field, Group, ImageLike, Views
 from bloodcell.inference.tta import as_trained, symmetries
 from bloodcell.runtime.hardware import decoders
 
 Array = np.ndarray[Any, np.dtype[Any]]
-#: One image: a file, an RGB array uint8 (H, W, 3), or a Pillow image.
-ImageLike = Any
-Square = tuple[int, int, int]
-#: An image's pixels, uint8 (size, size, 3), and the square that they show, for each preprocessing.
-Views = tuple[tuple[Array, Square | None], ...]
-#: The images of a group, those that can be read, the bad ones with reasons, and the views of those that can be read.
-Decoded = tuple[list[ImageLike], list[ImageLike], list[tuple[ImageLike, str]], list[Views]]
 
-#: Number of images that a thread decodes before they pass the nets.
+#: Number of images that a thread decodes before they pass the nets, and largest number of cells that pass at once.
 GROUP = 64
-
-
-@dataclass(frozen=True)
-class Group:
-    """Predictions of some images.
-
-    Attributes:
-        given: All images of the group.
-        images: The N that can be read and have an answer.
-        bad: The others, each with the reason.
-        probabilities: The mean over the members, float64 (N, C).
-        members: Each member's prediction, its classes in the order of the ensemble's.
-        cells: Each image's cell: found, none, or '' if no member looks for it.
-        squares: Left, top and side of the square around the cell, pixels of the upright image; None: there is none.
-        blanks: black, white or constant for each image that shows nothing, else ''.
-        unlike: bool (N,): most members call the image out-of-distribution; None: one of them cannot tell.
-    """
-
-    given: list[ImageLike]
-    images: list[ImageLike]
-    bad: list[tuple[ImageLike, str]]
-    probabilities: Array
-    members: list[Prediction]
-    cells: list[str]
-    squares: list[Square | None]
-    blanks: list[str]
-    unlike: Array | None
+#: Number of fields that a thread decodes before their cells pass the nets. It does not depend on what is left, so that
+#: the same cells pass together whether or not a table is continued.
+FIELDS = 8
+#: Longer side of the pictures of fields that wait to be drawn, pixels.
+KEPT = 2048
 
 
 class Ensemble:
     """One classifier, or several of the same classes in any order, that share the decoding of each image.
 
-    `tta`, none, flips or d4, names the symmetries to average over, None those of the training; probabilities are in
-    the order of `classes`.
+    Probabilities are in the order of `classes`.
+
+    Args:
+        engines: The classifiers.
+        tta: none, flips or d4: the symmetries to average over; None: those of the training.
+        cells: one: each member sees an image as in its training. whole: each sees the whole image. all: each cell of
+            an image is predicted.
+        keeps_pictures: The groups have the pictures of fields.
     """
 
-    def __init__(self, engines: list[Engine], tta: str | None = None) -> None:
+    def __init__(
+        self, engines: list[Engine], tta: str | None = None, cells: str = "one", keeps_pictures: bool = False
+    ) -> None:
         self.tta = as_trained(tta, [engine.tta for engine in engines])
         self.engines, self.symmetries = engines, symmetries(self.tta)
+        self.finds_all, self.keeps_pictures = cells == "all", keeps_pictures
         self.classes = list(engines[0].classes)
-        self.preprocessings = list(dict.fromkeys(engine.preprocessing for engine in engines))
-        self.white = max((one.white for one in self.preprocessings if one.white), default=None)
+        self.seen = [_seen(engine.preprocessing, cells) for engine in engines]
+        self.preprocessings = list(dict.fromkeys(self.seen))
+        self.white = white_of(engines)
 
     def predict(self, groups: Iterable[list[ImageLike]], count: int, threads: int | None = None) -> Iterator[Group]:
         """Predict groups of one image or more, read lazily, in order; threads decode some groups ahead of the nets.
@@ -79,57 +62,91 @@ class Ensemble:
         """
         ways = self.passes(count)
         streams = min(way.streams for way in ways)
-        compute = partial(self._predicted, ways=ways)
-        yield from read_and_compute(self._decoded, compute, groups, decoders(threads), streams)
+        read, compute = self._cells_decoded if self.finds_all else self._decoded, partial(self._predicted, ways=ways)
+        yield from read_and_compute(read, compute, groups, decoders(threads), streams)
 
     def passes(self, count: int) -> list[Pass]:
         """Return each net's fastest pass for a number of images, built."""
         return [engine.passes(count) for engine in self.engines]
 
+    def _readable(self, decoded: Decoded, read: list[ImageLike]) -> Iterator[Array]:
+        """Yield the picture of each image that can be read, which is added to `read` first."""
+        for item in decoded.given:
+            try:
+                picture = as_array(item, self.white)
+            except ImageError as error:
+                decoded.bad.append((item, str(error)))
+            else:
+                read.append(item)
+                yield picture
+                del picture  # before the next one takes memory
+
     def _decoded(self, items: list[ImageLike]) -> Decoded:
-        taken: list[Views] = []
-        images, bad = [], []
-
-        def readable() -> Iterator[Array]:
-            for item in items:
-                try:
-                    picture = as_array(item, self.white)
-                except ImageError as error:
-                    bad.append((item, str(error)))
-                else:
-                    images.append(item)
-                    yield picture
-                    del picture  # before the next one takes memory
-
-        for pictures in image_batches(readable()):
-            taken += zip(*(preprocessing.prepare(pictures) for preprocessing in self.preprocessings), strict=True)
+        decoded = Decoded(items)
+        for pictures in image_batches(self._readable(decoded, decoded.images)):
+            decoded.views += zip(*(one.prepare(pictures) for one in self.preprocessings), strict=True)
             del pictures[:]
-        return items, images, bad, taken
+        return decoded
+
+    def _cells_decoded(self, items: list[ImageLike]) -> Decoded:
+        read: list[ImageLike] = []
+        decoded = Decoded(items, fields=(fields := []))
+        for picture in self._readable(decoded, read):
+            cells = find_cells(picture)
+            decoded.views += zip(*(one.cut_cells(picture, cells) for one in self.preprocessings), strict=True)
+            decoded.images += read[-1:] * len(cells)
+            kept = _smaller(picture) if self.keeps_pictures else (None, 1.0)
+            fields.append(Field(read[-1], cells, blank(picture), *kept))
+            del picture
+        return decoded
 
     def _predicted(self, decoded: Decoded, ways: list[Pass]) -> Group:
-        given, images, bad, taken = decoded
-        members = [self._member(engine, taken, way) for engine, way in zip(self.engines, ways, strict=True)]
+        members = [self._member(number, decoded.views, way) for number, way in enumerate(ways)]
         answered = np.logical_and.reduce([one.finite for one in members])
         if not answered.all():
-            bad += [(image, NOT_FINITE) for image, has in zip(images, answered, strict=True) if not has]
-            images, taken = (list(compress(each, answered)) for each in (images, taken))
-            members = [one.chosen(answered) for one in members]
+            stays = decoded.leave_out(answered)
+            members = [one.chosen(stays) for one in members]
+        views, fields = decoded.views, decoded.fields
         # all that look for the cell see the same
         looking = next((i for i, one in enumerate(self.preprocessings) if one.crops_cell), 0)
-        squares = [each[looking][1] for each in taken]
+        squares = [each[looking][1] for each in views]
         cells = [self.preprocessings[looking].cell_status(square) for square in squares]
         mean = np.mean([one.probabilities for one in members], axis=0)
-        blanks = [blank(each[0][0]) for each in taken]
-        return Group(given, images, bad, mean, members, cells, squares, blanks, _most([one.unlike for one in members]))
+        blanks = [blank(each[0][0]) for each in views] if fields is None else [one.blank for one in fields]
+        unlike = _most([one.unlike for one in members])
+        return Group(decoded.given, decoded.images, decoded.bad, mean, members, cells, squares, blanks, unlike, fields)
 
-    def _member(self, engine: Engine, taken: list[Views], way: Pass) -> Prediction:
-        if not taken:
+    def _member(self, number: int, views: list[Views], way: Pass) -> Prediction:
+        """Return the prediction of one member, at most `GROUP` rows at once."""
+        engine, place = self.engines[number], self.preprocessings.index(self.seen[number])
+        if not views:
             nothing = np.empty((0, len(self.classes)))
             return Prediction(nothing, nothing, None if engine.limits is None else np.empty(0, bool))
-        number = self.preprocessings.index(engine.preprocessing)
-        found = engine.predict(np.stack([each[number][0] for each in taken]), way, self.symmetries)
+        pixels = [each[place][0] for each in views]
+        parts = (np.stack(pixels[start : start + GROUP]) for start in range(0, len(pixels), GROUP))
+        found = joined([engine.predict(part, way, self.symmetries) for part in parts])
         order = [engine.classes.index(name) for name in self.classes]
         return Prediction(found.probabilities[:, order], found.plain[:, order], found.unlike)
+
+
+def _smaller(picture: Array) -> tuple[Array, float]:
+    """Return a picture scaled down to a longer side of `KEPT`, and by how much."""
+    scale = min(1.0, KEPT / max(picture.shape[:2]))
+    if scale == 1:
+        return picture, scale
+    return np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)), scale
+
+
+def white_of(engines: list[Engine]) -> float | None:
+    """Return the least white of images that declare none, the largest of the classifiers' trainings."""
+    return max((engine.preprocessing.white for engine in engines if engine.preprocessing.white), default=None)
+
+
+def _seen(preprocessing: Preprocessing, cells: str) -> Preprocessing:
+    """Return the preprocessing that the choice of cells leaves; equal ones share their work."""
+    if cells == "all":
+        return preprocessing
+    return replace(preprocessing.of_whole_images(), crop="none" if cells == "whole" else preprocessing.crop)
 
 
 def _most(unlike: list[Array | None]) -> Array | None:

@@ -72,7 +72,7 @@ class Extractor:
             "mean": self.net.mean.flatten().tolist(),
             "std": self.net.std.flatten().tolist(),
             "pool": str(self.net.pool),
-            "preprocessing": self.preprocessing.as_dict(),
+            "preprocessing": self.preprocessing.of_whole_images().as_dict(),
             "backend": self.backbone.name,
             # the features depend on the algorithm that finds the cell
             **({"last column": "cell", "cell finder": FINDER_VERSION} if self.preprocessing.crops_cell else {}),

@@ -1,11 +1,11 @@
-"""The verb `predict`: a table of predictions, written while they are computed."""
+"""The verb `predict`: a table of predictions, a row for an image or for each cell, written while they are computed."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from itertools import islice, tee
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,16 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bloodcell.data.folders import endings_of
-from bloodcell.data.image_paths import iter_image_paths, iter_unread
+from bloodcell.data.image_paths import base_of, iter_image_paths, iter_unread, relative_to
+from bloodcell.data.threads import map_in_order
 from bloodcell.inference.engine import Engine
-from bloodcell.inference.ensemble import GROUP, Ensemble, Group
+from bloodcell.inference.ensemble import FIELDS, GROUP, Ensemble
+from bloodcell.inference.fields.choice import chosen_cells, spread
+from bloodcell.inference.fields.files import FieldFiles, field_files
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.prediction_counts import count_lines
-from bloodcell.inference.resumable_csv import ResumableCsv, Rows
-from bloodcell.metrics.predictions import PROBABILITY
+from bloodcell.inference.prediction_rows import filled_columns, rows_of, written_row
+from bloodcell.inference.resumable_csv import ResumableCsv
 from bloodcell.models.ood import PROVISIONAL
 from bloodcell.runtime import distributed
 from bloodcell.runtime.command import say_end
@@ -27,13 +30,10 @@ from bloodcell.runtime.config import listed, typed
 from bloodcell.runtime.console import complain, counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders, keep_freed_memory
-from bloodcell.runtime.io import DIGITS, file_digest
+from bloodcell.runtime.io import file_digest
 from bloodcell.runtime.launcher import count_of, launch
 from bloodcell.runtime.schema.verbs import AppConfig, PredictConfig
 from bloodcell.runtime.version import __version__
-
-#: Columns behind the probabilities.
-FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike")
 
 
 def run(cfg: DictConfig) -> None:
@@ -52,8 +52,8 @@ def predict(cfg: DictConfig) -> dict[str, int]:
     """Predict images, or go on after an interruption, by the configuration of `conf/predict.yaml`.
 
     Returns:
-        The numbers of "images" that were read, "bad" files, and images "abstained" from, "without cell", "unlike" or
-        "blank".
+        The numbers of "images" that were read, "bad" files, and images "without cell" or "blank"; of "cells", if each
+        has a row; and of rows "abstained" from or "unlike".
 
     Raises:
         BloodcellError: The configuration or an input is wrong.
@@ -71,21 +71,34 @@ def predict(cfg: DictConfig) -> dict[str, int]:
         with progress("looking for images"):
             total = distributed.once(lambda: sum(1 for _ in names()))
         say_unread(given, table, total)
-        ensemble = Ensemble(engines_of(config), config.tta)
-        base = base_of(given)
+        engines, base = engines_of(config), base_of(given)
+        asked = asked_cells(config.cells, table, given, total)
+        cells = distributed.once(lambda: chosen_cells(asked, engines, lambda most: spread(names(), most, total)))
+        files = field_files(config.overlays, config.geojson, cells, engines[0].classes, given, base)
+        ensemble = Ensemble(engines, config.tta, cells, keeps_pictures=config.overlays is not None)
         settings: dict[str, Any] = {
             "checkpoint": [file_digest(engine.file) if engine.file else "" for engine in ensemble.engines],
             "images": given,
             "number of images": total,
             "tta": ensemble.tta,
+            "cells": cells,
+            "overlays": config.overlays,
+            "geojson": config.geojson,
             "threshold": threshold_of(config.abstain_below, config.error_rate, ensemble.engines, ensemble.tta),
             "backend": [way.name for way in ensemble.passes(total)],
             "release": __version__,
         }
         settings["columns"] = columns = filled_columns(ensemble, settings["threshold"])
         done = distributed.once(lambda: table.start(columns, settings, names()))
-        fill(table, ensemble, islice(names(), done, None), (done, total), settings["threshold"], threads, base)
+        fill(table, ensemble, islice(names(), done, None), (done, total), settings["threshold"], threads, base, files)
     return distributed.once(lambda: table.progress.counts)
+
+
+def asked_cells(cells: str, table: ResumableCsv, given: list[str], total: int) -> str:
+    """Return `cells`, but in place of auto what was decided for an unfinished table of the same images."""
+    begun = table.begun() if cells == "auto" else {}
+    same = (begun.get("images"), begun.get("number of images")) == (given, total)
+    return str(begun.get("cells", cells)) if same else cells
 
 
 def say_unread(given: list[str], table: ResumableCsv, total: int) -> None:
@@ -110,27 +123,38 @@ def fill(
     threshold: float,
     threads: int | None = None,
     base: str = "",
+    files: FieldFiles | None = None,
 ) -> None:
-    """Write a row for each image that is left, and print a summary of all.
+    """Write the rows of each image that is left, and print a summary of all.
 
     `names` are the files that are left, and `counts` the numbers of files that were done before, and of all files.
-    Images with a confidence below the threshold are abstained from. Paths are relative to `base` if it is given.
+    Rows with a confidence below the threshold are abstained from. Paths are relative to `base` if it is given. `files`
+    are written for each field before its rows, so that a field with rows has them.
     """
     place, (before, total), start = distributed.here(), counts, time.perf_counter()
     columns = filled_columns(ensemble, threshold)
-    groups, expected = tee(grouped(names, total - before))
+    groups, expected = tee(field_groups(names) if ensemble.finds_all else grouped(names, total - before))
     mine = islice(groups, place.rank, None, place.size)
+    found = ensemble.predict(mine, total, threads)
+    if files:
+        found = map_in_order(partial(files.write, threshold=threshold), found, decoders(threads))
     with progress("predicting") as advance:
-        for group in distributed.in_turn(ensemble.predict(mine, total, threads)):
+        for group in distributed.in_turn(found):
             if group.given != next(expected):
                 raise BloodcellError("images: the processes do not find the same files; give a folder that they share")
             if place.rank == 0:
                 rows, bad, numbers = rows_of(group, ensemble.classes, threshold)
-                chosen = [written_row(row, columns, ensemble.classes, base) for row in rows]
+                chosen = [written_row(row, columns, base) for row in rows]
                 table.add(group.given, chosen, [(relative_to(path, base), reason) for path, reason in bad], numbers)
                 advance(table.progress.items - before, total - before)
     if place.rank == 0:
         _say_end(table, total, before, time.perf_counter() - start)
+
+
+def field_groups(names: Iterator[str]) -> Iterator[list[str]]:
+    """Yield groups of fields, which do not depend on how many are left."""
+    while group := list(islice(names, FIELDS)):
+        yield group
 
 
 def grouped(names: Iterator[str], left: int) -> Iterator[list[str]]:
@@ -140,80 +164,26 @@ def grouped(names: Iterator[str], left: int) -> Iterator[list[str]]:
         yield names_of_group
 
 
-def columns_of(classes: list[str]) -> list[str]:
-    """Return the columns of the table."""
-    return ["path", "prediction", *(PROBABILITY + name for name in classes), *FURTHER]
-
-
-def filled_columns(ensemble: Ensemble, threshold: float) -> list[str]:
-    """Return the columns that this ensemble fills: without abstention, cells or limits, theirs would be empty."""
-    empty = set() if threshold else {"abstained"}
-    if not any(engine.preprocessing.crops_cell for engine in ensemble.engines):
-        empty |= {"left", "top", "side", "cell"}
-    if any(engine.limits is None for engine in ensemble.engines):
-        empty.add("unlike")
-    return [name for name in columns_of(ensemble.classes) if name not in empty]
-
-
-def written_row(row: Iterable[Any], columns: list[str], classes: list[str], base: str = "") -> list[Any]:
-    """Return a row of `rows_of` with the chosen columns, a relative path and numbers of `DIGITS` significant digits."""
-    cells = dict(zip(columns_of(classes), row, strict=True))
-    cells["path"] = relative_to(cells["path"], base)
-    return [float(f"{cells[name]:.{DIGITS}g}") if isinstance(cells[name], float) else cells[name] for name in columns]
-
-
-def base_of(given: list[str]) -> str:
-    """Return the folder that paths in the table are relative to: the only one that is given, else ''."""
-    if len(given) > 1:
-        return ""
-    folder = Path(given[0]) if os.path.lexists(given[0]) else Path(given[0]).expanduser()
-    return str(folder) if folder.is_dir() else ""
-
-
-def relative_to(path: str, base: str) -> str:
-    """Return a path below the folder `base` without it, with / on every system; as it is if there is no such folder."""
-    return os.path.relpath(path, base).replace(os.sep, "/") if base else path
-
-
-def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[Rows, Rows, dict[str, int]]:
-    """Return a group's rows in the columns of `columns_of`, the rows of its bad files, and counts."""
-    sure = group.probabilities.max(axis=1, initial=0)
-    best = group.probabilities.argmax(axis=1).tolist()
-    unlike = [None] * len(group.images) if group.unlike is None else group.unlike.tolist()
-    numbers = best, group.probabilities.tolist(), sure.tolist()
-    rows = [
-        [path, classes[number], *chances, confidence, confidence < threshold, *(square or ("", "", "")), cell, strange]
-        for path, square, cell, strange, number, chances, confidence in zip(
-            group.images, group.squares, group.cells, unlike, *numbers, strict=True
-        )
-    ]
-    counts = {
-        "images": len(rows),
-        "bad": len(group.bad),
-        "abstained": int((sure < threshold).sum()),
-        "unlike": unlike.count(True),
-        "without cell": group.cells.count("none"),
-        "blank": len(group.blanks) - group.blanks.count(""),
-    }
-    return rows, group.bad, counts
-
-
 def _say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> None:
     counts = table.progress.counts
     went_on = f"{before:,} of them before it was interrupted, " if before else ""
     rate = (total - before) / max(seconds, 1e-9)
-    say(f"{counted(counts['images'], 'image')}, {went_on}{rate:,.0f} a second: {table.file}")
+    of_cells = "cells" in counts
+    cells = f" with {counted(counts['cells'], 'cell')}" if of_cells else ""
+    say(f"{counted(counts['images'], 'image')}{cells}, {went_on}{rate:,.0f} a second: {table.file}")
+    if of_cells and (empty := counts["without cell"]):
+        say(f"{counted(empty, 'image')} without a cell, and so without a row")
     notes = {
         "abstained": "abstained from",
-        "without cell": "without a cell",
+        "without cell": "" if of_cells else "without a cell",
         "unlike": "unlike the training data",
         "blank": "black, white or constant all over",
     }
     if said := [
-        f"{counts[key]:,} {words}" for key, words in notes.items() if counts.get(key)
+        f"{counts[key]:,} {words}" for key, words in notes.items() if words and counts.get(key)
     ]:  # a table of an older release has fewer counts
         say(", ".join(said))
-    for line in count_lines(table.file):
+    for line in count_lines(table.file, "cells" if of_cells else "images"):
         say(line)
     if counts["bad"]:
         say(f"{counted(counts['bad'], 'file')} cannot be read; which and why: {table.bad}")

@@ -1,4 +1,4 @@
-"""What a table of predictions has: images by predicted class, and by folder."""
+"""What a table of predictions has: images or cells by predicted class, and by folder."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ WIDTH, MOST = 80, 12
 NAME = 36
 
 
-def count_lines(file: Path) -> list[str]:
-    """Return lines of at most 80 letters on a CSV file with the columns path and prediction first.
+def count_lines(file: Path, rows: str = "images") -> list[str]:
+    """Return lines of at most 80 letters on a CSV file with the columns path, the first, and prediction.
 
-    They have the images of each predicted class and, if there are several folders, of each folder with its most
+    They have the `rows` of each predicted class and, if there are several folders, of each folder with its most
     frequent classes.
     """
     counts = _counts(file)
@@ -27,19 +27,19 @@ def count_lines(file: Path) -> list[str]:
         folders[folder] += number
     total = classes.total()
     shares = {name: f"{number:>9,} {100 * number / total:5.1f} %" for name, number in classes.most_common()}
-    found = _listed("predicted class", f"{'images':>9}   share", shares) if total else []
+    found = _listed("predicted class", f"{rows:>9}   share", shares) if total else []
     if len(folders) > 1:
         of = {folder: Counter({name: counts[folder, name] for name in classes}) for folder in folders}
         texts = {folder: f"{folders[folder]:>9,}  {_most_frequent(of[folder])}" for folder in sorted(folders)}
-        found += _listed("folder", f"{'images':>9}  most frequent", texts)
+        found += _listed("folder", f"{rows:>9}  most frequent", texts)
     return found
 
 
 def _counts(file: Path) -> Counter[tuple[str, str]]:
     with file.open(encoding="utf-8", newline="") as opened:
         rows = csv.reader(opened)
-        next(rows)
-        return Counter((row[0].rpartition("/")[0] or ".", row[1]) for row in rows)
+        place = next(rows).index("prediction")
+        return Counter((row[0].rpartition("/")[0] or ".", row[place]) for row in rows)
 
 
 def _listed(title: str, head: str, texts: dict[str, str]) -> list[str]:

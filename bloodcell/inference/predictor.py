@@ -5,21 +5,26 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bloodcell.data.image_paths import iter_image_paths
+from bloodcell.data.image_paths import base_of, iter_image_paths, relative_to
 from bloodcell.inference.adaptation import adapted
 from bloodcell.inference.engine import Engine
-from bloodcell.inference.ensemble import GROUP, Ensemble, ImageLike
+from bloodcell.inference.ensemble import FIELDS, GROUP, Ensemble
+from bloodcell.inference.fields.choice import chosen_cells, spread
+from bloodcell.inference.groups import Group, ImageLike
 from bloodcell.inference.loader import load_engines
-from bloodcell.inference.predict import base_of, columns_of, filled_columns, relative_to, rows_of, threshold_of
+from bloodcell.inference.predict import threshold_of
+from bloodcell.inference.prediction_rows import Row, filled_columns, rows_of
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders
+from bloodcell.runtime.schema.checks import CELLS, require_choice
 from bloodcell.runtime.schema.data import FeaturesConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -44,8 +49,9 @@ class Predictor:
         abstain_below: float | None = None,
         error_rate: float | None = None,
         on_bad_image: str = "list",
+        cells: str = "auto",
     ) -> pd.DataFrame:
-        """Return a row for each image, in the columns of `bloodcell predict`, with all digits.
+        """Return a row for each image, or for each cell, in the columns of `bloodcell predict`, with all digits.
 
         Args:
             images: A folder, a file or a pattern, an RGB array uint8 (H, W, 3), a Pillow image, or a list of them.
@@ -53,12 +59,16 @@ class Predictor:
             error_rate: The same, from the share of errors that the checkpoint promised.
             on_bad_image: What to do if an image cannot be read: list it in `table.attrs["bad"]`, path -> reason, or
                 error.
+            cells: all: a row for each cell of an image. one: a row for each image, which the net sees as in training.
+                whole: a row for each image, which the net sees whole. auto: all if cells are small in the images.
 
         Returns:
             Columns path (relative to the folder, if it is one; an array's is `array_N`), prediction, p_NAME for each
             class, and confidence (0 to 1); abstained, if there is a threshold; the square that was looked at (left,
             top, side; pixels of the upright image) and cell (found or none), if a classifier looks for the cell; and
-            unlike, if the classifiers have limits.
+            unlike, if the classifiers have limits. Of cells also number, from 1 in each image, left, top, width and
+            height of the cell's box, and border, whether the border of the image cuts it; images without a cell have no
+            row, and are listed in `table.attrs["without cell"]`.
 
         Raises:
             BloodcellError: There is no such folder or pattern, an array is no uint8 (H, W, 3), or, with
@@ -66,27 +76,34 @@ class Predictor:
         """
         if on_bad_image not in ("list", "error"):
             raise BloodcellError(f"on_bad_image={on_bad_image}; give list or error")
+        require_choice("cells", cells, *CELLS)
         items, names = _listed(images)
         engines = self.ensemble.engines
         threshold = threshold_of(abstain_below, error_rate, engines, self.ensemble.tta)
-        rows: list[Any] = []
+        ensemble = Ensemble(engines, self.tta, chosen_cells(cells, engines, partial(spread, items, total=len(items))))
+        rows: list[Row] = []
         bad: dict[str, str] = {}
-        starts = range(0, len(items), GROUP)
+        empty: list[str] = []
+        step = FIELDS if ensemble.finds_all else GROUP
+        starts = range(0, len(items), step)
         with progress("predicting") as advance:
-            groups = self.ensemble.predict((items[start : start + GROUP] for start in starts), len(items))
+            groups = ensemble.predict((items[start : start + step] for start in starts), len(items))
             for start, group in zip(starts, groups, strict=True):
-                reasons = {id(item): reason for item, reason in group.bad}
-                given = [(names[start + number], reasons.get(id(one))) for number, one in enumerate(list(group.given))]
-                bad |= {name: reason for name, reason in given if reason is not None}
+                paths, without, unread = _named(group, names[start : start + step])
+                bad |= unread
                 if bad and on_bad_image == "error":
                     raise BloodcellError(": ".join(next(iter(bad.items()))))
-                answered = [name for name, reason in given if reason is None]
+                empty += without
                 found, _, _ = rows_of(group, self.classes, threshold)
-                rows += [[name, *list(row)[1:]] for name, row in zip(answered, found, strict=True)]
-                advance(start + len(given), len(items))
+                rows += [row | {"path": path} for row, path in zip(found, paths, strict=True)]
+                advance(start + len(group.given), len(items))
         if bad:
             say(f"{counted(len(bad), 'image')} cannot be read; which and why: attrs['bad'] of the table")
-        return _table(rows, self.classes, filled_columns(self.ensemble, threshold), bad)
+        if empty:
+            say(f"{counted(len(empty), 'image')} without a cell, and so without a row; which: attrs['without cell']")
+        table = _table(rows, filled_columns(ensemble, threshold))
+        table.attrs |= {"bad": bad, "without cell": empty}
+        return table
 
     def adapt(self, images: Iterable[ImageLike]) -> Predictor:
         """Return a predictor for another laboratory, with the batch-norm statistics of its images.
@@ -125,12 +142,21 @@ def _listed(images: ImageLike | Iterable[ImageLike]) -> tuple[list[ImageLike], l
     return items, [relative_to(name, base) for name in names]
 
 
-def _table(rows: list[list[Any]], classes: list[str], filled: list[str], bad: dict[str, str]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=columns_of(classes))
-    square = {name: pd.to_numeric(table[name]).astype("Int64") for name in ("left", "top", "side")}
-    table = table.assign(**square)[filled]
-    table.attrs["bad"] = bad
-    return table
+def _named(group: Group, names: list[str]) -> tuple[list[str], list[str], dict[str, str]]:
+    """Return the name of each row's image, those of images without a cell, and those of bad ones with the reason."""
+    reasons = {id(item): reason for item, reason in group.bad}
+    given = list(zip(names, map(id, group.given), strict=True))
+    answered = [name for name, item in given if item not in reasons]
+    counts = [1] * len(answered) if group.fields is None else [len(one.cells) for one in group.fields]
+    paths = [name for name, count in zip(answered, counts, strict=True) for _ in range(count)]
+    without = [name for name, count in zip(answered, counts, strict=True) if not count]
+    return paths, without, {name: reasons[item] for name, item in given if item in reasons}
+
+
+def _table(rows: list[Row], columns: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=columns)
+    whole = [name for name in ("number", "left", "top", "side", "width", "height") if name in columns]
+    return table.assign(**{name: pd.to_numeric(table[name]).astype("Int64") for name in whole})
 
 
 def load(run: Any, device: str | None = None, tta: str | None = None, backend: str = "auto") -> Predictor:

@@ -71,6 +71,13 @@ class ResumableCsv:
             yield
             self.state.unlink(missing_ok=True)
 
+    def begun(self) -> dict[str, Any]:
+        """Return the settings of an unfinished table; empty if there is none that can be read."""
+        try:
+            return _progress(read_json(self.state)).settings
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+
     def start(self, columns: list[str], settings: dict[str, Any], names: Iterable[str]) -> int:
         """Begin both files, or go on with those of a killed process; return the number of items that are done.
 

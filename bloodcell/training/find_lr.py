@@ -15,8 +15,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from bloodcell.evaluation.figures import BLUE, ORANGE, save
+from bloodcell.evaluation.figures import save
 from bloodcell.runtime import run_folder
+from bloodcell.runtime.colours import BLUE, ORANGE
 from bloodcell.runtime.command import given, say_end
 from bloodcell.runtime.config import job_folder, typed, uses_cache
 from bloodcell.runtime.console import progress, say

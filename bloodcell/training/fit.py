@@ -10,6 +10,7 @@ from typing import Any
 
 from bloodcell.audits.leaks import unaudited_sets
 from bloodcell.data.classes import missing_classes
+from bloodcell.data.crop import measured_extent
 from bloodcell.data.samples import Samples
 from bloodcell.inference.engine import Engine, engine_of
 from bloodcell.inference.features import Extractor, View, features_root, in_memory
@@ -99,7 +100,9 @@ def classifier_of(config: TrainConfig, samples: Samples) -> Any:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
     size = config.model.image_size if config.data.image_size is None else config.data.image_size
-    preprocessing = Preprocessing(size, config.data.crop, config.data.crop_size, samples.white)
+    crop = config.data.crop
+    extent = distributed.once(lambda: measured_extent(samples)) if crop == "none" else None
+    preprocessing = Preprocessing(size, crop, config.data.crop_size, samples.white, extent)
     return build_classifier(config, samples, classes, preprocessing)
 
 
@@ -154,7 +157,7 @@ def training_rows(
     views = config.features.views if keeps else 0
     if not keeps and not decoded_images_fit(config.data, len(samples.table), extractor.preprocessing.image_size):
         return None, 0
-    made = extractor.described() if keeps else extractor.preprocessing.as_dict()
+    made = extractor.described() if keeps else extractor.preprocessing.of_whole_images().as_dict()
     changed = [classifier.augment.as_dict(), samples.of_split("train").paths()] if views else []
     key = json.dumps([made, samples.paths(), views, changed], sort_keys=True)  # all that the rows depend on
     if kept is not None and kept.get("key") == key:

@@ -27,7 +27,8 @@ from bloodcell.data.image_paths import iter_image_paths
 from bloodcell.inference.engine import Pass
 from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.loader import load_engines
-from bloodcell.inference.predict import fill, filled_columns
+from bloodcell.inference.predict import fill
+from bloodcell.inference.prediction_rows import filled_columns
 from bloodcell.inference.resumable_csv import ResumableCsv
 from bloodcell.runtime.hardware import cpu_count, keep_freed_memory
 from bloodcell.runtime.schema.data import FeaturesConfig

@@ -10,12 +10,13 @@ from matplotlib.font_manager import fontManager
 from PIL import Image, ImageDraw
 
 from bloodcell.data.preprocessing import Preprocessing
-from bloodcell.evaluation import fonts
 from bloodcell.evaluation.curve_figures import calibration_figure, ranking_figure, scores_figure
-from bloodcell.evaluation.figures import BLUE, ORANGE, confusion_figure, curves_figure, failures_figure, save
+from bloodcell.evaluation.figures import confusion_figure, curves_figure, failures_figure, save
 from bloodcell.metrics.by_class import scores_by_class
 from bloodcell.metrics.reliability import reliability
 from bloodcell.metrics.roc import bands_of, rankings_of
+from bloodcell.runtime import fonts
+from bloodcell.runtime.colours import BLUE, ORANGE
 from tests.evaluation.grouped import CLASSES, simulated
 
 MATRIX = np.array([[1200, 300], [0, 4]])
@@ -194,6 +195,8 @@ def test_letters_are_taken_from_a_font_that_has_them(letterless, tmp_path, capsy
     fontManager.addfont(font_with("中", tmp_path / "han.ttf"))
     figure = confusion_figure(MATRIX, ["$中", "NEU"], "", normalise=False)
     assert figure.axes[0].get_yticklabels()[0].get_fontfamily()[-1] == "Han of the tests"
+    assert fonts.font_file("a中") == str(tmp_path / "han.ttf")
+    assert "DejaVu" in fonts.font_file("aé")
     assert (drawn("中中") == 0).sum() > (drawn("中") == 0).sum() + 50  # a full square each
     assert not capsys.readouterr().out
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
+from tests.painted import field
 from tests.runtime.conftest import NET, ONE, SRUN, TWO, done, python, start_each, train_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # some start six processes that load torch
@@ -17,7 +19,7 @@ STOPS = """
 import os, signal
 from bloodcell.inference import predict, resumable_csv
 from bloodcell.cli import main
-predict.GROUP = 4
+predict.GROUP = predict.FIELDS = 4
 add = resumable_csv.ResumableCsv.add
 def once_more(self, *arguments):
     if self.progress.items > 7:
@@ -115,6 +117,24 @@ def test_predicting_in_two_processes_is_that_of_one_killed_or_not(pair, odd, tmp
             assert (tmp_path / f"{name}{ending}").read_bytes() == (tmp_path / f"one{ending}").read_bytes()
     assert sorted(file.name for file in tmp_path.glob("two*")) == ["two.bad.csv", "two.csv"]
     assert len(pd.read_csv(tmp_path / "two.csv")) == 93
+
+
+def test_predicting_fields_in_two_processes_is_that_of_one_killed_or_not(pair, tmp_path):
+    (tmp_path / "images").mkdir()
+    for number in range(18):
+        Image.fromarray(field(number)).save(tmp_path / "images" / f"{number:02}.png")
+    shared = [f"checkpoint={pair[0][0]}", f"images={tmp_path / 'images'}", "device=cpu", "cells=all"]
+    for name, devices in {"one": 1, "two": 2, "killed": 2}.items():
+        folders = [f"overlays={tmp_path / name / 'drawn'}", f"geojson={tmp_path / name / 'boxes'}"]
+        line = ["-c", STOPS, *shared, *folders, f"devices={devices}", f"output={tmp_path / name / 'o.csv'}"]
+        if name == "killed":
+            assert python(line, tmp_path / "cache").returncode == 1
+            assert (tmp_path / "killed" / "o.state.json").is_file()
+        done(line, tmp_path / "cache", GOES_ON="1")
+    one, *others = ({file.relative_to(tmp_path / name): file.read_bytes() for file in (tmp_path / name).rglob("*.*")}
+                    for name in ("one", "two", "killed"))  # fmt: skip
+    assert len(one) == 1 + 2 * 18
+    assert others == [one, one]
 
 
 def test_an_exported_file_in_two_processes_is_that_of_one(pair, odd, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from bloodcell import cli
-from bloodcell.data.crop import chosen_crop
+from bloodcell.data.crop import chosen_crop, measured_extent
 from bloodcell.data.samples import Samples
 from bloodcell.inference.loader import load_engines
 from bloodcell.models.ood import Limits, from_plain, to_plain
@@ -52,6 +52,14 @@ def folder_of_cells(tmp_path):
 def test_the_crop_follows_from_where_the_nuclei_lie(folder_of_cells, capsys, place, stain, crop, reason):
     assert chosen_crop(folder_of_cells(place, stain=stain)) == crop
     assert reason in capsys.readouterr().out
+
+
+def test_the_size_of_the_cells_is_measured_where_most_images_have_one(folder_of_cells, tmp_path):
+    assert measured_extent(folder_of_cells("anywhere")) == pytest.approx(120 / (1.7 * 30), rel=0.05)
+    samples = folder_of_cells("centre")
+    for number in range(21):  # of 40
+        Image.new("RGB", (120, 120), (220, 190, 200)).save(tmp_path / f"{number:03}.png")
+    assert measured_extent(samples) is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from bloodcell.runtime.errors import BloodcellError
 SEEDS = 2**32  # numpy's
 MOST_WORKERS = 256  # more could only bring the machine down
 TTA = ("none", "flips", "d4")
+CELLS = ("auto", "all", "one", "whole")
 FIGURES = ("png", "pdf", "svg")
 
 

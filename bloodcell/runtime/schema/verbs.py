@@ -8,6 +8,7 @@ from typing import Any
 
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.checks import (
+    CELLS,
     TTA,
     figure_formats,
     require,
@@ -208,12 +209,19 @@ class PredictConfig(CommonConfig):
     abstain_below: float | None
     error_rate: float | None
     tta: str | None
+    cells: str
+    overlays: str | None
+    geojson: str | None
     device: Any
     devices: Any
     workers: int | None
 
     def __post_init__(self) -> None:
         require_choice("tta", self.tta, None, *TTA)
+        require_choice("cells", self.cells, *CELLS)
+        for key in ("overlays", "geojson"):
+            wanted = self.cells in ("auto", "all") or getattr(self, key) is None
+            require(wanted, key, getattr(self, key), f"it has the cells of fields, and this is cells={self.cells}")
         require_workers("workers", self.workers)
         require_threshold(self.abstain_below, self.error_rate)
 

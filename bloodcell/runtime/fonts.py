@@ -23,6 +23,12 @@ def as_written(names: Iterable[str]) -> dict[str, Any]:
     return {"parse_math": False, "fontfamily": [family for family in families if family]}
 
 
+def font_file(letters: str) -> str:
+    """Return the file of one font for a text: the usual one, or one that has the first letter which that lacks."""
+    further = (_further_font(letter) for letter in sorted(set(letters)))
+    return findfont(FontProperties(family=next(filter(None, further), rcParams["font.family"])))
+
+
 @cache
 def _further_font(letter: str) -> str:
     """Return the family that draws a letter which the usual one lacks; '' if it has it, or none does."""

@@ -1,0 +1,1 @@
+"""Fields: pictures in which every cell is predicted."""

@@ -1,0 +1,62 @@
+"""`cells=auto`: whether the pictures are fields, in which each cell is predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from statistics import median
+
+from bloodcell.data.cells import find_cells
+from bloodcell.data.image_limits import ImageError
+from bloodcell.data.preprocessing import EXTENT, as_array
+from bloodcell.inference.engine import Engine
+from bloodcell.inference.ensemble import white_of
+from bloodcell.inference.groups import ImageLike
+from bloodcell.runtime.console import counted, say
+
+#: Largest number of pictures that decide.
+MOST = 32
+#: Diameter of the largest cell in shorter sides of the picture, the median, below which pictures are fields. It is 0.46
+#: (Kaggle), 0.51 (Barcelona) and 0.56 (Chulalongkorn) in pictures of one cell, and 0.16 and 0.06 by the annotated boxes
+#: of two sets of fields.
+SMALL = 0.3
+
+
+def chosen_cells(asked: str, engines: list[Engine], sample: Callable[[int], Iterable[ImageLike]]) -> str:
+    """Return one, all or whole, and print what `auto` and `all` assume.
+
+    `sample` returns at most that many pictures, evenly spread.
+    """
+    cells = _by_size(list(sample(MOST)), white_of(engines)) if asked == "auto" else asked
+    if cells == "all" and any(one.preprocessing.extent is None and not one.preprocessing.crops_cell for one in engines):
+        say(
+            "the checkpoint does not say how large the cells in its training images are: each cell is shown to the net "
+            f"in a square of {EXTENT:g} diameters"
+        )
+    return cells
+
+
+def spread(items: Iterable[ImageLike], most: int, total: int) -> Iterator[ImageLike]:
+    """Return at most `most` of the `total` items, evenly spread."""
+    return islice(items, 0, None, max(1, -(-total // most)))
+
+
+def _by_size(images: list[ImageLike], white: float | None) -> str:
+    sizes = [size for image in images if (size := _size(image, white)) is not None]
+    if not sizes or (middle := median(sizes)) >= SMALL:
+        return "one"
+    say(
+        f"cells=auto: all, a row for each cell, as the largest cell has {100 * middle:.0f} % of the shorter side, in "
+        f"the median of {counted(len(sizes), 'image')}; cells=one gives each image one row"
+    )
+    return "all"
+
+
+def _size(image: ImageLike, white: float | None) -> float | None:
+    """Return the diameter of the largest cell in shorter sides of the image; None: there is none."""
+    try:
+        picture = as_array(image, white)
+    except ImageError:
+        return None  # it is reported when it is predicted
+    sizes = [cell.diameter / min(picture.shape[:2]) for cell in find_cells(picture)]
+    return max(sizes, default=None)

@@ -1,0 +1,102 @@
+"""A field with a coloured box around each cell, its number and class, and a legend."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from bloodcell.inference.groups import Field
+from bloodcell.runtime.colours import COLOURS, rgb
+from bloodcell.runtime.console import printable
+from bloodcell.runtime.fonts import font_file
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: Height of letters, in shorter sides of the picture and at least in pixels.
+LETTER, LEAST = 1 / 45, 11
+#: Brightness of 0 to 255 above which letters on a colour are black.
+LIGHT = 130
+
+
+def overlay(field: Field, probabilities: Array, classes: list[str], threshold: float = 0.0) -> Image.Image:
+    """Draw the boxes of a field's N cells on its picture, above a legend with the number of cells of each class.
+
+    Args:
+        field: With its picture.
+        probabilities: Of its cells, float64 (N, classes).
+        classes: Their names; each has one of eight colours.
+        threshold: Confidence below which a class has a question mark.
+    """
+    assert field.picture is not None
+    picture, names = Image.fromarray(field.picture), [printable(name) for name in classes]
+    colours = [colour for _, colour in zip(names, cycle(COLOURS), strict=False)]
+    size = max(LEAST, round(LETTER * min(picture.size)))
+    draw, font, best = ImageDraw.Draw(picture), _font("".join(names), size), probabilities.argmax(axis=1)
+    for cell, kind in zip(field.cells, best, strict=True):
+        _draw_box(draw, [field.scale * side for side in cell.box], colours[kind], max(2, size // 5))
+    unsure = probabilities.max(axis=1, initial=0) < threshold
+    for number, (cell, kind, asks) in enumerate(zip(field.cells, best, unsure, strict=True), start=1):
+        corner = field.scale * cell.box[0], field.scale * cell.box[1]
+        _draw_label(draw, corner, f"{number} {names[kind]}{' ?' if asks else ''}", colours[kind], font)
+    counts = [f"{name} {number}" for name, number in zip(names, np.bincount(best, minlength=len(names)), strict=True)]
+    entries: list[tuple[str, str]] = list(zip(counts, colours, strict=True)) if len(best) else [("no cell", "")]
+    entries += [("? left to a human", "")] if unsure.any() else []
+    return _above(picture, _legend(entries, picture.width, font))
+
+
+def _draw_box(draw: ImageDraw.ImageDraw, box: list[float], colour: str, width: int) -> None:
+    left, top, across, down = box
+    corners = left, top, max(left, left + across - 1), max(top, top + down - 1)
+    draw.rectangle(corners, outline=colour, width=width)
+
+
+def _draw_label(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: str, font: Any) -> None:
+    """Write on the colour above the corner of a box, or in the box if the picture ends there."""
+    pad = font.size // 5
+    width, height = draw.textlength(text, font) + 2 * pad, font.size + 2 * pad
+    image = draw.im.size
+    x, y = max(0, min(corner[0], image[0] - width)), corner[1] - height
+    y = y if y >= 0 else corner[1]
+    draw.rectangle((x, y, x + width, y + height), fill=colour)
+    draw.text((x + pad, y + height / 2), text, _letters_on(colour), font, anchor="lm")
+
+
+def _legend(entries: list[tuple[str, str]], width: int, font: Any) -> Image.Image:
+    """Draw texts, each behind a square of its colour if it has one, in as many lines as they take."""
+    size, line = font.size, round(1.7 * font.size)
+    places, x, y = [], size, 0
+    for text, colour in entries:
+        length = round(font.getlength(text)) + (3 if colour else 2) * size
+        if x + length > width and x > size:
+            x, y = size, y + line
+        places.append((x, y))
+        x += length
+    legend = Image.new("RGB", (width, y + line), "white")
+    draw = ImageDraw.Draw(legend)
+    for (text, colour), (x, y) in zip(entries, places, strict=True):
+        middle = y + line / 2
+        if colour:
+            draw.rectangle((x, middle - size / 2, x + size, middle + size / 2), fill=colour)
+        draw.text((x + (1.4 * size if colour else 0), middle), text, "black", font, anchor="lm")
+    return legend
+
+
+def _above(picture: Image.Image, legend: Image.Image) -> Image.Image:
+    both = Image.new("RGB", (picture.width, picture.height + legend.height))
+    both.paste(picture)
+    both.paste(legend, (0, picture.height))
+    return both
+
+
+def _letters_on(colour: str) -> str:
+    red, green, blue = rgb(colour)
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > LIGHT else "white"
+
+
+@cache
+def _font(letters: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(font_file(letters), size)
