@@ -56,7 +56,9 @@ def test_training_in_two_processes_is_that_of_one(pair):
 
 @pytest.mark.parametrize("finetune", ["full", "gradual"])
 def test_fine_tuning_in_two_processes_is_that_of_one(odd, tmp_path, finetune):
-    choices = [f"finetune={finetune}", "finetune.batch_norm=frozen"]
+    # few steps: sooner or later a near tie in a ReLU or in max pooling falls the other way, as sums are rounded
+    # otherwise, and from then on the gradients differ by more than rounding
+    choices = [f"finetune={finetune}", "finetune.batch_norm=frozen", "trainer.max_epochs=2"]
     choices += ["finetune.head_epochs=1", "finetune.blocks=2"] if finetune == "gradual" else ["data.in_memory=false"]
     for name, how in {"one": ONE, "two": TWO}.items():
         train_in(tmp_path / name, odd, how, *choices)
@@ -70,7 +72,10 @@ def test_two_processes_write_every_file_once(pair):
     assert names[0] == names[1]
     assert len(list(two.rglob("events.out.*"))) == len(list(one.rglob("events.out.*")))
     assert list(pd.read_csv(two / "history.csv")["epoch"]) == [1, 2, 3]
-    assert len(together.stdout.splitlines()) == len(alone.stdout.splitlines())
+    lines = [
+        [line for line in one.stdout.splitlines() if "..." not in line] for one in (alone, together)
+    ]  # no progress
+    assert len(lines[0]) == len(lines[1]) > 5
     assert together.stderr == alone.stderr
     assert json.loads((two / "run.json").read_text())["processes"] == 2
     assert len(pd.read_csv(f"{two}-cache/test_reads.csv")) == 1
