@@ -1,16 +1,40 @@
-"""Every white cell in a picture: a box around each, and whether the border of the picture cuts it."""
+"""Every white cell in a picture, found by a small net: a box around each, whatever its stain, light and size.
+
+The net says for each place of a grid how sure it is that a cell has its centre there, and how large that cell is (Zhou
+et al. 2019, "Objects as points", https://arxiv.org/abs/1904.07850). It looks at the picture in several sizes, as it
+knows cells of 12 to 110 pixels only. ``python -m bloodcell.training.finder`` trains it; `finder.md` is its card.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from bloodcell.data.cell_finder import nuclei_of
 from bloodcell.data.images import Pixels
 
+MODEL = Path(__file__).with_name("finder.onnx")
 #: Diameter of a cell in those of its nucleus, the median of the annotated photographs of the Kaggle set.
 CELL = 1.7
+#: Longer sides of a picture that the net looks at, pixels; and those for cells smaller than `SMALL` in the first.
+SIDES, LARGER_SIDES, SMALL = (416, 208, 104), (832, 1664), 16.0
+#: A small picture is enlarged at most so many times.
+ENLARGED = 2.0
+#: Score from which something is a cell, 0 to 1.
+SURE = 0.5
+#: Pixels of the net's input in a place of its grid.
+STRIDE = 4
+#: Two boxes are one cell's if they share this part of their union, or if one centre is this near the other's, in sides.
+OVERLAP, NEAR = 0.35, 0.3
+#: A box that is nearer to the border than this part of its diameter is cut by it.
+EDGE = 0.04
+#: Least background, 0 to 255, and the brightest that the net sees, in parts of it.
+DARK, BRIGHT = 16.0, 1.25
 
 
 @dataclass(frozen=True)
@@ -31,7 +55,7 @@ class Cell:
 
     @property
     def diameter(self) -> float:
-        """Of the circle that fits its box best."""
+        """Of a square with the area of its box."""
         return float(np.sqrt(self.width * self.height))
 
     @property
@@ -50,15 +74,90 @@ class Cell:
         return x - side / 2, y - side / 2, side
 
 
-def find_cells(image: Pixels) -> list[Cell]:
-    """Return the white cells in an RGB image, uint8 (H, W, 3), from top to bottom."""
-    height, width = image.shape[:2]
-    found = []
-    for nucleus in nuclei_of(image):
-        side = CELL * nucleus.diameter
-        left, right = nucleus.x - side / 2, nucleus.x + side / 2
-        top, bottom = nucleus.y - side / 2, nucleus.y + side / 2
-        border = min(left, top) < 0 or right > width or bottom > height
-        left, right, top, bottom = max(left, 0), min(right, width), max(top, 0), min(bottom, height)
-        found.append(Cell(left, top, right - left, bottom - top, border=border))
+def find_cells(image: Pixels, least: float = SURE) -> list[Cell]:
+    """Return the white cells in an RGB image, uint8 (H, W, 3), from top to bottom.
+
+    `least` is the score from which something is a cell.
+    """
+    longer = max(image.shape[:2])
+    found = _merged([cell for side in SIDES for cell in _seen(image, side, least)])
+    for side in LARGER_SIDES:
+        if longer < 0.75 * side or not _small(found, longer, side // 2):
+            break
+        found = _merged([*found, *_seen(image, side, least)])
     return sorted(found, key=lambda cell: (cell.top, cell.left))
+
+
+def _small(found: list[Cell], longer: int, side: int) -> bool:
+    """Return whether the cells are too small for the net in a picture whose longer side is scaled to `side`."""
+    return not found or float(np.median([cell.diameter for cell in found])) * side / longer < SMALL
+
+
+def _seen(image: Pixels, side: int, least: float) -> list[Cell]:
+    """Return the cells that the net sees in an image whose longer side is scaled to `side`."""
+    height, width = image.shape[:2]
+    scale = min(side / max(height, width), ENLARGED)
+    size = max(STRIDE, round(width * scale)), max(STRIDE, round(height * scale))
+    small = np.asarray(
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), np.uint8
+    )
+    heat, extent = _net().run(None, {"image": normalised(small).transpose(2, 0, 1)[None]})
+    return _cells(heat[0, 0], extent[0], least, (width / size[0], height / size[1]), (width, height))
+
+
+def normalised(image: Pixels) -> NDArray[np.float32]:
+    """Return an RGB image, uint8 (H, W, 3), in parts of its background: the brightness of its brightest twentieth."""
+    background = np.percentile(image[::STRIDE, ::STRIDE].reshape(-1, 3), 95, axis=0)
+    parts = image / np.maximum(background, DARK).astype(np.float32)
+    return np.asarray(np.minimum(parts, BRIGHT), np.float32)
+
+
+def _cells(
+    heat: NDArray[Any], extent: NDArray[Any], least: float, scale: tuple[float, float], size: tuple[int, int]
+) -> list[Cell]:
+    """Return the cells at the peaks of a map of scores, (h, w), with a map of widths and heights, (2, h, w)."""
+    rows, columns = np.nonzero((heat >= least) & (heat == cv2.dilate(heat, np.ones((3, 3), np.uint8))))
+    found = []
+    for row, column in zip(rows, columns, strict=True):
+        width, height = (float(side * step) for side, step in zip(extent[:, row, column], scale, strict=True))
+        x, y = (column + 0.5) * STRIDE * scale[0], (row + 0.5) * STRIDE * scale[1]
+        found.append(_inside(float(x), float(y), width, height, float(heat[row, column]), size))
+    return found
+
+
+def _inside(x: float, y: float, width: float, height: float, score: float, size: tuple[int, int]) -> Cell:
+    """Return a cell with its box cut to a picture of some width and height."""
+    left, right, top, bottom = x - width / 2, x + width / 2, y - height / 2, y + height / 2
+    edge = EDGE * (width * height) ** 0.5
+    border = min(left, top) < edge or right > size[0] - edge or bottom > size[1] - edge
+    left, right, top, bottom = max(left, 0.0), min(right, size[0]), max(top, 0.0), min(bottom, size[1])
+    return Cell(left, top, right - left, bottom - top, score, border)
+
+
+def _merged(cells: list[Cell]) -> list[Cell]:
+    """Return one box a cell, the surest of those that show it."""
+    kept: list[Cell] = []
+    for cell in sorted(cells, key=lambda cell: (-cell.score, cell.top, cell.left)):
+        if all(_apart(cell, other) for other in kept):
+            kept.append(cell)
+    return kept
+
+
+def _apart(cell: Cell, other: Cell) -> bool:
+    """Return whether two boxes are two cells'."""
+    across = min(cell.left + cell.width, other.left + other.width) - max(cell.left, other.left)
+    down = min(cell.top + cell.height, other.top + other.height) - max(cell.top, other.top)
+    shared = max(across, 0.0) * max(down, 0.0)
+    (x, y), (u, v) = cell.centre, other.centre
+    near = abs(x - u) < NEAR * other.width and abs(y - v) < NEAR * other.height
+    return not near and shared <= OVERLAP * (cell.width * cell.height + other.width * other.height - shared)
+
+
+@cache
+def _net() -> Any:
+    """Return the session of the net; it computes in the caller's thread, as several threads read pictures."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return ort.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])

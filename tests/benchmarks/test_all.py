@@ -17,6 +17,7 @@ BENCHMARKS = {
     "calibration_by_chance": ("--runs 2", "by the new one"),
     "differential_coverage": ("--runs 2 --draws 20 --every 150 --again 2", "least coverage again"),
     "extraction": ("--root ROOT --images 40 --backends onnx eager", "eager"),
+    "finding": ("ROOT", "a cell in"),
     "finetuning": ("--batches 2 --rounds 1", "compute only"),
     "gpu": ("--device cpu --tiny --seconds 12 --out OUT", "0.70 is"),
     "head": ("--train 200 --val 100 --epochs 2 --rounds 1", "epoch"),

@@ -1,0 +1,78 @@
+"""Colours, light and sharpness of a field, changed at random, for the training of the cell finder."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodcell.data.images import Pixels
+
+Floats = NDArray[np.float32]
+Rng = np.random.Generator
+
+
+def recoloured(image: Pixels, boxes: Floats, rng: Rng) -> tuple[Pixels, Floats]:
+    """Return an image, uint8 (H, W, 3), in other colours, and the boxes, (B, 4), whose centres can still be seen."""
+    x = _stained(np.asarray(image, np.float32) / np.float32(255), rng)
+    if rng.random() < 0.4:
+        x = _unevenly_lit(x, rng)
+    if rng.random() < 0.15:
+        x, boxes = _through_an_eyepiece(x, boxes, rng)
+    if rng.random() < 0.3:
+        x = np.asarray(cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, 2.0)))
+    if rng.random() < 0.3:
+        x = x + rng.normal(0, rng.uniform(0, 0.04), x.shape).astype(np.float32)
+    x = np.clip(x * rng.uniform(0.6, 1.1) / max(1e-3, float(np.percentile(x[::8, ::8], 97))), 0, 1)
+    changed = (x * 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        _, data = cv2.imencode(".jpg", changed[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
+        changed = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+    return changed, boxes
+
+
+def _stained(x: Floats, rng: Rng) -> Floats:
+    """Change gamma, hue, the mixture of the channels, saturation, the colour of what is dark, and the white."""
+    if rng.random() < 0.8:
+        x = x ** np.exp(rng.uniform(-0.6, 0.6))
+    if rng.random() < 0.5:
+        x = x @ _turned(rng.uniform(-1, 1) * (np.pi if rng.random() < 0.15 else 0.6)).T
+    if rng.random() < 0.7:
+        x = x @ (np.eye(3) + rng.normal(0, 0.18, (3, 3))).astype(np.float32).T
+    if rng.random() < 0.7:
+        grey = (x @ rng.dirichlet((1, 2, 1)).astype(np.float32))[..., None]
+        x = grey + (x - grey) * rng.uniform(0, 1.7)
+    if rng.random() < 0.5:
+        dark = 1 - np.clip(x.mean(axis=2, keepdims=True), 0, 1)
+        x = x * (1 - dark * (1 - rng.uniform(0.3, 1, 3).astype(np.float32)) * rng.uniform(0, 1))
+    return np.asarray(np.clip(x, 0, None) * np.exp(rng.normal(0, 0.25, 3)).astype(np.float32))
+
+
+def _turned(angle: float) -> Floats:
+    """Return the matrix, (3, 3), that turns colours about the axis of the greys (Rodrigues' formula)."""
+    across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
+    turned = np.cos(angle) * np.eye(3) + (1 - np.cos(angle)) / 3 + np.sin(angle) * across
+    return np.asarray(turned, np.float32)
+
+
+def _unevenly_lit(x: Floats, rng: Rng) -> Floats:
+    """Let light and colour fall off from a point, and change along a line."""
+    height, width = x.shape[:2]
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    across, down = columns / width - rng.uniform(), rows / height - rng.uniform()
+    fall = rng.normal(0, 0.35, 3) + rng.uniform(-0.5, 0.1)
+    x = x * np.clip(1 + fall * (across**2 + down**2)[..., None], 0.1, 2)
+    if rng.random() < 0.5:
+        along = (across * rng.normal(0, 0.2) + down * rng.normal(0, 0.2))[..., None]
+        x = x * np.clip(1 + along * rng.normal(0, 1, 3), 0.2, 2)
+    return np.asarray(x, np.float32)
+
+
+def _through_an_eyepiece(x: Floats, boxes: Floats, rng: Rng) -> tuple[Floats, Floats]:
+    """Blacken what lies outside a circle, and leave out the boxes whose centres lie there."""
+    height, width = x.shape[:2]
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    distance = np.hypot(columns - rng.uniform(0.2, 0.8) * width, rows - rng.uniform(0.2, 0.8) * height)
+    seen = np.clip((rng.uniform(0.45, 0.9) * width - distance) / 3, 0, 1)
+    at = boxes[:, 1].astype(int).clip(0, height - 1), boxes[:, 0].astype(int).clip(0, width - 1)
+    return np.asarray(x * seen[..., None], np.float32), boxes[seen[at] > 0.5]

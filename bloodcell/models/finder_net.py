@@ -1,0 +1,107 @@
+"""The net that finds cells: for each place of a grid, how sure it is of a centre there, and the size of that cell.
+
+Zhou et al. 2019, "Objects as points", https://arxiv.org/abs/1904.07850, with features of several scales added from the
+coarsest to the finest (Lin et al. 2017, https://arxiv.org/abs/1612.03144), so that a cell may have 13 to 200 pixels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+#: Channels after the first convolution, and of each scale; of what the scales have in common.
+CHANNELS, SHARED = (16, 24, 40, 56, 64, 64), 24
+#: Share of a cell's side that the bell around its centre is wide, and its least width in places of the grid.
+BELL, NARROWEST = 0.16, 0.7
+#: Diameters of the cells that the net tells, pixels; others are neither cells nor background to it.
+SEEN = (10.0, 130.0)
+#: Height of a bell without a centre, at which the loss is next to nothing.
+IGNORED = 0.998
+#: Height of the bell from which its place learns the size of the cell.
+INNER = 0.6
+STRIDE = 4
+
+
+def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class FinderNet(nn.Module):
+    """A net from pictures, float32 (N, 3, H, W), see `bloodcell.data.cells.normalised`, to a grid of a quarter of it.
+
+    Returns:
+        The logit of a centre and the logarithms of width and height in pixels, float32 (N, 3, H / 4, W / 4).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, *scales = CHANNELS
+        self.stem = _block(3, first, 2)
+        pairs = zip(CHANNELS, scales, strict=False)
+        self.scales = nn.ModuleList(nn.Sequential(_block(a, b, 2), _block(b, b)) for a, b in pairs)
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, SHARED, 1) for channels in scales)
+        self.merged = nn.ModuleList(_block(SHARED, SHARED) for _ in scales)
+        self.head = _block(SHARED, SHARED)
+        self.out = nn.Conv2d(SHARED, 3, 1)
+        nn.init.normal_(self.out.weight, std=0.01)
+        with torch.no_grad():  # few places are centres
+            self.out.bias.copy_(torch.tensor([-4.0, math.log(40), math.log(40)]))  # type: ignore[union-attr]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the class."""
+        x, found = self.stem((images - 0.7) * 3), []
+        for scale in self.scales:
+            x = scale(x)
+            found.append(x)
+        merged = self.merged[-1](self.lateral[-1](found[-1]))
+        for number in range(len(found) - 2, -1, -1):
+            height, width = found[number].shape[-2:]
+            larger = functional.interpolate(merged, scale_factor=2, mode="nearest")[..., :height, :width]
+            merged = self.merged[number](self.lateral[number](found[number]) + larger)
+        return torch.as_tensor(self.out(self.head(merged)))
+
+
+def targets(boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what the net should say of one picture.
+
+    Args:
+        boxes: Centre, width and height of each cell in pixels, float32 (B, 4); a negative size is not exact.
+        height: Of the grid, places.
+        width: Of the grid.
+
+    Returns:
+        Bells around the centres, (h, w); the logarithms of width and height, (2, h, w); and where these count, (h, w).
+    """
+    heat, size, counts = torch.zeros(height, width), torch.zeros(2, height, width), torch.zeros(height, width)
+    rows, columns = torch.arange(height)[:, None].float(), torch.arange(width)[None].float()
+    for x, y, *sides in boxes.tolist():
+        column, row = x / STRIDE - 0.5, y / STRIDE - 0.5
+        if not SEEN[0] <= math.sqrt(abs(sides[0] * sides[1])) <= SEEN[1]:
+            across, down = (abs(side) / STRIDE / 2 for side in sides)
+            inside = (abs(columns - column) <= across) & (abs(rows - row) <= down)
+            heat[inside & (heat < IGNORED)] = IGNORED
+            continue
+        across, down = (max(abs(side) / STRIDE * BELL, NARROWEST) for side in sides)
+        bell = torch.exp(-((columns - column) ** 2) / (2 * across**2) - (rows - row) ** 2 / (2 * down**2))
+        bell[min(max(round(row), 0), height - 1), min(max(round(column), 0), width - 1)] = 1
+        heat = torch.maximum(heat, bell)
+        if sides[0] > 0:
+            inner = bell > INNER
+            counts[inner] = 1
+            size[:, inner] = torch.tensor(sides).log()[:, None]
+    return heat, size, counts
+
+
+def finder_loss(out: Tensor, heat: Tensor, size: Tensor, counts: Tensor) -> Tensor:
+    """Return the focal loss of the centres plus the mean error of the logarithms of the sizes (Zhou et al. 2019)."""
+    sure = out[:, 0].sigmoid().clamp(1e-5, 1 - 1e-5)
+    centre = heat >= 0.999
+    right = (1 - sure[centre]) ** 2 * sure[centre].log()
+    wrong = sure[~centre] ** 2 * (1 - sure[~centre]).log() * (1 - heat[~centre]) ** 4
+    focal = -(right.sum() + wrong.sum()) / centre.sum().clamp(min=1)
+    errors = (out[:, 1:] - size).abs().sum(dim=1) * counts
+    return focal + errors.sum() / counts.sum().clamp(min=1)

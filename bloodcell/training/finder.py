@@ -1,0 +1,121 @@
+"""Training of the cell finder: annotated fields to an ONNX file.
+
+    python -m bloodcell.training.finder FOLDER... --output finder.onnx
+
+A FOLDER is one laboratory's; see `bloodcell.data.annotated_fields`. Laboratories have equal shares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bloodcell.data.annotated_fields import AnnotatedField, read_annotated
+from bloodcell.data.cells import STRIDE, normalised
+from bloodcell.data.field_views import SIDE, view
+from bloodcell.data.threads import map_in_order
+from bloodcell.models.finder_net import FinderNet, finder_loss, targets
+from bloodcell.runtime.console import counted, progress, say
+from bloodcell.runtime.errors import BloodcellError
+
+#: Views in a step, steps, largest learning rate, and the weight decay of AdamW.
+BATCH, STEPS, RATE, DECAY = 16, 2400, 3e-3, 1e-3
+#: Threads that make batches while the net learns.
+THREADS = 2
+#: Share of the averaged weights that stays in a step.
+KEPT = 0.995
+
+
+def batch_of(laboratories: Sequence[Sequence[AnnotatedField]], number: int, seed: int) -> list[Tensor]:
+    """Return a batch by its number: views as the net sees them, float32 (N, 3, SIDE, SIDE), and their targets."""
+    rng, items = np.random.default_rng([seed, number]), []
+    for _ in range(BATCH):
+        image, boxes = view(laboratories[int(rng.integers(len(laboratories)))], rng)
+        seen = torch.from_numpy(normalised(image)).permute(2, 0, 1)
+        items.append((seen, *targets(torch.from_numpy(boxes), SIDE // STRIDE, SIDE // STRIDE)))
+    return [torch.stack(parts) for parts in zip(*items, strict=True)]
+
+
+def train_finder(laboratories: Sequence[Sequence[AnnotatedField]], steps: int = STEPS, seed: int = 0) -> FinderNet:
+    """Return a net trained on the fields of some laboratories: the mean of its weights over the last steps."""
+    torch.manual_seed(seed)
+    net = FinderNet().to(memory_format=torch.channels_last)
+    mean = deepcopy(net).eval()
+    optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
+    batches = map_in_order(lambda number: batch_of(laboratories, number, seed), range(steps), THREADS)
+    with progress("training") as advance:
+        for step, (images, *wanted) in enumerate(batches, 1):
+            with torch.autocast("cpu", torch.bfloat16):
+                out = net(images.contiguous(memory_format=torch.channels_last))
+            loss = finder_loss(out.float(), *wanted)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+            _average(mean, net, min(KEPT, step / (step + 9)))
+            advance(step, steps)
+    return mean
+
+
+def _average(mean: nn.Module, net: nn.Module, kept: float) -> None:
+    for old, new in zip(mean.state_dict().values(), net.state_dict().values(), strict=True):
+        if old.dtype.is_floating_point:
+            old.lerp_(new, 1 - kept)
+        else:
+            old.copy_(new)
+
+
+class _Exported(nn.Module):
+    """Scores, (N, 1, h, w), and widths and heights in pixels, (N, 2, h, w)."""
+
+    def __init__(self, net: FinderNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return them for an image, float32 (N, 3, H, W)."""
+        out = self.net(image)
+        return out[:, :1].sigmoid(), out[:, 1:].exp()
+
+
+def export_finder(net: FinderNet, file: Path) -> None:
+    """Write a net as an ONNX file for pictures of any size."""
+    any_size = {"image": {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}}
+    torch.onnx.export(
+        _Exported(net).eval(), (torch.rand(1, 3, 312, 416),), file, dynamo=True, dynamic_shapes=any_size,
+        input_names=["image"], output_names=["heat", "size"], external_data=False, verbose=False,
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train and write the finder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--without", type=Path, help="a file with the names of pictures to leave out, a line each")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    start = time.monotonic()
+    try:
+        without = set(given.without.read_text(encoding="utf-8").split()) if given.without else set()
+        laboratories = [read_annotated(folder, without) for folder in given.folders]
+    except BloodcellError as error:
+        parser.error(str(error))
+    for folder, fields in zip(given.folders, laboratories, strict=True):
+        say(f"{folder}: {counted(len(fields), 'picture')}, {counted(sum(len(one.boxes) for one in fields), 'cell')}")
+    export_finder(train_finder(laboratories, given.steps, given.seed), given.output)
+    say(f"{given.output}: {given.output.stat().st_size / 1000:.0f} kB, in {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

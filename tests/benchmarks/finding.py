@@ -1,0 +1,69 @@
+"""How many white cells of annotated fields are found, and how much that is found is one.
+
+    python tests/benchmarks/finding.py FOLDER... [--without NAMES.txt] [--finder FILE.onnx]
+
+A FOLDER has boxes.csv, or Annotations/ and JPEGImages/ (see `bloodcell.data.annotated_fields`), or pictures of one cell
+each, of which the share with a cell is printed. A cell is found if the centre of a box of ours lies in its box; each
+box counts for one cell. With --finder, another net than the package's.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bloodcell.data import cells
+from bloodcell.data.annotated_fields import boxes_of
+from bloodcell.data.image_paths import iter_image_paths
+from bloodcell.data.images import read_image
+
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
+
+
+def matched(found, boxes):
+    """Return how many of our cells lie in an annotated box of their own, the surest first."""
+    free = list(boxes)
+    for cell in sorted(found, key=lambda cell: -cell.score):
+        x, y = cell.centre
+        inside = [(abs(x - a - w / 2) + abs(y - b - h / 2), (a, b, w, h)) for a, b, w, h in free
+                  if 0 <= x - a <= w and 0 <= y - b <= h]  # fmt: skip
+        if inside:
+            free.remove(min(inside)[1])
+    return len(boxes) - len(free)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
+    parser.add_argument("--without", type=Path)
+    parser.add_argument("--finder", type=Path)
+    given = parser.parse_args()
+    cells.MODEL = given.finder or cells.MODEL
+    cv2.setNumThreads(1)
+    without = set(given.without.read_text().split()) if given.without else set()
+    for folder in given.folders:
+        boxes = {
+            file: [tuple(box) for box in one] for file, one in boxes_of(folder).items() if file.name not in without
+        }
+        files = list(boxes) or [Path(file) for file in iter_image_paths([str(folder)])]
+        images = (read_image(file) for file in files)
+        found, seconds = [], 0.0
+        for image in images:
+            start = time.thread_time()
+            found.append(cells.find_cells(image, min(THRESHOLDS)))
+            seconds += time.thread_time() - start
+        print(f"{folder}: {len(files)} pictures, {len(files) / seconds:.0f} a second on one core")
+        for least in THRESHOLDS:
+            sure = [[cell for cell in one if cell.score >= least] for one in found]
+            if not boxes:
+                print(f"  score {least}: a cell in {100 * np.mean([bool(one) for one in sure]):.1f} % of the pictures")
+                continue
+            right = sum(matched(one, boxes[file]) for one, file in zip(sure, files, strict=True))
+            there, said = sum(map(len, boxes.values())), sum(map(len, sure))
+            print(f"  score {least}: {there} cells, recall {right / there:.3f}, precision {right / max(said, 1):.3f}")
+
+
+if __name__ == "__main__":
+    main()

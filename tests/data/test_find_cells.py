@@ -1,0 +1,83 @@
+"""The finder on painted slides, whose cells are known: found, apart, at any size, and none in an empty picture."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from bloodcell.data.cells import MODEL, Cell, _merged, find_cells
+from bloodcell.data.images import read_image
+from bloodcell.data.synthetic.slides import paint_slides
+from tests.benchmarks.finding import matched
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory):
+    """Return the pictures of two painted slides and their boxes."""
+    folder = tmp_path_factory.mktemp("slides")
+    paint_slides(folder, 2, 30, seed=7)  # the net has seen seed 100
+    found = []
+    for table in sorted(folder.rglob("boxes.csv")):
+        rows = pd.read_csv(table)
+        for file in sorted(table.parent.glob("*.png")):
+            boxes = rows.loc[rows["image"] == file.name, ["left", "top", "width", "height"]]
+            found.append((read_image(file), [tuple(box) for box in boxes.to_numpy()]))
+    return found
+
+
+def test_cells_of_painted_slides_are_found_and_little_else(fields):
+    found = [find_cells(image) for image, _ in fields]
+    right = sum(matched(one, boxes) for one, (_, boxes) in zip(found, fields, strict=True))
+    assert right >= 0.93 * 60
+    assert right >= 0.9 * sum(map(len, found))
+
+
+def test_boxes_have_the_size_of_the_cells(fields):
+    ratios = []
+    for image, boxes in fields:
+        for cell in find_cells(image):
+            ratios += [cell.diameter / np.sqrt(w * h) for a, b, w, h in boxes if matched([cell], [(a, b, w, h)])]
+    assert np.median(ratios) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_the_size_of_the_picture_does_not_matter(fields, factor):
+    image, boxes = max(fields, key=lambda field: len(field[1]))
+    scaled = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    found, before = find_cells(scaled), find_cells(image)
+    assert matched(found, [tuple(factor * side for side in box) for box in boxes]) >= len(before) - 1
+    assert abs(len(found) - len(before)) <= 1
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+@pytest.mark.parametrize("shape", [(480, 640), (1, 1), (3, 900)])
+def test_an_empty_picture_has_no_cell(level, shape):
+    assert find_cells(np.full((*shape, 3), level, np.uint8)) == []
+
+
+def test_a_cell_that_the_border_cuts_is_marked(fields):
+    image, _ = max(fields, key=lambda field: len(field[1]))
+    cell = max(find_cells(image), key=lambda cell: min(cell.left, cell.top))
+    cut = np.ascontiguousarray(image[:, round(cell.left + 0.25 * cell.width) :])
+    assert not cell.border
+    at_border = [one for one in find_cells(cut) if one.border and one.left == 0]
+    assert any(abs(one.centre[1] - cell.centre[1]) < cell.height for one in at_border)
+
+
+def test_threads_find_the_same(fields):
+    images = [image for image, _ in fields[:8]]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(find_cells, images)) == [find_cells(image) for image in images]
+
+
+def test_one_box_is_left_of_those_of_one_cell_and_the_surest():
+    boxes = [Cell(10, 10, 40, 40, 0.6), Cell(12, 11, 40, 42, 0.9), Cell(20, 20, 20, 20, 0.5), Cell(45, 10, 40, 40, 0.4)]
+    assert _merged(boxes) == [boxes[1], boxes[3]]
+
+
+def test_the_card_is_that_of_the_net():
+    assert hashlib.sha256(MODEL.read_bytes()).hexdigest() in MODEL.with_suffix(".md").read_text(encoding="utf-8")
+    assert MODEL.stat().st_size < 1_300_000

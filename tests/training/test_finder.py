@@ -1,0 +1,161 @@
+"""The training of the cell finder: what it reads, what the net is told, and the file that it writes."""
+
+import numpy as np
+import onnxruntime as ort
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from bloodcell.data.annotated_fields import SIDE, read_annotated
+from bloodcell.data.cells import STRIDE
+from bloodcell.data.field_colours import recoloured
+from bloodcell.data.field_views import view
+from bloodcell.data.synthetic.slides import paint_slides
+from bloodcell.models.finder_net import FinderNet, finder_loss, targets
+from bloodcell.runtime.errors import BloodcellError
+from bloodcell.training.finder import batch_of, export_finder, main, train_finder
+
+VOC = """<annotation><object><name>WBC</name>
+<bndbox><xmin>10</xmin><ymin>20</ymin><xmax>50</xmax><ymax>80</ymax></bndbox>
+</object><object><name>RBC</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>
+</annotation>"""
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slides")
+    paint_slides(folder, 1, 16, seed=3)
+    return folder
+
+
+def test_boxes_of_a_table(slides):
+    fields = read_annotated(slides)
+    rows = pd.read_csv(slides / "slide_01" / "boxes.csv")
+    assert sum(len(field.boxes) for field in fields) == len(rows) == 16
+    first = rows.iloc[0]
+    assert fields[0].file.name == first["image"]
+    wanted = first["left"] + first["width"] / 2, first["top"] + first["height"] / 2, first["width"], first["height"]
+    assert fields[0].boxes[0] == pytest.approx(wanted)
+    assert len(read_annotated(slides, {first["image"]})) == len(fields) - 1
+
+
+def test_boxes_of_pascal_voc_are_scaled_with_the_picture(tmp_path):
+    for name in ("Annotations", "JPEGImages"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "Annotations" / "a.xml").write_text(VOC)
+    Image.new("RGB", (2 * SIDE, SIDE)).save(tmp_path / "JPEGImages" / "a.jpg")
+    (field,) = read_annotated(tmp_path)
+    assert field.image.shape == (SIDE // 2, SIDE, 3)
+    assert field.boxes.tolist() == [[15, 25, 20, 30]]
+
+
+def test_pictures_of_one_cell_have_a_guess_and_platelets_none(tmp_path, smears):
+    for name, source in (("neutrophil", "NEUTROPHIL"), ("platelet", "NEUTROPHIL")):
+        (tmp_path / name).mkdir()
+        file = next((smears.root / "images" / "TRAIN" / source).iterdir())
+        (tmp_path / name / file.name).write_bytes(file.read_bytes())
+    cell, none = read_annotated(tmp_path)
+    assert cell.boxes.shape == (1, 4)
+    assert (cell.boxes[0, 2:] < 0).all()
+    assert none.boxes.shape == (0, 4)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(BloodcellError, match="has no boxes.csv, no Annotations/ and no image"):
+        read_annotated(tmp_path)
+
+
+def test_a_view_shows_its_cells_and_is_drawn_by_its_numbers(slides):
+    fields = read_annotated(slides)
+    found = [view(fields, np.random.default_rng(seed)) for seed in range(30)]
+    boxes = np.concatenate([boxes for _, boxes in found])
+    assert len(boxes) > 20
+    assert ((boxes[:, :2] >= 0) & (boxes[:, :2] < 256)).all()
+    image, boxes = view(fields, np.random.default_rng(5))
+    np.testing.assert_array_equal(image, found[5][0])
+    np.testing.assert_array_equal(boxes, found[5][1])
+
+
+def test_colours_change_and_boxes_stay_but_in_the_dark():
+    image = np.full((64, 64, 3), (200, 150, 180), np.uint8)
+    boxes = np.array([[32, 32, 10, 10], [2, 2, 8, 8]], np.float32)
+    changed = [recoloured(image, boxes, np.random.default_rng(seed)) for seed in range(40)]
+    assert len({tuple(one[32, 32]) for one, _ in changed}) > 30
+    assert {len(left) for _, left in changed} > {2}
+    for one, left in changed:
+        assert one.dtype == np.uint8
+        assert all(box.tolist() in boxes.tolist() for box in left)
+
+
+def test_the_net_is_told_centre_and_size():
+    heat, size, counts = targets(torch.tensor([[34.0, 50.0, 20.0, 40.0], [90.0, 90.0, -16.0, -16.0]]), 32, 32)
+    assert heat[int(50 / STRIDE), int(34 / STRIDE)] == 1
+    assert heat[int(90 / STRIDE), int(90 / STRIDE)] == 1
+    assert (heat == 1).sum() == 2
+    inner = counts > 0
+    assert torch.allclose(size[:, inner].exp().T, torch.tensor([20.0, 40.0]))
+    assert not counts[22, 22]  # a guess is no size
+
+
+def test_a_cell_beyond_what_the_net_tells_counts_for_nothing():
+    heat, _, counts = targets(torch.tensor([[64.0, 64.0, 140.0, 140.0], [64.0, 64.0, 60.0, 60.0]]), 64, 64)
+    assert (heat == 1).sum() == 1
+    silent = torch.full((1, 3, 64, 64), -9.0)
+    silent[0, 0, 2, 2] = 9.0  # in the large cell
+    beside = torch.full((1, 3, 64, 64), -9.0)
+    beside[0, 0, 60, 60] = 9.0
+    size = torch.zeros(1, 2, 64, 64)
+    none = torch.zeros_like(counts)[None]
+    assert finder_loss(beside, heat[None], size, none) - finder_loss(silent, heat[None], size, none) > 5
+
+
+def test_the_loss_is_least_where_the_net_is_right():
+    heat, size, counts = (one[None] for one in targets(torch.tensor([[34.0, 50.0, 20.0, 40.0]]), 32, 32))
+    right = torch.cat([torch.where(heat[:, None] == 1, 9.0, -9.0), size], dim=1)
+    wrong = torch.cat([torch.full((1, 1, 32, 32), -9.0), size], dim=1)
+    larger = torch.cat([right[:, :1], size + 0.5], dim=1)
+    least = finder_loss(right, heat, size, counts)
+    assert least < 0.01
+    assert finder_loss(wrong, heat, size, counts) > 5
+    assert finder_loss(larger, heat, size, counts) - least == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_file_says_what_the_net_says_for_any_size(tmp_path, slides):
+    net = train_finder([read_annotated(slides)], steps=2)
+    export_finder(net, tmp_path / "finder.onnx")
+    session = ort.InferenceSession(str(tmp_path / "finder.onnx"))
+    for shape in ((312, 416), (77, 104), (5, 9)):
+        image = torch.rand(1, 3, *shape)
+        heat, extent = session.run(None, {"image": image.numpy()})
+        with torch.no_grad():
+            out = net(image)
+        np.testing.assert_allclose(heat, out[:, :1].sigmoid(), atol=1e-5)
+        np.testing.assert_allclose(extent, out[:, 1:].exp(), rtol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_net(slides):
+    fields = [read_annotated(slides)]
+    first, second = (train_finder(fields, steps=2, seed=1).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    for one, other in zip(batch_of(fields, 3, 0), batch_of(fields, 3, 0), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.slow
+def test_it_learns(slides, tmp_path, capsys):
+    main([str(slides), "--output", str(tmp_path / "finder.onnx"), "--steps", "120"])
+    fields = read_annotated(slides)
+    session = ort.InferenceSession(str(tmp_path / "finder.onnx"))
+    images, heat, _, _ = batch_of([fields], 999, 5)
+    (said, _) = session.run(None, {"image": images.numpy()})
+    at_centres, elsewhere = said[:, 0][heat.numpy() == 1], said[:, 0][heat.numpy() < 0.01]
+    assert at_centres.mean() > 5 * elsewhere.mean()
+    assert "16 cells" in capsys.readouterr().out
+
+
+def test_a_missing_folder_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "none"), "--output", "x.onnx"])
+    assert "no" in capsys.readouterr().err.splitlines()[-1]
+    assert FinderNet().eval()(torch.rand(1, 3, 64, 64)).shape == (1, 3, 16, 16)
