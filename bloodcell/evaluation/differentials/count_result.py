@@ -22,12 +22,12 @@ class Counts:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each slide and class: slide, class, count, share, low and high (0 to 1), cells, corrected."""
+        """A row for each slide and class, with class, count, share, low and high (0 to 1), cells and corrected."""
         return read_table(self.folder / "differential.csv")
 
     @property
     def slides(self) -> pd.DataFrame:
-        """A row for each slide: slide, fields, cells, counted, and those left out: border, abstained, unlike."""
+        """A row for each slide, with fields, cells, counted, and those left out (border, abstained, unlike)."""
         return read_table(self.folder / "slides.csv")
 
     @property
