@@ -1,5 +1,6 @@
 """`bloodcell differential`: what a slide is, which cells count, what is written, and how it goes on."""
 
+import dataclasses
 import re
 import shlex
 import sys
@@ -194,7 +195,7 @@ def test_the_python_function_returns_the_tables(slides, another, tmp_path):
     assert by_name.slides["fields"].max() == 2
 
 
-def test_confusions_are_known_for_one_checkpoint_with_its_own_augmentation(quick_run, another, exported):
+def test_confusions_are_known_for_one_checkpoint_with_its_own_augmentation(quick_run, another):
     (one,) = load_engines(quick_run, "cpu")
     assert confusion_of([one], "none") == (one.confusion, "")
     assert one.confusion is not None
@@ -202,6 +203,8 @@ def test_confusions_are_known_for_one_checkpoint_with_its_own_augmentation(quick
     assert confusion_of([one, one], "none")[1] == "they are not kept for the mean of several classifiers"
     (old,) = load_engines(another("old", lambda checkpoint: checkpoint.pop("confusion")), "cpu")
     assert confusion_of([old], "none")[1].startswith("this checkpoint does not keep them")
+    file = dataclasses.replace(old, classifier=None)  # as an ONNX file is loaded
+    assert confusion_of([file], "none")[1].startswith("an exported file does not keep them")
 
 
 def test_an_interrupted_count_goes_on_to_the_same_table(slides, learnt_run, counted, tmp_path, monkeypatch, capsys):
@@ -241,6 +244,26 @@ def test_an_interrupted_count_goes_on_to_the_same_table(slides, learnt_run, coun
         typed_in(further)
     command.remember([])
     assert "is not empty; new results need a new folder" in capsys.readouterr().err
+
+
+def test_cells_that_are_predicted_are_not_predicted_again(slides, counted, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bloodcell.evaluation.differentials.count.slides_table", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        counted(slides, "report=false")
+    monkeypatch.setattr("bloodcell.evaluation.differentials.count.slides_table", slides_table)
+    monkeypatch.setattr("bloodcell.evaluation.differentials.count.predict_images", None)
+    folder, _ = counted(slides, "report=false")
+    assert pd.read_csv(folder / "slides.csv")["slide"].tolist() == ["slide_01", "slide_02"]
+
+
+def test_pictures_none_of_which_can_be_read_are_an_error(counted, tmp_path):
+    (tmp_path / "slide").mkdir()
+    (tmp_path / "slide" / "none.jpg").write_text("no image")
+    with pytest.raises(BloodcellError, match=r"no image in images=.* can be read; which and why: .*cells\.bad\.csv"):
+        counted(tmp_path / "slide", "report=false")
 
 
 def test_pictures_of_one_cell_each_count_too(class_folders, counted):
