@@ -8,6 +8,7 @@ The verbs of the command line are functions here, with the same words as setting
     run = bloodcell.train("CELLS", optimizer="adamw")   # a folder of class folders
     run.metrics["test/accuracy"], run.report
     bloodcell.load(run).predict("OTHER_CELLS")          # a table, a row an image
+    bloodcell.differential("SLIDES", run).table         # shares of the classes on slides, with intervals
 
 A key with dots is written with two underscores, `trainer__max_epochs=20`, or in a dictionary,
 `**{"trainer.max_epochs": 20}`. `bloodcell train --help` lists all keys.
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bloodcell.audits.result import Audit
+    from bloodcell.evaluation.differentials.count_result import Counts
     from bloodcell.evaluation.run import Run
     from bloodcell.inference.predictor import Predictor
 
-__all__ = ["__version__", "audit", "evaluate", "export", "load", "predict", "train"]
+__all__ = ["__version__", "audit", "differential", "evaluate", "export", "load", "predict", "train"]
 
 
 def audit(folder: str | PathLike[str] | None = None, **settings: Any) -> Audit:
@@ -145,6 +147,27 @@ def predict(
     return load(checkpoint, **choices).predict(
         images, abstain_below=abstain_below, error_rate=error_rate, on_bad_image=on_bad_image, cells=cells
     )
+
+
+def differential(images: str | PathLike[str], run: Any, **settings: Any) -> Counts:
+    """Count the white cells of slides by class, with 95 % intervals.
+
+    Args:
+        images: The folder of the slides, a folder each; or of the pictures of one slide.
+        run: A run, its folder, a .ckpt or exported file, or a list of them.
+        settings: Keys of `bloodcell differential`, e.g. `cells="one"` or `abstain_below=0.8`.
+
+    Returns:
+        The counts, with the tables `table`, a row for each slide and class, `slides` and `cells`, and the paths
+        `folder` and `report`.
+
+    Raises:
+        BloodcellError: A mistake in a setting or in the folder, or there is no such checkpoint.
+    """
+    from bloodcell.cli import call
+    from bloodcell.evaluation.differentials.count_result import Counts
+
+    return Counts(call("differential", images, {"checkpoint": run, **settings}).folder)
 
 
 def export(run: Any, **settings: Any) -> Path:

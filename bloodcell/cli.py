@@ -36,13 +36,15 @@ VERBS = {
     "cache": Verb("runtime.cache.run", "list or clear what is kept between runs", None),
     "evaluate": Verb("evaluation.evaluate.run", "evaluate a checkpoint on a data set", "checkpoint"),
     "predict": Verb("inference.predict.run", "predict any images with a checkpoint, into a table", "images"),
+    "differential": Verb("evaluation.differentials.count.run", "count the white cells of slides by class", "images"),
     "app": Verb("app.app.run", "serve a page in the browser that judges images", "checkpoint"),
     "export": Verb("exports.export.export", "export a checkpoint to an ONNX file, or torch.export's", "checkpoint"),
     "paint": Verb("data.synthetic.slides.run", "paint slides with known cells, to try and to test with", None),
 }
 
-#: What the usage calls the words of a key; for data.root one word.
+#: What the usage calls the words of a key, or of a verb; for data.root one word.
 WORDS = {"data.root": "[FOLDER]", "checkpoint": "[RUN ...]", "images": "[FOLDER_OR_FILE ...]", None: ""}
+WORDS_OF_VERB = {"differential": "[FOLDER]"}
 
 #: Verbs that several processes do together.
 SHARED = ("train", "evaluate", "predict")
@@ -171,7 +173,8 @@ def _run(
     if asks_help:
         from bloodcell.runtime.help import page
 
-        usage = " ".join(["bloodcell", verb, WORDS[VERBS[verb].takes], "[group=option] [key=value] ..."])
+        words = WORDS_OF_VERB.get(verb, WORDS[VERBS[verb].takes])
+        usage = " ".join(["bloodcell", verb, words, "[group=option] [key=value] ..."])
         print(page(verb, VERBS[verb].purpose, " ".join(usage.split()), overrides))
         return None
     sys.argv = [sys.argv[0], *overrides, f"hydra.job.name={verb}"]
@@ -222,7 +225,7 @@ def _join(verb: str) -> None:
 def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
     """Split `VERB ARGUMENT...`; print the usage and exit if there is no verb."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        verbs = "\n".join(f"  {name:<10}{what.purpose}" for name, what in VERBS.items())
+        verbs = "\n".join(f"  {name:<14}{what.purpose}" for name, what in VERBS.items())
         print(USAGE.format(verbs=verbs))
         raise SystemExit(0 if arguments else 2)
     if arguments[0] == "--version":

@@ -75,7 +75,7 @@ def test_find_lr(compose, tmp_path, monkeypatch, ends):
 
 def test_paint(compose, tmp_path, ends):
     slides.run(compose(f"output={tmp_path / 'my slides'}", "slides=1", "cells=1", verb="paint"))
-    words = ["predict", str(tmp_path / "my slides"), "checkpoint=RUN", "output=FILE.csv"]
+    words = ["differential", str(tmp_path / "my slides"), "checkpoint=RUN"]
     assert ends() == ([tmp_path / "my slides" / "slides.csv"], words)
 
 

@@ -25,7 +25,7 @@ def run(tmp_path_factory, compose):
 
 def test_the_functions_are_in_dir_and_in_help():
     text = pydoc.plaintext.document(bloodcell)
-    for name in ("audit", "evaluate", "export", "load", "predict", "train"):
+    for name in ("audit", "differential", "evaluate", "export", "load", "predict", "train"):
         assert name in dir(bloodcell)
         assert f"\n    {name}(" in text
     code = "import bloodcell, sys; assert not {'torch', 'pandas', 'hydra'} & set(sys.modules)"

@@ -13,7 +13,9 @@ from bloodcell.metrics.summary import read_metrics
 from bloodcell.runtime.errors import BloodcellError, nearest
 
 #: Columns of text: a class may be called NA, or 01.
-_NAMES = ("path", "source", "split", "set", "label", "prediction", "suggested", "mistaken_for", "cell")
+_NAMES = (
+    "path", "source", "split", "set", "label", "prediction", "suggested", "mistaken_for", "cell", "slide", "class",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,16 @@ class Run(os.PathLike[str]):
         Raises:
             BloodcellError: There is no such table.
         """
-        file = self._file(name)
-        numbers = [column for column in pd.read_csv(file, nrows=0) if column not in _NAMES]
-        empty = {column: [""] for column in numbers}
-        return pd.read_csv(file, dtype=dict.fromkeys(_NAMES, str), keep_default_na=False, na_values=empty)
+        return read_table(self._file(name))
 
     def _file(self, name: str) -> Path:
         if name not in self.tables:
             raise BloodcellError(f"{self.folder} has no table '{name}'; {nearest(name, self.tables)}")
         return self.folder / f"{name}.csv"
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """Read a table that a verb wrote; its columns of names are text, whatever they look like."""
+    numbers = [column for column in pd.read_csv(file, nrows=0) if column not in _NAMES]
+    empty = {column: [""] for column in numbers}
+    return pd.read_csv(file, dtype=dict.fromkeys(_NAMES, str), keep_default_na=False, na_values=empty)

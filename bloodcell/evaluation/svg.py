@@ -15,6 +15,8 @@ from bloodcell.metrics.parts import Floats
 
 #: Margins for the ticks' texts and the axes' titles: left, right, above, below, in pixels.
 LEFT, RIGHT, ABOVE, BELOW = 56, 20, 10, 42
+#: Height of a row of a forest plot, and its margins for the ticks' texts at both sides, in pixels.
+ROW, SIDE = 36, 20
 #: Columns in a pixel: a line keeps at most four points in each.
 FINE = 2
 PERCENT = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -67,6 +69,46 @@ def chart(label: str, x: Axis, y: Axis, series: Sequence[Series], size: tuple[in
     return Markup('<svg role="img" aria-label="{}" viewBox="0 0 {} {}" style="max-width:{}px">{}</svg>').format(
         label, *size, size[0], Markup("").join(drawn)
     )
+
+
+def forest(label: str, x: Axis, names: Sequence[str], series: Sequence[Series], width: int = 340) -> Markup:
+    """Draw a forest plot: a row for each name, with what the series have for it on the horizontal axis.
+
+    Args:
+        label: For screen readers.
+        x: The axis.
+        names: From top to bottom, (N,).
+        series: With x, (N,): dots; or ranges, from x to `top`. Their y is not used.
+        width: In pixels.
+    """
+    bottom = ABOVE + ROW * len(names)
+
+    def across(values: ArrayLike) -> Floats:
+        return np.asarray(SIDE + x.part(values) * (width - 2 * SIDE))
+
+    grid = "".join(f"M{place:.1f} {ABOVE}V{bottom}" for place in across(x.ticks))
+    places = np.array([ABOVE + ROW * (number + 0.72) for number in range(len(names))])
+    drawn = [
+        Markup('<path class="grid" d="{}"/>').format(grid),
+        *(_text(at, bottom + 16, x.form.format(tick)) for tick, at in zip(x.ticks, across(x.ticks), strict=True)),
+        _text(width / 2, bottom + 34, x.title),
+        *(_text(SIDE, at - 11, name, "start") for name, at in zip(names, places, strict=True)),
+        *(_row_marks(one, across(one.x), across(one.top), places) for one in series),
+    ]
+    size = width, bottom + BELOW
+    return Markup('<svg role="img" aria-label="{}" viewBox="0 0 {} {}" style="max-width:{}px">{}</svg>').format(
+        label, *size, width, Markup("").join(drawn)
+    )
+
+
+def _row_marks(series: Series, x: Floats, top: Floats, places: Floats) -> Markup:
+    if series.shape == "ranges":
+        path = "".join(f"M{a:.1f} {y:.1f}H{b:.1f}" for a, b, y in zip(x, top, places, strict=True))
+        marks = Markup('<path d="{}"/>').format(path)
+    else:
+        circle = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3.5"/>')
+        marks = Markup("").join(circle.format(a, y) for a, y in zip(x, places, strict=True))
+    return Markup('<g class="{} {}">{}</g>').format(series.kind, series.shape, marks)
 
 
 def _text(x: float, y: float, text: str, anchor: str = "middle", turned: bool = False) -> Markup:

@@ -60,7 +60,7 @@ def adapted(engine: Engine, images: Sequence[Any], threads: int) -> Engine:
         return {name: value.cpu() for name, value in net.state_dict().items()}
 
     net.load_state_dict(distributed.once(statistics))
-    classifier.limits = None  # they describe the former features
+    classifier.limits = classifier.confusion = None  # they describe the former features
     return engine_of(classifier, backbone.device, backbone.asked, backbone.precision, engine.file)
 
 

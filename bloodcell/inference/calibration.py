@@ -1,4 +1,4 @@
-"""The end of a training: temperature and limits, fitted to the validation part and kept in the checkpoint."""
+"""The end of a training: temperature, limits and confusions of the validation part, kept in the checkpoint."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pandas as pd
 
 from bloodcell.data.samples import Samples
 from bloodcell.inference.features import Extractor
+from bloodcell.metrics import confusion_rates
 from bloodcell.metrics.abstention import least_sources
 from bloodcell.metrics.by_source import sources_of
+from bloodcell.metrics.confusion_rates import Confusion, confusion_of_table
 from bloodcell.metrics.reliability import fit_temperature, reliability, tempered_table
 from bloodcell.models.ood import FLAGGED, PROVISIONAL, Limits, fit_limits, to_plain
 from bloodcell.models.weights import write_checkpoint
@@ -26,10 +28,11 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature, 1 if none was fitted; limits, None if none were fitted; and messages for the user."""
+    """What the validation part tells, and messages for the user."""
 
-    temperature: float
-    limits: Limits | None
+    temperature: float  # 1: none was fitted
+    limits: Limits | None  # None: none were fitted
+    confusion: Confusion | None  # how often each class is taken for each; None: unknown
     lines: list[str]
 
 
@@ -43,13 +46,14 @@ def calibrate(
     limits: bool = True,
     compared: int = 1,
 ) -> Calibration:
-    """Fit temperature and limits to the validation part, as far as its samples allow.
+    """Fit temperature and limits to the validation part, and count its confusions, as far as its samples allow.
 
     `predictions` is the run's predictions table at temperature 1, made with `tta` by the net of the extractor.
-    `compared` is the number of epochs among which the validation part chose.
+    `compared` is the number of epochs among which the validation part chose. The confusions come with the limits: a
+    differential count is corrected by them.
     """
     rows = predictions[predictions["split"] == "val"]
-    fitted, found, lines = 1.0, None, []
+    fitted, found, confusion, lines = 1.0, None, None, []
     if temperature:
         reason = temperature_obstacle(samples, rows)
         fitted = 1.0 if reason else fit_temperature(rows)
@@ -59,17 +63,19 @@ def calibrate(
             rows = rows.assign(source=[str(number) for number in range(len(rows))])
         reason = limits_obstacle(samples, rows, provisional)
         calibrated = tempered_table(rows, fitted)
+        if len(rows) and (provisional or not seen_obstacle(samples)):
+            confusion = confusion_of_table(calibrated, provisional)
         found = None if reason else _limits(samples, calibrated, classes, extractor, tta, compared, provisional)
         lines.append(
             _limits_line(found, rows, compared) if found else f"out-of-distribution images are not flagged: {reason}"
         )
-    return Calibration(fitted, found, lines)
+    return Calibration(fitted, found, confusion, lines)
 
 
 def keep_calibration(
     calibration: Calibration, inference: InferenceConfig, checkpoint: dict[str, Any], file: Path
 ) -> None:
-    """Write a checkpoint's content with all that its predictions need to its file: temperature, limits, settings."""
+    """Write a checkpoint's content to its file, with all that predictions and differential counts need besides."""
     kept: dict[str, Any] = {}
     if inference != InferenceConfig():
         kept["inference"] = asdict(inference)
@@ -77,6 +83,8 @@ def keep_calibration(
         kept["temperature"] = calibration.temperature
     if calibration.limits is not None:
         kept["limits"] = to_plain(calibration.limits)
+    if calibration.confusion is not None:
+        kept["confusion"] = confusion_rates.to_plain(calibration.confusion)
     if kept:
         write_checkpoint({**checkpoint, **kept}, file)
 

@@ -14,6 +14,7 @@ from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.inference.backends import Backbone
 from bloodcell.inference.features import Extractor, Rows, probabilities_of
 from bloodcell.inference.tta import IDENTITY, Symmetry
+from bloodcell.metrics.confusion_rates import Confusion
 from bloodcell.metrics.reliability import tempered
 from bloodcell.models.ood import Limits, score
 from bloodcell.runtime.errors import BloodcellError
@@ -92,6 +93,7 @@ class Engine:
         file: Its file; None: it comes from memory.
         extractor: Computes, and may keep, features of image files; None: the file is an exported one.
         tta: The test-time augmentation of its training: none, flips or d4.
+        confusion: How often it takes held-out cells of each class for each, with that augmentation; None: unknown.
     """
 
     classes: list[str]
@@ -103,6 +105,7 @@ class Engine:
     file: Path | None = None
     extractor: Extractor | None = None
     tta: str = "none"
+    confusion: Confusion | None = None
 
     def predict(
         self, images: Array, through: Pass | None = None, symmetries: Sequence[Symmetry] = (IDENTITY,)
@@ -173,4 +176,4 @@ def engine_of(
 
     extractor = Extractor(net, preprocessing, backbone, root, workers)
     known = list(classifier.classes), preprocessing, net.temperature, classifier.limits
-    return Engine(*known, passes, classifier, file, extractor, classifier.inference.tta)
+    return Engine(*known, passes, classifier, file, extractor, classifier.inference.tta, classifier.confusion)

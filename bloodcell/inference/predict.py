@@ -32,7 +32,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders, keep_freed_memory
 from bloodcell.runtime.io import file_digest
 from bloodcell.runtime.launcher import count_of, launch
-from bloodcell.runtime.schema.verbs import AppConfig, PredictConfig
+from bloodcell.runtime.schema.verbs import AppConfig, DifferentialConfig, PredictConfig
 from bloodcell.runtime.version import __version__
 
 
@@ -59,6 +59,18 @@ def predict(cfg: DictConfig) -> dict[str, int]:
         BloodcellError: The configuration or an input is wrong.
     """
     config = typed(cfg, PredictConfig)
+    counts = predict_images(config)
+    if distributed.here().rank == 0:
+        for line in count_lines(output_file(config.output), "cells" if "cells" in counts else "images"):
+            say(line)
+    return counts
+
+
+def predict_images(config: PredictConfig, loaded: list[Engine] | None = None) -> dict[str, int]:
+    """Write the table of `predict`, or complete it, and return its counts.
+
+    `loaded` has the classifiers of `checkpoint`; None: they are loaded here.
+    """
     keep_freed_memory()  # the next picture reuses it
     given = images_given(config.images)
     table = ResumableCsv(output_file(config.output), config.overwrite)
@@ -71,7 +83,7 @@ def predict(cfg: DictConfig) -> dict[str, int]:
         with progress("looking for images"):
             total = distributed.once(lambda: sum(1 for _ in names()))
         say_unread(given, table, total)
-        engines, base = engines_of(config), base_of(given)
+        engines, base = loaded or engines_of(config), base_of(given)
         asked = asked_cells(config.cells, table, given, total)
         cells = distributed.once(lambda: chosen_cells(asked, engines, lambda most: spread(names(), most, total)))
         files = field_files(config.overlays, config.geojson, cells, engines[0].classes, given, base)
@@ -183,13 +195,11 @@ def _say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> No
         f"{counts[key]:,} {words}" for key, words in notes.items() if words and counts.get(key)
     ]:  # a table of an older release has fewer counts
         say(", ".join(said))
-    for line in count_lines(table.file, "cells" if of_cells else "images"):
-        say(line)
     if counts["bad"]:
         say(f"{counted(counts['bad'], 'file')} cannot be read; which and why: {table.bad}")
 
 
-def engines_of(config: PredictConfig | AppConfig) -> list[Engine]:
+def engines_of(config: PredictConfig | DifferentialConfig | AppConfig) -> list[Engine]:
     """Load the classifiers of `checkpoint`; raise BloodcellError if it is not set or cannot be loaded."""
     if config.checkpoint is None:
         raise BloodcellError(

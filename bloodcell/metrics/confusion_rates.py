@@ -25,6 +25,7 @@ class Confusion:
     classes: tuple[str, ...]  # (K,)
     counts: tuple[tuple[float, ...], ...]  # sources by true class, a row, and predicted class, (K, K)
     sources: tuple[float, ...]  # effective number of independent sources of each true class, (K,); see `class_sizes`
+    provisional: bool = False  # the sources were unknown: as if each image was of another cell
 
     @property
     def evidence(self) -> Floats:
@@ -38,10 +39,11 @@ class Confusion:
         return np.asarray(rows / rows.sum(1, keepdims=True) * np.where(seen, sources, 1.0)[:, None])
 
 
-def confusion_of_table(rows: pd.DataFrame) -> Confusion:
+def confusion_of_table(rows: pd.DataFrame, provisional: bool = False) -> Confusion:
     """Return the confusion of some rows of a predictions table that neither training nor any choice has seen.
 
-    An image of unknown source is its own source. Rows with other labels than the classes of the model do not count.
+    An image of unknown source is its own source; `provisional` says that there are such. Rows with other labels than
+    the classes of the model do not count.
     """
     classes = classes_of(rows)
     rows = rows[rows["label"].isin(classes)].sort_values(["label", "prediction"])
@@ -55,13 +57,14 @@ def confusion_of_table(rows: pd.DataFrame) -> Confusion:
         weight = 1 / parts.by_class(np.ones(len(parts.label)))[parts.label]
         effective = class_sizes(parts, weight, source_correlation(parts))
         sizes |= dict(zip(parts.classes, effective.round(9).tolist(), strict=True))
-    return Confusion(tuple(classes), tuple(map(tuple, counts.tolist())), tuple(sizes.values()))
+    return Confusion(tuple(classes), tuple(map(tuple, counts.tolist())), tuple(sizes.values()), provisional)
 
 
 def to_plain(confusion: Confusion) -> dict[str, Any]:
     """Return a confusion as lists for a checkpoint or JSON."""
     counts = [list(row) for row in confusion.counts]
-    return {"classes": list(confusion.classes), "counts": counts, "sources": list(confusion.sources)}
+    known = {"classes": list(confusion.classes), "counts": counts, "sources": list(confusion.sources)}
+    return {**known, "provisional": confusion.provisional}
 
 
 def from_plain(plain: Any) -> Confusion:
@@ -73,10 +76,11 @@ def from_plain(plain: Any) -> Confusion:
     try:
         classes = tuple(str(name) for name in plain["classes"])
         counts, sources = (np.asarray(plain[name], float) for name in ("counts", "sources"))
-    except (KeyError, TypeError, ValueError) as error:
+        provisional = plain.get("provisional") is True
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BloodcellError("its confusions are not whole; the file is damaged") from error
     count = len(classes)
     fits = 0 < count == len(set(classes)) and counts.shape == (count, count) and sources.shape == (count,)
     if not fits or not all(np.isfinite(one).all() and (one >= 0).all() for one in (counts, sources)):
         raise BloodcellError("its confusions do not fit together; the file is damaged")
-    return Confusion(classes, tuple(map(tuple, counts.tolist())), tuple(sources.tolist()))
+    return Confusion(classes, tuple(map(tuple, counts.tolist())), tuple(sources.tolist()), provisional)

@@ -15,6 +15,8 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from bloodcell.data.augment import build_augment
 from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.metrics import confusion_rates
+from bloodcell.metrics.confusion_rates import Confusion
 from bloodcell.models.blocks import blocks_of
 from bloodcell.models.finetune import apply_phase, parameter_groups
 from bloodcell.models.losses import build_loss
@@ -66,6 +68,7 @@ class Classifier(pl.LightningModule):
         self.results: dict[str, dict[str, Tensor]] = {}  # of the latest epoch, for the loggers
         self.epoch_reached = 0  # in the checkpoint that was loaded, from 0
         self.limits: Limits | None = None  # in the checkpoint that was loaded
+        self.confusion: Confusion | None = None  # of held-out sources, in the checkpoint that was loaded
         self.inference = InferenceConfig()  # in the checkpoint that was loaded
         self.finetune = FinetuneConfig(**finetune)
         apply_phase(self.finetune, self.net, epoch=0)
@@ -256,7 +259,7 @@ def _described(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _restore_calibration(classifier: Classifier, checkpoint: dict[str, Any]) -> None:
-    """Check a classifier's weights, and set its temperature, limits and epoch from its checkpoint."""
+    """Check a classifier's weights, and set its temperature, limits, confusions and epoch from its checkpoint."""
     net = classifier.net
     if not all(bool(torch.isfinite(value).all()) for value in net.state_dict().values()):
         raise BloodcellError("some weights are no finite numbers; its training went astray, train it anew")
@@ -266,9 +269,13 @@ def _restore_calibration(classifier: Classifier, checkpoint: dict[str, Any]) -> 
     limits = from_plain(checkpoint["limits"]) if "limits" in checkpoint else None
     if limits is not None and limits.means.shape != (len(classifier.classes), net.width):
         raise BloodcellError("its limits are of another net; the file is damaged")
+    confusion = confusion_rates.from_plain(checkpoint["confusion"]) if "confusion" in checkpoint else None
+    if confusion is not None and confusion.classes != tuple(classifier.classes):
+        raise BloodcellError("its confusions are of other classes; the file is damaged")
     if not isinstance(epoch, int):
         raise BloodcellError(f"its epoch is {epoch!r}, which is no whole number; the file is damaged")
     net.temperature, classifier.limits, classifier.epoch_reached = temperature, limits, epoch
+    classifier.confusion = confusion
     classifier.inference = InferenceConfig(**checkpoint.get("inference", {}))  # an older one does not say
 
 

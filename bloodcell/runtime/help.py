@@ -93,7 +93,7 @@ def page(verb: str, purpose: str, usage: str, overrides: list[str]) -> str:
     lines += [
         "-m runs the verb for each of several values, key=a,b; --cfg job prints the",
         "configuration; --hydra-help lists Hydra's other flags.",
-        f'Completion by Tab: eval "$(bloodcell {verb} --shell-completion install=bash)"',
+        f'Tab completes: eval "$(bloodcell {verb} --shell-completion install=bash)"',
     ]
     return "\n".join(lines)
 

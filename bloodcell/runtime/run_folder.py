@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shlex
 import socket
 import time
 from collections.abc import Iterator
@@ -100,10 +101,12 @@ def refuse_used(folder: Path, key: str = "hydra.run.dir") -> None:
 def begin_results(folder: Path, config: Any, key: str = "hydra.run.dir") -> None:
     """Make a new folder for results, which `key` names; one that the same command began and did not complete will do.
 
+    The command may name the folder now.
+
     Raises:
         BloodcellError: The folder is not empty, and holds something else.
     """
-    mark, ours = folder / ".unfinished", json.loads(json.dumps([command(), asdict(config)], default=str))
+    mark, ours = folder / ".unfinished", json.loads(json.dumps([_work(), asdict(config)], default=str))
     try:
         begun = bool(read_json(mark) == ours)
     except (OSError, ValueError):
@@ -114,6 +117,11 @@ def begin_results(folder: Path, config: Any, key: str = "hydra.run.dir") -> None
         write_json(ours, mark)
     refuse_links(folder)
     remove_temporaries(folder)
+
+
+def _work() -> str:
+    """Return the command without the folder of its results."""
+    return shlex.join(word for word in shlex.split(command()) if not word.startswith("hydra.run.dir="))
 
 
 def end_results(folder: Path) -> None:

@@ -233,6 +233,8 @@ def test_a_checkpoint_keeps_the_confusion(tmp_path):
     found = confusion_of_table(rows_of([("monocyte", "monocyte", "a", 3), ("monocyte", "basophil", "b", 1)]))
     torch.save({"confusion": to_plain(found)}, tmp_path / "last.ckpt")
     assert from_plain(torch.load(tmp_path / "last.ckpt", weights_only=True)["confusion"]) == found
+    unknown = confusion_of_table(rows_of([("monocyte", "monocyte", "", 3)]), provisional=True)
+    assert from_plain(to_plain(unknown)).provisional
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,12 @@ from bloodcell.evaluation.svg import (
     FINE,
     LEFT,
     RIGHT,
+    ROW,
+    SIDE,
     Axis,
     Series,
     chart,
+    forest,
     thinned,
     ticks_up_to,
 )
@@ -77,3 +80,19 @@ def test_ranges_go_from_low_to_top_and_bars_from_the_axis():
 )
 def test_ticks_are_round_and_reach_the_value(value, ticks):
     assert ticks_up_to(value) == pytest.approx(ticks)
+
+
+def test_a_forest_plot_has_a_row_for_each_name_with_its_range():
+    ranges, dots = Series((0.0, 0.5), (), "one", "ranges", (0.25, 1.0)), Series((0.1, 0.75), (), "one", "dots")
+    drawn = str(forest("two <shares>", UNIT, ["a", "<b>"], [ranges, dots], width=240))
+    inside = 240 - 2 * SIDE
+    lines = re.findall(r"M(\S+) (\S+)H([\d.]+)", drawn)
+    places = [ABOVE + ROW * 0.72, ABOVE + ROW * 1.72]
+    expected = [(SIDE, places[0], SIDE + inside / 4), (SIDE + inside / 2, places[1], SIDE + inside)]
+    assert np.array(lines, float) == pytest.approx(np.array(expected), abs=0.05)
+    circles = np.array(re.findall(r'cx="(\S+)" cy="(\S+)"', drawn), float)
+    assert circles == pytest.approx(
+        np.array([[SIDE + inside * 0.1, places[0]], [SIDE + inside * 0.75, places[1]]]), abs=0.05
+    )
+    assert drawn.index(">a<") < drawn.index(">&lt;b&gt;<")
+    assert f'viewBox="0 0 240 {ABOVE + 2 * ROW + BELOW}"' in drawn

@@ -14,6 +14,7 @@ from bloodcell.inference.backends import Backbone
 from bloodcell.inference.calibration import MOST, spread
 from bloodcell.inference.features import Extractor
 from bloodcell.metrics.abstention import least_sources, promise
+from bloodcell.metrics.confusion_rates import confusion_of_table
 from bloodcell.metrics.predictions import predictions_table
 from bloodcell.models.classifier import Classifier, load_checkpoint, load_classifier
 from bloodcell.models.ood import (
@@ -196,10 +197,13 @@ def test_a_run_keeps_its_limits_and_a_resumed_one_has_the_same(
     classifier = load_classifier(tmp_path / "one" / "checkpoints" / "best.ckpt")
     limits = classifier.limits
     assert limits.tta == ("flips" if extra else "none")
+    assert kept[0]["confusion"] == kept[1]["confusion"]
 
     table = pd.read_csv(tmp_path / "one" / "predictions.csv", keep_default_na=False)
     val = table[table["split"] == "val"].reset_index(drop=True)
     samples = Samples(val, read_samples(tmp_path / "one" / "samples.csv").root)
+    assert classifier.confusion == confusion_of_table(val)
+    assert sum(map(sum, classifier.confusion.counts)) == pytest.approx(val["source"].nunique())
     scores = score(limits, features_of(classifier, samples))
     above = (scores > limits.threshold * (1 + 1e-4)).mean()
     assert 0 <= above <= FLAGGED
@@ -229,7 +233,24 @@ def test_without_validation_of_unseen_sources_nothing_is_known(compose, many_sme
     for name in ("random", "few", "off"):
         file = tmp_path / name / "checkpoints" / "best.ckpt"
         assert "limits" not in load_checkpoint(file)
-        assert load_classifier(file).limits is None
+        classifier = load_classifier(file)
+        assert classifier.limits is None
+        assert (classifier.confusion is None) == (name != "few")  # a few sources tell little of confusions, but some
+
+
+@pytest.mark.parametrize(
+    ("confusion", "said"),
+    [
+        ({"classes": ["a", "b"], "counts": [[1, 0], [0, 1]], "sources": [1, 1]}, "its confusions are of other classes"),
+        ({"classes": ["a", "b"]}, "its confusions are not whole"),
+        (None, "its confusions are not whole"),
+        ([1], "its confusions are not whole"),
+    ],
+)
+def test_damaged_confusions_are_refused(another, confusion, said):
+    run = another("odd", lambda checkpoint: checkpoint.update(confusion=confusion))
+    with pytest.raises(BloodcellError, match=rf"best\.ckpt: {said}.*; the file is damaged"):
+        load_classifier(run / "checkpoints" / "best.ckpt")
 
 
 def test_limits_of_another_net_are_refused(another, limits):

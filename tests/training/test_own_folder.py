@@ -107,6 +107,8 @@ def test_unknown_sources_give_provisional_limits_and_no_promise(compose, class_f
     (engine,) = load_engines(tmp_path / "run", "cpu")
     assert engine.limits.provisional
     assert set(engine.limits.abstention.values()) == {None}
+    assert engine.confusion.provisional
+    assert sum(map(sum, engine.confusion.counts)) == 96  # as if each image were of another cell
     assert read_run(tmp_path / "run")["status"] == "finished"
 
 

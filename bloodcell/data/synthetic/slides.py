@@ -65,7 +65,7 @@ def run(cfg: DictConfig) -> Path:
     run_folder.end_results(folder)
     cells = counted(config.slides * config.cells, "white cell")
     say(f"{cells} in {counted(fields, 'field')} of {counted(config.slides, 'slide')}")
-    say_end(folder / "slides.csv", then=["predict", folder, "checkpoint=RUN", "output=FILE.csv"])
+    say_end(folder / "slides.csv", then=["differential", folder, "checkpoint=RUN"])
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from bloodcell.runtime.errors import BloodcellError
@@ -29,6 +30,15 @@ def require_count(key: str, value: Any, least: int = 1) -> None:
     """Refuse what is neither a whole number, nor auto or null."""
     right = value in (None, "auto") or (isinstance(value, int) and not isinstance(value, bool) and value >= least)
     require(right, key, value, "give a whole number of 1 or more, auto or null")
+
+
+def require_one_group(key: str, expression: str) -> None:
+    """Refuse what is no regular expression with one group."""
+    try:
+        groups = re.compile(expression).groups
+    except re.error as error:
+        raise BloodcellError(f"{key}={expression} is no regular expression: {error}") from error
+    require(groups == 1, key, expression, rf"give one group, in brackets: {key}='(slide\d+)_'")
 
 
 def require_seed(key: str, value: int) -> None:

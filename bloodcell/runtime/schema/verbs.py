@@ -13,6 +13,7 @@ from bloodcell.runtime.schema.checks import (
     figure_formats,
     require,
     require_choice,
+    require_one_group,
     require_seed,
     require_threshold,
     require_workers,
@@ -227,6 +228,30 @@ class PredictConfig(CommonConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DifferentialConfig(CommonConfig):
+    """The configuration of `differential`."""
+
+    checkpoint: Any
+    images: Any
+    slide_regex: str | None
+    cells: str
+    abstain_below: float | None
+    error_rate: float | None
+    tta: str | None
+    device: Any
+    workers: int | None
+    report: bool
+
+    def __post_init__(self) -> None:
+        require_choice("tta", self.tta, None, *TTA)
+        require_choice("cells", self.cells, "all", "auto", "one")
+        require_workers("workers", self.workers)
+        require_threshold(self.abstain_below, self.error_rate)
+        if self.slide_regex is not None:
+            require_one_group("slide_regex", self.slide_regex)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AppConfig(CommonConfig):
     """The configuration of `app`."""
 
@@ -291,6 +316,7 @@ SCHEMAS: dict[str, type[CommonConfig]] = {
     "cache": ClearCacheConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
+    "differential": DifferentialConfig,
     "app": AppConfig,
     "export": ExportConfig,
     "paint": PaintConfig,

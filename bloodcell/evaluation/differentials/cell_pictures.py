@@ -1,0 +1,63 @@
+"""Example cells of a slide, cut from its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from bloodcell.data.cell_finder import cut, whole_square
+from bloodcell.data.image_limits import ImageError
+from bloodcell.data.images import Pixels
+from bloodcell.data.preprocessing import as_array
+from bloodcell.evaluation.gallery import fitted
+
+#: Side of a picture, pixels; side of the square around a cell, in the longer side of its box.
+SIDE, MARGIN = 96, 1.15
+
+
+@dataclass(frozen=True)
+class CellPicture:
+    """A cell with its picture."""
+
+    path: str
+    prediction: str
+    confidence: float  # probability of the predicted class
+    jpeg: bytes
+
+
+def examples(cells: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return at most so many cells of each predicted class, evenly spread over the rows, whatever their confidence."""
+    parts = [part.iloc[:: -(-len(part) // most)] for _, part in cells.groupby("prediction", sort=False)]
+    return pd.concat(parts).sort_index() if parts else cells
+
+
+def cell_pictures(cells: pd.DataFrame, root: Path, white: float | None) -> list[CellPicture]:
+    """Return the picture of each cell of a table of `predict`, whose images are in `root`, as far as they can be read.
+
+    `white` is that of the classifier's training, for images that declare none.
+    """
+    return [one for path, part in cells.groupby("path", sort=False) for one in _of_image(str(path), part, root, white)]
+
+
+def _of_image(path: str, cells: pd.DataFrame, root: Path, white: float | None) -> Iterator[CellPicture]:
+    try:
+        image = as_array(root / path, white)
+    except ImageError:
+        return
+    for row in cells.to_dict("records"):
+        picture = cv2.imencode(".jpg", _cell(image, row)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+        yield CellPicture(path, str(row["prediction"]), float(row["confidence"]), picture.tobytes())
+
+
+def _cell(image: Pixels, row: dict[str, float]) -> Pixels:
+    """Return the square around the cell of a row, else the whole image; the longer side has `SIDE` pixels."""
+    if "width" not in row:
+        return np.asarray(fitted(image, SIDE))
+    side = MARGIN * max(row["width"], row["height"])
+    left, top = row["left"] + (row["width"] - side) / 2, row["top"] + (row["height"] - side) / 2
+    return np.asarray(fitted(cut(image, *whole_square(image, left, top, side)), SIDE))

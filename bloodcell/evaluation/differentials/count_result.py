@@ -1,0 +1,42 @@
+"""The folder of a differential count as a Python object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bloodcell.evaluation.run import read_table
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What `bloodcell differential` left.
+
+    Attributes:
+        folder: The folder, with differential.csv, slides.csv, cells.csv and report.html.
+    """
+
+    folder: Path
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each slide and class, with class, count, share, low and high (0 to 1), cells and corrected."""
+        return read_table(self.folder / "differential.csv")
+
+    @property
+    def slides(self) -> pd.DataFrame:
+        """A row for each slide, with fields, cells, counted, and those left out (border, abstained, unlike)."""
+        return read_table(self.folder / "slides.csv")
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """A row for each cell, as `bloodcell predict` writes it."""
+        return read_table(self.folder / "cells.csv")
+
+    @property
+    def report(self) -> Path | None:
+        """The page, if there is one."""
+        file = self.folder / "report.html"
+        return file if file.is_file() else None

@@ -1,0 +1,118 @@
+"""From the cells of slides to the differential count of each: which cells count, and what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from bloodcell.metrics.confusion_rates import Confusion
+from bloodcell.metrics.differential import Differential, Share, cells_needed, count_cells, differential_of
+from bloodcell.metrics.predictions import classes_of
+
+#: Half the width of an interval to which a number of further cells is given.
+HALF_WIDTH = 0.05
+#: Fewer cells tell too little of the shares for that number.
+FEW = 20
+#: Reasons why a cell does not count, in the order in which they are looked at, with their words.
+REASONS = {
+    "border": "cut by the top or left border",
+    "abstained": "left to a human",
+    "unlike": "unlike the training data",
+}
+
+
+@dataclass(frozen=True)
+class SlideCount:
+    """The count of a slide."""
+
+    name: str
+    fields: int  # pictures that could be read
+    empty: int  # pictures without a cell
+    cells: int  # all that were found
+    left_out: Mapping[str, int]  # cells that do not count, each under the first of the `REASONS`
+    unlike: float  # share of all cells that are unlike the training data, 0 to 1; 0 if that is unknown
+    result: Differential | None  # None: no cell counts
+    needed: int | None = 0  # more cells for +-`HALF_WIDTH` of the widest interval; None: no number of cells does
+
+    @property
+    def counted(self) -> int:
+        """Number of cells that count."""
+        return self.cells - sum(self.left_out.values())
+
+    @property
+    def widest(self) -> Share:
+        """The class with the widest interval of a slide with a result."""
+        assert self.result is not None
+        return max(self.result.shares, key=lambda one: one.half_width)
+
+
+def reasons_of(cells: pd.DataFrame) -> pd.Series:
+    """Return why each cell of a table of `predict` does not count, one of the `REASONS`; '' if it does.
+
+    A cell that the border cuts may be seen in the next picture as well, so one at the right or bottom border counts,
+    and one at the left or top does not (Gundersen 1977, Journal of Microscopy 111:219-223, his counting frame). A
+    table of `predict` has a column only if some cell may have that reason.
+    """
+    touches = (cells["left"] <= 0) | (cells["top"] <= 0) if "width" in cells else pd.Series(False, cells.index)
+    flags = {"border": touches, **{name: cells[name].eq(True) for name in ("abstained", "unlike") if name in cells}}
+    return pd.Series(np.select(list(flags.values()), list(flags), ""), cells.index)
+
+
+def count_slides(cells: pd.DataFrame, fields: Mapping[str, int], confusion: Confusion | None) -> list[SlideCount]:
+    """Count the cells of each slide.
+
+    Args:
+        cells: A table of `predict` with a column slide.
+        fields: The slides, and the number of pictures of each that could be read.
+        confusion: Of the classifier; None: unknown.
+    """
+    reasons, classes = reasons_of(cells), classes_of(cells)
+    return [
+        _count(name, number, cells[cells["slide"] == name], reasons, classes, confusion)
+        for name, number in fields.items()
+    ]
+
+
+def _count(
+    name: str, fields: int, cells: pd.DataFrame, reasons: pd.Series, classes: list[str], confusion: Confusion | None
+) -> SlideCount:
+    own = reasons[cells.index]
+    left_out = {reason: int((own == reason).sum()) for reason in REASONS}
+    unlike = float(cells["unlike"].eq(True).mean()) if "unlike" in cells and len(cells) else 0.0
+    empty = fields - cells["path"].nunique()
+    slide = SlideCount(name, fields, empty, len(cells), left_out, unlike, None)
+    if not slide.counted:
+        return slide
+    counted = count_cells(classes, cells.loc[own == "", "prediction"])
+    slide = replace(slide, result=differential_of(counted, confusion))
+    return replace(slide, needed=cells_needed(counted, confusion, slide.widest.name, HALF_WIDTH))
+
+
+def differential_table(slides: Sequence[SlideCount]) -> pd.DataFrame:
+    """Return a row for each class of each slide with a result.
+
+    Returns:
+        Columns slide, class, count, share, low and high (0 to 1), cells (that count), and corrected.
+    """
+    found = [
+        one.result.table().assign(slide=one.name, cells=one.counted, corrected=one.result.corrected)
+        for one in slides
+        if one.result is not None
+    ]
+    columns = ["slide", "class", "count", "share", "low", "high", "cells", "corrected"]
+    return pd.concat(found)[columns] if found else pd.DataFrame(columns=columns)
+
+
+def slides_table(slides: Sequence[SlideCount]) -> pd.DataFrame:
+    """Return a row for each slide: slide, fields, cells, counted, border, abstained and unlike.
+
+    A cell that does not count is counted once, for the first of these reasons.
+    """
+    rows = [
+        {"slide": one.name, "fields": one.fields, "cells": one.cells, "counted": one.counted, **one.left_out}
+        for one in slides
+    ]
+    return pd.DataFrame(rows)
