@@ -75,14 +75,14 @@ def _average(mean: nn.Module, net: nn.Module, kept: float) -> None:
 
 
 class _Exported(nn.Module):
-    """Scores, (N, 1, h, w), and widths and heights in pixels, (N, 2, h, w)."""
+    """Scores, (1, 1, h, w), and widths and heights in pixels, (1, 2, h, w)."""
 
     def __init__(self, net: FinderNet) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return them for an image, float32 (N, 3, H, W)."""
+        """Return them for an image, float32 (1, 3, H, W)."""
         out = self.net(image)
         return out[:, :1].sigmoid(), out[:, 1:].exp()
 
