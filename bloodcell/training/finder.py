@@ -14,6 +14,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -94,6 +95,10 @@ def export_finder(net: FinderNet, file: Path) -> None:
         _Exported(net).eval(), (torch.rand(1, 3, 312, 416),), file, dynamo=True, dynamic_shapes=any_size,
         input_names=["image"], output_names=["heat", "size"], external_data=False, verbose=False,
     )  # fmt: skip
+    model = onnx.load(file)
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
+        del part.metadata_props[:]  # the exporter's notes, which hold paths of this machine
+    onnx.save(model, file)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

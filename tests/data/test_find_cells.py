@@ -85,3 +85,4 @@ def test_one_box_is_left_of_those_of_one_cell_and_the_surest():
 def test_the_card_is_that_of_the_net():
     assert hashlib.sha256(MODEL.read_bytes()).hexdigest() in MODEL.with_suffix(".md").read_text(encoding="utf-8")
     assert MODEL.stat().st_size < 1_300_000
+    assert b".py" not in MODEL.read_bytes()  # paths of the machine that made it
