@@ -44,31 +44,17 @@ def locate(image: Pixels) -> Nucleus | None:
 
     Of several cells it is the one with the largest nucleus; if they are alike, the most central one.
     """
-    nuclei, small = _stained(image)
-    best = max(nuclei, key=lambda nucleus: nucleus.diameter**2 * _centrality(nucleus, small), default=None)
-    return best and _scaled(best, small, image)
-
-
-def nuclei_of(image: Pixels) -> list[Nucleus]:
-    """Return all that is stained like a nucleus in an RGB image, uint8 (H, W, 3)."""
-    nuclei, small = _stained(image)
-    return [_scaled(nucleus, small, image) for nucleus in nuclei]
-
-
-def _stained(image: Pixels) -> tuple[list[Nucleus], tuple[int, ...]]:
-    """Return the nuclei of an image in the pixels of a smaller one, and the shape of that one."""
     height, width = image.shape[:2]
     scale = min(1.0, _SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     planes = cv2.split(image)[1:]  # OpenCV resizes one channel at a time faster than three together
     green, blue = (cv2.resize(plane, size, interpolation=cv2.INTER_AREA) if scale < 1 else plane for plane in planes)
-    return _nuclei(stained_mask(green, blue)), green.shape
-
-
-def _scaled(cell: Nucleus, small: tuple[int, ...], image: Pixels) -> Nucleus:
-    """Return a cell of a smaller image of some shape, in the pixels of the image."""
-    across, down = image.shape[1] / small[1], image.shape[0] / small[0]
-    return Nucleus((cell.x + 0.5) * across - 0.5, (cell.y + 0.5) * down - 0.5, cell.diameter * (across + down) / 2)
+    nuclei = _nuclei(stained_mask(green, blue))
+    if not nuclei:
+        return None
+    best = max(nuclei, key=lambda nucleus: nucleus.diameter**2 * _centrality(nucleus, green.shape))
+    across, down = width / green.shape[1], height / green.shape[0]
+    return Nucleus((best.x + 0.5) * across - 0.5, (best.y + 0.5) * down - 0.5, best.diameter * (across + down) / 2)
 
 
 def cut(image: Pixels, left: float, top: float, side: float) -> Pixels:
