@@ -38,7 +38,8 @@ class Preprocessing:
         white: The least white of files with more than 8 bits that declare none; see `bloodcell.data.value_range`. None:
             each file's own.
         extent: Shorter side of the training images in diameters of their cell, above 0: a cell of a field is seen in a
-            square of this size, as the net has learnt it, if `crop` is none. None: unknown, and `EXTENT` is taken.
+            square of this size, as the net has learnt it, if `crop` is none, and pictures with much smaller cells are
+            taken for fields. None: unknown, and `EXTENT` is taken.
     """
 
     image_size: int = 224

@@ -101,7 +101,7 @@ def classifier_of(config: TrainConfig, samples: Samples) -> Any:
     classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
     size = config.model.image_size if config.data.image_size is None else config.data.image_size
     crop = config.data.crop
-    extent = distributed.once(lambda: measured_extent(samples)) if crop == "none" else None
+    extent = distributed.once(lambda: measured_extent(samples))
     preprocessing = Preprocessing(size, crop, config.data.crop_size, samples.white, extent)
     return build_classifier(config, samples, classes, preprocessing)
 

@@ -20,7 +20,7 @@ from bloodcell.inference import ensemble as ensembles
 from bloodcell.inference import predict as predict_verb
 from bloodcell.inference.engine import NOT_FINITE, Pass
 from bloodcell.inference.ensemble import Ensemble
-from bloodcell.inference.fields.choice import spread
+from bloodcell.inference.fields.choice import SMALL, spread
 from bloodcell.inference.fields.files import mirrored, require_apart
 from bloodcell.inference.fields.geojson import feature_collection
 from bloodcell.inference.fields.overlays import overlay
@@ -174,6 +174,22 @@ def test_whole_leaves_out_the_crop_of_the_checkpoint(another, smears, predicted,
     plain, _ = predicted(files, "cells=one", checkpoint=quick_run, name="plain.csv")
     pd.testing.assert_frame_equal(whole, plain)
     assert "cell" in predicted(files, "cells=one", checkpoint=cropped, name="one.csv")[0]
+
+
+@pytest.mark.parametrize("crop", ["none", "cell"])
+def test_pictures_whose_cells_are_as_small_as_in_training_show_one_each(another, slides, predicted, capsys, crop):
+    cells = list(found_in(slides).items())
+    sizes = [max(cell.diameter for cell in found) for _, found in cells if found]
+    share = float(np.median(sizes)) / min(read_image(slides / "a" / "0.png").shape[:2])
+    assert share < SMALL
+    for extent, rows in [(1 / share, 9), (0.7 / share, sum(len(found) for _, found in cells))]:
+
+        def learn(checkpoint, extent=extent):
+            checkpoint["hyper_parameters"]["preprocessing"] |= {"crop": crop, "extent": extent}
+
+        table, _ = predicted(slides, checkpoint=another(f"{crop}{rows}", learn), name=f"{rows}.csv")
+        assert len(table) == rows
+        assert ("cells=auto: all" in capsys.readouterr().out) == (rows != 9)
 
 
 def test_an_older_checkpoint_says_which_size_it_takes(another, slides, predicted, capsys):

@@ -20,6 +20,8 @@ MOST = 32
 #: (Kaggle), 0.51 (Barcelona) and 0.56 (Chulalongkorn) in pictures of one cell, and 0.16 and 0.06 by the annotated boxes
 #: of two sets of fields.
 SMALL = 0.3
+#: The same, by that of the net's training images: pictures that look like them show one cell each, however small it is.
+SMALLER = 0.75
 
 
 def chosen_cells(asked: str, engines: list[Engine], sample: Callable[[int], Iterable[ImageLike]]) -> str:
@@ -27,7 +29,12 @@ def chosen_cells(asked: str, engines: list[Engine], sample: Callable[[int], Iter
 
     `sample` returns at most that many pictures, evenly spread.
     """
-    cells = _by_size(list(sample(MOST)), white_of(engines)) if asked == "auto" else asked
+    if asked == "auto":
+        extents = (one.preprocessing.extent for one in engines)
+        small = min([SMALL, *(SMALLER / extent for extent in extents if extent)])
+        cells = _by_size(list(sample(MOST)), white_of(engines), small)
+    else:
+        cells = asked
     if cells == "all" and any(one.preprocessing.extent is None and not one.preprocessing.crops_cell for one in engines):
         say(
             "the checkpoint does not say how large the cells in its training images are: each cell is shown to the net "
@@ -41,9 +48,9 @@ def spread(items: Iterable[ImageLike], most: int, total: int) -> Iterator[ImageL
     return islice(items, 0, None, max(1, -(-total // most)))
 
 
-def _by_size(images: list[ImageLike], white: float | None) -> str:
+def _by_size(images: list[ImageLike], white: float | None, small: float) -> str:
     sizes = [size for image in images if (size := _size(image, white)) is not None]
-    if not sizes or (middle := median(sizes)) >= SMALL:
+    if not sizes or (middle := median(sizes)) >= small:
         return "one"
     say(
         f"cells=auto: all, a row for each cell, as the largest cell has {100 * middle:.0f} % of the shorter side, in "
