@@ -400,7 +400,7 @@ def test_five_thousand_images_take_no_more_memory_than_five_hundred(quick_run, w
             (folder / f"{number}.jpg").symlink_to(files[number % 5])
         code = "import resource\nfrom bloodcell.cli import main\nmain('predict')\n"
         code += "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        arguments = [f"checkpoint={quick_run}", f"images={folder}", f"output={count}.csv", "device=cpu"]
+        arguments = [f"checkpoint={quick_run}", f"images={folder}", f"output={count}.csv", "device=cpu", "cells=one"]
         done = command(arguments, tmp_path, code)
         assert done.returncode == 0, done.stderr
         assert len(pd.read_csv(tmp_path / f"{count}.csv")) == count

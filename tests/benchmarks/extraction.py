@@ -109,8 +109,9 @@ def listed(root: Path, images: int) -> Samples:
 def extraction_rate(net: Net, samples: Samples) -> float:
     """Return images a second of extraction into an empty store; building the backend is not part of it."""
     with tempfile.TemporaryDirectory() as folder:
-        extractor = Extractor(net, Preprocessing(224), Path(folder))
-        extractor.engine.forward()
+        backbone = Backbone(net, 224)
+        backbone.forward()
+        extractor = Extractor(net, Preprocessing(224), backbone, Path(folder))
         start = time.perf_counter()
         extractor.features(samples)
         return len(samples.table) / (time.perf_counter() - start)

@@ -25,6 +25,7 @@ from PIL import Image
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import COLUMNS, Samples
 from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
+from bloodcell.inference.backends import Backbone
 from bloodcell.inference.features import Extractor
 from bloodcell.models.net import Net
 from bloodcell.runtime.schema.model import ModelConfig
@@ -81,8 +82,9 @@ def measure(folder: Path, images: int, size: int) -> None:
     rows = [(f"{number:07d}.jpg", "a", "train", "", "") for number in range(images)]
     samples = Samples(pd.DataFrame(rows, columns=COLUMNS), folder)
     with tempfile.TemporaryDirectory() as store:
-        extractor = Extractor(net, Preprocessing(size), Path(store))
-        extractor.engine.forward()
+        backbone = Backbone(net, size)
+        backbone.forward()
+        extractor = Extractor(net, Preprocessing(size), backbone, Path(store))
         start = time.perf_counter()
         extractor.features(samples)
         seconds = time.perf_counter() - start
