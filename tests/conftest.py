@@ -28,6 +28,7 @@ QUICK = (
     "trainer.max_epochs=2",
     "features.backend=eager",
     "evaluate.figures=false",
+    "logger=none",
 )
 
 #: An evaluation without pictures and page, which take most of its time.
@@ -85,7 +86,7 @@ def quick_run(compose, tmp_path_factory):
     from bloodcell.training.train import train
 
     folder = tmp_path_factory.mktemp("runs") / "quick"
-    train(compose(*QUICK, *SMALL, "evaluate.figures=true", f"outputs={folder.parent}"), folder)
+    train(compose(*QUICK, *SMALL, "evaluate.figures=true", "logger=tensorboard", f"outputs={folder.parent}"), folder)
     return folder
 
 

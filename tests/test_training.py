@@ -256,7 +256,8 @@ def test_a_class_without_validation_images_has_no_f1_on_the_way(compose, class_f
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     root = class_folders({"train/a": 6, "train/b": 6, "train/c": 6, "val/a": 3, "val/b": 3})
-    metrics = train(compose(*QUICK, "data=imagefolder", f"data.root={root}", f"outputs={tmp_path}"), tmp_path / "run")
+    own = ("data=imagefolder", f"data.root={root}", "logger=tensorboard", f"outputs={tmp_path}")
+    metrics = train(compose(*QUICK, *own), tmp_path / "run")
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert history["val/f1_c"].isna().all()
     assert history["train/f1_c"].notna().all()

@@ -118,10 +118,16 @@ def register_resolvers() -> None:
     """Register the schemas and `${run_tag:}`, eight random characters for each process."""
     tag = uuid.uuid4().hex[:8]
     OmegaConf.register_new_resolver("run_tag", lambda: tag, replace=True)
+    _register_schemas()
+
+
+@functools.cache
+def _register_schemas() -> None:
     for verb, schema in SCHEMAS.items():
         ConfigStore.instance().store(name=f"{verb}_schema", node=_open(schema), provider="bloodcell")
 
 
+@functools.cache
 def _open(schema: type[Any]) -> DictConfig:
     """Return a schema as a node that can be changed: OmegaConf takes a frozen dataclass for a read-only node."""
     node: DictConfig = OmegaConf.structured(schema)

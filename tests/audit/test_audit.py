@@ -35,16 +35,22 @@ def test_no_leak_missed_and_no_false_alarm(smears, tmp_path, strength, with_orig
     assert found.unreadable.empty
 
 
-def test_originals_name_the_photograph(smears, tmp_path):
+@pytest.fixture(scope="module")
+def with_originals(smears, tmp_path_factory):
+    """Return an audit of smears with their photographs, and the truth."""
     folder, truth = smears("kaggle")
-    found = audit(truth, folder, folder / "originals", tmp_path)
+    return audit(truth, folder, folder / "originals", tmp_path_factory.mktemp("audit")), truth
+
+
+def test_originals_name_the_photograph(with_originals):
+    found, truth = with_originals
     assert (found.sources["photograph"] == truth["photograph"]).mean() >= 0.99
     assert set(found.sources["strength"]) == {"strong"}
 
 
-def test_verdict_counts_cells_and_names_the_leak(smears, tmp_path):
-    folder, truth = smears("kaggle")
-    verdict = audit(truth, folder, folder / "originals", tmp_path).verdict()
+def test_verdict_counts_cells_and_names_the_leak(with_originals):
+    found, truth = with_originals
+    verdict = found.verdict()
     test = truth[truth["split"] == "test"]
     leaked = test["source"].isin(true_leaks(truth))
     fewest = test.groupby("label")["source"].nunique().min()
@@ -54,10 +60,10 @@ def test_verdict_counts_cells_and_names_the_leak(smears, tmp_path):
 
 
 def test_different_labels_of_one_cell_are_a_conflict(smears, tmp_path):
-    folder, truth = smears("mild")
+    folder, truth = smears("kaggle")
     wrong = truth.copy()
     wrong.loc[0, "label"] = "BASOPHIL"
-    found = audit(wrong, folder, folder / "originals", tmp_path)
+    found = audit(wrong, folder, None, tmp_path)
     assert len(found.conflicts) == 1
     assert set(found.conflicts.loc[0, ["label_a", "label_b"]]) == {"BASOPHIL", truth.loc[0, "label"]}
     assert "1 cell carries different labels" in found.verdict()

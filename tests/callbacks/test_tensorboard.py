@@ -69,7 +69,8 @@ def test_the_matrix_is_drawn_now_and_then_and_at_the_end(compose, tmp_path):
     from bloodcell.training.train import train
     from tests.conftest import QUICK, SMALL
 
-    train(compose(*QUICK, *SMALL, "trainer.max_epochs=4", "limits=false", f"outputs={tmp_path}"), tmp_path / "run")
+    own = ("trainer.max_epochs=4", "limits=false", "logger=tensorboard", f"outputs={tmp_path}")
+    train(compose(*QUICK, *SMALL, *own), tmp_path / "run")
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     assert [one.step for one in events.Images("validation confusion matrix")] == [1, 4]
