@@ -127,7 +127,6 @@ def _register_schemas() -> None:
         ConfigStore.instance().store(name=f"{verb}_schema", node=_open(schema), provider="bloodcell")
 
 
-@functools.cache
 def _open(schema: type[Any]) -> DictConfig:
     """Return a schema as a node that can be changed: OmegaConf takes a frozen dataclass for a read-only node."""
     node: DictConfig = OmegaConf.structured(schema)
