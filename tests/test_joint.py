@@ -72,7 +72,7 @@ def test_each_set_is_left_out_in_turn_and_tested(monkeypatch, sets, tmp_path):
         assert metrics["test/images"] == (samples["set"] == name).sum()
 
 
-@pytest.mark.parametrize("kept", ["auto", "off"])
+@pytest.mark.parametrize("kept", ["auto", pytest.param("off", marks=pytest.mark.slow)])
 def test_an_interrupted_run_of_balanced_draws_resumes_to_the_same_end(compose, tmp_path, kept):
     from tests.test_training import assert_same_run, plug_pulled
 
