@@ -237,7 +237,7 @@ def test_tensorboard_shows_what_is_promised(quick_run):
     assert "hp_metric" not in tags["scalars"]
     assert "results/val/macro_f1" in tags["scalars"]
     assert tags["graph"]
-    assert {"augmented training batch", "validation confusion matrix"} <= set(tags["images"])
+    assert {"training batch, augmented", "validation confusion matrix"} <= set(tags["images"])
     wrong = [tag.partition("/")[2] for tag in tags["images"] if tag.startswith("wrong validation images/")]
     rows = pd.read_csv(quick_run / "predictions.csv").query("split == 'val'")
     errors = rows[rows["label"] != rows["prediction"]]

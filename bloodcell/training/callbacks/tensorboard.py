@@ -98,7 +98,7 @@ class TensorBoardReport(pl.Callback):
         gpu = [pl_module.device] if pl_module.device.type == "cuda" else []
         with torch.random.fork_rng(gpu), torch.no_grad():  # keeps the run reproducible
             shown = pl_module.augment(images.to(pl_module.device)).float()
-        writer.add_images("augmented training batch", shown / 255 if shown.max() > 1 else shown, 0)
+        writer.add_images("training batch, augmented", shown / 255 if shown.max() > 1 else shown, 0)
         writer._get_file_writer().add_graph(graph_of(pl_module.net, images[:1].float() / 255))
 
     def _images(self, trainer: pl.Trainer) -> Tensor | None:
