@@ -21,7 +21,7 @@ from bloodcell.evaluation.report_charts import (
     reliability_chart,
     risk_chart,
 )
-from bloodcell.metrics.abstention import CONFIDENCE, risk_coverage
+from bloodcell.metrics.abstention import CONFIDENCE, joint_confidence, risk_coverage
 from bloodcell.metrics.by_class import scores_by_class
 from bloodcell.metrics.by_source import groups_of, rows_by_part, sources_known
 from bloodcell.metrics.confusions import confusions
@@ -127,6 +127,7 @@ def write_report(
         test=test,
         promises=promises,
         confidence=CONFIDENCE,
+        together=joint_confidence(len(promises or ())),
         sets=set_results(test) if test else None,
         risk=risk_chart(risk_coverage(rows), promises) if promises else None,
         examples=_by_class(right, errors),

@@ -45,12 +45,13 @@ def calibrate(
     temperature: bool = True,
     limits: bool = True,
     compared: int = 1,
+    backbones: int = 1,
 ) -> Calibration:
     """Fit temperature and limits to the validation part, and count its confusions, as far as its samples allow.
 
     `predictions` is the run's predictions table at temperature 1, made with `tta` by the net of the extractor.
-    `compared` is the number of epochs among which the validation part chose. The confusions come with the limits: a
-    differential count is corrected by them.
+    `compared` is the number of epochs among which the validation part chose, and `backbones` that of their different
+    backbones. The confusions come with the limits: a differential count is corrected by them.
     """
     rows = predictions[predictions["split"] == "val"]
     fitted, found, confusion, lines = 1.0, None, None, []
@@ -61,11 +62,13 @@ def calibrate(
     if limits:
         if provisional := unknown_sources(samples):
             rows = rows.assign(source=[str(number) for number in range(len(rows))])
-        reason = limits_obstacle(samples, rows, provisional)
+        reason = limits_obstacle(samples, rows, provisional, backbones)
         calibrated = tempered_table(rows, fitted)
         if len(rows) and (provisional or not seen_obstacle(samples)):
             confusion = confusion_of_table(calibrated, provisional)
-        found = None if reason else _limits(samples, calibrated, classes, extractor, tta, compared, provisional)
+        found = (
+            None if reason else _limits(samples, calibrated, classes, extractor, tta, compared, provisional, backbones)
+        )
         lines.append(
             _limits_line(found, rows, compared) if found else f"out-of-distribution images are not flagged: {reason}"
         )
@@ -98,15 +101,19 @@ def temperature_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
     return None
 
 
-def limits_obstacle(samples: Samples, rows: pd.DataFrame, provisional: bool) -> str | None:
+def limits_obstacle(samples: Samples, rows: pd.DataFrame, provisional: bool, backbones: int = 1) -> str | None:
     """Return why no limits can be fitted to predictions of the validation part; None if they can.
 
-    Unknown sources are no reason: then the limits are provisional.
+    Unknown sources are no reason: then the limits are provisional. A choice among several backbones takes more sources.
     """
     if not provisional and (reason := seen_obstacle(samples)):
         return reason
-    if (sources := rows["source"].nunique()) < (least := least_sources(FLAGGED)):
-        return f"that takes {least} val sources, and there are {sources}; set data.val_fraction higher"
+    if (sources := rows["source"].nunique()) < (least := least_sources(FLAGGED, backbones)):
+        takes, more = f"that takes {least} val sources", "set data.val_fraction higher"
+        if backbones > 1:
+            takes += f", as they also chose among {backbones:,} epochs of training"
+            more += ", or choose no epoch: callbacks=to_the_end"
+        return f"{takes}, and there are {sources}; {more}"
     return None
 
 
@@ -143,13 +150,14 @@ def _limits(
     tta: str,
     compared: int,
     provisional: bool,
+    backbones: int,
 ) -> Limits:
     train = spread(samples.of_split("train"))
     with progress("limits") as report:
         learnt = np.asarray(extractor.features(train, report)[:])
         unseen = np.asarray(extractor.features(samples.of_split("val"), report)[:])
     labels = pd.Index(classes).get_indexer(train.table["label"])
-    return fit_limits(learnt, labels, unseen, rows, tta, compared, provisional)
+    return fit_limits(learnt, labels, unseen, rows, tta, compared, provisional, backbones)
 
 
 def _temperature_line(rows: pd.DataFrame, temperature: float) -> str:
