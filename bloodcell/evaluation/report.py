@@ -23,7 +23,7 @@ from bloodcell.evaluation.report_charts import (
 )
 from bloodcell.metrics.abstention import CONFIDENCE, joint_confidence, risk_coverage
 from bloodcell.metrics.by_class import scores_by_class
-from bloodcell.metrics.by_source import groups_of, rows_by_part, sources_known
+from bloodcell.metrics.by_source import groups_of, rows_by_part, sources_known, sources_of
 from bloodcell.metrics.confusions import confusions
 from bloodcell.metrics.cross_fit import promise_results, set_results, threshold_test
 from bloodcell.metrics.decision import decision_curve
@@ -106,7 +106,7 @@ def write_report(
                     metrics[main]["accuracy"],
                     first["reliability"].ece,
                     first["by_chance"],
-                    first["known"],
+                    sources_of(rows).nunique() if first["known"] else None,
                 ),
                 verdict.abstention_line(promises, first["known"]),
             ],

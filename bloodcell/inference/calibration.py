@@ -15,7 +15,7 @@ from bloodcell.metrics import confusion_rates
 from bloodcell.metrics.abstention import least_sources
 from bloodcell.metrics.by_source import sources_of
 from bloodcell.metrics.confusion_rates import Confusion, confusion_of_table
-from bloodcell.metrics.reliability import fit_temperature, reliability, tempered_table
+from bloodcell.metrics.reliability import IMAGINED, fit_temperature, reliability, tempered_table
 from bloodcell.models.ood import FLAGGED, PROVISIONAL, Limits, fit_limits, to_plain
 from bloodcell.models.weights import write_checkpoint
 from bloodcell.runtime.console import progress
@@ -162,9 +162,11 @@ def _limits(
 
 def _temperature_line(rows: pd.DataFrame, temperature: float) -> str:
     before, after = (reliability(tempered_table(rows, one)).ece for one in (1.0, temperature))
-    sources = f"{rows['source'].nunique():,} val sources"
     change = f"on these same images, their calibration error is {after:.3f}, {before:.3f} without it"
-    return f"probabilities are calibrated by {sources}: temperature {temperature:.2f}; {change}"
+    if (sources := rows["source"].nunique()) < IMAGINED:
+        few = f"{sources:,} val sources, fewer than {IMAGINED}, move the temperature little, to {temperature:.2f}"
+        return f"probabilities are barely calibrated: {few}; {change}"
+    return f"probabilities are calibrated by {sources:,} val sources: temperature {temperature:.2f}; {change}"
 
 
 def _limits_line(limits: Limits, rows: pd.DataFrame, compared: int) -> str:
