@@ -4,8 +4,8 @@ The score of an image is the least squared Mahalanobis distance of its pooled fe
 covariance for all classes (Lee et al. 2018, https://arxiv.org/abs/1807.03888). Features are scaled to unit length
 first, as their length varies with confidence (Mueller & Hein 2025, https://arxiv.org/abs/2505.18032). The covariance is
 shrunk (Ledoit & Wolf 2004, doi:10.1016/S0047-259X(03)00096-4), and distances are taken along its `DIRECTIONS` widest
-directions, which recognise classes that were left out as well as all directions do (area under the ROC curve 0.947 and
-0.945, MobileNetV2) and take a tenth of the numbers.
+directions, which recognised classes that were left out as well as all directions did (MobileNetV2 on PBC) and take a
+tenth of the numbers.
 
 Training images lie nearer to their means than others, so the threshold comes from unseen images, as in
 `bloodcell.metrics.abstention`: one image of each source, and an exact binomial test. With its `CONFIDENCE`, at most
