@@ -131,6 +131,7 @@ def write_report(
         sets=set_results(test) if test else None,
         risk=risk_chart(risk_coverage(rows), promises) if promises else None,
         examples=_by_class(right, errors),
+        others=[one for one in right if one.label not in {error.label for error in errors}],
         groups=groups_of(rows)[:GROUPS].to_dict("records"),
         group_count=rows["source"].nunique(),
         failing=_failing(rows),
@@ -197,8 +198,8 @@ def _section(part: str, rows: pd.DataFrame, temperature: float) -> dict[str, Any
 
 
 def _by_class(right: list[Picture], errors: list[Picture]) -> dict[str, list[Picture]]:
-    """Return the pictures of each class, the right ones first; the classes of the most confident errors come first."""
-    names = dict.fromkeys(one.label for one in (*errors, *right))
+    """Return the pictures of each class with errors, the right ones first; the most confident errors come first."""
+    names = dict.fromkeys(one.label for one in errors)
     return {name: [one for one in (*right, *errors) if one.label == name] for name in names}
 
 
