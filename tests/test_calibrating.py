@@ -111,7 +111,8 @@ def test_the_temperature_is_kept_as_a_plain_number(split, quick_run, tmp_path):
         == fit_temperature(predictions)
         == pytest.approx(np.log(99) / np.log(expected / (1 - expected)), rel=1e-4)
     )
-    assert line.startswith(f"probabilities are calibrated by 20 val sources: temperature {temperature:.2f}; on these")
+    few = f"20 val sources, fewer than 40, move the temperature little, to {temperature:.2f}; on these"
+    assert line.startswith(f"probabilities are barely calibrated: {few}")
     assert line.endswith(f"error is {expected - 34 / 40:.3f}, 0.140 without it")
     after = torch.load(tmp_path / "a.ckpt", weights_only=True)
     assert type(after["temperature"]) is float
@@ -119,6 +120,11 @@ def test_the_temperature_is_kept_as_a_plain_number(split, quick_run, tmp_path):
     assert set(after) == {*before, "temperature"}
     assert all(torch.equal(value, after["state_dict"][key]) for key, value in before["state_dict"].items())
     assert load_classifier(tmp_path / "a.ckpt").net.temperature == temperature
+
+    twice = Samples(samples.table.assign(source=[f"s{i}" for i in range(80)]), samples.root)
+    many = predictions.assign(source=[f"s{i}" for i in range(40, 80)])
+    (line,) = calibrate(twice, many, ["a", "b"], None, "none", limits=False).lines
+    assert line.startswith("probabilities are calibrated by 40 val sources: temperature ")
 
     unknown = Samples(samples.table.assign(source=""), samples.root)
     fitted = calibrate(unknown, predictions, ["a", "b"], None, "none", limits=False)
@@ -172,7 +178,7 @@ def test_a_run_is_calibrated_and_predicts_the_same(compose, tmp_path, capsys):
         folders[asked] = tmp_path / asked
         train(compose(*RUN, f"calibrate={asked}", f"outputs={tmp_path}"), folders[asked])
     said = " ".join(capsys.readouterr().out.split())
-    assert said.count("probabilities are calibrated by") == 1
+    assert said.count("probabilities are barely calibrated: ") == 1
     tables = {asked: predicted(folder) for asked, folder in folders.items()}
     metrics = {asked: json.loads((folder / "metrics.json").read_text()) for asked, folder in folders.items()}
     temperature = fit_temperature(tables["false"].query("split == 'val'"))

@@ -102,6 +102,20 @@ def _settings(compose, verb):
     return keys, mine
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/notebook.md"])
+def test_figures_with_an_interval_are_those_of_the_results(name):
+    results, page = ((ROOT / file).read_text(encoding="utf-8") for file in ("RESULTS.md", name))
+    found = re.findall(r"[\d.]+ % \(\d+ to \d+", page)
+    assert len(found) >= 4
+    assert [figure for figure in found if figure not in results] == []
+
+
+def test_the_quickstart_has_the_readmes_figures_of_the_demo():
+    rows = [re.findall(r"^\| `make demo` .*$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+            for name in ("README.md", "docs/quickstart.md")]  # fmt: skip
+    assert rows[0] == rows[1] != []
+
+
 def test_commands_name_keys_and_options_that_exist(compose):
     checked = 0
     for page, verb, arguments in _commands():

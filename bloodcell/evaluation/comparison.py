@@ -22,7 +22,7 @@ from bloodcell.metrics.paired import Difference, differences, differences_of, pa
 from bloodcell.metrics.parts import Floats, Parts
 from bloodcell.metrics.predictions_csv import write_predictions
 from bloodcell.metrics.registry import Place, shown_in
-from bloodcell.metrics.summary import metrics_of
+from bloodcell.metrics.summary import choice_words, metrics_of
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_csv, write_json
 
@@ -33,13 +33,14 @@ _NO_TEST = {"p": None, "only_one": None, "only_other": None}
 
 
 def write_comparison(
-    tables: dict[str, pd.DataFrame], folder: Path, trained_on: frozenset[str]
+    tables: dict[str, pd.DataFrame], folder: Path, trained_on: frozenset[str], compared: int = 1
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Write predictions_N.csv of each system, metrics.json by system, and comparison.csv of the first with each other.
 
     The columns of comparison.csv are one (the first system), other, split, figure (the metric), difference (the one
     less the other, -1 to 1), low and high (of the 95 % interval), images, sources, p, and only_one and only_other: the
     number of sources whose images that system alone gets mostly right. What needs sources is empty without them.
+    `compared` is the number of ways in which validation parts could choose the epochs of the systems.
 
     Returns:
         The metrics of each system, and the lines to print.
@@ -64,7 +65,7 @@ def write_comparison(
                     | {**values, "sources": gain.sources or None}
                     | tests.get(metric, _NO_TEST)
                 )
-            printed.append(gain_line(name, part, found) + _test_words(tests))
+            printed.append(gain_line(name, part, found) + _test_words(tests) + choice_words(part, compared))
     write_csv(pd.DataFrame(rows), folder / "comparison.csv")
     for number, table in enumerate(tables.values()):
         write_predictions(table, folder / f"predictions_{number}.csv")

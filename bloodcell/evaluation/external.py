@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def evaluate_files(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     notes = [*test_reads(cache, samples, splits), *recipes_compared(files[0].parent)]
     origin = Origin(
         given if isinstance(given, str) else ", ".join(given), notes=tuple(notes),
-        compared=epochs_compared(files[0].parent), heading=config.report_title,
+        compared=math.prod(epochs_compared(file.parent) for file in files), heading=config.report_title,
         data=data_set_name(samples) if config.data.root or samples.sets() else "",
     )  # fmt: skip
     record: dict[str, Any] = {"predictions": given}

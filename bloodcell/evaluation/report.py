@@ -21,9 +21,9 @@ from bloodcell.evaluation.report_charts import (
     reliability_chart,
     risk_chart,
 )
-from bloodcell.metrics.abstention import CONFIDENCE, risk_coverage
+from bloodcell.metrics.abstention import CONFIDENCE, joint_confidence, risk_coverage
 from bloodcell.metrics.by_class import scores_by_class
-from bloodcell.metrics.by_source import groups_of, rows_by_part, sources_known
+from bloodcell.metrics.by_source import groups_of, rows_by_part, sources_known, sources_of
 from bloodcell.metrics.confusions import confusions
 from bloodcell.metrics.cross_fit import promise_results, set_results, threshold_test
 from bloodcell.metrics.decision import decision_curve
@@ -106,7 +106,7 @@ def write_report(
                     metrics[main]["accuracy"],
                     first["reliability"].ece,
                     first["by_chance"],
-                    first["known"],
+                    sources_of(rows).nunique() if first["known"] else None,
                 ),
                 verdict.abstention_line(promises, first["known"]),
             ],
@@ -127,9 +127,11 @@ def write_report(
         test=test,
         promises=promises,
         confidence=CONFIDENCE,
+        together=joint_confidence(len(promises or ())),
         sets=set_results(test) if test else None,
         risk=risk_chart(risk_coverage(rows), promises) if promises else None,
         examples=_by_class(right, errors),
+        others=[one for one in right if one.label not in {error.label for error in errors}],
         groups=groups_of(rows)[:GROUPS].to_dict("records"),
         group_count=rows["source"].nunique(),
         failing=_failing(rows),
@@ -196,8 +198,8 @@ def _section(part: str, rows: pd.DataFrame, temperature: float) -> dict[str, Any
 
 
 def _by_class(right: list[Picture], errors: list[Picture]) -> dict[str, list[Picture]]:
-    """Return the pictures of each class, the right ones first; the classes of the most confident errors come first."""
-    names = dict.fromkeys(one.label for one in (*errors, *right))
+    """Return the pictures of each class with errors, the right ones first; the most confident errors come first."""
+    names = dict.fromkeys(one.label for one in errors)
     return {name: [one for one in (*right, *errors) if one.label == name] for name in names}
 
 

@@ -62,7 +62,7 @@ def history_charts(history: pd.DataFrame) -> list[dict[str, Any]]:
     """Draw loss and accuracy over the epochs, training and validation."""
     last = int(history["epoch"].max())
     step = max(1, round(last / 6))
-    epochs = Axis("epoch", range(1, last + 1, step) if last > 1 else (1, 2), "{:.0f}")
+    epochs = Axis("epoch", range(1, max(last, 2) + step, step), "{:.0f}")
     drawn = []
     for metric, form in (("loss", "{:g}"), ("accuracy", "{:.0%}")):
         known = [(part, kind) for part, kind in (("train", "one"), ("val", "two")) if f"{part}/{metric}" in history]

@@ -133,7 +133,7 @@ def write_evaluation(
     others = {"tta=none": averaged(plain), **members} if plain else members
     with progress(JUDGING):
         if config.compare:
-            metrics, printed = write_comparison(tables, folder, trained_on)
+            metrics, printed = write_comparison(tables, folder, trained_on, origin.compared)
         else:
             metrics, printed = write_results(
                 folder, averaged(list(tables.values())), trained_on=trained_on, root=root, figures=config.figures,

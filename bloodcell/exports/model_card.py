@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bloodcell.data.samples import read_samples
 from bloodcell.evaluation.report import name_of
 from bloodcell.inference.exported.metadata import KEY, About
-from bloodcell.metrics.abstention import CONFIDENCE, least_sources
+from bloodcell.metrics.abstention import CONFIDENCE, joint_confidence, least_sources
 from bloodcell.metrics.confusions import MOST
 from bloodcell.metrics.registry import Metric, Place, shown_in
 from bloodcell.metrics.summary import interval_words, parts_in, read_metrics
@@ -55,6 +55,7 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
         compared=compared,
         flagged=FLAGGED,
         confidence=CONFIDENCE,
+        together=joint_confidence(1 + len(about.limits.abstention)) if about.limits else None,
         promises=_promises(about),
         not_promised=_not_promised(about),
         data=_data(run) if run else None,

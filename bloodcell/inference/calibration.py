@@ -15,7 +15,7 @@ from bloodcell.metrics import confusion_rates
 from bloodcell.metrics.abstention import least_sources
 from bloodcell.metrics.by_source import sources_of
 from bloodcell.metrics.confusion_rates import Confusion, confusion_of_table
-from bloodcell.metrics.reliability import fit_temperature, reliability, tempered_table
+from bloodcell.metrics.reliability import IMAGINED, fit_temperature, reliability, tempered_table
 from bloodcell.models.ood import FLAGGED, PROVISIONAL, Limits, fit_limits, to_plain
 from bloodcell.models.weights import write_checkpoint
 from bloodcell.runtime.console import progress
@@ -45,12 +45,13 @@ def calibrate(
     temperature: bool = True,
     limits: bool = True,
     compared: int = 1,
+    backbones: int = 1,
 ) -> Calibration:
     """Fit temperature and limits to the validation part, and count its confusions, as far as its samples allow.
 
     `predictions` is the run's predictions table at temperature 1, made with `tta` by the net of the extractor.
-    `compared` is the number of epochs among which the validation part chose. The confusions come with the limits: a
-    differential count is corrected by them.
+    `compared` is the number of epochs among which the validation part chose, and `backbones` that of their different
+    backbones. The confusions come with the limits: a differential count is corrected by them.
     """
     rows = predictions[predictions["split"] == "val"]
     fitted, found, confusion, lines = 1.0, None, None, []
@@ -61,11 +62,13 @@ def calibrate(
     if limits:
         if provisional := unknown_sources(samples):
             rows = rows.assign(source=[str(number) for number in range(len(rows))])
-        reason = limits_obstacle(samples, rows, provisional)
+        reason = limits_obstacle(samples, rows, provisional, backbones)
         calibrated = tempered_table(rows, fitted)
         if len(rows) and (provisional or not seen_obstacle(samples)):
             confusion = confusion_of_table(calibrated, provisional)
-        found = None if reason else _limits(samples, calibrated, classes, extractor, tta, compared, provisional)
+        found = (
+            None if reason else _limits(samples, calibrated, classes, extractor, tta, compared, provisional, backbones)
+        )
         lines.append(
             _limits_line(found, rows, compared) if found else f"out-of-distribution images are not flagged: {reason}"
         )
@@ -98,15 +101,19 @@ def temperature_obstacle(samples: Samples, rows: pd.DataFrame) -> str | None:
     return None
 
 
-def limits_obstacle(samples: Samples, rows: pd.DataFrame, provisional: bool) -> str | None:
+def limits_obstacle(samples: Samples, rows: pd.DataFrame, provisional: bool, backbones: int = 1) -> str | None:
     """Return why no limits can be fitted to predictions of the validation part; None if they can.
 
-    Unknown sources are no reason: then the limits are provisional.
+    Unknown sources are no reason: then the limits are provisional. A choice among several backbones takes more sources.
     """
     if not provisional and (reason := seen_obstacle(samples)):
         return reason
-    if (sources := rows["source"].nunique()) < (least := least_sources(FLAGGED)):
-        return f"that takes {least} val sources, and there are {sources}; set data.val_fraction higher"
+    if (sources := rows["source"].nunique()) < (least := least_sources(FLAGGED, backbones)):
+        takes, more = f"that takes {least} val sources", "set data.val_fraction higher"
+        if backbones > 1:
+            takes += f", as they also chose among {backbones:,} epochs of training"
+            more += ", or choose no epoch: callbacks=to_the_end"
+        return f"{takes}, and there are {sources}; {more}"
     return None
 
 
@@ -143,20 +150,23 @@ def _limits(
     tta: str,
     compared: int,
     provisional: bool,
+    backbones: int,
 ) -> Limits:
     train = spread(samples.of_split("train"))
     with progress("limits") as report:
         learnt = np.asarray(extractor.features(train, report)[:])
         unseen = np.asarray(extractor.features(samples.of_split("val"), report)[:])
     labels = pd.Index(classes).get_indexer(train.table["label"])
-    return fit_limits(learnt, labels, unseen, rows, tta, compared, provisional)
+    return fit_limits(learnt, labels, unseen, rows, tta, compared, provisional, backbones)
 
 
 def _temperature_line(rows: pd.DataFrame, temperature: float) -> str:
     before, after = (reliability(tempered_table(rows, one)).ece for one in (1.0, temperature))
-    sources = f"{rows['source'].nunique():,} val sources"
     change = f"on these same images, their calibration error is {after:.3f}, {before:.3f} without it"
-    return f"probabilities are calibrated by {sources}: temperature {temperature:.2f}; {change}"
+    if (sources := rows["source"].nunique()) < IMAGINED:
+        few = f"{sources:,} val sources, fewer than {IMAGINED}, move the temperature little, to {temperature:.2f}"
+        return f"probabilities are barely calibrated: {few}; {change}"
+    return f"probabilities are calibrated by {sources:,} val sources: temperature {temperature:.2f}; {change}"
 
 
 def _limits_line(limits: Limits, rows: pd.DataFrame, compared: int) -> str:

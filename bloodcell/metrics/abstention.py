@@ -111,6 +111,14 @@ def least_sources(error_rate: float, compared: int = 1) -> int:
     return math.ceil(math.log((1 - CONFIDENCE) / compared) / math.log(1 - error_rate))
 
 
+def joint_confidence(promises: int) -> float:
+    """Return the least probability, 0 to 1, with which all of several promises on the same sources are kept.
+
+    Each by itself is kept with `CONFIDENCE`; at worst, their failures exclude one another (Bonferroni).
+    """
+    return max(0.0, 1 - promises * (1 - CONFIDENCE))
+
+
 def with_outcome(made: Promise, rows: pd.DataFrame, answered: Flags) -> Promise:
     """Return a promise with its coverage and risk on some rows; `answered`, (N,), marks those that are answered."""
     weight = source_weights(rows)

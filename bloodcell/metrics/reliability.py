@@ -28,7 +28,9 @@ LEAST, MOST = 0.05, 20.0
 #: Stands in for a probability of 0, whose logarithm is not finite.
 TINY = np.finfo(float).tiny
 #: Sources with the outcomes that the probabilities say, beside those at hand, when a temperature is fitted. By
-#: simulation, the log loss rises by at most 0.003 nats at any number of sources and any truth; with 20, by 0.006.
+#: simulation, the log loss rises by at most 0.003 nats at any number of sources and any truth; with 20, by 0.006. The
+#: most likely temperature of fewer sources than these does harm (20 sources: up to 0.058 nats; 45: 0.009). So they
+#: weigh less than the imagined ones, and the probabilities are called barely calibrated.
 IMAGINED = 40
 #: Bins of the confidence, 0 to 1, and simulations of a calibrated classifier.
 BINS, DRAWS, SEED = 15, 500, 0

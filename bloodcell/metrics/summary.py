@@ -83,11 +83,13 @@ def lines(metrics: Values, compared: int = 1) -> list[str]:
     `compared` is the number of classifiers among which the validation part chose this one.
     """
     parts = parts_in(metrics)
-    return [f"{part} {_line(values)}{_choice(part, compared)}" for part, values in parts.items()] + _cells_line(parts)
+    return [f"{part} {_line(values)}{choice_words(part, compared)}" for part, values in parts.items()] + _cells_line(
+        parts
+    )
 
 
-def _choice(part: str, compared: int) -> str:
-    """Return a warning if a part chose the classifier that is measured on it."""
+def choice_words(part: str, compared: int) -> str:
+    """Return a warning, to be added to a line, if a part chose the classifier that is measured on it; else ''."""
     return "; optimistic: it also chose the epoch" if compared > 1 and part.partition("[")[0] == "val" else ""
 
 

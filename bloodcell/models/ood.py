@@ -4,13 +4,17 @@ The score of an image is the least squared Mahalanobis distance of its pooled fe
 covariance for all classes (Lee et al. 2018, https://arxiv.org/abs/1807.03888). Features are scaled to unit length
 first, as their length varies with confidence (Mueller & Hein 2025, https://arxiv.org/abs/2505.18032). The covariance is
 shrunk (Ledoit & Wolf 2004, doi:10.1016/S0047-259X(03)00096-4), and distances are taken along its `DIRECTIONS` widest
-directions, which recognise classes that were left out as well as all directions do (area under the ROC curve 0.947 and
-0.945, MobileNetV2) and take a tenth of the numbers.
+directions, which recognised classes that were left out as well as all directions did (MobileNetV2 on PBC) and take a
+tenth of the numbers.
 
 Training images lie nearer to their means than others, so the threshold comes from unseen images, as in
 `bloodcell.metrics.abstention`: one image of each source, and an exact binomial test. With its `CONFIDENCE`, at most
 `FLAGGED` of future sources are flagged, if they are drawn as the validation sources were. Cells of another laboratory
-are not: most or all of them may be flagged.
+are not: most or all of them may be flagged. If the validation part chose among several backbones, such as those of 15
+epochs, the test allows for each of them, as promises do. A frozen backbone is the same in all epochs.
+
+The threshold and each of the four error rates hold with `CONFIDENCE` by themselves; all five together hold with a half
+at least (`bloodcell.metrics.abstention.joint_confidence`).
 """
 
 from __future__ import annotations
@@ -72,6 +76,7 @@ def fit_limits(
     tta: str = "none",
     compared: int = 1,
     provisional: bool = False,
+    backbones: int = 1,
 ) -> Limits:
     """Find the limits of a trained classifier.
 
@@ -83,6 +88,7 @@ def fit_limits(
         tta: The test-time augmentation of `val_rows`.
         compared: The number of classifiers among which `val_rows` chose this one.
         provisional: Promise no error rate, for the sources of the images are unknown.
+        backbones: The number of different backbones among these classifiers.
 
     Raises:
         BloodcellError: There are too few validation sources to set a threshold.
@@ -93,7 +99,8 @@ def fit_limits(
     scores = _distance(_unit(val_features), means, whitening)
     promised = {} if provisional else {rate: promise(val_rows, float(rate), compared) for rate in RATES}
     abstention = {rate: one.threshold if (one := promised.get(rate)) and one.attained else None for rate in RATES}
-    return Limits(means, whitening, unlike_threshold(scores, val_rows), abstention, tta, provisional)
+    threshold = unlike_threshold(scores, val_rows, backbones)
+    return Limits(means, whitening, threshold, abstention, tta, provisional)
 
 
 def _unit(features: Array) -> Array:
@@ -121,10 +128,11 @@ def _distance(features: Array, means: Floats, whitening: Floats) -> Array:
     return np.asarray(np.stack([((places - centre) ** 2).sum(axis=1) for centre in centres]).min(axis=0))
 
 
-def unlike_threshold(scores: Array, rows: Any) -> float:
+def unlike_threshold(scores: Array, rows: Any, backbones: int = 1) -> float:
     """Return the score above which at most `FLAGGED` of future sources lie.
 
-    The scores, (M,), are of images that are not in training, with these rows of a predictions table.
+    The scores, (M,), are of images that are not in training, with these rows of a predictions table. `backbones` is the
+    number of backbones, at least 1, among which these images chose this one.
 
     Raises:
         BloodcellError: There are too few sources.
@@ -134,9 +142,10 @@ def unlike_threshold(scores: Array, rows: Any) -> float:
     from bloodcell.metrics.abstention import CONFIDENCE, least_sources, one_per_source
 
     drawn = np.sort(one_per_source(rows.assign(score=scores))["score"].to_numpy(float))
-    if len(drawn) < (least := least_sources(FLAGGED)):
+    if len(drawn) < (least := least_sources(FLAGGED, backbones)):
         raise BloodcellError(f"what is unlike the training data wants {least} val sources; there are {len(drawn)}")
-    above = int((binom.cdf(np.arange(len(drawn)), len(drawn), FLAGGED) <= 1 - CONFIDENCE).sum()) - 1
+    chance = (1 - CONFIDENCE) / backbones
+    above = int((binom.cdf(np.arange(len(drawn)), len(drawn), FLAGGED) <= chance).sum()) - 1
     return float(drawn[len(drawn) - 1 - above])
 
 

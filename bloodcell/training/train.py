@@ -293,6 +293,7 @@ def conclude(
         temperature=config.calibrates,
         limits=config.limits,
         compared=compared,
+        backbones=1 if config.finetune.frozen else compared,
     )
     keep_calibration(calibration, config.inference, fitted.chosen, run_folder.checkpoint_of(folder))
     predictions, *others = (tempered_table(table, calibration.temperature) for table in raw)

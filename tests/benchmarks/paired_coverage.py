@@ -6,8 +6,8 @@ In a part, an image is right under the one system alone, under the other alone, 
 for each part from a Dirichlet distribution with the class's means and the intra-source correlation rho. Every design
 is crossed with three rates of difference, three ways of spreading them over the classes, three shares of them in
 favour of the one system, and three rho; a row is a design and a figure: mean and least coverage over its corners. In
-some designs, one source has 80 % of the images of each class. Beside it: the same without a limit of the weights
-(uneven), and the plain t.
+some designs, one source has 80 % of the images of each class, or two or three have 80 % between them. Beside it: the
+same without a limit of the weights (uneven), and the plain t.
 """
 
 import argparse
@@ -30,18 +30,25 @@ DESIGNS = {  # sources of the four classes
     "one dominates 20": (20,),
     "one dominates 40": (40,),
     "one dominates each": (13, 6, 4, 48),
+    "two dominate 20": (20,),
+    "two dominate 40": (40,),
+    "three dominate 20": (20,),
+    "three dominate 40": (40,),
+    "three dominate each": (13, 6, 4, 48),
 }
-DOMINATES = 0.8  # share of one source in the images of its class, in the designs of that name
+DOMINATES = 0.8  # share of one, two or three sources in the images of their class, in the designs of that name
+DOMINATING = {"one": 1, "two": 2, "three": 3}
 RATES, BETTER, RHOS = (0.01, 0.05, 0.15), (0.5, 0.8, 1.0), (0.1, 0.5, 0.9)
 METHODS = {"ours": (1.0, paired.MOST), "uneven": (1.0, np.inf), "t": (0.0, np.inf)}  # prior, most
 SPREADS = {"equal": (1, 1, 1, 1), "third": (0.25, 0.25, 3, 0.25), "third only": (0, 0, 4, 0)}
 
 
-def simulated(rng, sources, rates, better, rho, runs, dominates=0.0):
+def simulated(rng, sources, rates, better, rho, runs, dominating=0):
     """Parts of a test set, their differences in many runs, (runs, P), and the expected difference of each class."""
     drawn = [rng.integers(5, 40, n) for n in sources]
-    for images in drawn if dominates else ():
-        images[0] = round(images[1:].sum() * dominates / (1 - dominates))
+    for images in drawn if dominating else ():
+        others = images[dominating:].sum()
+        images[:dominating] = round(others * DOMINATES / (1 - DOMINATES) / dominating)
     apart, truth = [], []
     for images, rate in zip(drawn, rates, strict=True):
         shape = np.maximum(np.array([rate * better, rate * (1 - better), 1 - rate]) * (1 - rho) / rho, 1e-9)
@@ -67,8 +74,8 @@ def corners(design, runs, rng):
     spreads = SPREADS.values() if len(sources) == 4 else [SPREADS["equal"]]
     for rate, spread, better, rho in product(RATES, spreads, BETTER, RHOS):
         rates = np.minimum(rate * np.array(spread), 0.6)[: len(sources)]
-        dominates = DOMINATES if "dominates" in design else 0.0
-        parts, apart, truths = simulated(rng, sources, rates, better, rho, runs, dominates)
+        dominating = DOMINATING[design.split()[0]] if "dominate" in design else 0
+        parts, apart, truths = simulated(rng, sources, rates, better, rho, runs, dominating)
         for metric in METRICS:
             if not metric.weights:
                 continue

@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 from scipy.stats import beta
 
-from bloodcell.metrics.abstention import CONFIDENCE, candidate_ranks, least_sources, promise, risk_coverage
+from bloodcell.metrics.abstention import (
+    CONFIDENCE,
+    candidate_ranks,
+    joint_confidence,
+    least_sources,
+    promise,
+    risk_coverage,
+)
 from bloodcell.runtime.errors import BloodcellError
 from tests.evaluation.grouped import halves, simulated
 
@@ -105,6 +112,10 @@ def test_a_choice_among_epochs_wants_more_sources():
     assert promise(rows, limit + 1e-6, compared=10).attained
     assert not promise(rows, limit - 1e-6, compared=10).attained
     assert promise(rows, 0.1, compared=1) == promise(rows, 0.1)
+
+
+def test_several_promises_hold_together_less_often():
+    assert [joint_confidence(number) for number in (1, 4, 5, 20)] == pytest.approx([0.9, 0.6, 0.5, 0])
 
 
 def test_copies_prove_nothing():

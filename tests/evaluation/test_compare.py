@@ -34,6 +34,7 @@ def test_checkpoints_are_compared_and_each_keeps_its_figures(quick_run, another,
         assert row.difference == pytest.approx(alone[0][name] - alone[1][name])
     assert set(found["one"]) == {next(iter(metrics))}
     assert f"gain over {list(metrics)[1]}, in points: accuracy" in said.replace("\n", " ")
+    assert " ".join(said.split()).count("optimistic: it also chose the epoch") == 1  # val, not test
     record = json.loads((tmp_path / "both" / "evaluation.json").read_text())
     assert (record["compare"], len(record["checkpoint"])) == (True, 2)
 

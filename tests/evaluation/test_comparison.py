@@ -16,9 +16,9 @@ def table(rows, split="test"):
     return found.assign(path=[f"{i}.png" for i in range(len(rows))], split=split, p_a=0.5, p_b=0.5)
 
 
-def compared(tmp_path, *tables, trained_on=frozenset()):
+def compared(tmp_path, *tables, trained_on=frozenset(), epochs=1):
     """Return comparison.csv and the lines of the parts."""
-    first, *lines = write_comparison({"ABCD"[i]: one for i, one in enumerate(tables)}, tmp_path, trained_on)[1]
+    first, *lines = write_comparison({"ABCD"[i]: one for i, one in enumerate(tables)}, tmp_path, trained_on, epochs)[1]
     assert first == f"the first of {len(tables)} is A"
     return pd.read_csv(tmp_path / "comparison.csv"), lines
 
@@ -56,6 +56,12 @@ def test_equal_systems_are_told_apart_by_chance_alone(sources):
     found = np.array([swap_test(rng.choice([-1.0, -0.5, 0, 0.5, 1.0], sources)) for _ in range(60)])
     assert (found <= 0.05).mean() <= 0.1
     assert (found <= 0.5).mean() == pytest.approx(0.5, abs=0.15)
+
+
+@pytest.mark.parametrize(("split", "epochs", "optimistic"), [("val", 15, True), ("val", 1, False), ("test", 15, False)])
+def test_a_part_that_chose_the_epochs_is_called_optimistic(tmp_path, split, epochs, optimistic):
+    _, (line,) = compared(tmp_path, A.assign(split=split), A.assign(split=split, prediction="a"), epochs=epochs)
+    assert line.endswith("; optimistic: it also chose the epoch") == optimistic
 
 
 def test_copies_of_a_source_prove_nothing_more(tmp_path):

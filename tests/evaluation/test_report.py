@@ -197,6 +197,12 @@ def test_the_sample_size_and_the_decision_curves_are_shown(page, predictions):
     assert [one["data-class"] for one in page.all("figure", inside=panels)] == CLASSES
 
 
+def test_it_says_what_promises_hold_with_together(written, predictions):
+    _, text = written(predictions)
+    assert "Each promise holds with 90 % probability" in text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "all 4 together hold with at least 60 %" in text.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_every_promise_and_every_set_has_a_row(page):
     promises = page.cells(page.all("table", id="promises")[0])
     assert [re.search(r"at most (\d+) %", name, re.IGNORECASE)[1] for name in promises] == ["1", "2", "5", "10"]

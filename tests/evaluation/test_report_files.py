@@ -150,3 +150,16 @@ def test_several_cross_validations_and_their_mean_have_a_page_each(tmp_path):
     mean = (tmp_path / "report_mean.html").read_text(encoding="utf-8")
     assert "mean of 2" in mean
     assert "are of 30 sources that are in training" in mean
+
+
+def test_classes_without_an_error_share_a_gallery(learnt_run, compose, tmp_path):
+    evaluate(compose(f"checkpoint={learnt_run}", "device=cpu", "figures=false", verb="evaluate"), tmp_path / "out")
+    page = page_of(tmp_path / "out")
+    failures = pd.read_csv(tmp_path / "out" / "failures.csv", keep_default_na=False)
+    wrong = set(failures.loc[failures["split"] == "test", "label"])
+    galleries = re.findall(r'(?:<h4>([^<]+)</h4>\s*)?<div class="gallery"(.+?)</div>', page, re.DOTALL)
+    heads = {head: set(re.findall(r'alt="Picture of (\w+)', pictures)) for head, pictures in galleries}
+    assert {head: {head} for head in wrong}.items() <= heads.items()
+    rest = {"EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL"} - wrong
+    others = [shown for head, shown in heads.items() if head not in wrong]
+    assert others == ([rest] if rest else [])

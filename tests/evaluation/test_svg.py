@@ -3,8 +3,10 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from bloodcell.evaluation.report_charts import history_charts
 from bloodcell.evaluation.svg import (
     ABOVE,
     BELOW,
@@ -96,3 +98,15 @@ def test_a_forest_plot_has_a_row_for_each_name_with_its_range():
     )
     assert drawn.index(">a<") < drawn.index(">&lt;b&gt;<")
     assert f'viewBox="0 0 240 {ABOVE + 2 * ROW + BELOW}"' in drawn
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 9, 10, 12, 13, 100])
+def test_each_epoch_has_a_place_of_its_own(epochs):
+    history = pd.DataFrame({"epoch": range(1, epochs + 1)}).assign(**{"train/loss": 1.0, "val/loss": 1.0})
+    history = history.assign(**{"train/accuracy": 0.5, "val/accuracy": 0.5})
+    for drawn in history_charts(history):
+        places = [float(place) for place in re.findall(r'<circle cx="([\d.]+)"', drawn["chart"])]
+        assert len(places) == 2 * epochs
+        gaps = np.diff(places[:epochs])
+        assert (gaps > 0).all()
+        np.testing.assert_allclose(gaps, np.mean(gaps) if epochs > 1 else 0, atol=0.11)  # of one decimal

@@ -61,16 +61,29 @@ def test_the_most_frequent_class_is_the_baseline():
     ],
 )
 def test_its_confidence_is_right_or_too_high_or_too_low(confidence, accuracy, ece, words):
-    assert words in spoken(verdict.confidence_line(confidence, accuracy, ece, by_chance=0.045))
+    assert words in spoken(verdict.confidence_line(confidence, accuracy, ece, by_chance=0.045, sources=120))
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [
+        (5, "may be well calibrated: on average it claims 90.0 % and is right on 89.0 %; but 5 sources are too few"),
+        (119, "but 119 sources are too few to be sure."),
+        (120, "is well calibrated: on average it claims 90.0 % and is right on 89.0 %."),
+        (None, "may be well calibrated: on average it claims 90.0 % and is right on 89.0 %; but sources are unknown."),
+    ],
+)
+def test_few_sources_do_not_show_that_it_is_well_calibrated(sources, words):
+    assert words in spoken(verdict.confidence_line(0.9, 0.89, 0.02, by_chance=0.05, sources=sources))
 
 
 def test_what_may_be_chance_is_not_called_off():
-    assert spoken(verdict.confidence_line(0.9, 0.85, 0.06, by_chance=0.061)) == (
+    assert spoken(verdict.confidence_line(0.9, 0.85, 0.06, by_chance=0.061, sources=40)) == (
         "Its confidence may be well calibrated: on average it claims 90.0 % and is right on 85.0 %; its calibration "
         "error of 6.0 points may be chance, which makes up to 6.1 on these images."
     )
-    assert "too high" in verdict.confidence_line(0.9, 0.85, 0.06, by_chance=0.059)
-    assert spoken(verdict.confidence_line(0.9, 0.85, 0.06, by_chance=0.05, known=False)).startswith(
+    assert "too high" in verdict.confidence_line(0.9, 0.85, 0.06, by_chance=0.059, sources=40)
+    assert spoken(verdict.confidence_line(0.9, 0.85, 0.06, by_chance=0.05, sources=None)).startswith(
         "If no image is a copy of another, which is unknown: its confidence is too high"
     )
 

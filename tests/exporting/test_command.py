@@ -229,6 +229,7 @@ def test_the_card_of_a_classifier_of_cells_that_knows_its_limits(
     checkpoint = checkpoint_of(another("cells", change))
     text = card(about_of(load_classifier(checkpoint), checkpoint), checkpoint, Path("learnt.onnx"), "well")
     assert "at most 5 %, if the highest probability is 0.875 or more" in text
+    assert "on `unlike` and on 2 error rates, hold together with a probability of at least 70 %" in text
     assert "temperature 1.500" in text
     assert "It does not look for the cell" in text
     (tmp_path / "learnt.onnx").symlink_to(exported("onnx"))

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import norm
 
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import Samples, read_samples
@@ -96,6 +98,29 @@ def test_the_threshold_is_kept_over_many_draws():
     assert 0 < broken / 300 <= 0.1 + 0.03
 
 
+def test_the_threshold_is_kept_if_the_same_sources_chose_the_backbone():
+    """The backbone of 15 whose scores on these sources are lowest flags more of what is to come than it seems to."""
+    rng, rows, broken = np.random.default_rng(0), rows_of(np.zeros(120, int)), np.zeros(2)
+    for _ in range(100):
+        drawn = rng.normal(size=(15, 120))
+        lucky = drawn[np.sort(drawn, axis=1)[:, -3].argmin()]
+        # the least share above a threshold is exact: the backbones are equally good
+        above = [norm.sf(unlike_threshold(lucky, rows, backbones)) for backbones in (1, 15)]
+        broken += np.array(above) > FLAGGED
+    assert broken[0] > 40
+    assert broken[1] <= 10
+
+
+def test_the_threshold_is_the_score_that_the_binomial_allows():
+    """Of 120 sources, 2 may lie above for one backbone, and none for 15 or more: binom.cdf of 0.05 by hand."""
+    scores, rows = np.arange(120.0), rows_of(np.zeros(120, int))
+    chances = [sum(math.comb(120, k) * 0.05**k * 0.95 ** (120 - k) for k in range(most + 1)) for most in range(4)]
+    for backbones in (1, 2, 15, 40):
+        allowed = max(most for most in range(4) if chances[most] <= 0.1 / backbones)
+        assert unlike_threshold(scores, rows, backbones) == 119 - allowed
+    assert [unlike_threshold(scores, rows, many) for many in (1, 15)] == [117, 119]
+
+
 def test_every_source_counts_one():
     """Hundreds of copies of one odd source leave the threshold where one image of it would."""
     values = np.random.default_rng(0).normal(size=60)
@@ -112,6 +137,9 @@ def test_few_sources_set_no_threshold():
     with pytest.raises(BloodcellError, match="wants 45 val sources; there are 44"):
         unlike_threshold(scores, rows_of(np.zeros(44, int)))
     assert unlike_threshold(np.arange(45.0), rows_of(np.zeros(45, int))) == 44
+    with pytest.raises(BloodcellError, match="wants 98 val sources; there are 97"):
+        unlike_threshold(np.arange(97.0), rows_of(np.zeros(97, int)), backbones=15)
+    assert unlike_threshold(np.arange(98.0), rows_of(np.zeros(98, int)), backbones=15) == 97
 
 
 def test_abstention_is_what_is_promised_of_the_validation_rows():
@@ -235,6 +263,22 @@ def test_without_validation_of_unseen_sources_nothing_is_known(compose, tmp_path
         classifier = load_classifier(file)
         assert classifier.limits is None
         assert (classifier.confusion is None) == (name != "few")  # a few sources tell little of confusions, but some
+
+
+@pytest.mark.parametrize(("choice", "obstacle"), [
+    ("finetune=full", "that takes 59 val sources, as they also chose among 2 epochs of training, and there are 50; "
+     "set data.val_fraction higher, or choose no epoch: callbacks=to_the_end"),
+    ("finetune=frozen", None),
+])  # fmt: skip
+def test_only_a_backbone_that_learns_is_chosen_with_the_epoch(compose, tmp_path, capsys, choice, obstacle):
+    cells = ("data.reader.train_photographs=25", "data.reader.test_photographs=2", "data.reader.copies=1")
+    own = [*QUICK, *cells, choice, "data.val_fraction=0.4", "report=false", f"outputs={tmp_path}"]
+    train(compose(*own), tmp_path / "run")
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("limits by 50 val sources that chose among 2 epochs: out-of-distribution images are flagged" in said) == (
+        obstacle is None
+    )
+    assert obstacle is None or obstacle in said
 
 
 @pytest.mark.parametrize(
