@@ -23,7 +23,7 @@ from bloodcell.inference.predict_samples import predict_samples
 from bloodcell.metrics.summary import read_metrics
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.command import continuation, prediction_by, say_end
-from bloodcell.runtime.config import cache_root, read_config, typed, uses_cache
+from bloodcell.runtime.config import cache_root, typed, uses_cache
 from bloodcell.runtime.console import complain, counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments, release_gpu_memory
@@ -35,10 +35,11 @@ from bloodcell.training.audit_first import audit_first
 from bloodcell.training.checkpoint import refuse_no_further
 from bloodcell.training.fit import Fitted, fit
 from bloodcell.training.messages import better_recipe, partial_run
+from bloodcell.training.saved_config import CHANGES, saved_configuration
 
 
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
-    """Continue the run in a folder with its saved configuration; overrides may change `trainer` and `data.root`.
+    """Continue the run in a folder with its saved configuration; overrides may change what `CHANGES` names.
 
     A run that has finished is continued if `trainer.max_epochs` is among them, and `callbacks.early_stopping=null` if
     early stopping had ended it.
@@ -50,40 +51,27 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
 
     if not run_folder.read_run(folder) or not (folder / "config.yaml").is_file():
         raise BloodcellError(f"resume={folder}: no run there (run.json, config.yaml); give a run folder")
-    allowed = ("trainer.", "data.root=", "callbacks.early_stopping=null")
-    changes = [item for item in map(_set_or_added, overrides) if item.startswith(allowed)]
-    further = any(item.startswith("trainer.max_epochs=") for item in changes)
+    asked = {item: item.removeprefix("+").removeprefix("+") for item in overrides}
+    further = any(item.startswith("trainer.max_epochs=") for item in asked.values())
     if not further:
         run_folder.refuse_finished(folder)
-    if foreign := [item for item in overrides if not _set_or_added(item).startswith((*allowed, "hydra."))]:
+    if foreign := [item for item, bare in asked.items() if not CHANGES.match(bare) and not bare.startswith("hydra.")]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
-    cfg = _saved_configuration(folder)
+    parsed = OverridesParser.create().parse_overrides(list(filter(CHANGES.match, asked.values())))
+    changes = {str(item.key_or_group): item.value() for item in parsed}
+    cfg = saved_configuration(folder, changes)
     before = cfg.trainer.max_epochs
-    for item in OverridesParser.create().parse_overrides(changes):
-        if item.key_or_group == "data.root" and (folder / "samples.csv").is_file():
-            moved = read_samples(folder / "samples.csv", str(existing_folder(str(item.value()))))
-            _require_unchanged(folder, moved, cache_root(cfg.cache.root))
-            write_samples(moved, folder / "samples.csv")
-        OmegaConf.update(cfg, str(item.key_or_group), item.value(), force_add=True)
+    for key, value in changes.items():
+        if key != "logger":  # the group is there already
+            OmegaConf.update(cfg, key, value, force_add=True)
+    if "data.root" in changes and (folder / "samples.csv").is_file():
+        moved = read_samples(folder / "samples.csv", str(existing_folder(str(changes["data.root"]))))
+        _require_unchanged(folder, moved, cache_root(cfg.cache.root))
+        write_samples(moved, folder / "samples.csv")
     if further:
         refuse_no_further(folder, cfg, before)
     launch(*trainer_devices(cfg))
     return train(cfg, folder, resumed=True, further=further)
-
-
-def _set_or_added(override: str) -> str:
-    return override.removeprefix("+").removeprefix("+")
-
-
-def _saved_configuration(folder: Path) -> DictConfig:
-    try:
-        cfg = read_config(folder / "config.yaml")
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise BloodcellError(f"resume={folder}: its config.yaml is damaged ({reason}); begin a new run") from error
-    if not {"seed", "data", "model", "trainer", "outputs", "cache"} <= set(cfg):
-        raise BloodcellError(f"resume={folder}: its config.yaml is not that of a training; begin a new run")
-    return cfg
 
 
 @uses_cache

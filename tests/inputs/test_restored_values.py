@@ -11,19 +11,6 @@ from bloodcell.training.train import resume, train
 from tests.conftest import QUICK, SMALL
 
 
-@pytest.fixture(scope="module")
-def unfinished(compose, tmp_path_factory):
-    """Return a run that could go on for a third epoch."""
-    folder = tmp_path_factory.mktemp("stranger") / "run"
-    choices = ("finetune=full", "callbacks=ema", "scheduler=cosine", "optimizer=adamw", "logger=none", "limits=false")
-    train(compose(*QUICK, *SMALL, *choices, "calibrate=false", f"outputs={folder.parent}"), folder)
-    record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**record, "status": "failed"}))
-    config = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(config.replace("max_epochs: 2", "max_epochs: 3"))
-    return folder
-
-
 @pytest.fixture
 def changed(unfinished, tmp_path):
     """Copy the run with another last.ckpt: changed(change) -> its folder."""
@@ -89,7 +76,7 @@ def test_a_file_elsewhere_that_this_process_did_not_write_stays(changed, tmp_pat
     folder = changed(aimed(str(elsewhere / "thesis.txt"), str(elsewhere)))
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("filename: best", f"filename: best\n    dirpath: {elsewhere}"))
-    resume(folder, [])
+    resume(folder, [f"callbacks.best.dirpath={elsewhere}"])
     assert (elsewhere / "thesis.txt").read_text() == "years"
     assert "thesis.txt is no longer among the best, and stays" in capsys.readouterr().out
 
@@ -105,7 +92,7 @@ def test_a_file_elsewhere_that_is_not_of_the_run_is_not_replaced(changed, unfini
     torch.save(another, elsewhere / "best.ckpt")
     before = (elsewhere / "best.ckpt").read_bytes()
     with pytest.raises(BloodcellError, match=r"best\.ckpt is there already and not of this run"):
-        resume(folder, [])
+        resume(folder, [f"callbacks.best.dirpath={elsewhere}"])
     assert (elsewhere / "best.ckpt").read_bytes() == before
 
 
