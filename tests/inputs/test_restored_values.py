@@ -96,6 +96,13 @@ def test_a_file_elsewhere_that_is_not_of_the_run_is_not_replaced(changed, unfini
     assert (elsewhere / "best.ckpt").read_bytes() == before
 
 
+def strided(old, step):
+    """Return zeros of the same shape, with memory for all and another way through it."""
+    count = old.numel()
+    start = count - 1 if step == 0 else 0
+    return torch.zeros(count * max(step, 1)).as_strided(old.shape, [step * one for one in old.stride()], start)
+
+
 def of_each(key, value):
     def change(state):
         for values in state["optimizer_states"][0]["state"].values():
@@ -134,6 +141,8 @@ CHANGES = {
     "squares of one number": (of_each("exp_avg_sq", lambda _: torch.zeros(1)), "optimizer_states"),
     "moments of another size": (of_each("exp_avg", lambda old: torch.zeros(2 * old.numel())), "optimizer_states"),
     "moments that take no memory": (of_each("exp_avg", lambda old: torch.zeros(1).expand(old.shape)), "read safely"),
+    "moments that begin at the end of their memory": (of_each("exp_avg", lambda old: strided(old, 0)), "read safely"),
+    "moments with gaps": (of_each("exp_avg", lambda old: strided(old, 2)), "read safely"),
     "moments on no device": (of_each("exp_avg", lambda old: torch.empty(old.shape, device="meta")), "read safely"),
     "whole moments": (of_each("exp_avg", lambda old: old.to(torch.int8)), "optimizer_states"),
     "moments in words": (of_each("exp_avg", lambda _: "x"), "optimizer_states"),

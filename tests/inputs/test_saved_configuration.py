@@ -1,14 +1,19 @@
 """The configuration of somebody else's run: it goes on only with what writes in the run's own folder."""
 
+import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 from omegaconf import OmegaConf
 
-from bloodcell.runtime.config import read_config
+from bloodcell.data.samples import digest
+from bloodcell.runtime import run_folder
+from bloodcell.runtime.config import read_config, typed
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.training.callbacks.checkpoint_io import AtomicCheckpointIO
-from bloodcell.training.train import resume, train
+from bloodcell.training.train import resume, samples_of, train
 from tests.conftest import QUICK, SMALL
 
 pytestmark = pytest.mark.inputs
@@ -154,3 +159,33 @@ def test_a_training_removes_no_checkpoint_that_it_did_not_write(elsewhere, tmp_p
     writer.save_checkpoint({}, tmp_path / "own.ckpt")
     writer.remove_checkpoint(str(tmp_path / "own.ckpt"))
     assert not (tmp_path / "own.ckpt").exists()
+
+
+def test_resume_auto_takes_nothing_of_a_planted_run_but_its_progress(compose, unfinished, elsewhere, tmp_path):
+    """A run of the same fingerprint, whose configuration and samples name other files, is continued as the user's."""
+    choices = ("finetune=full", "callbacks=ema", "scheduler=cosine", "optimizer=adamw", "limits=false")
+    mine = compose(*QUICK, *SMALL, *choices, "calibrate=false", f"outputs={tmp_path}", "trainer.max_epochs=3")
+    planted = tmp_path / "planted"
+    shutil.copytree(unfinished, planted)
+    cfg = read_config(planted / "config.yaml")
+    node = {"_target_": f"{LIGHTNING}.OnExceptionCheckpoint", "dirpath": str(elsewhere), "filename": "best"}
+    cfg.callbacks.x, cfg.logger.y = node, {"_target_": "os.system", "command": f"touch {tmp_path / 'ran'}"}
+    cfg.callbacks.best.dirpath = str(elsewhere)
+    OmegaConf.save(cfg, planted / "config.yaml")
+    table = (planted / "samples.csv").read_text().splitlines()
+    (planted / "samples.csv").write_text("\n".join([table[0], *(f"/etc/passwd{row}" for row in table[1:])]) + "\n")
+    record = json.loads((planted / "run.json").read_text())
+    identity = fingerprint_of(mine)
+    (planted / "run.json").write_text(json.dumps({**record, "fingerprint": identity}))
+    mine.resume = "auto"
+    train(mine, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    assert len((planted / "history.csv").read_text().splitlines()) == 4
+    assert "passwd" not in (planted / "samples.csv").read_text()
+    assert not (tmp_path / "ran").exists()
+
+
+def fingerprint_of(cfg):
+    """Return the fingerprint that a run of a configuration has."""
+    config = typed(cfg, TrainConfig)
+    return run_folder.fingerprint(asdict(config), digest(samples_of(config)))
