@@ -332,6 +332,42 @@ def test_a_graph_that_takes_minutes_is_given_up_and_ctrl_c_ends_it(model, tmp_pa
     assert error.decode().splitlines()[-1].startswith("interrupted; go on with: ")
 
 
+def test_work_that_grows_with_the_number_of_images_is_that_of_one(model, tmp_path):
+    """Of one and of two images nothing is added, of three 10^13 zeros."""
+    make = helper.make_node
+    nodes = [
+        make("Shape", ["images"], ["numbers"], start=0, end=1), make("Sub", ["numbers", "one"], ["less"]),
+        make("Sub", ["less", "one"], ["least"]), make("Mul", ["less", "least"], ["product"]),
+        make("Mul", ["product", "many"], ["length"]), make("ConstantOfShape", ["length"], ["zeros"]),
+        make("ReduceSum", ["zeros"], ["zero"], keepdims=0),
+    ]  # fmt: skip
+    proto = onnx.ModelProto.FromString(model)
+    added(*nodes, one=np.array([1]), many=np.array([10**13]))(proto.graph)
+    (tmp_path / "x.onnx").write_bytes(proto.SerializeToString())
+    pixels = [np.full((9, 9, 3), number, np.uint8) for number in range(3)]
+    assert len(bloodcell.load(tmp_path / "x.onnx").predict(pixels)) == 3
+
+
+def test_a_net_that_takes_too_long_for_an_image_ends_the_command_with_one_line(model, tmp_path):
+    """Hundreds of products of matrices that depend on the pixels, of as many numbers for each image."""
+    names = ["wide", *(f"product {number}" for number in range(400))]
+    products = [helper.make_node("MatMul", [left, "wide"], [right]) for left, right in itertools.pairwise(names)]
+    start = [*BRIGHT[:2], helper.make_node("Mul", ["level", "big"], ["wide"])]
+    total = helper.make_node("ReduceSum", [names[-1]], ["zero"], keepdims=0)
+    proto = onnx.ModelProto.FromString(model)
+    added(*start, *products, total, big=np.zeros((1000, 1000), np.float32))(proto.graph)
+    (tmp_path / "x.onnx").write_bytes(proto.SerializeToString())
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    code = "from bloodcell import cli; from bloodcell.data import time_limit; time_limit.SECONDS = 0.5; cli.main()"
+    words = ["predict", f"checkpoint={tmp_path / 'x.onnx'}", f"images={tmp_path / 'a.png'}", "output=o.csv"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    line = [sys.executable, "-c", code, *words]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    said = f"error: {tmp_path / 'x.onnx'}: an image takes longer than 0.5 seconds; remove this file, and start again"
+    assert done.stderr.splitlines()[-1] == said
+
+
 #: Loads a file with a limit of a second, and ends as the command line does.
 GIVEN_UP = """
 import sys
