@@ -18,6 +18,7 @@ from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import data_set_name, existing_folder, load_samples
 from bloodcell.data.samples import Samples, changes_since, digest, read_samples, with_contents, write_samples
 from bloodcell.data.splits import assign_splits, require_classes
+from bloodcell.evaluation.own_images import folder_within, keep_as_own, own_folder
 from bloodcell.evaluation.results import JUDGING
 from bloodcell.inference.predict_samples import predict_samples
 from bloodcell.metrics.summary import read_metrics
@@ -68,6 +69,8 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
         moved = read_samples(folder / "samples.csv", str(existing_folder(str(changes["data.root"]))))
         _require_unchanged(folder, moved, cache_root(cfg.cache.root))
         write_samples(moved, folder / "samples.csv")
+        if folder_within(moved):
+            keep_as_own(moved, cache_root(cfg.cache.root))
     if further:
         refuse_no_further(folder, cfg, before)
     launch(*trainer_devices(cfg))
@@ -177,7 +180,7 @@ def _newest_unfinished(roots: list[Path], identity: str, folder: Path) -> tuple[
 def _train(
     config: TrainConfig, samples: Samples, folder: Path, devices: dict[str, Any], many: bool, resumed: bool
 ) -> dict[str, float]:
-    samples = distributed.once(lambda: _checked(config, samples, folder))
+    samples = distributed.once(lambda: _checked(config, samples, folder, resumed))
     tests = config.tests(many)
     fitted = fit(config, samples, folder, devices, tests, resumed)
     splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
@@ -226,12 +229,14 @@ def samples_of(config: TrainConfig) -> Samples:
     return assign_splits(known, config.data)
 
 
-def _checked(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
+def _checked(config: TrainConfig, samples: Samples, folder: Path, resumed: bool) -> Samples:
     """Return readable samples and write them to the folder; leaks cause a warning or an error."""
     samples = readable(config, samples, folder)
     if "val" not in samples.splits():
         raise BloodcellError("there are no validation images; set data.val_fraction above 0")
     write_samples(samples, folder / "samples.csv")
+    if not resumed:
+        keep_as_own(samples, cache_root(config.cache.root))
     check_leaks(samples, config.data, cache_root(config.cache.root))
     report_leak(weights_leak(samples, config.model.weights), config.data.leak_check)
     return samples
@@ -294,11 +299,12 @@ def conclude(
         str(folder), classifier, calibration.temperature, notes, history, compared,
         heading=config.report_title, data=data_set_name(samples), preprocessing=fitted.engine.preprocessing,
     )  # fmt: skip
+    root = own_folder(samples, cache, config.report or config.evaluate.figures)
     metrics, lines = write_results(
         folder,
         predictions,
         trained_on=frozenset(samples.of_split("train").table["source"]),
-        root=samples.root,
+        root=root,
         figures=config.evaluate.figures,
         origin=origin,
         report=config.report,
@@ -315,8 +321,8 @@ def conclude(
         from bloodcell.evaluation.figures import curves_figure, save
 
         save(curves_figure(history, best_epoch), folder / "figures" / "curves.png", formats)
-    if writer := writer_of(fitted.trainer):
-        write_examples(writer, fitted.engine, predictions, samples.root, len(history))
+    if (writer := writer_of(fitted.trainer)) and root:
+        write_examples(writer, fitted.engine, predictions, root, len(history))
     _log_hyperparameters(fitted.trainer, config, metrics)
     chosen = f"chosen: epoch {best_epoch} of {len(history)}; run folder {folder}"
     say("\n".join([chosen, *lines, *calibration.lines, *partial]))

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from bloodcell.metrics.registry import tunable
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.command import command, continuation
-from bloodcell.runtime.config import instantiate, plain, typed
+from bloodcell.runtime.config import instantiate, plain, typed, uses_cache
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.hardware import cpu_count
@@ -38,6 +38,7 @@ def run(cfg: DictConfig) -> None:
         raise
 
 
+@uses_cache
 def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
     """Run the trials that a study lacks, then write what it leaves.
 
