@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         _run_study(config, configs, space, folds, folder)
+    except JSONDecodeError as error:
+        raise BloodcellError(f"study={folder}: its storage is damaged ({error}); choose another folder") from error
     except (StorageInternalError, UnboundLocalError) as error:  # Optuna 5.0 may raise the second in place of another
         cause = error if isinstance(error, StorageInternalError) else error.__context__
         if isinstance(cause, KeyboardInterrupt):
