@@ -81,6 +81,18 @@ def test_nothing_is_cleared_while_another_command_works(tmp_path):
     assert [file.name for file in (tmp_path / "cache").iterdir() if file.is_file()] == [".use.lock"]
 
 
+def test_a_study_uses_the_cache(compose, tmp_path, monkeypatch):
+    from bloodcell.tuning import storage
+    from bloodcell.tuning.tune import tune
+
+    def clear():
+        raise BloodcellError(cache(tmp_path / "cache", "clear=all").stderr)
+
+    monkeypatch.setattr(storage, "require_optuna", clear)  # it is the first thing that a study does
+    with pytest.raises(BloodcellError, match="1 other command at work with"):
+        tune(compose(f"cache.root={tmp_path / 'cache'}", verb="tune"), tmp_path / "study", [])
+
+
 def test_letters_that_the_terminal_cannot_show_are_no_reason_to_end(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
     said = cache(tmp_path / "Клетки")

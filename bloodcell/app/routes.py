@@ -82,10 +82,11 @@ class Uploads:
         async with self.turn:
             work = asyncio.wrap_future(self.thread.submit(self.examiner.examine, name, content))
             while not (await asyncio.wait({work}, timeout=1))[0]:
-                if too_slow():
+                if slow := too_slow():
                     self.thread.shutdown(wait=False)  # it cannot be stopped, and the page goes on in another one
                     self.thread = ThreadPoolExecutor(1, "examiner")
-                    return JSONResponse({"reason": f"decoding takes longer than {SECONDS:g} seconds"}, 422)
+                    what = slow.rpartition(": ")[2]
+                    return JSONResponse({"reason": f"{what} takes longer than {SECONDS:g} seconds"}, 422)
         try:
             return JSONResponse(await work)
         except ImageError as error:

@@ -96,7 +96,7 @@ def read_picture(path: str | Path | bytes, max_pixels: int | None = None, white:
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     size = len(path) if isinstance(path, bytes) else _file_size(path)
     try:
-        with timed("the image" if isinstance(path, bytes) else str(path)):
+        with timed(f"{'the image' if isinstance(path, bytes) else path}: decoding"):
             return _decode(path, size, limit, white)
     except ImageError:
         raise

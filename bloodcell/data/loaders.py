@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samplers import EpochSampler
+from bloodcell.data.time_limit import watch_worker
 from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import cpu_count
@@ -147,6 +148,7 @@ def image_loader(
         **batches,
         num_workers=processes,
         persistent_workers=processes > 0,
+        worker_init_fn=watch_worker,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # or the workers' seeds would be drawn from the global generator
     )

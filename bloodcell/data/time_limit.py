@@ -1,4 +1,4 @@
-"""A time limit for each image: no Python code can stop a decoder, so a command ends, and the page works on without it.
+"""A time limit for each image: no Python code can stop a decoder or a net, so a command ends, and the page works on.
 
 What is known to take long is refused before (`bloodcell.data.image_parts`); this is for what nobody knows yet.
 """
@@ -14,22 +14,27 @@ from threading import Lock, Thread, get_ident
 
 from bloodcell.runtime.console import complain
 
-#: Seconds of a processor that decoding one image may take: the slowest image that is allowed takes some 5.
+#: Seconds of a processor that one image may take: the slowest to decode that is allowed takes some 5.
 SECONDS = 30.0
 
-#: Thread -> its own time at the start of the image, and the image's name.
+#: Thread -> its own time at the start of the work, and what it is.
 _begun: dict[int, tuple[float, str]] = {}
 _lock = Lock()  # a thread that has ended has no time that can be read
 
 if hasattr(os, "register_at_fork"):  # a worker that is forked while another thread holds the lock would wait for ever
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+    def _in_child() -> None:
+        _begun.clear()  # the other threads are not there
+        _lock.release()
+
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_in_child)
 
 
 @contextmanager
-def timed(name: str) -> Iterator[None]:
-    """Measure the decoding of an image in this thread."""
+def timed(work: str) -> Iterator[None]:
+    """Measure work on one image in this thread, e.g. `a.png: decoding`."""
     with _lock:
-        _begun[get_ident()] = time.thread_time(), name
+        _begun[get_ident()] = time.thread_time(), work
     try:
         yield
     finally:
@@ -38,7 +43,7 @@ def timed(name: str) -> Iterator[None]:
 
 
 def too_slow() -> str | None:
-    """Return the name of an image whose decoding takes too long, in whatever thread, once; None: there is none."""
+    """Return the work that takes too long, in whatever thread, once; None: there is none."""
     with _lock:
         slow = [thread for thread, (start, _) in _begun.items() if _time_of(thread) - start > SECONDS]
         return _begun.pop(slow[0])[1] if slow else None
@@ -52,12 +57,17 @@ def _time_of(thread: int) -> float:
 
 @functools.cache
 def end_if_too_slow() -> None:
-    """Watch all threads from now on; end the process, with one line, if decoding an image takes too long."""
+    """Watch all threads of this process from now on; end it, with one line, if an image takes too long."""
+    watch_worker()
+
+
+def watch_worker(_number: int = 0) -> None:
+    """Do the same in a process that was forked, where the watching thread is not."""
     Thread(target=_watch, daemon=True).start()
 
 
 def _watch() -> None:
-    while (name := too_slow()) is None:
+    while (work := too_slow()) is None:
         time.sleep(1)
-    complain(f"error: {name}: decoding takes longer than {SECONDS:g} seconds; remove this file, and start again")
+    complain(f"error: {work} takes longer than {SECONDS:g} seconds; remove this file, and start again")
     os._exit(1)

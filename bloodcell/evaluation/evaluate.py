@@ -16,6 +16,7 @@ from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import data_set_name, load_samples
 from bloodcell.data.samples import Samples, changes_since, read_samples, with_contents
 from bloodcell.evaluation.external import evaluate_files
+from bloodcell.evaluation.own_images import folder_within, own_folder
 from bloodcell.evaluation.report import Origin
 from bloodcell.evaluation.results import (
     chosen_splits,
@@ -90,9 +91,10 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         record = {"checkpoint": paths if len(paths) > 1 else paths[0], "tta": tta, "adapt": config.adapt}
         trained_on = trained_sources(whole, training.values())
         origin = _origin(config, engines, tta, test_reads(cache, samples, splits), data_set_name(samples))
-        return write_evaluation(
-            config, folder, predicted, record, trained_on=trained_on, root=samples.root, origin=origin
-        )
+        named = config.data.root or config.data.kind != "as_trained"
+        shows = config.figures or config.report
+        root = folder_within(samples, shows) if named else own_folder(whole, cache, shows)
+        return write_evaluation(config, folder, predicted, record, trained_on=trained_on, root=root, origin=origin)
 
     return distributed.once(write)
 

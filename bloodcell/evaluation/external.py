@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from bloodcell.data.readers import absolute, data_set_name, existing_folder
 from bloodcell.data.samples import COLUMNS, Samples
+from bloodcell.evaluation.own_images import folder_within
 from bloodcell.evaluation.report import Origin
 from bloodcell.evaluation.results import (
     chosen_splits,
@@ -21,7 +21,6 @@ from bloodcell.metrics.predictions_csv import read_predictions
 from bloodcell.metrics.summary import epochs_compared
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import cache_root, listed
-from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.verbs import EvaluateConfig
 
@@ -47,7 +46,7 @@ def evaluate_files(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     cache = cache_root(config.cache.root)
     record_test_reads(cache, samples, splits, files)
     given = [str(file) for file in files] if config.compare else str(files[0])
-    found = None if config.compare else _image_folder(samples, config.figures)
+    found = None if config.compare else folder_within(samples, config.figures)
     notes = [*test_reads(cache, samples, splits), *recipes_compared(files[0].parent)]
     origin = Origin(
         given if isinstance(given, str) else ", ".join(given), notes=tuple(notes),
@@ -56,18 +55,3 @@ def evaluate_files(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     record: dict[str, Any] = {"predictions": given}
     return write_evaluation(config, folder, predicted, record, trained_on=frozenset(), root=found, origin=origin)
-
-
-def _is_within(path: str, root: Path) -> bool:
-    """Return whether a file is there, and in a folder: a table may name any file, and a report would show it."""
-    there = os.path.isfile(path)  # noqa: PTH113 - odd names are no error
-    return there and Path(path).resolve().is_relative_to(root.resolve())
-
-
-def _image_folder(samples: Samples, figures: Any) -> Path | None:
-    """Return the folder of the images; None, with a message, if one is not in it."""
-    missing = sum(not _is_within(path, samples.root) for path in samples.paths())
-    if missing and figures:
-        count = f"{missing:,} of {len(samples.table):,} images are"
-        say(f"no pictures of the failures: {count} not in {samples.root}; say where they are with data.root=DIR")
-    return None if missing else samples.root

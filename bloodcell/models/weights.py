@@ -112,7 +112,7 @@ def _size(content: Any, known: dict[int, float]) -> float:
     """Return about how many bytes content takes if each mention of a part is a copy; `known` holds it for parts.
 
     Raises:
-        ValueError: A tensor is larger than its storage, or has none here.
+        ValueError: A tensor is larger than its storage, has none here, or is not dense.
     """
     if isinstance(content, Tensor):
         size = content.numel() * content.element_size()
@@ -123,8 +123,8 @@ def _size(content: Any, known: dict[int, float]) -> float:
             or content.is_complex()
         ):
             raise ValueError("a tensor is of a kind that no training writes")
-        if size > content.untyped_storage().nbytes():
-            raise ValueError("a tensor is larger than what the file holds of it")
+        if size > content.untyped_storage().nbytes() or not _is_dense(content):
+            raise ValueError("a tensor is larger than what the file holds of it, or has gaps")
         return size
     if not isinstance(content, dict | list | tuple | set):
         return len(content) if isinstance(content, str | bytes) else 1
@@ -133,6 +133,17 @@ def _size(content: Any, known: dict[int, float]) -> float:
         parts = [*content, *content.values()] if isinstance(content, dict) else content
         known[id(content)] = 1 + sum(_size(part, known) for part in parts)
     return known[id(content)]
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Return whether each number has a place, and no place lies between: fused optimizers take it for granted."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1 and tensor.numel():
+            if stride != expected:
+                return False
+            expected *= size
+    return True
 
 
 def write_checkpoint(content: dict[str, Any], file: Path) -> None:

@@ -30,7 +30,9 @@ Result = TypeVar("Result")
 #: How a `_target_` may begin. A configuration may come from anyone and a target is code that runs, so only optimizers,
 #: callbacks, loggers and what `conf/` needs are allowed: other modules have functions that write files.
 ALLOWED_TARGETS = (
-    "bloodcell.training.callbacks.",
+    "bloodcell.training.callbacks.early_stopping.EarlyStopping",
+    "bloodcell.training.callbacks.ema.MovingAverage",
+    "bloodcell.training.callbacks.model_checkpoint.ModelCheckpoint",
     "bloodcell.data.joint.read_joint",
     "bloodcell.data.kaggle.read_kaggle",
     "bloodcell.data.readers.read_",

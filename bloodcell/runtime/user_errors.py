@@ -69,6 +69,8 @@ def user_message(error: BaseException) -> str | None:
     if type(error).__name__ == "MisconfigurationException":  # Lightning's user errors
         return " ".join(str(error).split())
     if isinstance(error, RuntimeError) and _WORKER_DIED.search(str(error)):
+        if "with exit code 1." in f"{error} {error.__cause__}":
+            return "a process that decodes images ended, as it says above; resume=RUN continues the training"
         return (
             "a process that decodes images was killed, as the system does where memory runs out; "
             "make room there, and resume=RUN continues the training"

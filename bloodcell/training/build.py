@@ -56,7 +56,7 @@ def build_trainer(
     from bloodcell.training.callbacks.tensorboard import TensorBoardReport
 
     watched = bool(config.trainer.enable_progress_bar and distributed.here().rank == 0)
-    loggers = [_logger(node, folder, resumed) for node in config.logger.values()]
+    loggers = [_logger(name, node, folder, resumed) for name, node in config.logger.items()]
     callbacks = [
         History(folder / "history.csv", say),
         TensorBoardReport(OmegaConf.to_yaml(asdict(config))),
@@ -204,15 +204,23 @@ def _checkpoint_callback(name: str, node: dict[str, Any], folder: Path) -> Any:
     return built
 
 
-def _logger(node: dict[str, Any], folder: Path, resumed: bool) -> Any:
-    """Build a logger; a resumed TensorBoard log drops what followed the last checkpoint."""
+def _logger(name: str, node: dict[str, Any], folder: Path, resumed: bool) -> Any:
+    """Build a logger, whose files are in the run's folder.
+
+    A resumed TensorBoard log drops what followed the last checkpoint.
+    """
     from bloodcell.training.training_state import load_state
 
-    if not resumed or not str(node["_target_"]).endswith("TensorBoardLogger"):
-        return instantiate(node, save_dir=str(folder))
     last = folder / "checkpoints" / "last.ckpt"
-    purged = load_state(last)["epoch"] + 2 if last.is_file() else 0
-    return instantiate(node, save_dir=str(folder), purge_step=purged)
+    if not resumed or not str(node["_target_"]).endswith("TensorBoardLogger"):
+        built = instantiate(node, save_dir=str(folder))
+    else:
+        purged = load_state(last)["epoch"] + 2 if last.is_file() else 0
+        built = instantiate(node, save_dir=str(folder), purge_step=purged)
+    for place in (getattr(built, "root_dir", None), built.log_dir):
+        if place is not None and not Path(place).resolve().is_relative_to(folder.resolve()):
+            raise BloodcellError(f"logger.{name}: {place} is not in the run's folder; choose another name and version")
+    return built
 
 
 def precision(asked: Any, frozen: bool, device: str) -> Any:

@@ -18,12 +18,13 @@ from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import data_set_name, existing_folder, load_samples
 from bloodcell.data.samples import Samples, changes_since, digest, read_samples, with_contents, write_samples
 from bloodcell.data.splits import assign_splits, require_classes
+from bloodcell.evaluation.own_images import folder_within, keep_as_own, own_folder
 from bloodcell.evaluation.results import JUDGING
 from bloodcell.inference.predict_samples import predict_samples
 from bloodcell.metrics.summary import read_metrics
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.command import continuation, prediction_by, say_end
-from bloodcell.runtime.config import cache_root, read_config, typed, uses_cache
+from bloodcell.runtime.config import cache_root, typed, uses_cache
 from bloodcell.runtime.console import complain, counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import device_arguments, release_gpu_memory
@@ -35,10 +36,11 @@ from bloodcell.training.audit_first import audit_first
 from bloodcell.training.checkpoint import refuse_no_further
 from bloodcell.training.fit import Fitted, fit
 from bloodcell.training.messages import better_recipe, partial_run
+from bloodcell.training.saved_config import CHANGES, saved_configuration
 
 
 def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
-    """Continue the run in a folder with its saved configuration; overrides may change `trainer` and `data.root`.
+    """Continue the run in a folder with its saved configuration; overrides may change what `CHANGES` names.
 
     A run that has finished is continued if `trainer.max_epochs` is among them, and `callbacks.early_stopping=null` if
     early stopping had ended it.
@@ -50,40 +52,29 @@ def resume(folder: Path, overrides: list[str]) -> dict[str, float]:
 
     if not run_folder.read_run(folder) or not (folder / "config.yaml").is_file():
         raise BloodcellError(f"resume={folder}: no run there (run.json, config.yaml); give a run folder")
-    allowed = ("trainer.", "data.root=", "callbacks.early_stopping=null")
-    changes = [item for item in map(_set_or_added, overrides) if item.startswith(allowed)]
-    further = any(item.startswith("trainer.max_epochs=") for item in changes)
+    asked = {item: item.removeprefix("+").removeprefix("+") for item in overrides}
+    further = any(item.startswith("trainer.max_epochs=") for item in asked.values())
     if not further:
         run_folder.refuse_finished(folder)
-    if foreign := [item for item in overrides if not _set_or_added(item).startswith((*allowed, "hydra."))]:
+    if foreign := [item for item, bare in asked.items() if not CHANGES.match(bare) and not bare.startswith("hydra.")]:
         raise BloodcellError(f"resume= takes the run's own configuration; leave out {' '.join(foreign)}")
-    cfg = _saved_configuration(folder)
+    parsed = OverridesParser.create().parse_overrides(list(filter(CHANGES.match, asked.values())))
+    changes = {str(item.key_or_group): item.value() for item in parsed}
+    cfg = saved_configuration(folder, changes)
     before = cfg.trainer.max_epochs
-    for item in OverridesParser.create().parse_overrides(changes):
-        if item.key_or_group == "data.root" and (folder / "samples.csv").is_file():
-            moved = read_samples(folder / "samples.csv", str(existing_folder(str(item.value()))))
-            _require_unchanged(folder, moved, cache_root(cfg.cache.root))
-            write_samples(moved, folder / "samples.csv")
-        OmegaConf.update(cfg, str(item.key_or_group), item.value(), force_add=True)
+    for key, value in changes.items():
+        if key != "logger":  # the group is there already
+            OmegaConf.update(cfg, key, value, force_add=True)
+    if "data.root" in changes and (folder / "samples.csv").is_file():
+        moved = read_samples(folder / "samples.csv", str(existing_folder(str(changes["data.root"]))))
+        _require_unchanged(folder, moved, cache_root(cfg.cache.root))
+        write_samples(moved, folder / "samples.csv")
+        if folder_within(moved):
+            keep_as_own(moved, cache_root(cfg.cache.root))
     if further:
         refuse_no_further(folder, cfg, before)
     launch(*trainer_devices(cfg))
     return train(cfg, folder, resumed=True, further=further)
-
-
-def _set_or_added(override: str) -> str:
-    return override.removeprefix("+").removeprefix("+")
-
-
-def _saved_configuration(folder: Path) -> DictConfig:
-    try:
-        cfg = read_config(folder / "config.yaml")
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise BloodcellError(f"resume={folder}: its config.yaml is damaged ({reason}); begin a new run") from error
-    if not {"seed", "data", "model", "trainer", "outputs", "cache"} <= set(cfg):
-        raise BloodcellError(f"resume={folder}: its config.yaml is not that of a training; begin a new run")
-    return cfg
 
 
 @uses_cache
@@ -189,7 +180,7 @@ def _newest_unfinished(roots: list[Path], identity: str, folder: Path) -> tuple[
 def _train(
     config: TrainConfig, samples: Samples, folder: Path, devices: dict[str, Any], many: bool, resumed: bool
 ) -> dict[str, float]:
-    samples = distributed.once(lambda: _checked(config, samples, folder))
+    samples = distributed.once(lambda: _checked(config, samples, folder, resumed))
     tests = config.tests(many)
     fitted = fit(config, samples, folder, devices, tests, resumed)
     splits = [split for split in samples.splits() if split == "val" or (tests and split != "train")]
@@ -238,12 +229,14 @@ def samples_of(config: TrainConfig) -> Samples:
     return assign_splits(known, config.data)
 
 
-def _checked(config: TrainConfig, samples: Samples, folder: Path) -> Samples:
+def _checked(config: TrainConfig, samples: Samples, folder: Path, resumed: bool) -> Samples:
     """Return readable samples and write them to the folder; leaks cause a warning or an error."""
     samples = readable(config, samples, folder)
     if "val" not in samples.splits():
         raise BloodcellError("there are no validation images; set data.val_fraction above 0")
     write_samples(samples, folder / "samples.csv")
+    if not resumed:
+        keep_as_own(samples, cache_root(config.cache.root))
     check_leaks(samples, config.data, cache_root(config.cache.root))
     report_leak(weights_leak(samples, config.model.weights), config.data.leak_check)
     return samples
@@ -307,11 +300,12 @@ def conclude(
         str(folder), classifier, calibration.temperature, notes, history, compared,
         heading=config.report_title, data=data_set_name(samples), preprocessing=fitted.engine.preprocessing,
     )  # fmt: skip
+    root = own_folder(samples, cache, config.report or config.evaluate.figures)
     metrics, lines = write_results(
         folder,
         predictions,
         trained_on=frozenset(samples.of_split("train").table["source"]),
-        root=samples.root,
+        root=root,
         figures=config.evaluate.figures,
         origin=origin,
         report=config.report,
@@ -328,8 +322,8 @@ def conclude(
         from bloodcell.evaluation.figures import curves_figure, save
 
         save(curves_figure(history, best_epoch), folder / "figures" / "curves.png", formats)
-    if writer := writer_of(fitted.trainer):
-        write_examples(writer, fitted.engine, predictions, samples.root, len(history))
+    if (writer := writer_of(fitted.trainer)) and root:
+        write_examples(writer, fitted.engine, predictions, root, len(history))
     _log_hyperparameters(fitted.trainer, config, metrics)
     chosen = f"chosen: epoch {best_epoch} of {len(history)}; run folder {folder}"
     say("\n".join([chosen, *lines, *calibration.lines, *partial]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf import DictConfig
 from bloodcell.metrics.registry import tunable
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.command import command, continuation
-from bloodcell.runtime.config import instantiate, plain, typed
+from bloodcell.runtime.config import instantiate, plain, typed, uses_cache
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.hardware import cpu_count
@@ -38,6 +39,7 @@ def run(cfg: DictConfig) -> None:
         raise
 
 
+@uses_cache
 def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
     """Run the trials that a study lacks, then write what it leaves.
 
@@ -65,6 +67,8 @@ def tune(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         _run_study(config, configs, space, folds, folder)
+    except JSONDecodeError as error:
+        raise BloodcellError(f"study={folder}: its storage is damaged ({error}); choose another folder") from error
     except (StorageInternalError, UnboundLocalError) as error:  # Optuna 5.0 may raise the second in place of another
         cause = error if isinstance(error, StorageInternalError) else error.__context__
         if isinstance(cause, KeyboardInterrupt):

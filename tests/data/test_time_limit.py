@@ -9,6 +9,7 @@ from threading import Thread
 import pytest
 
 from bloodcell.data import time_limit
+from tests.conftest import QUICK
 
 pytestmark = pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="Windows shows no thread's time")
 
@@ -46,17 +47,39 @@ def test_a_command_ends_and_names_the_image(quick_run, write_image, tmp_path):
     )
 
 
+#: A training whose worker process decodes one image for ever, which was quick when it was checked.
+SLOW_IN_A_WORKER = SLOW.replace('while "slow" in', 'while multiprocessing.parent_process() and "slow" in').replace(
+    "import hashlib,", "import hashlib, multiprocessing,"
+)
+
+
+@pytest.mark.slow
+def test_a_training_whose_worker_decodes_for_ever_ends(write_image, tmp_path):
+    for number in range(16):
+        write_image(tmp_path / "cells" / "ab"[number % 2] / f"slow {number}.png", seed=number)
+    choices = [*QUICK, "data=imagefolder", f"data.root={tmp_path / 'cells'}", "finetune=full", "data.in_memory=false"]
+    choices += ["data.workers=1", "data.val_fraction=0.25", f"hydra.run.dir={tmp_path / 'run'}"]
+    choices += ["data.batch_size=2", "calibrate=false"]
+    line = [sys.executable, "-c", SLOW_IN_A_WORKER, "train", *choices]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=90)
+    assert ended.returncode == 1
+    slow, last = ended.stderr.strip().splitlines()[-2:]
+    assert ".png: decoding takes longer than 0.5 seconds" in slow
+    assert last == "error: a process that decodes images ended, as it says above; resume=RUN continues the training"
+
+
 def test_only_the_time_at_work_counts_and_each_image_once(monkeypatch):
     monkeypatch.setattr(time_limit, "SECONDS", 0.2)
     asked, goes_on = [], True
 
     def decode():
-        with time_limit.timed("a.png"):
+        with time_limit.timed("a.png: decoding"):
             while goes_on:
                 sum(range(1000))
 
     def wait():
-        with time_limit.timed("b.png"):
+        with time_limit.timed("b.png: decoding"):
             while goes_on:
                 time.sleep(0.01)
 
@@ -70,7 +93,7 @@ def test_only_the_time_at_work_counts_and_each_image_once(monkeypatch):
     goes_on = False
     for thread in threads:
         thread.join()
-    assert [name for name in asked if name] == ["a.png"]
+    assert [name for name in asked if name] == ["a.png: decoding"]
     assert time_limit._begun == {}
 
 
@@ -80,11 +103,12 @@ def test_a_forked_worker_never_waits_for_the_clock():
     code = """
 import os, sys, threading
 from bloodcell.data import time_limit
+from tests.conftest import QUICK
 threading.Thread(target=lambda: [time_limit.too_slow() for _ in iter(int, 1)], daemon=True).start()
 for _ in range(200):
     child = os.fork()
     if not child:
-        with time_limit.timed("a.png"):
+        with time_limit.timed("a.png: decoding"):
             os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
 os._exit(0)

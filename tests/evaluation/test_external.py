@@ -29,7 +29,7 @@ def files_in(folder):
 
 def test_a_runs_own_predictions_have_its_checkpoints_figures(quick_run, judged, compose, tmp_path, capsys):
     root = read_samples(quick_run / "samples.csv").root
-    own = [f"checkpoint={quick_run}", "device=cpu", f"cache.root={tmp_path / 'cache'}"]
+    own = [f"checkpoint={quick_run}", "device=cpu", f"cache.root={tmp_path / 'cache'}", f"data.root={root}"]
     metrics = evaluate(compose(*own, verb="evaluate"), tmp_path / "by_checkpoint")
     said = capsys.readouterr().out.replace("\n", " ")
     shutil.copy(tmp_path / "by_checkpoint" / "predictions.csv", tmp_path / "theirs.csv")

@@ -91,9 +91,63 @@ def states(file, _):
         shutil.rmtree(folder)
 
 
+def weights(file, _):
+    from torch import nn
+
+    from bloodcell.models.weights import load_state
+
+    load_state(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), file, "net of two layers", "logits")
+
+
+def progress(file, model):
+    """A damaged last.ckpt of a run that is to be trained further."""
+    from bloodcell.runtime.config import register_resolvers
+    from bloodcell.training.train import resume
+
+    register_resolvers()
+    folder = file.parent / "run"
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("tensorboard", "figures", "*.lock"))
+    shutil.copy(file, folder / "checkpoints" / "last.ckpt")
+    try:
+        resume(folder, ["trainer.max_epochs=9", "trainer.limit_train_batches=1", f"cache.root={model}-cache"])
+    finally:
+        shutil.rmtree(folder)
+
+
+def caches(file, model):
+    """A damaged file of the cache that a training uses."""
+    from bloodcell.runtime.config import read_config, register_resolvers
+    from bloodcell.training.train import train
+
+    register_resolvers()
+    folder, cfg = file.parent / "made", read_config(Path(model) / "config.yaml")
+    shutil.copytree(f"{model}-cache", folder / "cache")
+    shutil.copy(file, folder / "cache" / file.name.partition("-")[2].replace("+", "/"))
+    cfg.cache.root, cfg.outputs, cfg.report = str(folder / "cache"), str(folder), False
+    try:
+        assert np.isfinite(train(cfg, folder / "run")["val/accuracy"])
+    finally:
+        shutil.rmtree(folder)
+
+
+def studies(file, _):
+    """A damaged file of a study that is to be completed."""
+    from bloodcell.cli import call
+
+    folder, study = file.parent / "study", file.parent.with_name("study")
+    words = (file.parent.with_name("words.txt")).read_text().splitlines()
+    shutil.copytree(study, folder)
+    shutil.copy(file, folder / file.name.partition("-")[2])
+    try:
+        call("tune", [*words, f"study={folder}"], {})
+    finally:
+        shutil.rmtree(folder)
+
+
 READERS = {
     "images": images, "checkpoints": checkpoints, "onnx": checkpoints, "run": run_files, "tables": tables,
-    "samples": samples, "predictions": predictions, "states": states,
+    "samples": samples, "predictions": predictions, "states": states, "weights": weights, "progress": progress,
+    "caches": caches, "studies": studies,
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
-"""Two thousand damaged files of all kinds that are read: each has a right value or one clear error, and soon."""
+"""Some 2,200 damaged files of all kinds that are read: each has a right value or one clear error, and soon."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -8,16 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from tests.faults import fuzz_readers
-from tests.faults.conftest import ROOT, SEED
+from tests.faults.conftest import LEAN, ROOT, SEED
 from tests.inputs.pictures.making import encoded, scene
 
 #: Kind of files -> how many damaged ones are read.
 COUNTS = {
     "images": 1200, "onnx": 60, "checkpoints": 140, "run": 100, "tables": 150, "samples": 100, "predictions": 150,
-    "states": 100,
+    "states": 100, "weights": 100, "progress": 40, "caches": 40, "studies": 12,
 }  # fmt: skip
 #: Bytes by which the files of a kind may make a process grow.
 MEMORY = 1_500_000_000
@@ -78,15 +81,39 @@ def model(compose, shared, trained):
     return (shared("exported", write) / "x.onnx").read_bytes()
 
 
+def state_dict():
+    """Return a file of the weights of two layers."""
+    net, content = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), io.BytesIO()
+    torch.save(net.state_dict(), content)
+    return content.getvalue()
+
+
+def study(words, folder):
+    """Complete a study of two trials, and return its files."""
+    (folder / "words.txt").write_text("\n".join(words))
+    line = [sys.executable, "-m", "bloodcell", "tune", *words, f"study={folder / 'study'}"]
+    subprocess.run(line, check=True, timeout=200, cwd=ROOT, capture_output=True)
+    return [(file.name, file.read_bytes()) for file in sorted((folder / "study").glob("study.*"))]
+
+
 @pytest.fixture
-def sources(request, trained, tmp_path):
+def sources(request, trained, small, smears_of, tmp_path):
     """Return undamaged files of a kind: sources(kind) -> [(name, content)]."""
 
     def found(kind):
         files = {
             "run": ["config.yaml", "run.json"], "samples": ["samples.csv"], "predictions": ["predictions.csv"],
-            "tables": ["samples.csv"], "checkpoints": ["checkpoints/best.ckpt"],
+            "tables": ["samples.csv"], "checkpoints": ["checkpoints/best.ckpt"], "progress": ["checkpoints/last.ckpt"],
         }.get(kind, [])  # fmt: skip
+        if kind == "weights":
+            return [("a.pt", state_dict())]
+        if kind == "caches":
+            kept, root = Path(f"{trained}-cache"), f"{trained}-cache/"
+            files = [file for file in sorted(kept.rglob("*")) if file.is_file() and "synthetic" not in file.parts]
+            return [(str(file).removeprefix(root).replace("/", "+"), file.read_bytes()) for file in files]
+        if kind == "studies":
+            words = [*LEAN, *smears_of(small, 6, 2, 3), "tune.trials=2", f"cache.root={trained}-cache"]
+            return study(words, tmp_path)
         if kind == "images":
             return [("a", content) for content in pictures()]
         if kind == "onnx":

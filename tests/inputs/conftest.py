@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 
@@ -28,6 +29,21 @@ def count(request):
         request.node.user_properties.append(("bad input", (group, outcome)))
 
     return counted
+
+
+@pytest.fixture(scope="session")
+def unfinished(compose, tmp_path_factory):
+    """Return a run that could go on for a third epoch."""
+    from bloodcell.training.train import train
+
+    folder = tmp_path_factory.mktemp("stranger") / "run"
+    choices = ("finetune=full", "callbacks=ema", "scheduler=cosine", "optimizer=adamw", "logger=none", "limits=false")
+    train(compose(*QUICK, *SMALL, *choices, "calibrate=false", f"outputs={folder.parent}"), folder)
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "status": "failed"}))
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("max_epochs: 2", "max_epochs: 3"))
+    return folder
 
 
 @pytest.fixture

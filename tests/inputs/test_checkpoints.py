@@ -356,3 +356,12 @@ def test_a_hostile_checkpoint_is_refused_from_python_too(tmp_path):
     assert not mark.exists()
     os.system(f"touch {mark}")  # the payload is one
     assert mark.exists()
+
+
+def test_tensors_in_any_order_of_their_axes_are_read(tmp_path):
+    from bloodcell.models.weights import load_safely
+
+    image = torch.rand(2, 3, 4, 5)
+    kinds = [image.to(memory_format=torch.channels_last), image.transpose(1, 3), image[:1], torch.zeros(0, 3), image[0]]
+    torch.save({"state": [image, *kinds, torch.tensor(1)]}, tmp_path / "a.pt")
+    assert all(map(torch.equal, load_safely(tmp_path / "a.pt")["state"], [image, *kinds, torch.tensor(1)]))

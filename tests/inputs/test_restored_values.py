@@ -11,19 +11,6 @@ from bloodcell.training.train import resume, train
 from tests.conftest import QUICK, SMALL
 
 
-@pytest.fixture(scope="module")
-def unfinished(compose, tmp_path_factory):
-    """Return a run that could go on for a third epoch."""
-    folder = tmp_path_factory.mktemp("stranger") / "run"
-    choices = ("finetune=full", "callbacks=ema", "scheduler=cosine", "optimizer=adamw", "logger=none", "limits=false")
-    train(compose(*QUICK, *SMALL, *choices, "calibrate=false", f"outputs={folder.parent}"), folder)
-    record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**record, "status": "failed"}))
-    config = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(config.replace("max_epochs: 2", "max_epochs: 3"))
-    return folder
-
-
 @pytest.fixture
 def changed(unfinished, tmp_path):
     """Copy the run with another last.ckpt: changed(change) -> its folder."""
@@ -89,7 +76,7 @@ def test_a_file_elsewhere_that_this_process_did_not_write_stays(changed, tmp_pat
     folder = changed(aimed(str(elsewhere / "thesis.txt"), str(elsewhere)))
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("filename: best", f"filename: best\n    dirpath: {elsewhere}"))
-    resume(folder, [])
+    resume(folder, [f"callbacks.best.dirpath={elsewhere}"])
     assert (elsewhere / "thesis.txt").read_text() == "years"
     assert "thesis.txt is no longer among the best, and stays" in capsys.readouterr().out
 
@@ -105,8 +92,15 @@ def test_a_file_elsewhere_that_is_not_of_the_run_is_not_replaced(changed, unfini
     torch.save(another, elsewhere / "best.ckpt")
     before = (elsewhere / "best.ckpt").read_bytes()
     with pytest.raises(BloodcellError, match=r"best\.ckpt is there already and not of this run"):
-        resume(folder, [])
+        resume(folder, [f"callbacks.best.dirpath={elsewhere}"])
     assert (elsewhere / "best.ckpt").read_bytes() == before
+
+
+def strided(old, step):
+    """Return zeros of the same shape, with memory for all and another way through it."""
+    count = old.numel()
+    start = count - 1 if step == 0 else 0
+    return torch.zeros(count * max(step, 1)).as_strided(old.shape, [step * one for one in old.stride()], start)
 
 
 def of_each(key, value):
@@ -147,6 +141,8 @@ CHANGES = {
     "squares of one number": (of_each("exp_avg_sq", lambda _: torch.zeros(1)), "optimizer_states"),
     "moments of another size": (of_each("exp_avg", lambda old: torch.zeros(2 * old.numel())), "optimizer_states"),
     "moments that take no memory": (of_each("exp_avg", lambda old: torch.zeros(1).expand(old.shape)), "read safely"),
+    "moments that begin at the end of their memory": (of_each("exp_avg", lambda old: strided(old, 0)), "read safely"),
+    "moments with gaps": (of_each("exp_avg", lambda old: strided(old, 2)), "read safely"),
     "moments on no device": (of_each("exp_avg", lambda old: torch.empty(old.shape, device="meta")), "read safely"),
     "whole moments": (of_each("exp_avg", lambda old: old.to(torch.int8)), "optimizer_states"),
     "moments in words": (of_each("exp_avg", lambda _: "x"), "optimizer_states"),

@@ -61,11 +61,12 @@ def test_the_chosen_weights_are_those_of_the_best_epoch(compose, tmp_path, choic
 
 
 def test_the_best_may_be_kept_elsewhere_and_a_resumed_run_still_knows_it(compose, tmp_path):
-    choices = (f"+callbacks.best.dirpath={tmp_path / 'elsewhere'}", f"{KEPT}=model")
+    elsewhere = f"callbacks.best.dirpath={tmp_path / 'elsewhere'}"
+    choices = (f"+{elsewhere}", f"{KEPT}=model")
     folder = run(compose, tmp_path / "run", *choices, epochs=3)
     (tmp_path / "moved").mkdir()
     folder = folder.rename(tmp_path / "moved" / "run")
-    resume(folder, ["trainer.max_epochs=5"])
+    resume(folder, ["trainer.max_epochs=5", elsewhere])
     assert load_checkpoint(folder / "checkpoints" / "best.ckpt")["epoch"] + 1 == best_of(folder)
     assert load_checkpoint(tmp_path / "elsewhere" / "model.ckpt")["epoch"] + 1 == best_of(folder)
 

@@ -46,7 +46,7 @@ def checked(content: bytes) -> About:
         if node.domain not in ONNX_DOMAINS or node.op_type not in OPERATORS:
             name = f"{node.domain}.{node.op_type}"[:60]
             raise BloodcellError(f"it needs the operator {name}, which no exported classifier has")
-    _check_values(model.graph, {}, {INPUT})
+    _check_values(model.graph, {}, set())
     if any(tensor.external_data or tensor.data_location for tensor in _tensors(model.graph)):
         raise BloodcellError("it needs data from other files")
     inputs = [value.name for value in model.graph.input]
@@ -56,36 +56,95 @@ def checked(content: bytes) -> About:
     return about
 
 
-def _check_values(graph: Any, types: dict[str, int], pixels: set[str]) -> None:
-    """Refuse divisions of integers, and sizes that depend on pixels: they may end the process, or never end.
+def _check_values(graph: Any, types: dict[str, int], pixels: set[str]) -> list[tuple[int, bool]]:
+    """Refuse what may end the process or take any time: divisions of integers and by attributes, work by pixels.
 
-    A division by 0, or of the least integer by -1, is a signal. `types` has the element type of each value, `pixels`
-    the values that depend on those of images; what is known of the outer graph is given, and that of this one added.
+    A division by 0, or of the least integer by -1, is a signal. If neither a size nor a branch depends on pixels, all
+    images take as long as the one that a file is tried with.
+
+    Args:
+        graph: A graph, whose own values are forgotten afterwards.
+        types: The element type of each value of the outer graphs; 0 is unknown.
+        pixels: Their values that depend on those of images.
+
+    Returns:
+        The same of the graph's outputs: their types, and whether they depend on pixels.
     """
-    from onnx import TensorProto as Types
+    own: list[str] = []
 
-    types.update({one.name: one.data_type for one in graph.initializer})
-    types.update({one.name: one.type.tensor_type.elem_type for one in graph.input})
-    fixed = {"Shape": Types.INT64, **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "Not"), Types.BOOL)}
+    def keep(name: str, kind: int, depends: bool = False) -> None:
+        if name in types:
+            raise BloodcellError("it makes a value twice")
+        types[name] = kind
+        own.append(name)
+        if depends:
+            pixels.add(name)
+
+    for tensor in graph.initializer:
+        keep(tensor.name, tensor.data_type)
+    for value in graph.input:
+        keep(value.name, value.type.tensor_type.elem_type, value.name == INPUT)
     for node in graph.node:
-        given = [types.get(name, 0) for name in node.input] or [0]
-        kind = fixed.get(node.op_type, given[1] if node.op_type == "Where" and len(given) > 1 else given[0])
-        depends = node.op_type != "Shape" and not pixels.isdisjoint(node.input)
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _check_values(attribute.g, types, pixels)
-                results = [one.name for one in attribute.g.output]
-                kind, depends = types.get(results[0], 0) if results else 0, depends or not pixels.isdisjoint(results)
-            elif attribute.HasField("t"):
-                kind = attribute.t.data_type
-            elif node.op_type == "Cast" and attribute.name == "to":
-                kind = attribute.i
-        if node.op_type == "Div" and kind not in (Types.FLOAT, Types.DOUBLE, Types.FLOAT16):
-            raise BloodcellError("it divides integers, which no exported classifier does")
-        if depends and (node.op_type == "Range" or (node.op_type == "Cast" and kind in (Types.INT32, Types.INT64))):
-            raise BloodcellError("it makes sizes of the values of pixels, which no exported classifier does")
-        types.update(dict.fromkeys(node.output, kind))
-        pixels.update(node.output if depends else ())
+        if any(name and name not in types for name in node.input):
+            raise BloodcellError("its operators are not in the order of their work")
+        _check_attributes(node)
+        inner = [_check_values(one.g, types, pixels) for one in node.attribute if one.HasField("g")]
+        for name, (kind, depends) in zip(node.output, _results(node, types, pixels, inner), strict=False):
+            if depends and (kind not in _OF_PIXELS or node.op_type == "Range"):
+                raise BloodcellError("a size in it depends on pixels, which none of an exported classifier does")
+            if name:
+                keep(name, kind, depends)
+    results = [(types.get(one.name, 0), one.name in pixels) for one in graph.output]
+    for name in own:
+        del types[name]
+        pixels.discard(name)
+    return results
+
+
+#: Attributes by which ONNX Runtime divides, some releases of it without looking.
+_DIVISORS = ("strides", "dilations", "kernel_shape", "group", "num_groups", "blocksize", "num_outputs")
+_UINT8, _INT64, _BOOL, _FLOATS = 2, 7, 9, (1, 10, 11)  # of onnx.TensorProto; the floats have 32, 16 and 64 bits
+#: Types of values that depend on pixels: sizes have others.
+_OF_PIXELS = (_UINT8, _BOOL, *_FLOATS)
+#: Operators whose result has a type of its own; that of others is the type of their first input, of Where the second.
+_FIXED = {"Shape": _INT64, **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not"), _BOOL)}
+
+
+def _check_attributes(node: Any) -> None:
+    if len({one.name for one in node.attribute}) < len(node.attribute):
+        raise BloodcellError("an operator in it has an attribute twice")
+    for one in node.attribute:
+        numbers = one.ints if one.type == one.INTS else [one.i]
+        if one.name in _DIVISORS and not all(0 < number < 2**31 for number in numbers):
+            raise BloodcellError("an operator in it has an attribute of 0 or less, by which it would divide")
+
+
+def _results(
+    node: Any, types: dict[str, int], pixels: set[str], inner: list[list[tuple[int, bool]]]
+) -> list[tuple[int, bool]]:
+    """Return the type of each output of a node, and whether it depends on pixels; `inner` are results of branches."""
+    depends = node.op_type != "Shape" and not pixels.isdisjoint(node.input)
+    if node.op_type == "MaxPool" and len(node.output) > 1:
+        raise BloodcellError("it asks for the places of the largest values, which no exported classifier does")
+    if inner:
+        if depends:
+            raise BloodcellError("a branch in it depends on pixels, which none of an exported classifier does")
+        known = [
+            (kinds[0] if len(set(kinds)) == 1 else 0, any(one for _, one in results))
+            for results in zip(*inner, strict=False)
+            if (kinds := [kind for kind, _ in results])
+        ]
+        return known + [(0, depends)] * (len(node.output) - len(known))
+    given = [types.get(name, 0) for name in node.input] or [0]
+    kind = _FIXED.get(node.op_type, given[1] if node.op_type == "Where" and len(given) > 1 else given[0])
+    for one in node.attribute:
+        if node.op_type in ("Constant", "ConstantOfShape"):
+            kind = one.t.data_type if one.HasField("t") and len(node.attribute) == 1 else 0
+        elif node.op_type == "Cast" and one.name == "to":
+            kind = one.i
+    if node.op_type == "Div" and kind not in _FLOATS:
+        raise BloodcellError("it divides integers, which no exported classifier does")
+    return [(kind, depends)] * len(node.output)
 
 
 def _graphs(graph: Any) -> Iterator[Any]:

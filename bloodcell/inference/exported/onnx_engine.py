@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.special import softmax
 
-from bloodcell.inference.backends import BATCH
+from bloodcell.data.time_limit import timed
 from bloodcell.inference.engine import Engine, Pass
 from bloodcell.inference.exported.metadata import AXES, INPUT, OUTPUTS, About
 from bloodcell.inference.exported.onnx_check import checked
@@ -23,7 +23,7 @@ from bloodcell.runtime.hardware import cpu_count
 Array = np.ndarray[Any, np.dtype[Any]]
 Result = TypeVar("Result")
 
-#: Seconds in which a file is optimised and predicts two images; the largest shipped net takes a few.
+#: Seconds in which a file is optimised and predicts an image; the largest shipped net takes a few.
 LOAD_SECONDS = 60.0
 LARGEST = 2**31  # bytes; the limit of ONNX itself
 
@@ -55,11 +55,10 @@ def _engine(file: Path) -> Engine:
         raise BloodcellError("it is larger than 2 GB")
     content = file.read_bytes()  # once: the bytes that are checked are the bytes that run
     about = checked(content)
-    forward = within(LOAD_SECONDS, lambda: _forward(content, about))
+    forward = within(LOAD_SECONDS, lambda: _forward(content, about, f"{file}: an image"))
 
     def run(images: Array) -> tuple[Array, Array]:
-        starts = range(0, len(images), BATCH["onnx"])
-        parts = [forward(images[start : start + BATCH["onnx"]]) for start in starts]
+        parts = [forward(images[one : one + 1]) for one in range(len(images))]
         logits, features = (np.concatenate(one) for one in zip(*parts, strict=True))
         with np.errstate(invalid="ignore"):  # an infinite logit has no softmax, and its image no answer
             return softmax(logits.astype(np.float64), axis=1), features
@@ -86,12 +85,16 @@ def within(seconds: float, work: Callable[[], Result]) -> Result:
         raise BloodcellError(f"it does not get ready within {seconds:g} seconds") from error
 
 
-def _forward(content: bytes, about: About) -> Callable[[Array], tuple[Array, Array]]:
-    """Return the graph as a function of some images, after a trial with two blank ones."""
+def _forward(content: bytes, about: About, work: str) -> Callable[[Array], tuple[Array, Array]]:
+    """Return the graph as a function of one image, after a trial with a blank one.
+
+    All images take the same work: no size and no branch depends on their pixels or their number.
+    """
     session = _session(content, about.preprocessing.image_size)
 
     def forward(images: Array) -> tuple[Array, Array]:
-        logits, features = session.run(OUTPUTS[1:], {INPUT: images})
+        with timed(work):
+            logits, features = session.run(OUTPUTS[1:], {INPUT: images})
         return logits, features
 
     _probe(forward, about)
@@ -99,7 +102,7 @@ def _forward(content: bytes, about: About) -> Callable[[Array], tuple[Array, Arr
 
 
 def _session(content: bytes, size: int) -> Any:
-    """Open an ONNX Runtime session for images of one size, so that it need not look at their size."""
+    """Open an ONNX Runtime session for one image of one size, so that it need not look at number and size."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(4)  # errors are raised; the logger would print them as well
@@ -108,8 +111,8 @@ def _session(content: bytes, size: int) -> Any:
     options.log_severity_level = 4
     # else ONNX Runtime takes a file with ORTM in its fifth to eighth byte for its own format, which was not checked
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    for name in AXES[1:]:
-        options.add_free_dimension_override_by_name(name, size)
+    for name, length in zip(AXES, (1, size, size), strict=True):
+        options.add_free_dimension_override_by_name(name, length)
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
@@ -117,14 +120,14 @@ def _session(content: bytes, size: int) -> Any:
 
 
 def _probe(forward: Any, about: About) -> None:
-    """Run two blank images, and refuse a graph whose outputs do not fit its description."""
+    """Run a blank image, and refuse a graph whose outputs do not fit its description."""
     size = about.preprocessing.image_size
     try:
-        logits, features = forward(np.zeros((2, size, size, 3), np.uint8))
+        logits, features = forward(np.zeros((1, size, size, 3), np.uint8))
     except Exception as error:
         raise BloodcellError(f"it does not run ({' '.join(str(error).split())[:120]})") from error
     width = features.shape[1] if features.ndim == 2 else 0
     if about.limits is not None and about.limits.means.shape[1] != width:
         raise BloodcellError("its limits are of another net; the file is damaged")
-    if logits.shape != (2, len(about.classes)) or not np.isfinite(logits).all() or features.shape != (2, width):
+    if logits.shape != (1, len(about.classes)) or not np.isfinite(logits).all() or features.shape != (1, width):
         raise BloodcellError("its outputs do not fit its classes; the file is damaged")

@@ -12,15 +12,20 @@ from bloodcell.runtime.errors import BloodcellError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes each checkpoint into a temporary file beside its place, then renames it.
+    """Writes each checkpoint into a temporary file beside its place, then renames it; removes only what it wrote.
 
-    Lightning's own uses the system's folder for temporary files, which may be on a smaller disk.
+    Lightning's own uses the system's folder for temporary files, which may be on a smaller disk, and removes whatever
+    file or folder a callback names.
 
     Attributes:
         state: What a training continues from, checked: it is restored in place of the file's content.
     """
 
     state: dict[str, Any] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: set[Path] = set()
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
         """Return the checked state."""
@@ -33,3 +38,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_checkpoint(checkpoint, file)
+        self.written.add(file)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint of this training; leave anything else."""
+        if Path(path) in self.written:
+            Path(path).unlink(missing_ok=True)
