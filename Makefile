@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DOCS_BIN := $(VENV)-docs/$(notdir $(BIN))
 
-.PHONY: setup demo test test-all browser pictures faults gpu lint docs lock audit clean
+.PHONY: setup demo test slow test-all browser pictures faults gpu lint docs lock audit clean
 
 setup: $(VENV)/.ready
 
@@ -25,6 +25,12 @@ test: export OMP_NUM_THREADS = 1
 test: setup
 	$(BIN)/python -m pytest -m "not slow and not real and not browser and not faults and not inputs and not gpu" \
 		-n auto --maxprocesses 4 --dist loadfile
+
+# The slow ones of the same kinds: a quarter of an hour.
+slow: export OMP_NUM_THREADS = 1
+slow: setup
+	$(BIN)/python -m pytest -m "slow and not real and not browser and not faults and not inputs and not gpu" \
+		-n auto --maxprocesses 4 --dist worksteal
 
 test-all: setup
 	$(BIN)/python -m pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -16,6 +17,8 @@ import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
+
+gc.set_threshold(100_000, 50, 100)  # a configuration makes thousands of objects: collecting often costs 7 % of the time
 
 #: A small, quick network and few images; on top of the shipped configuration.
 QUICK = (

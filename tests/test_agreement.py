@@ -47,6 +47,7 @@ def test_images_that_are_read_in_each_epoch_are_the_images_in_memory(run):
     pd.testing.assert_frame_equal(memory, disk, check_exact=False, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_fixed_views_are_trained_on(run, compose):
     views, head = run("augment=light", "features.views=2")
     assert len(views) > 0

@@ -142,7 +142,7 @@ def test_a_checkpoint_without_temperature_has_1_and_an_odd_one_is_refused(anothe
             load_classifier(run / "checkpoints" / "best.ckpt")
 
 
-@pytest.mark.parametrize("tta", ["none", "flips"])
+@pytest.mark.parametrize("tta", ["none", pytest.param("flips", marks=pytest.mark.slow)])
 def test_every_way_to_probabilities_takes_each_members_temperature(another, compose, tmp_path, tta):
     """Before the mean over the members, after that over the symmetries, which changes no prediction of a net."""
     nets = {"a": (shaken, 2.5), "b": (shaken_and_reversed, 0.4)}

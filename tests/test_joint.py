@@ -55,7 +55,7 @@ def test_a_joint_run_from_start_to_end(monkeypatch, sets, tmp_path, capsys):
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 2 * 3  # epochs of 40 images in batches of 16
     assert checkpoint["lr_schedulers"][0]["total_steps"] == 6
-    command(monkeypatch, "evaluate", f"checkpoint={run}", "device=cpu", f"hydra.run.dir={tmp_path / 'again'}")
+    command(monkeypatch, "evaluate", f"checkpoint={run}", "device=cpu", *BARE, f"hydra.run.dir={tmp_path / 'again'}")
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (run, tmp_path / "again")]
     assert metrics[1]["test/accuracy"] == pytest.approx(metrics[0]["test/accuracy"], abs=1e-6)
 

@@ -169,7 +169,7 @@ def test_the_same_seed_gives_the_same_run(compose, tmp_path, extra):
     [
         pytest.param(["scheduler=plateau", "scheduler.patience=0"], marks=pytest.mark.slow),
         pytest.param(["scheduler=cosine", "finetune=full", "augment=light"], marks=pytest.mark.slow),
-        ["scheduler=onecycle", "optimizer=sgd", "features.cache=off"],
+        pytest.param(["scheduler=onecycle", "optimizer=sgd", "features.cache=off"], marks=pytest.mark.slow),
         pytest.param(["finetune=full", "data.in_memory=false", "data.workers=2"], marks=pytest.mark.slow),
         pytest.param(
             ["scheduler=onecycle", "finetune=gradual", "optimizer=adamw", "augment=light"], marks=pytest.mark.slow

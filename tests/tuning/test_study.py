@@ -196,6 +196,7 @@ def test_a_worker_that_died_before_its_first_heartbeat_is_retried(tmp_path, monk
     opened.engine.dispose()
 
 
+@pytest.mark.slow
 def test_several_workers_finish_what_is_asked_for(worker, tmp_path):
     started = [worker(40, "sleep") for _ in range(3)]
     assert [one.wait(120) for one in started] == [0, 0, 0]
