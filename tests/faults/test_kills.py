@@ -2,6 +2,7 @@
 
 import pytest
 
+from bloodcell.runtime.run_folder import read_run
 from tests.faults.conftest import LEAN, Job, contents, killed, run_folders
 from tests.test_training import assert_same_run
 
@@ -47,7 +48,8 @@ def test_train(start, fault, moments, tmp_path, small, smears_of, extra):
     seconds = job("whole").seconds()
     (whole,) = run_folders(tmp_path / "whole")
     for name in chains(job, [2, 2], moments, seconds):
-        job(name).start().end().assert_well()
+        if [read_run(run)["status"] for run in run_folders(tmp_path / name)] != ["finished"]:  # else killed at its end
+            job(name).start().end().assert_well()
         folders = run_folders(tmp_path / name)
         assert len(folders) == 1
         assert_same_run(whole, folders[0])
