@@ -191,6 +191,7 @@ def test_an_interrupted_run_resumes_to_the_same_end(compose, tmp_path, extra):
 def test_sigkill_in_the_middle_of_epoch_3(tmp_path):
     arguments = [
         *QUICK, *SMALL, "finetune=full", "augment=light", "scheduler=cosine", "trainer.max_epochs=4",
+        "logger=tensorboard",
         "model.image_size=96", f"outputs={tmp_path}",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
