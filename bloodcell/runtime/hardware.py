@@ -69,6 +69,27 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
+def memory_limited(more: int) -> Iterator[None]:
+    """Let this process take at most so many bytes more inside: a larger request is a MemoryError or the library's own.
+
+    Does nothing on other systems than Linux, which do not hold a process to such a limit.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    least = min([taken + more, *(one for one in (soft, hard) if one != resource.RLIM_INFINITY)])
+    resource.setrlimit(resource.RLIMIT_AS, (least, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@contextmanager
 def short_lived() -> Iterator[None]:
     """Free reference cycles made inside, such as figures, at the end.
 

@@ -68,6 +68,11 @@ def endless(graph):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        pytest.param(
+            enlarged(10**9),
+            "it does not run",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit a process's memory"),
+        ),
         (enlarged(10**13), "it does not run"),
         (enlarged(2**62), "it does not run"),
         (enlarged(-5), "refuses it"),

@@ -18,7 +18,7 @@ from bloodcell.inference.exported.metadata import AXES, INPUT, OUTPUTS, About
 from bloodcell.inference.exported.onnx_check import checked
 from bloodcell.runtime.distributed import UNSTOPPABLE
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.hardware import cpu_count
+from bloodcell.runtime.hardware import cpu_count, memory_limited
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Result = TypeVar("Result")
@@ -26,6 +26,9 @@ Result = TypeVar("Result")
 #: Seconds in which a file is optimised and predicts an image; the largest shipped net takes a few.
 LOAD_SECONDS = 60.0
 LARGEST = 2**31  # bytes; the limit of ONNX itself
+#: Bytes that a file may take while it is tried, and so later, too; and for each of its own bytes, as weights are copied.
+#: The largest shipped net, ViT-B/16 of 344 MB, takes 1.1 GB.
+MEMORY, COPIES = 3 * 2**30, 4
 
 
 def is_exported(file: Path) -> bool:
@@ -55,7 +58,8 @@ def _engine(file: Path) -> Engine:
         raise BloodcellError("it is larger than 2 GB")
     content = file.read_bytes()  # once: the bytes that are checked are the bytes that run
     about = checked(content)
-    forward = within(LOAD_SECONDS, lambda: _forward(content, about, f"{file}: an image"))
+    with memory_limited(MEMORY + COPIES * len(content)):
+        forward = within(LOAD_SECONDS, lambda: _forward(content, about, f"{file}: an image"))
 
     def run(images: Array) -> tuple[Array, Array]:
         parts = [forward(images[one : one + 1]) for one in range(len(images))]
