@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 #: Seconds in which a file is optimised and predicts an image; the largest shipped net takes a few.
 LOAD_SECONDS = 60.0
 LARGEST = 2**31  # bytes; the limit of ONNX itself
-#: Bytes that a file may take while it is tried, and so later, too; and for each of its own bytes, as weights are copied.
+#: Bytes that a file may take while it is tried and later on, and for each of its own bytes: weights are copied.
 #: The largest shipped net, ViT-B/16 of 344 MB, takes 1.1 GB.
 MEMORY, COPIES = 3 * 2**30, 4
 
