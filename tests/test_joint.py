@@ -60,16 +60,25 @@ def test_a_joint_run_from_start_to_end(monkeypatch, sets, tmp_path, capsys):
     assert metrics[1]["test/accuracy"] == pytest.approx(metrics[0]["test/accuracy"], abs=1e-6)
 
 
-def test_each_set_is_left_out_in_turn_and_tested(monkeypatch, sets, tmp_path):
+def test_each_set_is_left_out_in_turn_and_tested(monkeypatch, sets, tmp_path, capsys):
     own = [f"outputs={tmp_path}", f"hydra.sweep.dir={tmp_path / 'many'}", "trainer.max_epochs=1"]
     classes = "data.classes=[eosinophil,lymphocyte,neutrophil]"
     command(monkeypatch, "train", "-m", *QUICK, *sets, *own, classes, "data.leave_out=painted,mine")
+    table = pd.read_csv(tmp_path / "many" / "leave_one_lab_out.csv").set_index("set")
     for job, name in enumerate(("painted", "mine")):
         samples = pd.read_csv(tmp_path / "many" / str(job) / "samples.csv", keep_default_na=False)
         assert set(samples[samples["split"] == "test"]["set"]) == {name}
         assert set(samples[samples["split"] != "test"]["set"]) == {"painted", "mine"} - {name}
         metrics = json.loads((tmp_path / "many" / str(job) / "metrics.json").read_text())
-        assert metrics["test/images"] == (samples["set"] == name).sum()
+        assert metrics["test/images"] == (samples["set"] == name).sum() == table.loc[name, "images"]
+        predictions = pd.read_csv(tmp_path / "many" / str(job) / "predictions.csv", keep_default_na=False)
+        tested = predictions[predictions["split"] == "test"]
+        recall = (tested["label"] == tested["prediction"]).groupby(tested["label"]).mean().mean()
+        assert table.loc[name, "macro_recall_by_source"] == pytest.approx(recall, abs=1e-6)
+        assert pd.isna(table.loc[name, ["sources", "low", "high"]].astype(float)).all()  # sources are unknown
+    said = capsys.readouterr().out
+    assert f"mean of 2 sets {100 * table['macro_recall_by_source'].mean():.1f} %; worst " in said
+    assert "mine, never seen: macro recall by source " in said
 
 
 @pytest.mark.parametrize("kept", ["auto", pytest.param("off", marks=pytest.mark.slow)])

@@ -28,7 +28,8 @@ def assign_splits(samples: Samples, data: DataConfig) -> Samples:
         data: The `data` group; conf/data/base.yaml and conf/data/joint.yaml describe its values.
 
     Returns:
-        The samples with every split filled in; without the test images of other sets if there is a `data.leave_out`.
+        The samples with every split filled in; without the test images of other sets if there is a `data.leave_out`,
+        and without those that are given as test with `data.drop_test`.
 
     Raises:
         BloodcellError: Sources for a grouped split are unknown, a class is never trained on, or a data set is missing.
@@ -37,7 +38,10 @@ def assign_splits(samples: Samples, data: DataConfig) -> Samples:
     leave_out = None if data.leave_out is None else str(data.leave_out)  # the name may be a number
     if samples.sets() or train_only or leave_out is not None:
         _check_sets(samples, train_only, leave_out)
-    table = _with_fixed_splits(samples.table, data.fold is not None, train_only, leave_out)
+    given = samples.table
+    if data.drop_test:
+        given = given[~given["split"].str.startswith("test")]
+    table = _with_fixed_splits(given, data.fold is not None, train_only, leave_out)
     require_classes(table)
     parts = []
     for name, rows in table.groupby("set", sort=False):

@@ -117,10 +117,20 @@ def options(group: str) -> list[str]:
 
 
 def register_resolvers() -> None:
-    """Register the schemas and `${run_tag:}`, eight random characters for each process."""
+    """Register the schemas; `${run_tag:}`, eight random characters for each process; and `${set_names:}`."""
     tag = uuid.uuid4().hex[:8]
     OmegaConf.register_new_resolver("run_tag", lambda: tag, replace=True)
+    OmegaConf.register_new_resolver("set_names", _set_names, replace=True)
     _register_schemas()
+
+
+def _set_names(sets: Any) -> str:
+    """Return the names of `data.sets` as the values of a sweep, e.g. `'a','b'`."""
+    if not isinstance(sets, DictConfig | ListConfig):
+        return "''"  # which is no set; the check of data.sets says what is wrong
+    places = [Path(str(place)) for place in sets]
+    names = sets if isinstance(sets, DictConfig) else [one.stem if one.suffix == ".csv" else one.name for one in places]
+    return ",".join("'{}'".format(str(name).replace("'", r"\'")) for name in names)
 
 
 @functools.cache

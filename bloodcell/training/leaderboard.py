@@ -46,18 +46,20 @@ def write_leaderboard(folder: Path, report: bool, heading: str | None = None) ->
         return False
     write_csv(table, folder / "leaderboard.csv")
     show(table, folder)
-    from bloodcell.training import cross_validation
+    from bloodcell.training import cross_validation, laboratories
 
     with progress("out-of-fold predictions"):
         summary = cross_validation.out_of_fold(table, folder)
-    for line in cross_validation.lines(summary):
+    sets = laboratories.left_out(table, folder)
+    for line in (*cross_validation.lines(summary), *laboratories.lines(sets)):
         say(line)
     if len(summary) and report:
         samples = read_samples(Path(table["run"].iloc[0]) / "samples.csv")
         with progress("reports"):
             cross_validation.write_fold_reports(summary, folder, samples.root, heading, data_set_name(samples))
     done = table[table["status"].isin(["finished", "reused"])]
-    found = [folder / name for name in ("suspected_labels.csv", "report.html") if (folder / name).is_file()]
+    files = (laboratories.FILE, "suspected_labels.csv", "report.html")
+    found = [folder / name for name in files if (folder / name).is_file()]
     chosen = done["run"] if len(summary) else done["run"][:1]  # the nets of all folds, or the best one
     say_end(folder / "leaderboard.csv", *found, then=prediction_by(list(chosen)) if len(chosen) else [])
     return bool((table["status"] == "failed").any())

@@ -119,6 +119,15 @@ def test_a_set_that_is_left_out_is_the_test_part(load, sets):
         load_and_split(load, pick(sets, "kaggle", "mine"), "data.leave_out=mine")
 
 
+def test_given_test_images_can_be_left_out(load, sets):
+    samples, data = load(pick(sets, "kaggle", "mine"), "data.leave_out=kaggle", "data.drop_test=true",
+                         "data.classes=[eosinophil,neutrophil]")  # fmt: skip
+    table = assign_splits(samples, data).table
+    whole = samples.of_set("kaggle").table
+    assert set(table.loc[table["set"] == "kaggle", "path"]) == set(whole.loc[whole["split"] == "train", "path"])
+    assert set(table.loc[table["set"] == "kaggle", "split"]) == {"test"}
+
+
 def load_and_split(load, sets, *overrides):
     samples, data = load(sets, *overrides)
     return assign_splits(samples, data)

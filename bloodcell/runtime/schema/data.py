@@ -104,6 +104,7 @@ class DataConfig:
     sets: Any = None
     train_only: Any = field(default_factory=list)
     leave_out: Any = None
+    drop_test: bool = False
 
     def __post_init__(self) -> None:
         require_choice("data.split", self.split, "random", "grouped", "auto")
@@ -139,6 +140,7 @@ class DataConfig:
         kinds = {
             "train_dir": "imagefolder", "val_dir": "imagefolder", "test_dir": "imagefolder", "download": "kaggle",
             "table": "table", "sets": "joint", "train_only": "joint", "leave_out": "joint",
+            "drop_test": "joint",
         }  # fmt: skip
         for key, kind in kinds.items():
             if getattr(self, key) and kind != self.kind:
