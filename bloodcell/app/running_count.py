@@ -106,13 +106,14 @@ class RunningCount:
         slide = SlideCount(NAME, numbers["fields"], numbers["empty"], found, left_out, unlike, None)
         if slide.counted:
             slide = with_shares(slide, Cells(self.classes, counts, (0,) * len(counts)), self.confusion)
+        notes = notes_of([slide], self.confusion, self.unknown, self.threshold)
         return {
             "cells": slide.counted,
             "corrected": slide.result is not None and slide.result.corrected,
             "shares": [asdict(one) for one in slide.result.shares] if slide.result else [],
             "left_out": left_out_text(slide),
             "needed": needed_text(slide).replace("+-", "±"),
-            "notes": notes_of([slide], self.confusion, self.unknown, self.threshold),
+            "notes": [note.replace(" %", "\N{NO-BREAK SPACE}%") for note in notes],
         }
 
 

@@ -115,7 +115,7 @@ def test_what_is_unknown_or_odd_is_said(start, another, quick_run):
     _, answer = post(page, NOTHING | {"counts": {first: 9}, "left_out": {"unlike": 1}, "fields": 1, "unlike": 1})
     assert not answer["corrected"]
     assert "the confusions of the classifier are unknown (this checkpoint does not keep them" in answer["notes"][0]
-    assert answer["notes"][1].endswith("these fields (10 %)")
+    assert answer["notes"][1].endswith("these fields (10\N{NO-BREAK SPACE}%)")
     _, answer = post(page, NOTHING)
     assert (answer["cells"], answer["shares"]) == (0, [])
     assert answer["notes"][-1] == "no cell counts, so there are no shares: these fields"

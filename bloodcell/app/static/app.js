@@ -3,7 +3,7 @@
 
 import { recount } from "./count.js";
 import { fieldCard } from "./field.js";
-import { at, chances, CLASSES, element, LEAST, MANY, percent, plural } from "./parts.js";
+import { at, chances, CLASSES, element, LEAST, MANY, percent, plural, tableRow } from "./parts.js";
 
 const AT_ONCE = 3; // images that are sent at the same time
 const { header, cellHeader, most } = document.body.dataset;
@@ -131,8 +131,8 @@ function imageCard(kind, name, answer) {
 function flag(kind, answer) {
   if (kind === "bad") return `Cannot be read: ${answer.reason}.`;
   if (kind === "ask") return "Not sure: ask a human.";
-  if (answer.found === false) return "This does not look like a stained white cell: no cell was found.";
   if (answer.cell === "none") return "This does not look like a stained white cell: no stained nucleus was found.";
+  if (answer.found === false) return "This does not look like a stained white cell: no cell was found.";
   return kind === "unlike" ? "This does not look like a stained white cell of a kind that the classifier knows." : "";
 }
 
@@ -170,18 +170,11 @@ function draw(made, name, answer) {
 
 function row(number) {
   const { kind, name, answer } = results[number];
-  const made = element("tr"), first = element("th"), link = element("a", name);
-  first.scope = "row";
+  const link = element("a", name);
   link.href = `#image-${number + 1}`;
-  first.append(link);
   const others = { bad: `${DOUBTS.bad}: ${answer.reason}`, sure: "sure", field: `field with ${plural(answer.cells?.length ?? 0, "cell")}` };
   const cells = { answer: others[kind] ?? DOUBTS[kind], "most probable class": answer.prediction ?? "", probability: answer.prediction ? percent(answer.confidence) : "" };
-  made.append(first, ...Object.entries(cells).map(([title, text]) => {
-    const cell = element("td", text, title === "probability" ? "n" : "");
-    cell.dataset.name = title;
-    return cell;
-  }));
-  return made;
+  return tableRow([link], cells, ["probability"]);
 }
 
 function download(name, first, rows) {

@@ -1,7 +1,7 @@
 "use strict";
 // The differential count of all fields on the page. The server has the statistics; here cells are only summed up.
 
-import { at, coloured, drawn, element, percent, plural } from "./parts.js";
+import { at, coloured, drawn, element, percent, plural, tableRow } from "./parts.js";
 
 let latest, busy = false;
 
@@ -53,7 +53,7 @@ function show(answer, fields, twice, singles) {
   const cells = fields.reduce((sum, one) => sum + one.cells.length, 0);
   const [most] = [...answer.shares].sort((one, other) => other.share - one.share);
   const found = `${answer.cells.toLocaleString("en")} of ${plural(cells, "cell")} in ${plural(fields.length, "field")} counted`;
-  at("count-status").textContent = `${found}${most ? `; most are ${most.name}, ${percent(most.share)}` : ""}.`;
+  at("count-status").textContent = `${found}${most ? `; most frequent: ${most.name}, ${percent(most.share)}` : ""}.`;
   const longest = Math.max(...answer.shares.map((one) => one.high));
   at("count-rows").replaceChildren(...answer.shares.map((one) => row(one, longest)));
   const lines = [
@@ -67,16 +67,9 @@ function show(answer, fields, twice, singles) {
 }
 
 function row({ name, count, share, low, high }, longest) {
-  const made = element("tr"), first = element("th");
-  first.scope = "row";
-  first.append(coloured(element("span", undefined, "chip"), name), name);
   const number = (value) => (100 * value).toFixed(1);
   const cells = { cells: count.toLocaleString("en"), "per cent": number(share), "95\u00a0% interval": `${number(low)} to ${number(high)}` };
-  made.append(first, ...Object.entries(cells).map(([title, text]) => {
-    const cell = element("td", text, "n");
-    cell.dataset.name = title;
-    return cell;
-  }));
+  const made = tableRow([coloured(element("span", undefined, "chip"), name), name], cells, Object.keys(cells));
   const chart = element("td", undefined, "whisker");
   chart.append(whisker(...[share, low, high].map((value) => (100 * value) / longest), name));
   made.append(chart);

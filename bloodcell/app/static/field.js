@@ -83,7 +83,7 @@ function option(cell, id, count) {
   made.setAttribute("role", "option");
   made.setAttribute("aria-selected", "false");
   made.setAttribute("aria-label", words(cell, count));
-  made.append(element("span", cell.number, cell.left_out ? "chip out" : "chip"), element("span", cell.prediction, "name"), element("span", percent(cell.confidence)));
+  made.append(element("span", cell.number, cell.left_out ? "chip out" : "chip"), element("span", cell.prediction, "name"), element("span", percent(cell.confidence), "chance"));
   if (cell.left_out) made.append(element("span", `not counted: ${REASONS[cell.left_out]}`, "why"));
   return made;
 }
@@ -150,7 +150,7 @@ function detail(cell, count, picture, [width, height]) {
   list.append(...chances(cell));
   said.append(element("h4", `Cell ${cell.number} of ${count}: ${cell.prediction}, ${percent(cell.confidence)}`));
   if (cell.left_out) said.append(element("p", `Not counted: ${REASONS[cell.left_out]}.`, "flag"));
-  const more = [cell.abstained && `An answer counts as sure from ${LEAST} probability.`, cell.unlike === true && "It is unlike the training images."];
+  const more = [cell.abstained && `An answer counts as sure from ${LEAST} probability.`, cell.unlike === true && cell.left_out !== "unlike" && "It is unlike the training images."];
   if (more.some(Boolean)) said.append(element("p", more.filter(Boolean).join(" "), "small soft"));
   said.append(list);
   return [zoom, said];

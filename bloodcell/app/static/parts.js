@@ -29,6 +29,19 @@ export function drawn(tag, attributes, name) {
   return made;
 }
 
+// A row of a table whose cells have the titles of their columns; those in `numbers` are aligned to the right.
+export function tableRow(head, cells, numbers) {
+  const made = element("tr"), first = element("th");
+  first.scope = "row";
+  first.append(...head);
+  made.append(first, ...Object.entries(cells).map(([title, text]) => {
+    const cell = element("td", text, numbers.includes(title) ? "n" : "");
+    cell.dataset.name = title;
+    return cell;
+  }));
+  return made;
+}
+
 // Give an element the colour of a class, which the style sheet uses.
 export function coloured(made, name) {
   const [colour, letters] = COLOURS[CLASSES.indexOf(name) % COLOURS.length];
