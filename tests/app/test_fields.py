@@ -3,16 +3,19 @@
 import base64
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from bloodcell.app.running_count import RunningCount
 from bloodcell.data.cells import find_cells
 from bloodcell.evaluation.differentials.slide_counts import reasons_of
 from bloodcell.evaluation.run import read_table
 from bloodcell.inference import predict
 from bloodcell.inference.loader import load_engines
+from bloodcell.metrics.confusion_rates import Confusion
 from bloodcell.metrics.differential import Cells, differential_of
 from bloodcell.runtime.errors import BloodcellError
 
@@ -106,7 +109,7 @@ def test_the_count_is_that_of_the_metrics(page, quick_run):
     assert answer["left_out"] == "2 cut by the top or left border"
 
 
-def test_what_is_unknown_or_odd_is_said(start, another, quick_run):
+def test_what_is_unknown_or_odd_is_said(start, quick_run):
     def forgets(engine):
         engine.confusion = None
 
@@ -119,6 +122,16 @@ def test_what_is_unknown_or_odd_is_said(start, another, quick_run):
     _, answer = post(page, NOTHING)
     assert (answer["cells"], answer["shares"]) == (0, [])
     assert answer["notes"][-1] == "no cell counts, so there are no shares: these fields"
+
+
+def test_many_classes_are_counted_without_their_confusions_and_that_is_said():
+    names = [f"class {number}" for number in range(31)]
+    known = Confusion(tuple(names), tuple(map(tuple, np.eye(31).tolist())), (9.0,) * 31)
+    engine = SimpleNamespace(confusion=known, tta="none", classifier=None)
+    running = RunningCount(SimpleNamespace(classes=names, engines=[engine], tta="none"), 0.0)
+    answer = running.count(NOTHING | {"counts": {"class 3": 9}, "fields": 1})
+    assert not answer["corrected"]
+    assert "for more than 30 classes they take minutes" in answer["notes"][0]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 "use strict";
 // The differential count of all fields on the page. The server has the statistics; here cells are only summed up.
 
-import { at, coloured, drawn, element, percent, plural, tableRow } from "./parts.js";
+import { at, coloured, drawn, element, MANY, percent, plural, tableRow } from "./parts.js";
 
 let latest, busy = false;
 
@@ -54,12 +54,13 @@ function show(answer, fields, twice, singles) {
   const [most] = [...answer.shares].sort((one, other) => other.share - one.share);
   const found = `${answer.cells.toLocaleString("en")} of ${plural(cells, "cell")} in ${plural(fields.length, "field")} counted`;
   at("count-status").textContent = `${found}${most ? `; most frequent: ${most.name}, ${percent(most.share)}` : ""}.`;
-  const longest = Math.max(...answer.shares.map((one) => one.high));
-  at("count-rows").replaceChildren(...answer.shares.map((one) => row(one, longest)));
+  const shown = MANY ? answer.shares.filter((one) => one.count) : answer.shares, longest = Math.max(...shown.map((one) => one.high));
+  at("count-rows").replaceChildren(...shown.map((one) => row(one, longest)));
   const lines = [
     answer.left_out && `Not counted: ${answer.left_out}.`,
     singles && `${plural(singles, "picture")} of one cell ${singles === 1 ? "is" : "are"} not counted: only fields are.`,
     twice && `${plural(twice, "field")} dropped more than once ${twice === 1 ? "counts" : "count"} once.`,
+    shown.length < answer.shares.length && "Classes without a cell are not listed.",
     answer.needed && `${answer.needed[0].toUpperCase()}${answer.needed.slice(1)}.`,
     ...answer.notes.map((note) => `Note: ${note}.`),
   ];

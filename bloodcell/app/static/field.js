@@ -5,6 +5,8 @@ import { at, CLASSES, chances, coloured, drawn, element, LEAST, percent, plural 
 
 const REASONS = JSON.parse(document.body.dataset.reasons); // why a cell does not count
 const LINE = 16, DIGIT = 7.6, PAD = 8; // of a label on the picture, pixels of the screen
+const FINE = 36; // cells smaller than this, pixels of the screen, have thinner boxes
+const CROWDED = 0.3; // a number that covers others by this part of its area is not shown
 const ROOM = 1.6; // side of the enlarged picture in those of the cell
 
 export const words = (cell, count) => `cell ${cell.number} of ${count}: ${cell.prediction}, ${percent(cell.confidence)}${doubt(cell)}`;
@@ -26,7 +28,7 @@ export function fieldCard(id, name, { picture, size, cells }) {
   find("img").alt = `${name}, a field with ${plural(cells.length, "cell")}`;
   find("svg").setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`);
   if (!cells.length) {
-    for (const part of made.querySelectorAll(".kinds, .list, .detail")) part.remove();
+    for (const part of made.querySelectorAll(".kinds, .crowd, .list, .detail")) part.remove();
     find("svg").remove();
     return made;
   }
@@ -44,7 +46,11 @@ export function fieldCard(id, name, { picture, size, cells }) {
     if (place >= 0) find("svg").append(labels[place]); // above the others
     find(".detail").replaceChildren(...(place >= 0 ? detail(cells[place], cells.length, picture, size) : [at("field").content.querySelector(".hint").cloneNode(true)]));
   }, [boxes, labels]);
-  new ResizeObserver(() => placeLabels(labels, cells, size, size[0] / (find("svg").clientWidth || size[0]))).observe(find(".view"));
+  new ResizeObserver(() => {
+    const unit = size[0] / (find("svg").clientWidth || size[0]), sides = cells.map(({ box }) => Math.max(box[2], box[3])).sort((one, other) => one - other);
+    find("svg").classList.toggle("fine", sides[cells.length >> 1] < FINE * unit);
+    find(".crowd").hidden = placeLabels(labels, cells, size, unit);
+  }).observe(find(".view"));
   return made;
 }
 
@@ -116,7 +122,8 @@ function label(cell) {
   return made;
 }
 
-// Put each number at the side of its box where it covers least of other numbers and boxes; `unit` is a pixel of the screen.
+// Put each number at the side of its box where it covers least of other numbers and boxes, and return whether all have
+// room; one without room shows when its cell is chosen. `unit` is a pixel of the screen.
 function placeLabels(labels, cells, [across, down], unit) {
   const taken = [], height = LINE * unit;
   labels.forEach((made, place) => {
@@ -126,11 +133,14 @@ function placeLabels(labels, cells, [across, down], unit) {
     const fitting = corners.map(([left, top]) => [Math.max(0, Math.min(left, across - width)), Math.max(0, Math.min(top, down - height)), width, height]);
     const cost = (one) => 4 * sum(taken, one) + sum(cells.map((cell) => cell.box), one);
     const costs = fitting.map(cost), best = fitting[costs.indexOf(Math.min(...costs))];
-    taken.push(best);
+    const crowded = Math.min(...costs) > CROWDED * width * height;
+    made.classList.toggle("crowded", crowded);
+    if (!crowded) taken.push(best);
     const [rect, text] = made.children;
     for (const [key, value] of Object.entries({ x: best[0], y: best[1], width, height, rx: 2 * unit })) rect.setAttribute(key, value);
     for (const [key, value] of Object.entries({ x: best[0] + width / 2, y: best[1] + height / 2, "font-size": 0.8 * height })) text.setAttribute(key, value);
   });
+  return taken.length === labels.length;
 }
 
 const sum = (boxes, one) => boxes.reduce((all, other) => all + shared(one, other), 0);
