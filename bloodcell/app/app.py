@@ -57,8 +57,8 @@ def application_of(config: AppConfig) -> Any:
     from bloodcell.inference.predict import engines_of
 
     require(1 <= config.max_pixels <= MAX_PIXELS, "max_pixels", config.max_pixels, f"give 1 to {MAX_PIXELS:,}")
-    ensemble = Ensemble(engines_of(config), config.tta)
+    ensemble = Ensemble(engines_of(config), config.tta, "whole" if config.cells == "whole" else "one")
     threshold, words = sureness(config.abstain_below, config.error_rate, ensemble.engines, ensemble.tta)
-    examiner = Examiner(ensemble, threshold, config.max_pixels)
-    values = {**about(ensemble), "sureness": words, "no_map": examiner.no_map}
+    examiner = Examiner(ensemble, threshold, config.max_pixels, config.cells)
+    values = {**about(ensemble, config.cells), "sureness": words, "no_map": examiner.no_map}
     return application(examiner, values, round(config.max_megabytes * 1e6), config.host)

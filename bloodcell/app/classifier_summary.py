@@ -9,6 +9,7 @@ from bloodcell.audits.overlap import training_samples
 from bloodcell.evaluation.verdict import accuracy_line
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import Ensemble
+from bloodcell.inference.fields.choice import least_size, unknown_extent
 from bloodcell.inference.predict import threshold_of
 from bloodcell.metrics.summary import parts_in, read_metrics
 from bloodcell.runtime import run_folder
@@ -21,14 +22,17 @@ ERROR_RATE, USUAL = 0.05, 0.8
 PARTS = {"test_disjoint": "test images of sources not in training", "test": "test images", "val": "validation images"}
 
 
-def about(ensemble: Ensemble) -> dict[str, Any]:
-    """Return `classes`, `localises`, `knows_limits`, `provisional` and the `lines` of the summary."""
+def about(ensemble: Ensemble, cells: str) -> dict[str, Any]:
+    """Return what the page's template says of a classifier that looks for `cells` in an image: one, all or auto."""
     several = len(ensemble.engines)
     mean = f"An answer is the mean of {several} classifiers."
     measured = "evaluate.py measures its accuracy from the same checkpoints."
     return {
         "classes": ensemble.classes,
+        "cells": cells,
         "localises": any(one.crops_cell for one in ensemble.preprocessings),
+        "least_size": percent(least_size(ensemble.engines), 0),
+        "unknown_extent": unknown_extent(ensemble.engines),
         "knows_limits": all(engine.limits is not None for engine in ensemble.engines),
         "provisional": any(engine.limits is not None and engine.limits.provisional for engine in ensemble.engines),
         "lines": [f"{mean} {measured}"] if several > 1 else _of_one(ensemble.engines[0]),

@@ -1,4 +1,4 @@
-"""What answers the page: its own files, and a verdict on each image that it sends."""
+"""What answers the page: its own files, a verdict on each image that it sends, and the count of all its fields."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from starlette.routing import Route
 
 from bloodcell.app.classifier_summary import short
 from bloodcell.app.examiner import Examiner
+from bloodcell.app.running_count import RunningCount
 from bloodcell.app.security import Guard, Refusal
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.time_limit import SECONDS, too_slow
+from bloodcell.evaluation.differentials.slide_counts import REASONS
 from bloodcell.metrics.confusions import MOST
+from bloodcell.runtime.colours import COLOURS, letters_on
 from bloodcell.runtime.html import render
 
 #: The page's files: address -> where it is in the package, and what it is. No other file is served.
 FILES = {
     "/page.css": ("runtime/templates/page.css", "text/css"),
     "/app.css": ("app/static/app.css", "text/css"),
-    "/app.js": ("app/static/app.js", "text/javascript"),
+    **{f"/{name}.js": (f"app/static/{name}.js", "text/javascript") for name in ("app", "count", "field", "parts")},
     "/icon.svg": ("app/static/icon.svg", "image/svg+xml"),
 }
 #: Files of the largest size that uploads may hold in memory together; a slow one holds only what has arrived.
@@ -106,7 +109,8 @@ def application(examiner: Examiner, values: dict[str, Any], most: int, host: str
         host: Where it is going to listen.
     """
     limits = {"least": short(examiner.threshold), "most": most, "most_classes": MOST}
-    values = {"header": examiner.header, **limits, **values}
+    headers = {"header": examiner.header, "cell_header": examiner.cell_header}
+    values = {**headers, **limits, "colours": [[one, letters_on(one)] for one in COLOURS], "reasons": REASONS, **values}
     held = {"/": (render("bloodcell.app", "app.html", **values).encode(), "text/html")}
     for address, (place, kind) in FILES.items():
         held[address] = (files("bloodcell").joinpath(place).read_bytes(), kind)
@@ -116,8 +120,9 @@ def application(examiner: Examiner, values: dict[str, Any], most: int, host: str
         return Response(content, media_type=kind)
 
     routes = [Route(address, get) for address in held]
-    uploads = Uploads(examiner, most)
+    uploads, running = Uploads(examiner, most), RunningCount(examiner.fields, examiner.threshold)
     routes.append(Route("/examine", uploads.post, methods=["POST"]))
+    routes.append(Route("/differential", running.post, methods=["POST"]))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -10,13 +10,16 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bloodcell.app import app
 from bloodcell.app.server import bound, server_of
+from bloodcell.data.cells import find_cells
 from bloodcell.inference import predict
 from bloodcell.models.ood import Limits
 from bloodcell.runtime.config import typed
 from bloodcell.runtime.schema.verbs import AppConfig
+from tests.painted import field
 
 
 class Page:
@@ -41,6 +44,16 @@ class Page:
         path = f"/examine?name={quote(str(name))}"
         status, _, body = self.ask("POST", path, content, headers, **options)
         return status, json.loads(body)
+
+
+@pytest.fixture(scope="session")
+def twelve(tmp_path_factory):
+    """Return the file of a painted field in which the finder finds all twelve cells: the first of some, so chosen."""
+    painted = (field(seed, across=4, down=3) for seed in range(20))
+    chosen = next(picture for picture in painted if len(find_cells(picture)) == 12)
+    file = tmp_path_factory.mktemp("fields") / "field of twelve.png"
+    Image.fromarray(chosen).save(file)
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -261,7 +261,7 @@ def test_it_is_accessible_and_fits_the_screen(opened, pictures, scheme, width, t
     tab.locator(".look").first.click()
     assert violations(tab) == []
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    assert tab.locator("#results h2").all_inner_texts() == ["Summary", "Images", "Table"]
+    assert tab.locator("#results h2:visible").all_inner_texts() == ["Summary", "Images", "Table"]
     tab.screenshot(path=tmp_path / f"{scheme}-{width}.png", full_page=True)  # for whoever wants to look
 
 
@@ -277,3 +277,102 @@ def test_a_server_that_is_gone_is_said_to_be(opened, pictures):
     tab.set_input_files("#files", str(pictures[0]))
     tab.locator("article").wait_for()
     assert "bloodcell app has ended" in tab.locator("article .flag").inner_text()
+
+
+@pytest.fixture(scope="module")
+def counting(start, seeing_run):
+    """A page whose answers are all sure, so that every cell of a field counts."""
+    return start("abstain_below=0", run=seeing_run)
+
+
+def lit(tab):
+    """Return the numbers of the boxes that are lit, and of the options that are selected."""
+    boxes = tab.locator(".label.chosen text").all_text_contents()
+    return boxes, tab.locator("[role=option][aria-selected=true] .chip").all_inner_texts()
+
+
+def test_a_field_of_twelve_by_keyboard_and_by_mouse(opened, counting, twelve):
+    tab = opened(page=counting)
+    upload(tab, twelve)
+    _, answer = counting.examine(twelve.read_bytes())
+    cells = answer["cells"]
+    assert tab.locator("#status").inner_text() == "1 image done; 1 field with 12 cells"
+    picture = tab.locator(".field img").bounding_box()
+    scale = picture["width"] / answer["size"][0]
+    drawn = [one.bounding_box() for one in tab.locator(".cell rect:last-child").all()]
+    assert len(drawn) == tab.locator("[role=option]").count() == 12
+    for box, cell in zip(drawn, cells, strict=True):
+        assert abs(box["x"] - picture["x"] - scale * cell["box"][0]) < 4
+        assert abs(box["y"] - picture["y"] - scale * cell["box"][1]) < 4
+    labels = [one.bounding_box() for one in tab.locator(".label rect").all()]
+    for place, one in enumerate(labels):  # no number hides another
+        for other in labels[:place]:
+            apart = max(abs(one["x"] - other["x"]) - one["width"], abs(one["y"] - other["y"]) - one["height"])
+            assert apart > -2
+    names = [
+        f"cell {one['number']} of 12: {one['prediction']}, {100 * one['confidence']:.1f}\N{NO-BREAK SPACE}%"
+        for one in cells
+    ]
+    assert tab.get_by_role("listbox", name="cells of field of twelve.png").count() == 1
+    for name in names:
+        assert tab.get_by_role("option", name=name, exact=True).count() == 1
+    assert lit(tab) == ([], [])
+    tab.locator("#clear").focus()
+    for _ in range(2):  # over the table of the count
+        tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.getAttribute('role')") == "listbox"
+    for key, number in (("Enter", "1"), ("ArrowDown", "2"), ("End", "12"), ("ArrowDown", "12"), ("ArrowUp", "11")):
+        tab.keyboard.press(key)
+        assert lit(tab) == ([number], [number])
+        active = tab.evaluate("document.activeElement.getAttribute('aria-activedescendant')")
+        assert tab.locator(f"#{active}").get_attribute("aria-label") == names[int(number) - 1]
+        assert tab.locator(".detail h4").inner_text() == names[int(number) - 1].replace("cell", "Cell")
+    tab.keyboard.press("Escape")
+    assert lit(tab) == ([], [])
+    tab.locator(".cell").nth(4).click()
+    assert lit(tab) == (["5"], ["5"])
+    tab.keyboard.press("ArrowDown")
+    assert lit(tab) == (["6"], ["6"])
+    tab.locator("[role=option]").nth(2).click()
+    assert lit(tab) == (["3"], ["3"])
+
+
+def test_the_count_of_all_fields_grows_with_each(opened, counting, twelve, pictures, tmp_path):
+    from playwright.sync_api import expect
+
+    tab = opened(page=counting, accept_downloads=True)
+    upload(tab, twelve)
+    status = tab.locator("#count-status")
+    assert status.get_attribute("role") == "status"
+    expect(status).to_contain_text("12 of 12 cells in 1 field counted")
+    with Image.open(twelve) as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored.png")
+    tab.set_input_files("#files", [str(one) for one in (tmp_path / "mirrored.png", twelve, pictures[0])])
+    expect(tab.locator("#status")).to_contain_text("4 images done; 3 fields with", timeout=60_000)
+    cells = counting.examine((tmp_path / "mirrored.png").read_bytes())[1]["cells"]
+    left_out = sum(one["left_out"] != "" for one in cells)
+    expect(status).to_contain_text(f"{12 + len(cells) - left_out} of {12 + len(cells)} cells in 2 fields counted")
+    notes = tab.locator("#count-notes").inner_text()
+    assert "1 picture of one cell is not counted" in notes
+    assert "1 field dropped more than once counts once" in notes
+    rows = [row.split("\t") for row in tab.locator("#count-rows").inner_text().split("\n") if row]
+    assert [name.strip() for name, *_ in rows] == seeing_classes(tab)
+    assert sum(int(count) for _, count, *_ in rows) == 12 + len(cells) - left_out
+    assert tab.locator(".whisker svg").count() == len(rows)
+    with tab.expect_download() as waited:
+        tab.locator("#download-cells").click()
+    waited.value.save_as(tmp_path / "cells.csv")
+    table = pd.read_csv(tmp_path / "cells.csv")
+    assert table.groupby("path")["number"].max().to_dict() == {twelve.name: 12, "mirrored.png": len(cells)}
+
+
+@pytest.mark.parametrize(("scheme", "width"), VIEWS)
+def test_a_field_is_accessible_and_fits_the_screen(opened, counting, twelve, pictures, scheme, width, tmp_path):
+    tab = opened(scheme, width, counting, bypass_csp=True, reduced_motion="reduce")
+    upload(tab, twelve, pictures[0])
+    tab.locator("#count-rows tr").first.wait_for()
+    assert violations(tab) == []
+    tab.locator("[role=listbox]").press("ArrowDown")
+    assert violations(tab) == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    tab.screenshot(path=tmp_path / f"{scheme}-{width}.png", full_page=True)

@@ -1,35 +1,23 @@
 "use strict";
 // The state of the page is only here: the server keeps no image after its answer.
 
+import { recount } from "./count.js";
+import { fieldCard } from "./field.js";
+import { at, chances, CLASSES, element, LEAST, MANY, percent, plural, tableRow } from "./parts.js";
+
 const AT_ONCE = 3; // images that are sent at the same time
-const { header, most, least, mostClasses, classes } = document.body.dataset;
-const CLASSES = JSON.parse(classes);
-const MANY = CLASSES.length > Number(mostClasses); // then only some classes have a line each
-const SHOWN = 10; // of many classes, the most probable ones of an image
+const { header, cellHeader, most } = document.body.dataset;
 const DOUBTS = { ask: "not sure: ask a human", unlike: "not like a stained white cell", bad: "unreadable" };
 
-const at = (id) => document.getElementById(id);
 const results = []; // in the order of the files: {kind, name, answer}, undefined until the answer arrives
 let stop = new AbortController();
 let waiting = [], busy = 0;
 
-const percent = (share) => {
-  const text = share > 0 && share < 0.0005 ? "<0.1" : share < 1 && share >= 0.9995 ? ">99.9" : (100 * share).toFixed(1);
-  return `${text}\u00a0%`;
-};
-const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
-
-function element(tag, text, name) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (name) made.className = name;
-  return made;
-}
-
-// The kind of an image: the first of four that fits.
+// The kind of an image: the first of five that fits.
 function kindOf(answer) {
   if (answer.reason) return "bad";
-  if (answer.unlike === true || answer.cell === "none") return "unlike";
+  if (answer.cells) return "field";
+  if (answer.unlike === true || answer.cell === "none" || answer.found === false) return "unlike";
   return answer.abstained ? "ask" : "sure";
 }
 
@@ -54,6 +42,7 @@ async function work() {
     results[number] = { kind: kindOf(answer), name: file.name, answer };
     show(number);
     showProgress();
+    if (results[number].kind !== "bad") recount(results.filter(Boolean));
   }
   busy -= 1;
 }
@@ -81,13 +70,19 @@ function showProgress() {
   at("working").hidden = done.length === results.length;
   const words = Object.entries(DOUBTS).map(([kind, text]) => [done.filter((one) => one.kind === kind).length, text]);
   const doubts = words.filter(([count]) => count).map(([count, text]) => `${count} ${text}`).join(", ");
-  const end = `${plural(results.length, "image")} done${doubts ? `; ${doubts}` : ""}`;
+  const fields = done.filter((one) => one.kind === "field"), cells = fields.reduce((sum, one) => sum + one.answer.cells.length, 0);
+  const found = fields.length ? `; ${plural(fields.length, "field")} with ${plural(cells, "cell")}` : "";
+  const end = `${plural(results.length, "image")} done${found}${doubts ? `; ${doubts}` : ""}`;
   at("status").textContent = done.length < results.length ? `${done.length} of ${plural(results.length, "image")}` : results.length ? end : "";
-  at("download").disabled = !done.some((one) => one.kind !== "bad");
+  at("download").disabled = !done.some((one) => one.answer.row);
+  at("download").hidden = fields.length > 0 && at("download").disabled;
+  at("download-cells").hidden = !cells;
   summarise(done, words);
 }
 
-function summarise(done, doubts) {
+function summarise(all, doubts) {
+  const done = all.filter((one) => one.kind !== "field");
+  at("singles").hidden = !done.length;
   const sure = CLASSES.map((name) => [done.filter((one) => one.kind === "sure" && one.answer.prediction === name).length, name]);
   const items = [...sure, ...doubts].map(([count, text], place) => {
     const item = element("li", undefined, place < CLASSES.length ? "" : "doubt");
@@ -107,9 +102,15 @@ function show(number) {
 
 function card(number) {
   const { kind, name, answer } = results[number];
+  const id = `image-${number + 1}`;
+  const made = kind === "field" ? fieldCard(id, name, answer) : imageCard(kind, name, answer);
+  made.id = id;
+  return made;
+}
+
+function imageCard(kind, name, answer) {
   const made = at("card").content.firstElementChild.cloneNode(true);
   const find = (selector) => made.querySelector(selector);
-  made.id = `image-${number + 1}`;
   made.classList.add(kind);
   find("h3").textContent = name;
   find(".flag").textContent = flag(kind, answer);
@@ -123,23 +124,15 @@ function card(number) {
   find(".best").append(best, element("strong", answer.prediction), `, ${percent(answer.confidence)}`);
   find(".note").textContent = note(answer);
   find(".note").hidden = !find(".note").textContent;
-  find(".chances").append(...chances(answer).map(([one, share]) => chance(one, share, one === answer.prediction)));
+  find(".chances").append(...chances(answer));
   return made;
-}
-
-// Names and probabilities of all classes; of many, the most probable ones, and the sum of the others.
-function chances({ probabilities }) {
-  const every = CLASSES.map((name, place) => [name, probabilities[place]]);
-  if (!MANY) return every;
-  const falling = every.sort(([, one], [, other]) => other - one);
-  const rest = falling.slice(SHOWN).reduce((sum, [, share]) => sum + share, 0);
-  return [...falling.slice(0, SHOWN), [`${falling.length - SHOWN} other classes`, Math.min(rest, 1)]];
 }
 
 function flag(kind, answer) {
   if (kind === "bad") return `Cannot be read: ${answer.reason}.`;
   if (kind === "ask") return "Not sure: ask a human.";
   if (answer.cell === "none") return "This does not look like a stained white cell: no stained nucleus was found.";
+  if (answer.found === false) return "This does not look like a stained white cell: no cell was found.";
   return kind === "unlike" ? "This does not look like a stained white cell of a kind that the classifier knows." : "";
 }
 
@@ -148,7 +141,7 @@ function note({ unlike, cell, abstained }) {
   const why = [];
   if (cell === "none") why.push("So the net looked at the whole image.");
   if (unlike === true) why.push("It is unlike the training images.");
-  if (abstained) why.push(`An answer counts as sure from ${least} probability.`);
+  if (abstained) why.push(`An answer counts as sure from ${LEAST} probability.`);
   return why.join(" ");
 }
 
@@ -175,37 +168,19 @@ function draw(made, name, answer) {
   });
 }
 
-function chance(name, share, first) {
-  const item = element("li", undefined, first ? "first" : "");
-  const bar = element("span", undefined, "bar"), part = element("span");
-  bar.setAttribute("aria-hidden", "true"); // the number beside it has the same information
-  part.style.width = `${100 * share}%`;
-  bar.append(part);
-  item.append(element("span", name, "name"), element("span", percent(share)), bar);
-  return item;
-}
-
 function row(number) {
   const { kind, name, answer } = results[number];
-  const made = element("tr"), first = element("th"), link = element("a", name);
-  first.scope = "row";
+  const link = element("a", name);
   link.href = `#image-${number + 1}`;
-  first.append(link);
-  const words = kind === "bad" ? `${DOUBTS.bad}: ${answer.reason}` : kind === "sure" ? "sure" : DOUBTS[kind];
-  const cells = { answer: words, "most probable class": answer.prediction ?? "", probability: kind === "bad" ? "" : percent(answer.confidence) };
-  made.append(first, ...Object.entries(cells).map(([title, text]) => {
-    const cell = element("td", text, title === "probability" ? "n" : "");
-    cell.dataset.name = title;
-    return cell;
-  }));
-  return made;
+  const others = { bad: `${DOUBTS.bad}: ${answer.reason}`, sure: "sure", field: `field with ${plural(answer.cells?.length ?? 0, "cell")}` };
+  const cells = { answer: others[kind] ?? DOUBTS[kind], "most probable class": answer.prediction ?? "", probability: answer.prediction ? percent(answer.confidence) : "" };
+  return tableRow([link], cells, ["probability"]);
 }
 
-function download() {
-  const rows = results.filter((one) => one && one.kind !== "bad").map((one) => one.answer.row);
+function download(name, first, rows) {
   const link = element("a");
-  link.href = URL.createObjectURL(new Blob([header, ...rows], { type: "text/csv" }));
-  link.download = "predictions.csv";
+  link.href = URL.createObjectURL(new Blob([first, ...rows.filter(Boolean)], { type: "text/csv" }));
+  link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
@@ -218,6 +193,7 @@ function clear() {
   at("cards").replaceChildren();
   at("rows").replaceChildren();
   showProgress();
+  recount(results);
   at("results").hidden = at("working").hidden = true;
   at("status").textContent = "All images are cleared.";
   at("files").focus();
@@ -227,7 +203,8 @@ at("files").addEventListener("change", (event) => {
   take([...event.target.files]);
   event.target.value = ""; // so that the same file can be chosen again
 });
-at("download").addEventListener("click", download);
+at("download").addEventListener("click", () => download("predictions.csv", header, results.map((one) => one?.answer.row)));
+at("download-cells").addEventListener("click", () => download("cells.csv", cellHeader, results.map((one) => one?.answer.rows)));
 at("clear").addEventListener("click", clear);
 for (const type of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(type, (event) => {

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bloodcell.metrics.confusion_rates import Confusion
-from bloodcell.metrics.differential import Differential, Share, cells_needed, count_cells, differential_of
+from bloodcell.metrics.differential import Cells, Differential, Share, cells_needed, count_cells, differential_of
 from bloodcell.metrics.predictions import classes_of
 
 #: Half the width of an interval to which a number of further cells is given.
@@ -86,9 +86,13 @@ def _count(
     slide = SlideCount(name, fields, empty, len(cells), left_out, unlike, None)
     if not slide.counted:
         return slide
-    counted = count_cells(classes, cells.loc[own == "", "prediction"])
-    slide = replace(slide, result=differential_of(counted, confusion))
-    return replace(slide, needed=cells_needed(counted, confusion, slide.widest.name, HALF_WIDTH))
+    return with_shares(slide, count_cells(classes, cells.loc[own == "", "prediction"]), confusion)
+
+
+def with_shares(slide: SlideCount, cells: Cells, confusion: Confusion | None) -> SlideCount:
+    """Return a slide with the shares of those of its cells that count, and how many more would narrow them."""
+    slide = replace(slide, result=differential_of(cells, confusion))
+    return replace(slide, needed=cells_needed(cells, confusion, slide.widest.name, HALF_WIDTH))
 
 
 def differential_table(slides: Sequence[SlideCount]) -> pd.DataFrame:

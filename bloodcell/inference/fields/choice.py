@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from statistics import median
 
-from bloodcell.data.cells import find_cells
+from bloodcell.data.cells import Cell, find_cells
 from bloodcell.data.image_limits import ImageError
+from bloodcell.data.images import Pixels
 from bloodcell.data.preprocessing import EXTENT, as_array
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import white_of
@@ -29,18 +30,31 @@ def chosen_cells(asked: str, engines: list[Engine], sample: Callable[[int], Iter
 
     `sample` returns at most that many pictures, evenly spread.
     """
-    if asked == "auto":
-        extents = (one.preprocessing.extent for one in engines)
-        small = min([SMALL, *(SMALLER / extent for extent in extents if extent)])
-        cells = _by_size(list(sample(MOST)), white_of(engines), small)
-    else:
-        cells = asked
-    if cells == "all" and any(one.preprocessing.extent is None and not one.preprocessing.crops_cell for one in engines):
-        say(
-            "the checkpoint does not say how large the cells in its training images are: each cell is shown to the net "
-            f"in a square of {EXTENT:g} diameters"
-        )
+    cells = asked if asked != "auto" else _by_size(list(sample(MOST)), white_of(engines), least_size(engines))
+    if cells == "all" and (words := unknown_extent(engines)):
+        say(words)
     return cells
+
+
+def least_size(engines: list[Engine]) -> float:
+    """Return the diameter of the largest cell, in shorter sides of a picture, below which pictures are fields."""
+    extents = (one.preprocessing.extent for one in engines)
+    return min([SMALL, *(SMALLER / extent for extent in extents if extent)])
+
+
+def largest_size(picture: Pixels, cells: Iterable[Cell]) -> float | None:
+    """Return the diameter of the largest cell in shorter sides of a picture, uint8 (H, W, 3); None: there is none."""
+    return max((cell.diameter / min(picture.shape[:2]) for cell in cells), default=None)
+
+
+def unknown_extent(engines: list[Engine]) -> str:
+    """Return what is assumed of the size of cells in the training images, if it is not known; else ''."""
+    if all(one.preprocessing.crops_cell or one.preprocessing.extent is not None for one in engines):
+        return ""
+    return (
+        "the checkpoint does not say how large the cells in its training images are: each cell is shown to the net "
+        f"in a square of {EXTENT:g} diameters"
+    )
 
 
 def spread(items: Iterable[ImageLike], most: int, total: int) -> Iterator[ImageLike]:
@@ -60,10 +74,8 @@ def _by_size(images: list[ImageLike], white: float | None, small: float) -> str:
 
 
 def _size(image: ImageLike, white: float | None) -> float | None:
-    """Return the diameter of the largest cell in shorter sides of the image; None: there is none."""
     try:
         picture = as_array(image, white)
     except ImageError:
         return None  # it is reported when it is predicted
-    sizes = [cell.diameter / min(picture.shape[:2]) for cell in find_cells(picture)]
-    return max(sizes, default=None)
+    return largest_size(picture, find_cells(picture))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bloodcell.inference.groups import Field
-from bloodcell.runtime.colours import COLOURS, rgb
+from bloodcell.runtime.colours import COLOURS, letters_on
 from bloodcell.runtime.console import printable
 from bloodcell.runtime.fonts import font_file
 
@@ -18,8 +18,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Height of letters, in shorter sides of the picture and at least in pixels.
 LETTER, LEAST = 1 / 45, 11
-#: Brightness of 0 to 255 above which letters on a colour are black.
-LIGHT = 130
 
 
 def overlay(field: Field, probabilities: Array, classes: list[str], threshold: float = 0.0) -> Image.Image:
@@ -62,7 +60,7 @@ def _draw_label(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: st
     x, y = max(0, min(corner[0], image[0] - width)), corner[1] - height
     y = y if y >= 0 else corner[1]
     draw.rectangle((x, y, x + width, y + height), fill=colour)
-    draw.text((x + pad, y + height / 2), text, _letters_on(colour), font, anchor="lm")
+    draw.text((x + pad, y + height / 2), text, letters_on(colour), font, anchor="lm")
 
 
 def _legend(entries: list[tuple[str, str]], width: int, font: Any) -> Image.Image:
@@ -90,11 +88,6 @@ def _above(picture: Image.Image, legend: Image.Image) -> Image.Image:
     both.paste(picture)
     both.paste(legend, (0, picture.height))
     return both
-
-
-def _letters_on(colour: str) -> str:
-    red, green, blue = rgb(colour)
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > LIGHT else "white"
 
 
 @cache

@@ -260,6 +260,7 @@ class AppConfig(CommonConfig):
     port: int
     max_megabytes: float
     max_pixels: int
+    cells: str
     abstain_below: float | None
     error_rate: float | None
     tta: str | None
@@ -268,6 +269,7 @@ class AppConfig(CommonConfig):
 
     def __post_init__(self) -> None:
         require_choice("tta", self.tta, None, *TTA)
+        require_choice("cells", self.cells, *CELLS)
         require_threshold(self.abstain_below, self.error_rate)
         require(0 <= self.port <= 65_535, "port", self.port, "give 0 to 65,535")
         megabytes = self.max_megabytes
