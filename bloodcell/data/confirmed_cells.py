@@ -9,7 +9,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from bloodcell.data.cells import Cell
-from bloodcell.data.corrections import BOX, CANNOT_TELL, NO_CELL, Box, Corrections, Decision
+from bloodcell.data.correction_lines import BOX
+from bloodcell.data.corrections import CANNOT_TELL, NO_CELL, Box, Corrections, Decision
 
 #: In place of a label: the last decisions of several persons differ.
 DISAGREEMENT = "readers disagree"

@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import math
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,15 +20,13 @@ from typing import Any
 
 import pandas as pd
 
+from bloodcell.data.correction_lines import BOX, COLUMNS, whole_lines
 from bloodcell.runtime.console import named, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import read_cells, separator, with_known_columns, write_csv
-from bloodcell.runtime.locks import locked
 
 #: Labels beside the classes.
 NO_CELL, CANNOT_TELL = "no white cell", "cannot tell"
-BOX = ("left", "top", "width", "height")
-COLUMNS = ("path", "cell", "label", "who", "when", "predicted", *BOX)
 #: Left, top, width and height in pixels of the upright picture.
 Box = tuple[float, float, float, float]
 
@@ -73,121 +70,6 @@ class Corrections:
         return found
 
 
-def append_decisions(file: Path, decisions: Sequence[Decision]) -> None:
-    """Add decisions to a file, or begin it; when this returns, the disk has them.
-
-    Several processes may do so at once. A decision that is the last of its person on its cell already, at the same
-    time, is not written again: so a caller who was not told that it is kept may repeat it.
-
-    Raises:
-        BloodcellError: The file is none of this format or cannot be written, and is as it was; or a decision has a
-            line break.
-    """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with locked(file.with_name(f".{file.name}.lock")):
-            _append(file, decisions)
-    except OSError as error:
-        raise BloodcellError(f"cannot write {file}: {error.strerror}; the last decisions are not kept") from error
-
-
-def _append(file: Path, decisions: Sequence[Decision]) -> None:
-    begun = file.exists()
-    if begun and not file.is_file():
-        raise BloodcellError(f"cannot write {file}: it is no regular file; choose another file")
-    content = file.read_bytes() if begun else b""
-    whole = whole_lines(content)
-    if whole and (columns := _cells(_header(whole), ",")) != list(COLUMNS):
-        raise BloodcellError(f"{file} has the columns {named(columns)}, not {named(COLUMNS)}; choose another file")
-    further = b"" if whole else _line(COLUMNS)
-    further += b"\n" if whole and not whole.endswith(b"\n") else b""
-    for one in decisions:
-        line = _line(_row(one))
-        further += b"" if _is_last(line, whole) else line
-    with file.open("r+b" if begun else "xb") as opened:
-        try:
-            opened.truncate(len(whole))
-            opened.seek(len(whole))
-            opened.write(further)
-            opened.flush()
-            os.fsync(opened.fileno())
-        except OSError:
-            opened.truncate(len(whole))
-            raise
-    if not begun:
-        _keep_name(file)
-
-
-def _keep_name(file: Path) -> None:
-    """Wait until the disk has the name of a new file; there are systems that do not know this."""
-    with suppress(OSError):
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _row(one: Decision) -> tuple[str, ...]:
-    box = ["", "", "", ""] if one.box is None else [f"{value:.10g}" for value in one.box]
-    cell = "" if one.cell is None else str(one.cell)
-    row = (one.path, cell, one.label, one.who, one.when, one.predicted, *box)
-    if any(mark in text for text in row for mark in "\r\n"):
-        raise BloodcellError(f"a decision on {one.path!r} has a line break; no name in a corrections file may have one")
-    return row
-
-
-def _line(row: Sequence[str]) -> bytes:
-    """Return a line with each cell in quotes, so that one which is half written has an open quote or too few cells."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(row)
-    return text.getvalue().encode("utf-8", errors="backslashreplace")
-
-
-def _is_last(line: bytes, content: bytes) -> bool:
-    """Return whether the last line of the same person on the same cell is this one."""
-    if content.find(b"\n" + line) < 0:
-        return False
-    own, path = _cells(line, ","), line[: line.index(b'","') + 1]
-    same = (cells for one in content.splitlines() if one.startswith(path) and (cells := _cells(one, ",")))
-    last = [cells for cells in same if _who_and_where(cells) == _who_and_where(own)]
-    return bool(last) and last[-1] == own
-
-
-def _who_and_where(cells: list[str]) -> tuple[str, ...]:
-    return cells[0], cells[1], cells[3], *cells[6:]
-
-
-def whole_lines(content: bytes) -> bytes:
-    """Return what a corrections file holds, without a last line that a killed process has half written.
-
-    A line that lacks nothing but the line break is whole: other programs end a file so.
-    """
-    before, end, last = content.rpartition(b"\n")
-    if not last:
-        return content
-    if not before:
-        return b"" if _line(COLUMNS)[:-2].startswith(last) else content
-    header = _header(content)
-    mark = next((mark for mark in ",;\t" if mark.encode() in header), ",")
-    half = last.startswith(b'"') and last.endswith(b'",')  # of a line in quotes, before the last cell
-    return content if not half and len(_cells(last, mark)) >= len(_cells(header, mark)) else before + end
-
-
-def _header(content: bytes) -> bytes:
-    return content.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].rstrip(b"\r")
-
-
-def _cells(line: bytes, mark: str) -> list[str]:
-    """Return the cells of a line; none if a quote is open."""
-    try:
-        return next(
-            csv.reader([line.decode("utf-8", errors="replace").rstrip("\r\n")], delimiter=mark, strict=True), []
-        )
-    except csv.Error:
-        return []
-
-
 def read_corrections(file: Path, classes: Sequence[str] | None = None) -> Corrections:
     """Read a corrections file; other programs may have written it, too.
 
@@ -227,23 +109,33 @@ def as_file(corrections: Any) -> Iterator[Any]:
 
 def _decisions(file: Path, content: bytes | None, classes: Sequence[str] | None) -> tuple[Decision, ...]:
     rows = read_cells(file, "corrections", content)
-    width, text = len(rows.columns), (content or b"").decode("utf-8-sig")
-    for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=separator(file)), start=1):
-        if any(cells) and len(cells) < width:  # its last cells might be taken for empty ones, and so for taken back
-            raise BloodcellError(f"{file}, row {number}: {len(cells)} cells, and the header has {width}")
+    _refuse_short_rows(file, content or b"")
     rows = with_known_columns(rows, COLUMNS, file)
     if missing := [name for name in ("path", "label") if name not in rows]:
         raise BloodcellError(f"{file} has no column '{missing[0]}'; it has {named(rows.columns)}")
     if (some := [name for name in BOX if name in rows]) and len(some) < len(BOX):
         raise BloodcellError(f"{file} has {named(some)}, but not all of {named(BOX)}; a box takes all four")
     known = {*classes, NO_CELL, CANNOT_TELL, ""} if classes is not None else None
-    found = []
-    for number, row in rows[[name for name in COLUMNS if name in rows]].iterrows():
+    rows, found = rows[[name for name in COLUMNS if name in rows]], []
+    for number, row in zip(rows.index, rows.to_dict("records"), strict=True):
         try:
-            found.append(_decision({name: str(value).strip() for name, value in row.items()}, known))
+            found.append(_decision({str(name): str(value).strip() for name, value in row.items()}, known))
         except ValueError as error:
             raise BloodcellError(f"{file}, row {number}: {error}") from error
     return tuple(found)
+
+
+def _refuse_short_rows(file: Path, content: bytes) -> None:
+    """Raise a BloodcellError if a row has too few cells: its label might be taken for an empty one, and so for undo."""
+    rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=separator(file))
+    width = 0
+    try:
+        for number, cells in enumerate(rows, start=1):
+            width = width or len(cells)
+            if any(cells) and len(cells) < width:
+                raise BloodcellError(f"{file}, row {number}: {len(cells)} cells, and the header has {width}")
+    except csv.Error as error:
+        raise BloodcellError(f"corrections={file} is no CSV file: {error}") from error
 
 
 def _decision(row: dict[str, str], known: set[str] | None) -> Decision:

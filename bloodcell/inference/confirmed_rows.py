@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bloodcell.data.confirmed_cells import confirmed, is_class
-from bloodcell.data.corrections import BOX, Box, read_corrections
+from bloodcell.data.correction_lines import BOX
+from bloodcell.data.corrections import Box, read_corrections
 from bloodcell.data.image_paths import relative_to
 from bloodcell.inference.groups import Group
 from bloodcell.inference.prediction_rows import Row

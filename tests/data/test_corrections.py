@@ -11,16 +11,16 @@ import pandas as pd
 import pytest
 
 from bloodcell.data.confirmed_cells import DISAGREEMENT, confirmed, confirmed_column, is_class
+from bloodcell.data.correction_lines import COLUMNS
 from bloodcell.data.corrections import (
     CANNOT_TELL,
-    COLUMNS,
     NO_CELL,
     Corrections,
     Decision,
-    append_decisions,
     as_file,
     read_corrections,
 )
+from bloodcell.data.decision_log import append_decisions
 from bloodcell.runtime.errors import BloodcellError
 
 HEADER = ",".join(COLUMNS)

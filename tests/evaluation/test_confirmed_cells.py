@@ -9,7 +9,8 @@ import pytest
 import bloodcell
 from bloodcell import cli
 from bloodcell.data.confirmed_cells import DISAGREEMENT
-from bloodcell.data.corrections import CANNOT_TELL, NO_CELL, Corrections, Decision, append_decisions
+from bloodcell.data.corrections import CANNOT_TELL, NO_CELL, Corrections, Decision
+from bloodcell.data.decision_log import append_decisions
 from bloodcell.data.synthetic.slides import paint_slides
 from bloodcell.evaluation.differentials.count_notes import decision_notes, notes_of
 from bloodcell.evaluation.differentials.count_result import Counts
