@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -27,23 +28,28 @@ def confirmed(decisions: Sequence[Decision], boxes: Sequence[Box] | None) -> Con
     """Return what the decisions on a picture say on its cells.
 
     A decision is on the cell whose box has the centre of its own box; if several have, on that with the nearest
-    centre. Without a box it is on the only cell of the picture.
+    centre. Without a box it is on the only cell of the picture. If a person has seen two cells in one box, the decision
+    on the nearer one is taken, and the other matches no cell.
 
     Args:
         decisions: In their order.
         boxes: Of the cells; None: the picture is one cell, and no decision on a cell with a number is on it.
     """
     cells = None if boxes is None else [Cell(*box) for box in boxes]
-    held: dict[tuple[object, str], str] = {}
+    held: dict[tuple[object, str], Decision] = {}
     for one in decisions:
-        place = _place(one, cells)
-        held[one.place if place is None else place, one.who] = one.label
+        place, nearer = _place(one, cells), one
+        before = None if place is None else held.get((place, one.who))
+        if before is not None and cells is not None and place is not None and _apart(before, one):
+            nearer, farther = sorted((before, one), key=partial(_distance, cells[place]))
+            held[farther.place, farther.who] = farther
+        held[one.place if place is None else place, one.who] = nearer
     said: list[set[str]] = [set() for _ in (cells if cells is not None else [None])]
     unmatched = 0
-    for (where, _), label in held.items():
-        if label and isinstance(where, int):
-            said[where].add(label)
-        elif label:
+    for (where, _), one in held.items():
+        if one.label and isinstance(where, int):
+            said[where].add(one.label)
+        elif one.label:
             unmatched += 1
     return Confirmed([_agreed(labels) for labels in said], unmatched)
 
@@ -57,6 +63,18 @@ def _place(decision: Decision, cells: Sequence[Cell] | None) -> int | None:
     x, y = Cell(*decision.box).centre
     near = [(math.dist(cell.centre, (x, y)), place) for place, cell in enumerate(cells) if cell.holds(x, y)]
     return min(near)[1] if near else None
+
+
+def _apart(one: Decision, other: Decision) -> bool:
+    """Return whether two decisions are on two cells: neither box has the centre of the other."""
+    if one.box is None or other.box is None:
+        return False
+    first, second = Cell(*one.box), Cell(*other.box)
+    return not first.holds(*second.centre) and not second.holds(*first.centre)
+
+
+def _distance(cell: Cell, decision: Decision) -> float:
+    return math.dist(cell.centre, Cell(*decision.box).centre) if decision.box else 0.0
 
 
 def _agreed(labels: set[str]) -> str:

@@ -159,6 +159,13 @@ def test_a_decision_is_on_the_cell_whose_box_has_its_centre():
     assert confirmed([on(0, 0, "a")], None) == ([""], 1)  # on a cell of a field, and the picture is taken as one cell
 
 
+def test_two_cells_that_are_now_found_as_one_are_not_mistaken_for_two_decisions_on_one():
+    """The centres are 8 and 12 pixels from that of the box; the decision on the farther cell matches none."""
+    near, far, box = on(0, 0, "a"), on(20, 0, "b"), [(0, 0, 26, 10)]
+    assert confirmed([near, far], box) == confirmed([far, near], box) == (["a"], 1)
+    assert confirmed([near, far, on(0, 0, "b"), on(20, 0, "")], box) == (["b"], 0)
+
+
 def test_the_last_decision_of_a_person_holds_and_several_persons_have_to_agree():
     boxes = [(0, 0, 10, 10)]
     assert confirmed([on(0, 0, "a"), on(1, 1, "b")], boxes) == (["b"], 0)  # its box has moved a little
