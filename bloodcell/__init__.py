@@ -149,12 +149,19 @@ def predict(
     )
 
 
-def differential(images: str | PathLike[str], run: Any, **settings: Any) -> Counts:
+def differential(
+    images: str | PathLike[str],
+    run: Any,
+    corrections: str | PathLike[str] | pd.DataFrame | None = None,
+    **settings: Any,
+) -> Counts:
     """Count the white cells of slides by class, with 95 % intervals.
 
     Args:
         images: The folder of the slides, a folder each; or of the pictures of one slide.
         run: A run, its folder, a .ckpt or exported file, or a list of them.
+        corrections: What humans have decided on cells: a corrections file, or a table with its columns. Cells that they
+            have confirmed count as known.
         settings: Keys of `bloodcell differential`, e.g. `cells="one"` or `abstain_below=0.8`.
 
     Returns:
@@ -165,9 +172,12 @@ def differential(images: str | PathLike[str], run: Any, **settings: Any) -> Coun
         BloodcellError: A mistake in a setting or in the folder, or there is no such checkpoint.
     """
     from bloodcell.cli import call
+    from bloodcell.data.corrections import as_file
     from bloodcell.evaluation.differentials.count_result import Counts
 
-    return Counts(call("differential", images, {"checkpoint": run, **settings}).folder)
+    with as_file(corrections) as file:
+        own = {"checkpoint": run, **settings} | ({} if file is None else {"corrections": file})
+        return Counts(call("differential", images, own).folder)
 
 
 def export(run: Any, **settings: Any) -> Path:

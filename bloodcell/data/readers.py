@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bloodcell.data.classes import select_classes
+from bloodcell.data.corrected_samples import confirmed_pictures, is_corrections
 from bloodcell.data.folder_names import SPLIT_NAMES
 from bloodcell.data.layouts import class_folder_rows, split_folders
 from bloodcell.data.samples import Samples, samples_table, with_set_names
@@ -109,7 +110,7 @@ def read_table(
     """Read a CSV file with a row per image; conf/data/table.yaml describes the arguments.
 
     The columns `group` and `split` (train, val, test in any letter case) are optional in the file. A line names the
-    columns that are not read.
+    columns that are not read. Of a corrections file, pictures of one cell each are read whose class humans agree on.
 
     Raises:
         BloodcellError: The file is missing or not a CSV file, or a column, path, label or split is missing or wrong.
@@ -118,6 +119,8 @@ def read_table(
     columns = [str(name) for name in (path_column, label_column, group_column, split_column)]
     path_column, label_column, group_column, split_column = columns
     rows = with_known_columns(read_cells(file, "data.table"), columns, file)
+    if is_corrections(rows):
+        rows = confirmed_pictures(file)
     if rows.empty:
         raise BloodcellError(f"data.table={file} lists no image; it should have a row for each")
     for column in columns:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from bloodcell.data.folders import endings_of
 from bloodcell.data.image_paths import base_of, iter_image_paths, iter_unread, relative_to
 from bloodcell.data.threads import map_in_order
+from bloodcell.inference.confirmed_rows import ConfirmedRows
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import FIELDS, GROUP, Ensemble
 from bloodcell.inference.fields.choice import chosen_cells, spread
@@ -86,6 +87,8 @@ def predict_images(config: PredictConfig, loaded: list[Engine] | None = None) ->
         engines, base = loaded or engines_of(config), base_of(given)
         asked = asked_cells(config.cells, table, given, total)
         cells = distributed.once(lambda: chosen_cells(asked, engines, lambda most: spread(names(), most, total)))
+        given_by = config.corrections
+        decided = ConfirmedRows(given_by, list(engines[0].classes), base) if given_by is not None else None
         files = field_files(config.overlays, config.geojson, cells, engines[0].classes, given, base)
         ensemble = Ensemble(engines, config.tta, cells, keeps_pictures=config.overlays is not None)
         settings: dict[str, Any] = {
@@ -94,15 +97,17 @@ def predict_images(config: PredictConfig, loaded: list[Engine] | None = None) ->
             "number of images": total,
             "tta": ensemble.tta,
             "cells": cells,
+            "corrections": decided and decided.corrections.digest,
             "overlays": config.overlays,
             "geojson": config.geojson,
             "threshold": threshold_of(config.abstain_below, config.error_rate, ensemble.engines, ensemble.tta),
             "backend": [way.name for way in ensemble.passes(total)],
             "release": __version__,
         }
-        settings["columns"] = columns = filled_columns(ensemble, settings["threshold"])
+        settings["columns"] = columns = filled_columns(ensemble, settings["threshold"], decided is not None)
         done = distributed.once(lambda: table.start(columns, settings, names()))
-        fill(table, ensemble, islice(names(), done, None), (done, total), settings["threshold"], threads, base, files)
+        left, threshold = islice(names(), done, None), settings["threshold"]
+        fill(table, ensemble, left, (done, total), threshold, threads, base, files, decided)
     return distributed.once(lambda: table.progress.counts)
 
 
@@ -136,15 +141,17 @@ def fill(
     threads: int | None = None,
     base: str = "",
     files: FieldFiles | None = None,
+    decided: ConfirmedRows | None = None,
 ) -> None:
     """Write the rows of each image that is left, and print a summary of all.
 
     `names` are the files that are left, and `counts` the numbers of files that were done before, and of all files.
     Rows with a confidence below the threshold are abstained from. Paths are relative to `base` if it is given. `files`
-    are written for each field before its rows, so that a field with rows has them.
+    are written for each field before its rows, so that a field with rows has them. `decided` fills the
+    column confirmed.
     """
     place, (before, total), start = distributed.here(), counts, time.perf_counter()
-    columns = filled_columns(ensemble, threshold)
+    columns = filled_columns(ensemble, threshold, decided is not None)
     groups, expected = tee(field_groups(names) if ensemble.finds_all else grouped(names, total - before))
     mine = islice(groups, place.rank, None, place.size)
     found = ensemble.predict(mine, total, threads)
@@ -156,11 +163,14 @@ def fill(
                 raise BloodcellError("images: the processes do not find the same files; give a folder that they share")
             if place.rank == 0:
                 rows, bad, numbers = rows_of(group, ensemble.classes, threshold)
+                numbers |= decided.fill(rows, group) if decided else {}
                 chosen = [written_row(row, columns, base) for row in rows]
                 table.add(group.given, chosen, [(relative_to(path, base), reason) for path, reason in bad], numbers)
                 advance(table.progress.items - before, total - before)
     if place.rank == 0:
         _say_end(table, total, before, time.perf_counter() - start)
+        if decided and (note := decided.note(table.progress.counts)):
+            say(note)
 
 
 def field_groups(names: Iterator[str]) -> Iterator[list[str]]:
@@ -186,6 +196,7 @@ def _say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> No
     if of_cells and (empty := counts["without cell"]):
         say(f"{counted(empty, 'image')} without a cell, and so without a row")
     notes = {
+        "confirmed": "confirmed by a human",
         "abstained": "abstained from",
         "without cell": "" if of_cells else "without a cell",
         "unlike": "unlike the training data",

@@ -22,12 +22,15 @@ Row = dict[str, Any]
 def columns_of(classes: list[str], of_cells: bool = False) -> list[str]:
     """Return the columns of the table, whose rows are images or the cells of fields."""
     first, further = (["path", "number"], OF_CELLS) if of_cells else (["path"], FURTHER)
-    return [*first, "prediction", *(PROBABILITY + name for name in classes), *further]
+    return [*first, "prediction", "confirmed", *(PROBABILITY + name for name in classes), *further]
 
 
-def filled_columns(ensemble: Ensemble, threshold: float) -> list[str]:
-    """Return the columns that this ensemble fills: without abstention, cells or limits, theirs would be empty."""
-    empty = set() if threshold else {"abstained"}
+def filled_columns(ensemble: Ensemble, threshold: float, corrected: bool = False) -> list[str]:
+    """Return the columns that this ensemble fills: without abstention, cells or limits, theirs would be empty.
+
+    `corrected` says whether there are decisions of humans.
+    """
+    empty = (set() if threshold else {"abstained"}) | (set() if corrected else {"confirmed"})
     if not ensemble.finds_all and not any(one.crops_cell for one in ensemble.preprocessings):
         empty |= {"left", "top", "side", "cell"}
     if any(engine.limits is None for engine in ensemble.engines):
@@ -42,7 +45,7 @@ def written_row(row: Row, columns: list[str], base: str = "") -> list[Any]:
 
 
 def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[list[Row], Rows, dict[str, int]]:
-    """Return a group's rows, which have all columns of `columns_of`, the rows of its bad files, and counts."""
+    """Return a group's rows, with all columns of `columns_of` but confirmed, the rows of its bad files, and counts."""
     sure = group.probabilities.max(axis=1, initial=0)
     best = group.probabilities.argmax(axis=1).tolist()
     unlike = [None] * len(group.images) if group.unlike is None else group.unlike.tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+import io
 import json
 import secrets
 from collections.abc import Callable, Iterable
@@ -89,7 +90,7 @@ def write_json(values: Any, file: Path) -> None:
     write_text(json.dumps(values, indent=2) + "\n", file)
 
 
-def read_cells(file: Path, key: str) -> pd.DataFrame:
+def read_cells(file: Path, key: str, content: bytes | None = None) -> pd.DataFrame:
     """Read a user's UTF-8 CSV file with a header, every cell as text, without empty rows.
 
     If the first line has no comma, semicolons or tabulators separate the cells.
@@ -97,6 +98,7 @@ def read_cells(file: Path, key: str) -> pd.DataFrame:
     Args:
         file: The file.
         key: Its configuration key, for messages.
+        content: What it holds, if that was read already.
 
     Returns:
         The cells, indexed by row number; the header is row 1.
@@ -108,9 +110,10 @@ def read_cells(file: Path, key: str) -> pd.DataFrame:
     try:
         if file.exists() and not file.is_file() and not file.is_dir():  # a pipe or a device might never end
             raise BloodcellError(f"cannot read {key}={file}: it is no regular file")
+        source = file if content is None else io.BytesIO(content)
         cells = pd.read_csv(
-            file, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig",
-            compression=None, sep=_separator(file),
+            source, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig",
+            compression=None, sep=separator(file),
         )  # fmt: skip
     except OSError as error:
         raise BloodcellError(f"cannot read {key}={file}: {error.strerror}") from error
@@ -128,7 +131,8 @@ def read_cells(file: Path, key: str) -> pd.DataFrame:
     return rows
 
 
-def _separator(file: Path) -> str:
+def separator(file: Path) -> str:
+    """Return what separates the cells of a CSV file: a comma, else a semicolon or tabulator, as its first line has."""
     with file.open(encoding="utf-8-sig") as opened:
         header = opened.readline(1 << 16).strip()
     return next((mark for mark in ",;\t" if mark in header), ",")

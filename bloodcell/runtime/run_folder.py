@@ -8,7 +8,7 @@ import platform
 import shlex
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
@@ -98,30 +98,36 @@ def refuse_used(folder: Path, key: str = "hydra.run.dir") -> None:
         raise BloodcellError(f"{folder} is not empty; new results need a new folder: choose another {key}{further}")
 
 
-def begin_results(folder: Path, config: Any, key: str = "hydra.run.dir") -> None:
+def begin_results(
+    folder: Path, config: Any, key: str = "hydra.run.dir", free: Sequence[str] = (), again: bool = False
+) -> None:
     """Make a new folder for results, which `key` names; one that the same command began and did not complete will do.
 
-    The command may name the folder now.
+    The command may name the folder now, and its settings `free` may be others. With `again`, the folder holds results
+    of the same work, which are to be replaced.
 
     Raises:
         BloodcellError: The folder is not empty, and holds something else.
     """
-    mark, ours = folder / ".unfinished", json.loads(json.dumps([_work(), asdict(config)], default=str))
+    mark = folder / ".unfinished"
+    settings = {name: value for name, value in asdict(config).items() if name not in free}
+    ours = json.loads(json.dumps([_work(("hydra.run.dir", *free)), settings], default=str))
     try:
         begun = bool(read_json(mark) == ours)
     except (OSError, ValueError):
         begun = False
     if not begun:
-        refuse_used(folder, key)
+        if not again:
+            refuse_used(folder, key)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(ours, mark)
     refuse_links(folder)
     remove_temporaries(folder)
 
 
-def _work() -> str:
-    """Return the command without the folder of its results."""
-    return shlex.join(word for word in shlex.split(command()) if not word.startswith("hydra.run.dir="))
+def _work(free: Sequence[str]) -> str:
+    """Return the command without some settings."""
+    return shlex.join(word for word in shlex.split(command()) if word.partition("=")[0] not in free)
 
 
 def end_results(folder: Path) -> None:

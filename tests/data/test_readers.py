@@ -138,6 +138,19 @@ def test_a_table_without_optional_columns_and_short_rows(table):
     assert rows(table("path,label,group\n1.png,a\n")) == [["1.png", "a", "", ""]]
 
 
+def test_a_corrections_file_has_the_pictures_whose_class_is_known(table, capsys):
+    header = "path,cell,label,who,when,predicted\n"
+    decisions = ["1.png,,a,x", "2.png,,a,x", "2.png,,b,y", "3.png,,no white cell,x", "4.png,,a,x", "4.png,,,x"]
+    made = header + "".join(f"{one},2026-01-31T09:30:00Z,a\n" for one in [*decisions, "5.png,,a,x", "5.png,,b,x"])
+    assert rows(table(made)) == [["1.png", "a", "", ""], ["5.png", "b", "", ""]]
+    assert "table.csv: 3 pictures without a class on which all readers agree, left out" in capsys.readouterr().out
+    with pytest.raises(BloodcellError, match=r"table\.csv has no picture with a class"):
+        table(header + "1.png,,cannot tell,x,,\n")
+    box = header.strip() + ",left,top,width,height\n1.png,2,a,x,,b,1,1,9,9\n"
+    with pytest.raises(BloodcellError, match=r"decisions on cells of fields, e\.g\. of 1\.png; a training takes"):
+        table(box)
+
+
 def test_other_column_names(table):
     samples = table("file,cell,patient\n1.png,a,7\n", path_column="file", label_column="cell", group_column="patient")
     assert rows(samples) == [["1.png", "a", "", "7"]]

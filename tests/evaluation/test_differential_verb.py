@@ -12,11 +12,11 @@ import pytest
 import bloodcell
 from bloodcell import cli
 from bloodcell.data.synthetic.slides import paint_slides
-from bloodcell.evaluation.differentials.count import confusion_of, count, slides_in
+from bloodcell.evaluation.differentials.count import confusion_of, count
 from bloodcell.evaluation.differentials.count_notes import notes_of
 from bloodcell.evaluation.differentials.count_text import text_of
 from bloodcell.evaluation.differentials.slide_counts import count_slides, differential_table, reasons_of, slides_table
-from bloodcell.evaluation.differentials.slide_names import slides_of
+from bloodcell.evaluation.differentials.slide_names import slides_in, slides_of
 from bloodcell.inference import predict as predicting
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.resumable_csv import ResumableCsv
@@ -83,7 +83,8 @@ def test_a_cell_is_left_out_once_for_its_first_reason():
     (slide,) = count_slides(cells, {"s": 3}, None)
     (row,) = slides_table([slide]).to_dict("records")
     assert row == {
-        "slide": "s", "fields": 3, "cells": 4, "counted": 1, "border": 1, "abstained": 1, "unlike": 1,
+        "slide": "s", "fields": 3, "cells": 4, "counted": 1, "confirmed": 0, "border": 1, "no_white_cell": 0,
+        "abstained": 1, "unlike": 1,
     }  # fmt: skip
     assert slide.unlike == 0.75
 
@@ -169,7 +170,9 @@ def test_painted_slides_are_counted(slides, counted, compose, learnt_run, tmp_pa
         assert table["share"].sum() == pytest.approx(1, abs=1e-5)
         assert table["corrected"].all()
     assert [one.name for one in counts] == ["slide_01", "slide_02"]
-    assert {file.name for file in folder.iterdir()} == {"cells.csv", "differential.csv", "slides.csv", "report.html"}
+    assert {file.name for file in folder.iterdir()} == {
+        "cells.csv", "cells.json", "differential.csv", "slides.csv", "report.html",
+    }  # fmt: skip
 
     page = (folder / "report.html").read_text()
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
@@ -237,8 +240,8 @@ def test_an_interrupted_count_goes_on_to_the_same_table(slides, learnt_run, coun
     further = further[further.index("differential") :]
     typed_in(further)
     assert "of them before it was interrupted" in capsys.readouterr().out
-    assert {file.name for file in folder.iterdir()} == {"cells.csv", "differential.csv", "slides.csv"}
-    for file in whole.iterdir():
+    assert {file.name for file in folder.iterdir()} == {"cells.csv", "cells.json", "differential.csv", "slides.csv"}
+    for file in whole.glob("*.csv"):
         assert (folder / file.name).read_bytes() == file.read_bytes(), file.name
     with pytest.raises(SystemExit):
         typed_in(further)
@@ -254,7 +257,7 @@ def test_cells_that_are_predicted_are_not_predicted_again(slides, counted, monke
     with pytest.raises(KeyboardInterrupt):
         counted(slides, "report=false")
     monkeypatch.setattr("bloodcell.evaluation.differentials.count.slides_table", slides_table)
-    monkeypatch.setattr("bloodcell.evaluation.differentials.count.predict_images", None)
+    monkeypatch.setattr("bloodcell.evaluation.differentials.slide_cells.predict_images", None)
     folder, _ = counted(slides, "report=false")
     assert pd.read_csv(folder / "slides.csv")["slide"].tolist() == ["slide_01", "slide_02"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,19 +26,22 @@ class CellPicture:
     """A cell with its picture."""
 
     path: str
-    prediction: str
+    name: str  # the class that it counts as
+    confirmed: bool  # whether a human has confirmed it
     confidence: float  # probability of the predicted class
     jpeg: bytes
 
 
 def examples(cells: pd.DataFrame, most: int) -> pd.DataFrame:
-    """Return at most so many cells of each predicted class, evenly spread over the rows, whatever their confidence."""
-    parts = [part.iloc[:: -(-len(part) // most)] for _, part in cells.groupby("prediction", sort=False)]
+    """Return at most so many cells of each class that they count as, evenly spread over the rows."""
+    parts = [part.iloc[:: -(-len(part) // most)] for _, part in cells.groupby("counted_as", sort=False)]
     return pd.concat(parts).sort_index() if parts else cells
 
 
 def cell_pictures(cells: pd.DataFrame, root: Path, white: float | None) -> list[CellPicture]:
     """Return the picture of each cell of a table of `predict`, whose images are in `root`, as far as they can be read.
+
+    The table also has the columns counted_as and confirmed, true or false.
 
     `white` is that of the classifier's training, for images that declare none.
     """
@@ -51,10 +55,12 @@ def _of_image(path: str, cells: pd.DataFrame, root: Path, white: float | None) -
         return
     for row in cells.to_dict("records"):
         picture = cv2.imencode(".jpg", _cell(image, row)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-        yield CellPicture(path, str(row["prediction"]), float(row["confidence"]), picture.tobytes())
+        yield CellPicture(
+            path, str(row["counted_as"]), bool(row["confirmed"]), float(row["confidence"]), picture.tobytes()
+        )
 
 
-def _cell(image: Pixels, row: dict[str, float]) -> Pixels:
+def _cell(image: Pixels, row: dict[str, Any]) -> Pixels:
     """Return the square around the cell of a row, else the whole image; the longer side has `SIDE` pixels."""
     if "width" not in row:
         return np.asarray(fitted(image, SIDE))

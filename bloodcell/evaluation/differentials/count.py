@@ -1,52 +1,32 @@
 """The verb `differential`: the share of each class among the white cells of slides, with intervals.
 
 The folder gets cells.csv, a row for each cell; differential.csv, a row for each slide and class; slides.csv, a row for
-each slide; and report.html.
+each slide; and report.html. With corrections, confirmed.csv has a row for each cell on which a human has decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from omegaconf import DictConfig
 
-from bloodcell.data.folders import endings_of
-from bloodcell.data.image_paths import iter_image_paths, iter_unread, relative_to
-from bloodcell.evaluation.differentials.count_notes import notes_of
+from bloodcell.data.corrections import Corrections, read_corrections
+from bloodcell.evaluation.differentials.count_notes import decision_notes, notes_of
 from bloodcell.evaluation.differentials.count_text import text_of
+from bloodcell.evaluation.differentials.slide_cells import cells_of, has_cells, origin_of, with_decisions
 from bloodcell.evaluation.differentials.slide_counts import SlideCount, count_slides, differential_table, slides_table
-from bloodcell.evaluation.differentials.slide_names import slides_of
-from bloodcell.evaluation.run import read_table
+from bloodcell.evaluation.differentials.slide_names import slides_in
 from bloodcell.inference.engine import Engine
-from bloodcell.inference.predict import engines_of, predict_images, threshold_of
+from bloodcell.inference.predict import engines_of, threshold_of
 from bloodcell.inference.tta import as_trained
 from bloodcell.metrics.confusion_rates import Confusion
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.command import command, continuation, say_end
 from bloodcell.runtime.config import job_folder, listed, typed
 from bloodcell.runtime.console import progress, say
-from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_csv
-from bloodcell.runtime.schema.verbs import DifferentialConfig, PredictConfig
-
-
-@dataclass(frozen=True)
-class Slides:
-    """The pictures of the slides."""
-
-    root: Path
-    of_path: Mapping[str, str]  # path below the root, as tables have it -> slide
-
-    def fields(self, bad: Path) -> dict[str, int]:
-        """Return the number of pictures of each slide, without those that a table lists as bad."""
-        unread = set(read_table(bad)["path"]) if bad.is_file() else set()
-        numbers = dict.fromkeys(self.of_path.values(), 0)
-        for path, slide in self.of_path.items():
-            numbers[slide] += path not in unread
-        return numbers
+from bloodcell.runtime.schema.verbs import DifferentialConfig
 
 
 def run(cfg: DictConfig) -> Path:
@@ -64,6 +44,9 @@ def run(cfg: DictConfig) -> Path:
 def count(config: DifferentialConfig, folder: Path) -> list[SlideCount]:
     """Count the cells of slides, or go on after an interruption; the folder is new, or begun by the same command.
 
+    The corrections may be others than before: cells that are predicted are counted anew with them, in the folder of a
+    complete count, too.
+
     Raises:
         BloodcellError: The configuration or an input is wrong, or no picture can be read.
     """
@@ -71,14 +54,18 @@ def count(config: DifferentialConfig, folder: Path) -> list[SlideCount]:
     engines = engines_of(config)
     tta = as_trained(config.tta, [engine.tta for engine in engines])
     threshold = threshold_of(config.abstain_below, config.error_rate, engines, tta)
-    run_folder.begin_results(folder, config)
-    cells = cells_of(config, folder, engines, slides)
+    corrections = _corrections(config, engines)
+    origin = origin_of(config, engines, slides)
+    _begin(config, folder, origin)
+    cells, unmatched = with_decisions(cells_of(config, folder, engines, slides, origin), corrections, folder)
     confusion, unknown = confusion_of(engines, tta)
     with progress("counting"):
         counts = count_slides(cells, slides.fields(folder / "cells.bad.csv"), confusion)
         write_csv(differential_table(counts), folder / "differential.csv")
         write_csv(slides_table(counts), folder / "slides.csv")
     notes = notes_of(counts, confusion, unknown, threshold)
+    if corrections is not None:
+        notes += decision_notes(cells, corrections, unmatched, slides.of_path, confusion)
     if config.report:
         from bloodcell.evaluation.differentials.count_report import write_report
 
@@ -94,47 +81,18 @@ def count(config: DifferentialConfig, folder: Path) -> list[SlideCount]:
     return counts
 
 
-def slides_in(images: object, expression: str | None) -> Slides:
-    """Return the pictures of the slides in a folder.
-
-    Raises:
-        BloodcellError: There is no such folder or no picture in it, or it is unclear what a slide is.
-    """
-    if images is None:
-        raise BloodcellError("images is not set; give the folder of the slides with images=FOLDER")
-    root = Path(str(images)).expanduser()
-    if not root.is_dir():
-        raise BloodcellError(f"images={images} is no folder; give the folder of the slides, each a folder in it")
-    with progress("looking for images"):
-        paths = [relative_to(path, str(root)) for path in iter_image_paths([str(root)])]
-    if not paths:
-        others = endings_of(iter_unread([str(root)])) or "no file"
-        raise BloodcellError(f"no image in images={images}, but {others}; give the folder of the slides")
-    written = [path.encode(errors="backslashreplace").decode() for path in paths]
-    return Slides(root, dict(zip(written, slides_of(paths, root, expression), strict=True)))
+def _corrections(config: DifferentialConfig, engines: list[Engine]) -> Corrections | None:
+    if config.corrections is None:
+        return None
+    return read_corrections(Path(config.corrections).expanduser(), engines[0].classes)
 
 
-def cells_of(config: DifferentialConfig, folder: Path, engines: list[Engine], slides: Slides) -> pd.DataFrame:
-    """Return the table of all cells with their slide, predicted by `predict` as far as cells.csv is not complete."""
-    file = folder / "cells.csv"
-    if not file.is_file() or file.with_suffix(".state.json").is_file():
-        predict_images(_prediction(config, file), engines)
-    cells = read_table(file)
-    if not any(slides.fields(folder / "cells.bad.csv").values()):
-        raise BloodcellError(f"no image in images={config.images} can be read; which and why: {folder}/cells.bad.csv")
-    return cells.assign(slide=cells["path"].map(slides.of_path))
-
-
-def _prediction(config: DifferentialConfig, file: Path) -> PredictConfig:
-    own = {name: value for name, value in vars(config).items() if name not in ("slide_regex", "report")}
-    return PredictConfig(
-        **{**own, "images": str(config.images)},
-        output=str(file),
-        overwrite=False,
-        overlays=None,
-        geojson=None,
-        devices=None,
-    )
+def _begin(config: DifferentialConfig, folder: Path, origin: dict[str, Any]) -> None:
+    """Make the folder, or take one with the same cells, and remove an earlier count of them."""
+    again = config.corrections is not None and has_cells(folder, origin)
+    run_folder.begin_results(folder, config, free=("corrections",), again=again)
+    for name in ("differential.csv", "slides.csv", "confirmed.csv", "report.html"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def confusion_of(engines: list[Engine], tta: str) -> tuple[Confusion | None, str]:

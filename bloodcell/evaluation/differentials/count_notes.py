@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from bloodcell.evaluation.differentials.slide_counts import SlideCount
+import pandas as pd
+
+from bloodcell.data.confirmed_cells import DISAGREEMENT, is_class
+from bloodcell.data.corrections import Corrections
+from bloodcell.evaluation.differentials.slide_counts import SlideCount, decisions_on, reasons_of
 from bloodcell.metrics.confusion_rates import Confusion
 from bloodcell.models.ood import FLAGGED, PROVISIONAL
-from bloodcell.runtime.console import named
+from bloodcell.runtime.console import counted, named
 
 #: Share of the pictures of a slide without a cell from which a reader should look at them.
 MANY_EMPTY = 0.5
@@ -15,13 +19,12 @@ MANY_EMPTY = 0.5
 
 def notes_of(slides: Sequence[SlideCount], confusion: Confusion | None, unknown: str, threshold: float) -> list[str]:
     """Return sentences; `unknown` says why there is no confusion, and `threshold` is that of abstention, 0: none."""
-    if confusion is None:
-        found = [
+    found = [] if confusion is None else _of_confusion(confusion, threshold)
+    if confusion is None and not all(one.result and one.result.corrected for one in slides):
+        found.append(
             f"the confusions of the classifier are unknown ({unknown}): shares are as predicted, and the intervals are "
             "those of counting alone, as if it never erred"
-        ]
-    else:
-        found = _of_confusion(confusion, threshold)
+        )
     strange = [one for one in slides if one.unlike > FLAGGED]
     if strange:
         shares = named(f"{one.name} ({100 * one.unlike:.0f} %)" for one in strange)
@@ -49,3 +52,47 @@ def _of_confusion(confusion: Confusion, threshold: float) -> list[str]:
             "correction may be too strong"
         )
     return found
+
+
+def decision_notes(
+    cells: pd.DataFrame,
+    corrections: Corrections,
+    unmatched: Mapping[str, int],
+    pictures: Collection[str],
+    confusion: Confusion | None,
+) -> list[str]:
+    """Return sentences on what humans have decided.
+
+    Args:
+        cells: Those of all slides, with the column confirmed.
+        corrections: The decisions.
+        unmatched: By path, the number of decisions that match no cell.
+        pictures: The paths of all pictures of the slides.
+        confusion: Of the classifier; None: unknown.
+    """
+    said, found = decisions_on(cells), []
+    if number := int((said == DISAGREEMENT).sum()):
+        where = named(cells.loc[said == DISAGREEMENT, "path"].unique())
+        found.append(f"{counted(number, 'cell')} left to a human, as readers disagree: {where}")
+    if unmatched:
+        others = {path: count for path, count in unmatched.items() if path not in pictures}
+        parts = [
+            (others, "on pictures that are not here"),
+            (dict(unmatched.items() - others.items()), "where no cell is found"),
+        ]
+        texts = [f"{sum(of.values()):,} {words}, e.g. {next(iter(of))}" for of, words in parts if of]
+        total = counted(sum(unmatched.values()), "decision")
+        found.append(f"{total} of {corrections.file} not used, as no cell matches: {'; '.join(texts)}")
+    if confusion is not None and _partly_confirmed(cells):
+        found.append(
+            "of a predicted class some cells are confirmed and others are not: if they are the unsure ones and no "
+            "random sample, the correction is too strong; confirm all cells that are predicted as that class"
+        )
+    return found
+
+
+def _partly_confirmed(cells: pd.DataFrame) -> bool:
+    """Return whether some cells of a slide's predicted class that count are confirmed, and others are not."""
+    counts = cells[reasons_of(cells) == ""]
+    known = decisions_on(counts).map(is_class).astype(bool).groupby([counts["slide"], counts["prediction"]])
+    return bool((known.any() & ~known.all()).any())

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from bloodcell.evaluation.differentials.cell_pictures import CellPicture, cell_pictures, examples
 from bloodcell.evaluation.differentials.count_text import left_out_text, needed_text
-from bloodcell.evaluation.differentials.slide_counts import SlideCount, reasons_of
+from bloodcell.evaluation.differentials.slide_counts import SlideCount, decisions_on, reasons_of
 from bloodcell.evaluation.svg import Axis, Series, forest, ticks_up_to
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import white_of
@@ -31,7 +31,7 @@ def write_report(
         file: The page.
         slides: The counts.
         notes: What a reader should know.
-        cells: The table of all their cells, with a column slide.
+        cells: The table of all their cells, with a column slide and, if humans have decided on cells, confirmed.
         root: The folder of the pictures.
         engines: The classifiers.
     """
@@ -39,6 +39,8 @@ def write_report(
     classes = list(engines[0].classes)
     each = max(1, min(EXAMPLES, PICTURES // (len(shown) * len(classes))))
     counted = cells[reasons_of(cells) == ""]
+    said = decisions_on(counted)
+    counted = counted.assign(counted_as=counted["prediction"].where(said == "", said), confirmed=said != "")
     white = white_of(engines)
     write_page(
         file, "bloodcell.evaluation", "differential.html",
@@ -48,6 +50,7 @@ def write_report(
         notes=[note.replace(" %", "\N{NO-BREAK SPACE}%") for note in notes],
         classes=classes,
         corrected=any(one.result.corrected for one in slides if one.result),
+        confirmed=any(one.confirmed for one in slides),
         all_slides=len(slides),
         sections=[_section(one, counted[counted["slide"] == one.name], each, root, white) for one in shown],
     )  # fmt: skip
@@ -67,18 +70,18 @@ def _section(slide: SlideCount, cells: pd.DataFrame, each: int, root: Path, whit
 
 
 def _of_class(pictures: list[CellPicture], name: str) -> list[CellPicture]:
-    return [one for one in pictures if one.prediction == name]
+    return [one for one in pictures if one.name == name]
 
 
 def _chart(slide: SlideCount) -> Markup:
-    """Draw share and interval of each class, and the share as predicted if the shares are corrected."""
+    """Draw share and interval of each class, and the share as counted if the shares are corrected."""
     assert slide.result is not None
     shares = slide.result.shares
     low, share, high = ([getattr(one, name) for one in shares] for name in ("low", "share", "high"))
     series = [Series(low, (), "one", "ranges", high), Series(share, (), "one", "dots")]
     if slide.result.corrected:
-        predicted = [one.count / slide.counted for one in shares]
-        series.insert(1, Series(predicted, (), "two", "dots"))
+        uncorrected = [one.count / slide.counted for one in shares]
+        series.insert(1, Series(uncorrected, (), "two", "dots"))
     label = ", ".join(f"{one.name} {percent(one.share)} ({percent(one.low)} to {percent(one.high)})" for one in shares)
     axis = Axis("share of the white cells", ticks_up_to(max(high)))
     return forest(f"Shares on {slide.name}: {label}", axis, [one.name for one in shares], series)

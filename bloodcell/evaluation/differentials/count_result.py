@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from bloodcell.evaluation.run import read_table
+from bloodcell.runtime.errors import BloodcellError
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,25 @@ class Counts:
 
     @property
     def slides(self) -> pd.DataFrame:
-        """A row for each slide, with fields, cells, counted, and those left out (border, abstained, unlike)."""
+        """A row for each slide, with fields, cells, counted, confirmed, and those left out for each reason."""
         return read_table(self.folder / "slides.csv")
 
     @property
     def cells(self) -> pd.DataFrame:
         """A row for each cell, as `bloodcell predict` writes it."""
         return read_table(self.folder / "cells.csv")
+
+    @property
+    def confirmed(self) -> pd.DataFrame:
+        """A row for each cell on which a human has decided, with slide, path, prediction and label.
+
+        Raises:
+            BloodcellError: The count had no corrections.
+        """
+        file = self.folder / "confirmed.csv"
+        if not file.is_file():
+            raise BloodcellError(f"{self.folder} has no confirmed.csv; count with corrections=FILE")
+        return read_table(file)
 
     @property
     def report(self) -> Path | None:

@@ -41,9 +41,11 @@ def _block(slide: SlideCount) -> list[str]:
 
 
 def _sentences(slide: SlideCount) -> Iterator[str]:
-    """Yield what was left out, and how many more cells would narrow the widest interval."""
+    """Yield what was left out, what humans have confirmed, and how many more cells would narrow the widest interval."""
     if text := left_out_text(slide):
         yield f"{slide.name}: {counted(slide.cells, 'cell')} found; left out: {text}"
+    if slide.confirmed:
+        yield f"{slide.name}: {slide.confirmed:,} of {counted(slide.counted, 'cell')} confirmed by a human"
     if text := needed_text(slide):
         yield f"{slide.name}: {text}"
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from bloodcell.data.confirmed_cells import DISAGREEMENT, is_class
+from bloodcell.data.corrections import CANNOT_TELL, NO_CELL
 from bloodcell.metrics.confusion_rates import Confusion
 from bloodcell.metrics.differential import Cells, Differential, Share, cells_needed, count_cells, differential_of
 from bloodcell.metrics.predictions import classes_of
@@ -19,6 +21,7 @@ FEW = 20
 #: Reasons why a cell does not count, in the order in which they are looked at, with their words.
 REASONS = {
     "border": "cut by the top or left border",
+    "no_white_cell": "no white cell, says a human",
     "abstained": "left to a human",
     "unlike": "unlike the training data",
 }
@@ -33,7 +36,7 @@ class SlideCount:
     empty: int  # pictures without a cell
     cells: int  # all that were found
     left_out: Mapping[str, int]  # cells that do not count, each under the first of the `REASONS`
-    unlike: float  # share of all cells that are unlike the training data, 0 to 1; 0 if that is unknown
+    unlike: float  # share unlike the training data of the cells on which no human has decided, 0 to 1; 0 if unknown
     result: Differential | None  # None: no cell counts
     needed: int | None = 0  # more cells for +-`HALF_WIDTH` of the widest interval; None: no number of cells does
 
@@ -43,21 +46,39 @@ class SlideCount:
         return self.cells - sum(self.left_out.values())
 
     @property
+    def confirmed(self) -> int:
+        """Number of cells that count with the class which a human has given them."""
+        return self.result.confirmed if self.result else 0
+
+    @property
     def widest(self) -> Share:
         """The class with the widest interval of a slide with a result."""
         assert self.result is not None
         return max(self.result.shares, key=lambda one: one.half_width)
 
 
+def decisions_on(cells: pd.DataFrame) -> pd.Series:
+    """Return what humans say on each cell, see `bloodcell.data.confirmed_cells.Confirmed`; '' if nobody has decided."""
+    return cells["confirmed"] if "confirmed" in cells else pd.Series("", cells.index, dtype=object)
+
+
 def reasons_of(cells: pd.DataFrame) -> pd.Series:
     """Return why each cell of a table of `predict` does not count, one of the `REASONS`; '' if it does.
 
     A cell that the border cuts may be seen in the next picture as well, so one at the right or bottom border counts,
-    and one at the left or top does not (Gundersen 1977, Journal of Microscopy 111:219-223, his counting frame). A
-    table of `predict` has a column only if some cell may have that reason.
+    and one at the left or top does not (Gundersen 1977, Journal of Microscopy 111:219-223, his counting frame),
+    whatever a human says. Others count if a human has given them a class. A table of `predict` has a column only if
+    some cell may have that reason.
     """
-    touches = (cells["left"] <= 0) | (cells["top"] <= 0) if "width" in cells else pd.Series(False, cells.index)
-    flags = {"border": touches, **{name: cells[name].eq(True) for name in ("abstained", "unlike") if name in cells}}
+    said = decisions_on(cells)
+    known, never = said.map(is_class).astype(bool), pd.Series(False, cells.index)
+    left = {name: cells[name].eq(True) & ~known if name in cells else never for name in ("abstained", "unlike")}
+    flags = {
+        "border": (cells["left"] <= 0) | (cells["top"] <= 0) if "width" in cells else never,
+        "no_white_cell": said == NO_CELL,
+        "abstained": left["abstained"] | said.isin([CANNOT_TELL, DISAGREEMENT]),
+        "unlike": left["unlike"],
+    }
     return pd.Series(np.select(list(flags.values()), list(flags), ""), cells.index)
 
 
@@ -65,7 +86,7 @@ def count_slides(cells: pd.DataFrame, fields: Mapping[str, int], confusion: Conf
     """Count the cells of each slide.
 
     Args:
-        cells: A table of `predict` with a column slide.
+        cells: A table of `predict` with a column slide and, if humans have decided on cells, confirmed.
         fields: The slides, and the number of pictures of each that could be read.
         confusion: Of the classifier; None: unknown.
     """
@@ -81,12 +102,16 @@ def _count(
 ) -> SlideCount:
     own = reasons[cells.index]
     left_out = {reason: int((own == reason).sum()) for reason in REASONS}
-    unlike = float(cells["unlike"].eq(True).mean()) if "unlike" in cells and len(cells) else 0.0
+    said = decisions_on(cells)
+    open_cells = cells[said == ""]
+    unlike = float(open_cells["unlike"].eq(True).mean()) if "unlike" in cells and len(open_cells) else 0.0
     empty = fields - cells["path"].nunique()
     slide = SlideCount(name, fields, empty, len(cells), left_out, unlike, None)
     if not slide.counted:
         return slide
-    return with_shares(slide, count_cells(classes, cells.loc[own == "", "prediction"]), confusion)
+    known = (own == "") & said.map(is_class).astype(bool)
+    counted = count_cells(classes, cells.loc[(own == "") & ~known, "prediction"], said[known])
+    return with_shares(slide, counted, confusion)
 
 
 def with_shares(slide: SlideCount, cells: Cells, confusion: Confusion | None) -> SlideCount:
@@ -111,12 +136,13 @@ def differential_table(slides: Sequence[SlideCount]) -> pd.DataFrame:
 
 
 def slides_table(slides: Sequence[SlideCount]) -> pd.DataFrame:
-    """Return a row for each slide: slide, fields, cells, counted, border, abstained and unlike.
+    """Return a row for each slide: slide, fields, cells, counted, confirmed, and a column for each of the `REASONS`.
 
     A cell that does not count is counted once, for the first of these reasons.
     """
     rows = [
-        {"slide": one.name, "fields": one.fields, "cells": one.cells, "counted": one.counted, **one.left_out}
+        {"slide": one.name, "fields": one.fields, "cells": one.cells, "counted": one.counted}
+        | {"confirmed": one.confirmed, **one.left_out}
         for one in slides
     ]
     return pd.DataFrame(rows)

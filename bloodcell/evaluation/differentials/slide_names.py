@@ -1,12 +1,53 @@
-"""Which slide a picture is of: its folder, or what a regular expression finds in its path."""
+"""The pictures of slides, and which slide one is of: its folder, or what a regular expression finds in its path."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from bloodcell.data.folders import endings_of
+from bloodcell.data.image_paths import iter_image_paths, iter_unread, relative_to
+from bloodcell.evaluation.run import read_table
+from bloodcell.runtime.console import progress
 from bloodcell.runtime.errors import BloodcellError
+
+
+@dataclass(frozen=True)
+class Slides:
+    """The pictures of the slides."""
+
+    root: Path
+    of_path: Mapping[str, str]  # path below the root, as tables have it -> slide
+
+    def fields(self, bad: Path) -> dict[str, int]:
+        """Return the number of pictures of each slide, without those that a table lists as bad."""
+        unread = set(read_table(bad)["path"]) if bad.is_file() else set()
+        numbers = dict.fromkeys(self.of_path.values(), 0)
+        for path, slide in self.of_path.items():
+            numbers[slide] += path not in unread
+        return numbers
+
+
+def slides_in(images: object, expression: str | None) -> Slides:
+    """Return the pictures of the slides in a folder.
+
+    Raises:
+        BloodcellError: There is no such folder or no picture in it, or it is unclear what a slide is.
+    """
+    if images is None:
+        raise BloodcellError("images is not set; give the folder of the slides with images=FOLDER")
+    root = Path(str(images)).expanduser()
+    if not root.is_dir():
+        raise BloodcellError(f"images={images} is no folder; give the folder of the slides, each a folder in it")
+    with progress("looking for images"):
+        paths = [relative_to(path, str(root)) for path in iter_image_paths([str(root)])]
+    if not paths:
+        others = endings_of(iter_unread([str(root)])) or "no file"
+        raise BloodcellError(f"no image in images={images}, but {others}; give the folder of the slides")
+    written = [path.encode(errors="backslashreplace").decode() for path in paths]
+    return Slides(root, dict(zip(written, slides_of(paths, root, expression), strict=True)))
 
 
 def slides_of(paths: Sequence[str], folder: Path, expression: str | None = None) -> list[str]:

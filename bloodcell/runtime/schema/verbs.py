@@ -211,6 +211,7 @@ class PredictConfig(CommonConfig):
     error_rate: float | None
     tta: str | None
     cells: str
+    corrections: str | None
     overlays: str | None
     geojson: str | None
     device: Any
@@ -234,6 +235,7 @@ class DifferentialConfig(CommonConfig):
     checkpoint: Any
     images: Any
     slide_regex: str | None
+    corrections: str | None
     cells: str
     abstain_below: float | None
     error_rate: float | None
