@@ -14,14 +14,13 @@ from omegaconf import DictConfig
 
 from bloodcell.data.folders import endings_of
 from bloodcell.data.image_paths import base_of, iter_image_paths, iter_unread
-from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.threads import map_in_order
 from bloodcell.data.whole_slides import is_whole_slide, require_reader
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import FIELDS, GROUP, Ensemble
 from bloodcell.inference.fields.choice import chosen_cells, spread
 from bloodcell.inference.fields.files import FieldFiles, field_files
-from bloodcell.inference.fields.slide_parts import SlidePart, groups_of, part_of, parts_of
+from bloodcell.inference.fields.slide_parts import groups_of, part_of, parts_of
 from bloodcell.inference.fields.table_rows import TableRows
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.prediction_counts import count_lines
@@ -189,9 +188,10 @@ def fill(
     """
     place, (before, total), start = distributed.here(), counts, time.perf_counter()
     columns = filled_columns(ensemble, threshold)
-    done = distributed.once(lambda: table.progress.begun.steps if table.progress.begun else 0)
-    planned = partial(_planned, table, ensemble.preprocessings)
-    ours = groups_of(names, slides, FIELDS, planned, done) if ensemble.finds_all else grouped(names, total - before)
+    begun = distributed.once(lambda: table.progress.begun)
+    done = (begun.steps, begun.of) if begun else (0, 0)
+    parts = partial(parts_of, preprocessings=ensemble.preprocessings)
+    ours = groups_of(names, slides, FIELDS, parts, done) if ensemble.finds_all else grouped(names, total - before)
     groups, expected = tee(ours)
     mine = islice(groups, place.rank, None, place.size)
     found = ensemble.predict(mine, expected_images(total, slides), threads)
@@ -210,13 +210,6 @@ def fill(
                     advance(table.progress.items - before, total - before, "predicting")
     if place.rank == 0:
         _say_end(table, total, before, time.perf_counter() - start)
-
-
-def _planned(table: ResumableCsv, preprocessings: list[Preprocessing], path: str) -> list[SlidePart]:
-    parts = parts_of(path, preprocessings)
-    if distributed.here().rank == 0:
-        table.require_steps(len(parts))
-    return parts
 
 
 def grouped(names: Iterator[str], left: int) -> Iterator[list[str]]:

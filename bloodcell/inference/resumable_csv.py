@@ -181,15 +181,6 @@ class ResumableCsv:
             text = opened.read(self.progress.sizes[0] - self.progress.begun.sizes[0]).decode("utf-8")
         return list(csv.reader(io.StringIO(text, newline="")))
 
-    def require_steps(self, of: int) -> None:
-        """Refuse to go on with an item that had another number of steps.
-
-        Raises:
-            BloodcellError: It had.
-        """
-        if self.progress.begun and self.progress.begun.of != of:
-            raise self._refusal("a whole slide is not the one that it was")
-
     def _write_state(self) -> None:
         begun = self.progress.begun
         write_json(vars(self.progress) | {"begun": vars(begun) if begun else None}, self.state)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from bloodcell.data.folders import endings_of
 from bloodcell.data.image_paths import iter_image_paths, iter_unread, relative_to
+from bloodcell.data.whole_slides import is_whole_slide
 from bloodcell.evaluation.differentials.count_notes import notes_of
 from bloodcell.evaluation.differentials.count_text import text_of
 from bloodcell.evaluation.differentials.slide_counts import SlideCount, count_slides, differential_table, slides_table
@@ -111,7 +112,8 @@ def slides_in(images: object, expression: str | None) -> Slides:
         others = endings_of(iter_unread([str(root)])) or "no file"
         raise BloodcellError(f"no image in images={images}, but {others}; give the folder of the slides")
     written = [path.encode(errors="backslashreplace").decode() for path in paths]
-    return Slides(root, dict(zip(written, slides_of(paths, root, expression), strict=True)))
+    whole = {path for path in paths if is_whole_slide(root / path)}
+    return Slides(root, dict(zip(written, slides_of(paths, root, expression, whole), strict=True)))
 
 
 def cells_of(config: DifferentialConfig, folder: Path, engines: list[Engine], slides: Slides) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress, islice
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from bloodcell.data.preprocessing import EXTENT, Preprocessing
 from bloodcell.data.slide_tiles import Box, Plan, near_seam, plan_of, repeated
 from bloodcell.data.whole_slides import opened
 from bloodcell.runtime.console import counted, say
+from bloodcell.runtime.errors import BloodcellError
 
 if TYPE_CHECKING:
     from bloodcell.inference.groups import Group
@@ -76,11 +77,18 @@ def parts_of(path: str, preprocessings: Sequence[Preprocessing]) -> list[SlidePa
 
 
 def groups_of(
-    names: Iterator[str], slides: Collection[str], size: int, parts: Callable[[str], list[SlidePart]], done: int
+    names: Iterator[str],
+    slides: Collection[str],
+    size: int,
+    parts: Callable[[str], list[SlidePart]],
+    done: tuple[int, int],
 ) -> Iterator[list[Any]]:
     """Yield groups of at most `size` fields, which do not depend on how many are left, and each part of a slide alone.
 
-    `done` parts of the first name are left out.
+    `done` is how many parts of the first name are left out, and how many parts it had then; 0: none are.
+
+    Raises:
+        BloodcellError: It has another number of parts now.
     """
     fields: list[Any] = []
     for name in names:
@@ -88,12 +96,15 @@ def groups_of(
             if fields:
                 yield fields
             fields = []
-            for part in islice(parts(name), done, None):
+            found, (left_out, before) = parts(name), done
+            if left_out and len(found) != before:
+                raise BloodcellError(f"{name} is not the slide that it was; overwrite=true begins again")
+            for part in found[left_out:]:
                 yield [part]
         elif len(fields := [*fields, name]) == size:
             yield fields
             fields = []
-        done = 0
+        done = 0, 0
     if fields:
         yield fields
 
