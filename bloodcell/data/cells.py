@@ -138,12 +138,12 @@ def _merged(cells: list[Cell]) -> list[Cell]:
     """Return one box a cell, the surest of those that show it."""
     kept: list[Cell] = []
     for cell in sorted(cells, key=lambda cell: (-cell.score, cell.top, cell.left)):
-        if all(_apart(cell, other) for other in kept):
+        if all(apart(cell, other) for other in kept):
             kept.append(cell)
     return kept
 
 
-def _apart(cell: Cell, other: Cell) -> bool:
+def apart(cell: Cell, other: Cell) -> bool:
     """Return whether two boxes are two cells'."""
     across = min(cell.left + cell.width, other.left + other.width) - max(cell.left, other.left)
     down = min(cell.top + cell.height, other.top + other.height) - max(cell.top, other.top)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from bloodcell.data.folders import image_files, is_image, visible_files
+from bloodcell.data.folders import is_image, visible_files
+from bloodcell.data.whole_slides import may_be_whole_slide
 from bloodcell.runtime.errors import BloodcellError
 
 #: System errors of a path that does not exist or is not a folder.
@@ -18,7 +19,7 @@ _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def iter_image_paths(given: Iterable[str]) -> Iterator[str]:
-    """Yield the paths of image files without holding all of them in memory.
+    """Yield the paths of image files and whole slides without holding all of them in memory.
 
     Folders that cannot be read are yielded too, so that they are reported as bad images.
 
@@ -43,7 +44,11 @@ def iter_unread(given: Iterable[str]) -> Iterator[Path]:
     """Yield the files in the given folders that are no images by their ending, which `iter_image_paths` leaves out."""
     for folder in (Path(name).expanduser() for name in given):
         if folder.is_dir():
-            yield from (file for file in visible_files(folder, []) if not is_image(file))
+            yield from (file for file in visible_files(folder, []) if not _is_read(file))
+
+
+def _is_read(file: Path) -> bool:
+    return is_image(file) or may_be_whole_slide(file)
 
 
 def base_of(given: list[str]) -> str:
@@ -88,7 +93,7 @@ def _images_then_unreadable(folder: Path, pattern: Sequence[str] | None = None) 
     Unlike `glob`, it visits each folder once, so that loops of links end.
     """
     unreadable: list[Path] = []
-    for file in image_files(folder, unreadable):
+    for file in filter(_is_read, visible_files(folder, unreadable)):
         if pattern is None or _fits(file.relative_to(folder).parts, pattern):
             yield str(file)
     yield from map(str, unreadable)

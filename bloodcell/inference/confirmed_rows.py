@@ -49,6 +49,15 @@ class ConfirmedRows:
             counts["unmatched"] += found.unmatched
         return counts
 
+    def fill_part(self, rows: list[Row], name: str, is_last: bool) -> dict[str, int]:
+        """Do the same for a part of a whole slide; only the counts of all its parts together are those of the slide."""
+        decisions = self.by_path.get(self._written(name), [])
+        found, every = confirmed(decisions, [_box(row) for row in rows]), confirmed(decisions, []).unmatched
+        for row, label in zip(rows, found.labels, strict=True):
+            row["confirmed"] = label
+        matched, whole = every - found.unmatched, every if is_last else 0
+        return {"confirmed": sum(map(is_class, found.labels)), "decisions": whole, "unmatched": whole - matched}
+
     def _written(self, name: str) -> str:
         return relative_to(name, self.base).encode(errors="backslashreplace").decode()
 

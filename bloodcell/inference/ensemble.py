@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 
 from bloodcell.data.blank import blank
-from bloodcell.data.cells import find_cells
+from bloodcell.data.cells import Cell, find_cells
 from bloodcell.data.decoder import image_batches, read_and_compute
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.preprocessing import Preprocessing, as_array
+from bloodcell.data.slide_tiles import cells_of
 from bloodcell.inference.engine import Engine, Pass, Prediction, joined
-from bloodcell.inference.groups import Decoded, Field, Group, ImageLike, Views
+from bloodcell.inference.fields.slide_parts import SlidePart, part_of
+from bloodcell.inference.groups import KEPT, Decoded, Field, Group, ImageLike, Views
 from bloodcell.inference.tta import as_trained, symmetries
 from bloodcell.runtime.hardware import decoders
 
@@ -27,8 +29,6 @@ GROUP = 64
 #: Number of fields that a thread decodes before their cells pass the nets. It does not depend on what is left, so that
 #: the same cells pass together whether or not a table is continued.
 FIELDS = 8
-#: Longer side of the pictures of fields that wait to be drawn, pixels.
-KEPT = 2048
 
 
 class Ensemble:
@@ -89,6 +89,8 @@ class Ensemble:
         return decoded
 
     def _cells_decoded(self, items: list[ImageLike]) -> Decoded:
+        if part := part_of(items):
+            return self._part_decoded(part)
         read: list[ImageLike] = []
         decoded = Decoded(items, fields=(fields := []))
         for picture in self._readable(decoded, read):
@@ -98,6 +100,23 @@ class Ensemble:
             kept = _smaller(picture) if self.keeps_pictures else (None, 1.0)
             fields.append(Field(read[-1], cells, blank(picture), *kept))
             del picture
+        return decoded
+
+    def _part_decoded(self, part: SlidePart) -> Decoded:
+        """Return the cells of a part of a slide as those of one field, in pixels of the slide."""
+        decoded, cells, path = Decoded([part], fields=(fields := [])), list[Cell](), part.path
+        try:
+            for tile in cells_of(part.plan, part.tiles) if part.plan else ():
+                decoded.views += zip(
+                    *(one.cut_cells(tile.picture, tile.cells) for one in self.preprocessings), strict=True
+                )
+                cells += tile.placed
+        except ImageError as error:
+            return Decoded([part], bad=[(path, str(error))], fields=[])
+        if part.plan is None:
+            return Decoded([part], bad=[(path, part.error)], fields=[])
+        decoded.images = [path] * len(cells)
+        fields.append(Field(path, cells, ""))
         return decoded
 
     def _predicted(self, decoded: Decoded, ways: list[Pass]) -> Group:

@@ -12,6 +12,8 @@ from bloodcell.data.cells import Cell
 from bloodcell.inference.engine import NOT_FINITE, Prediction
 
 Array = np.ndarray[Any, np.dtype[Any]]
+#: Longer side of the pictures of fields that wait to be drawn, pixels.
+KEPT = 2048
 #: One image: a file, an RGB array uint8 (H, W, 3), or a Pillow image.
 ImageLike = Any
 Square = tuple[int, int, int]
@@ -27,7 +29,7 @@ class Field:
         image: As it was given.
         cells: In the order of their rows.
         blank: black, white or constant if it shows nothing, else ''.
-        picture: The picture, with a longer side of at most `ensemble.KEPT`, uint8 (h, w, 3); None: not needed.
+        picture: The picture, with a longer side of at most `KEPT`, uint8 (h, w, 3); None: not needed.
         scale: Pixels of `picture` for each of the field.
     """
 

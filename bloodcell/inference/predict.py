@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice, tee
@@ -13,16 +13,19 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bloodcell.data.folders import endings_of
-from bloodcell.data.image_paths import base_of, iter_image_paths, iter_unread, relative_to
+from bloodcell.data.image_paths import base_of, iter_image_paths, iter_unread
 from bloodcell.data.threads import map_in_order
+from bloodcell.data.whole_slides import is_whole_slide, require_reader
 from bloodcell.inference.confirmed_rows import ConfirmedRows
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import FIELDS, GROUP, Ensemble
 from bloodcell.inference.fields.choice import chosen_cells, spread
 from bloodcell.inference.fields.files import FieldFiles, field_files
+from bloodcell.inference.fields.slide_parts import groups_of, part_of, parts_of
+from bloodcell.inference.fields.table_rows import TableRows
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.prediction_counts import count_lines
-from bloodcell.inference.prediction_rows import filled_columns, rows_of, written_row
+from bloodcell.inference.prediction_rows import filled_columns
 from bloodcell.inference.resumable_csv import ResumableCsv
 from bloodcell.models.ood import PROVISIONAL
 from bloodcell.runtime import distributed
@@ -35,6 +38,9 @@ from bloodcell.runtime.io import file_digest
 from bloodcell.runtime.launcher import count_of, launch
 from bloodcell.runtime.schema.verbs import AppConfig, DifferentialConfig, PredictConfig
 from bloodcell.runtime.version import __version__
+
+#: Number of cells of a whole slide, for the choice of the fastest pass: any large number.
+CELLS_OF_SLIDE = 10_000
 
 
 def run(cfg: DictConfig) -> None:
@@ -82,14 +88,16 @@ def predict_images(config: PredictConfig, loaded: list[Engine] | None = None) ->
             return (name for name in iter_image_paths(given) if not table.is_own(name))
 
         with progress("looking for images"):
-            total = distributed.once(lambda: sum(1 for _ in names()))
+            total, slides = distributed.once(lambda: counted_files(names()))
         say_unread(given, table, total)
+        require_cells(config.cells, slides)
         engines, base = loaded or engines_of(config), base_of(given)
-        asked = asked_cells(config.cells, table, given, total)
+        asked = asked_cells("all" if slides else config.cells, table, given, total)
         cells = distributed.once(lambda: chosen_cells(asked, engines, lambda most: spread(names(), most, total)))
         given_by = config.corrections
         decided = ConfirmedRows(given_by, list(engines[0].classes), base) if given_by is not None else None
-        files = field_files(config.overlays, config.geojson, cells, engines[0].classes, given, base)
+        wanted = {"overlays": config.overlays, "geojson": config.geojson, "rois": config.rois}
+        files = field_files(wanted, cells, engines[0].classes, given, base)
         ensemble = Ensemble(engines, config.tta, cells, keeps_pictures=config.overlays is not None)
         settings: dict[str, Any] = {
             "checkpoint": [file_digest(engine.file) if engine.file else "" for engine in ensemble.engines],
@@ -100,14 +108,15 @@ def predict_images(config: PredictConfig, loaded: list[Engine] | None = None) ->
             "corrections": decided and decided.corrections.digest,
             "overlays": config.overlays,
             "geojson": config.geojson,
+            "rois": config.rois,
             "threshold": threshold_of(config.abstain_below, config.error_rate, ensemble.engines, ensemble.tta),
-            "backend": [way.name for way in ensemble.passes(total)],
+            "backend": [way.name for way in ensemble.passes(expected_images(total, slides))],
             "release": __version__,
         }
         settings["columns"] = columns = filled_columns(ensemble, settings["threshold"], decided is not None)
         done = distributed.once(lambda: table.start(columns, settings, names()))
         left, threshold = islice(names(), done, None), settings["threshold"]
-        fill(table, ensemble, left, (done, total), threshold, threads, base, files, decided)
+        fill(table, ensemble, left, (done, total), threshold, threads, base, files, slides, decided)
     return distributed.once(lambda: table.progress.counts)
 
 
@@ -116,6 +125,37 @@ def asked_cells(cells: str, table: ResumableCsv, given: list[str], total: int) -
     begun = table.begun() if cells == "auto" else {}
     same = (begun.get("images"), begun.get("number of images")) == (given, total)
     return str(begun.get("cells", cells)) if same else cells
+
+
+def counted_files(names: Iterator[str]) -> tuple[int, frozenset[str]]:
+    """Return the number of files, and those that are whole slides."""
+    total, slides = 0, set[str]()
+    for name in names:
+        total += 1
+        if is_whole_slide(name):
+            slides.add(name)
+    return total, frozenset(slides)
+
+
+def require_cells(cells: str, slides: Collection[str]) -> None:
+    """Refuse to predict whole slides as images, or without what reads them.
+
+    Raises:
+        BloodcellError: `cells` is one or whole, or the reader is not installed.
+    """
+    if not slides:
+        return
+    first = min(slides)
+    if cells in ("one", "whole"):
+        raise BloodcellError(
+            f"{first} is a whole slide, of which each cell is predicted, and this is cells={cells}; give cells=all"
+        )
+    require_reader(first)
+
+
+def expected_images(total: int, slides: Collection[str]) -> int:
+    """Return about how many images pass the nets; a slide has some thousand cells."""
+    return total + CELLS_OF_SLIDE * len(slides)
 
 
 def say_unread(given: list[str], table: ResumableCsv, total: int) -> None:
@@ -141,42 +181,42 @@ def fill(
     threads: int | None = None,
     base: str = "",
     files: FieldFiles | None = None,
+    slides: Collection[str] = (),
     decided: ConfirmedRows | None = None,
 ) -> None:
     """Write the rows of each image that is left, and print a summary of all.
 
     `names` are the files that are left, and `counts` the numbers of files that were done before, and of all files.
     Rows with a confidence below the threshold are abstained from. Paths are relative to `base` if it is given. `files`
-    are written for each field before its rows, so that a field with rows has them. `decided` fills the
-    column confirmed.
+    are written for each field before its rows, so that a field with rows has them. `slides` are the names of whole
+    slides, which pass in parts. `decided` fills the column confirmed.
     """
     place, (before, total), start = distributed.here(), counts, time.perf_counter()
     columns = filled_columns(ensemble, threshold, decided is not None)
-    groups, expected = tee(field_groups(names) if ensemble.finds_all else grouped(names, total - before))
+    begun = distributed.once(lambda: table.progress.begun)
+    done = (begun.steps, begun.of) if begun else (0, 0)
+    parts = partial(parts_of, preprocessings=ensemble.preprocessings)
+    ours = groups_of(names, slides, FIELDS, parts, done) if ensemble.finds_all else grouped(names, total - before)
+    groups, expected = tee(ours)
     mine = islice(groups, place.rank, None, place.size)
-    found = ensemble.predict(mine, total, threads)
+    found = ensemble.predict(mine, expected_images(total, slides), threads)
     if files:
         found = map_in_order(partial(files.write, threshold=threshold), found, decoders(threads))
+    rows = TableRows(table, ensemble.classes, columns, threshold, base, files, decided)
     with progress("predicting") as advance:
         for group in distributed.in_turn(found):
             if group.given != next(expected):
                 raise BloodcellError("images: the processes do not find the same files; give a folder that they share")
             if place.rank == 0:
-                rows, bad, numbers = rows_of(group, ensemble.classes, threshold)
-                numbers |= decided.fill(rows, group) if decided else {}
-                chosen = [written_row(row, columns, base) for row in rows]
-                table.add(group.given, chosen, [(relative_to(path, base), reason) for path, reason in bad], numbers)
-                advance(table.progress.items - before, total - before)
+                rows.add(group)
+                if (part := part_of(group.given)) and not part.is_last:
+                    advance(part.number + 1, part.of, "predicting a slide")
+                else:
+                    advance(table.progress.items - before, total - before, "predicting")
     if place.rank == 0:
         _say_end(table, total, before, time.perf_counter() - start)
         if decided and (note := decided.note(table.progress.counts)):
             say(note)
-
-
-def field_groups(names: Iterator[str]) -> Iterator[list[str]]:
-    """Yield groups of fields, which do not depend on how many are left."""
-    while group := list(islice(names, FIELDS)):
-        yield group
 
 
 def grouped(names: Iterator[str], left: int) -> Iterator[list[str]]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bloodcell.data.image_paths import base_of, iter_image_paths, relative_to
+from bloodcell.data.whole_slides import is_whole_slide
 from bloodcell.inference.adaptation import adapted
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import FIELDS, GROUP, Ensemble
@@ -71,13 +72,18 @@ class Predictor:
             row, and are listed in `table.attrs["without cell"]`.
 
         Raises:
-            BloodcellError: There is no such folder or pattern, an array is no uint8 (H, W, 3), or, with
-                `on_bad_image="error"`, an image cannot be read or has no finite answer.
+            BloodcellError: There is no such folder or pattern, an image is a whole slide, an array is no uint8
+                (H, W, 3), or, with `on_bad_image="error"`, an image cannot be read or has no finite answer.
         """
         if on_bad_image not in ("list", "error"):
             raise BloodcellError(f"on_bad_image={on_bad_image}; give list or error")
         require_choice("cells", cells, *CELLS)
         items, names = _listed(images)
+        for item in items:
+            if isinstance(item, str) and is_whole_slide(item):
+                raise BloodcellError(
+                    f"{item} is a whole slide; `bloodcell predict {item} ...` writes the table of its cells"
+                )
         engines = self.ensemble.engines
         threshold = threshold_of(abstain_below, error_rate, engines, self.ensemble.tta)
         ensemble = Ensemble(engines, self.tta, chosen_cells(cells, engines, partial(spread, items, total=len(items))))

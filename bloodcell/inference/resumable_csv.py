@@ -11,8 +11,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,18 @@ Rows = Iterable[Iterable[Any]]
 
 
 @dataclass
+class Begun:
+    """An item whose rows are written in several steps."""
+
+    sizes: list[int]  # bytes of both files before its first step
+    counts: Counter[str]  # sums before it
+    steps: int = 0  # number of steps that are done
+    of: int = 0  # number of all its steps
+    rows: int = 0  # number of its rows so far
+    kept: list[list[int]] = field(default_factory=list)  # what the next steps must know, four numbers each
+
+
+@dataclass
 class Progress:
     """The content of FILE.state.json, after the last complete step."""
 
@@ -32,6 +44,7 @@ class Progress:
     seen: str = ""  # digest of their names
     sizes: list[int] = field(default_factory=lambda: [0, 0])  # bytes of FILE.csv and FILE.bad.csv
     counts: Counter[str] = field(default_factory=Counter)  # sums over all steps
+    begun: Begun | None = None  # the item that is not done yet; None: there is none
 
 
 class ResumableCsv:
@@ -88,13 +101,13 @@ class ResumableCsv:
             BloodcellError: The files were begun with other settings or items, and overwrite is not set.
         """
         try:
-            if self.state.is_file() and (done := self._resume(settings, names)):
+            if self.state.is_file() and ((done := self._resume(settings, names)) or self.progress.begun):
                 return done
         except BloodcellError:
             if not self.overwrite:
                 raise
         self.progress = Progress(settings)
-        write_json(vars(self.progress), self.state)  # first, so that an unfinished file never looks complete
+        self._write_state()  # first, so that an unfinished file never looks complete
         self.bad.unlink(missing_ok=True)
         self.file.write_bytes(lines([columns]))
         return 0
@@ -132,7 +145,45 @@ class ResumableCsv:
         now.items, now.seen = now.items + len(names), digest(now.seen, names)
         now.sizes = [_size(self.file), _size(self.bad)]
         now.counts.update(counts)
-        write_json(vars(now), self.state)
+        now.begun = None
+        self._write_state()
+
+    def add_step(self, of: int, rows: Rows, counts: dict[str, int], number: int, kept: list[list[int]]) -> None:
+        """Write a step of the next item, which has `of` steps: `number` rows, and what the next steps must know.
+
+        The last step is `add`.
+        """
+        now = self.progress
+        begun = now.begun or Begun(
+            list(now.sizes) if now.sizes[0] else [_size(self.file), 0], Counter(now.counts), of=of
+        )
+        _append(self.file, lines(rows))
+        now.sizes = [_size(self.file), _size(self.bad)]
+        now.counts.update(counts)
+        now.begun = replace(begun, steps=begun.steps + 1, rows=begun.rows + number, kept=kept)
+        self._write_state()
+
+    def withdraw(self) -> None:
+        """Take back the rows of the item that is not done yet."""
+        now = self.progress
+        if now.begun is None:
+            return
+        now.sizes, now.counts, now.begun = now.begun.sizes, now.begun.counts, None
+        self._write_state()  # first: what is behind these sizes is cut off when the table goes on
+        os.truncate(self.file, now.sizes[0])
+
+    def since(self) -> list[list[str]]:
+        """Return the rows of the item that is not done yet."""
+        if self.progress.begun is None:
+            return []
+        with self.file.open("rb") as opened:
+            opened.seek(self.progress.begun.sizes[0])
+            text = opened.read(self.progress.sizes[0] - self.progress.begun.sizes[0]).decode("utf-8")
+        return list(csv.reader(io.StringIO(text, newline="")))
+
+    def _write_state(self) -> None:
+        begun = self.progress.begun
+        write_json(vars(self.progress) | {"begun": vars(begun) if begun else None}, self.state)
 
     def is_own(self, name: str) -> bool:
         """Return whether a name is one of this table's files."""
@@ -152,7 +203,18 @@ def _progress(read: Any) -> Progress:
     if not isinstance(then.settings, dict) or not isinstance(then.seen, str):
         raise TypeError("no settings")
     then.counts = Counter(then.counts)  # JSON knows plain dictionaries alone
+    then.begun = _begun(then.begun, then.sizes) if then.begun is not None else None
     return then
+
+
+def _begun(read: Any, sizes: list[int]) -> Begun:
+    begun = Begun(**read)
+    numbers = [begun.steps, begun.of, begun.rows, *begun.sizes, *begun.counts.values(), *chain(*begun.kept)]
+    if any(type(number) is not int or abs(number) >= sys.maxsize for number in numbers):
+        raise ValueError("a number is none")
+    if len(begun.sizes) != 2 or not 0 <= begun.sizes[0] <= sizes[0] or {len(one) for one in begun.kept} - {4}:
+        raise ValueError("sizes or places are none")
+    return replace(begun, counts=Counter(begun.counts))
 
 
 def digest(before: str, names: Iterable[str]) -> str:

@@ -45,7 +45,7 @@ ALLOWED_TARGETS = (
 
 #: Keys whose values are names or places, or lists or dicts of them: text, even if one looks like a number.
 NAMES = (
-    "checkpoint", "images", "corrections", "overlays", "geojson", "predictions", "data.root",
+    "checkpoint", "images", "corrections", "overlays", "geojson", "rois", "predictions", "data.root",
     "data.train_dir", "data.val_dir", "data.test_dir", "data.table",
     "data.class_map", "data.classes", "data.sets", "data.train_only", "data.leave_out", "data.reader.path_column",
     "data.reader.label_column", "data.reader.group_column", "data.reader.split_column",

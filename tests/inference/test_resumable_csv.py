@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -224,3 +225,59 @@ def test_its_own_files_are_known(tmp_path, monkeypatch):
     table = ResumableCsv(tmp_path / "t.csv")
     assert all(table.is_own(name) for name in ("t.csv", "./t.bad.csv", str(tmp_path / "t.state.json"), "t.lock"))
     assert not any(table.is_own(name) for name in ("t.png", "other/t.csv"))
+
+
+def begin_an_item(file):
+    """Write an item, and two of three steps of the next one."""
+    table = ResumableCsv(file)
+    with suppress(KilledError), table.held():
+        if not table.start(["path", "value"], SETTINGS, NAMES):
+            table.add(NAMES[:1], [["0.png", 1]], [], {"rows": 1})
+        table.add_step(3, [["1.png", 1], ["1.png", 2]], {"rows": 2}, 2, [])
+        table.add_step(3, [["1.png", 3]], {"rows": 1}, 1, [[1, 2, 3, 4]])
+        raise KilledError
+    return table
+
+
+def test_an_item_goes_on_after_its_last_step(tmp_path):
+    file = tmp_path / "t.csv"
+    begin_an_item(file)
+    with file.open("a") as opened:
+        opened.write('"1.png",')
+    table = ResumableCsv(file)
+    with table.held():
+        assert table.start(["path", "value"], SETTINGS, NAMES) == 1
+        begun = table.progress.begun
+        assert (begun.steps, begun.of, begun.rows, begun.kept) == (2, 3, 3, [[1, 2, 3, 4]])
+        assert table.since() == [["1.png", "1"], ["1.png", "2"], ["1.png", "3"]]
+        table.add(NAMES[1:2], [["1.png", 4]], [], {"rows": 1})
+        assert table.since() == []
+    assert list(pd.read_csv(file)["value"]) == [1, 1, 2, 3, 4]
+    assert table.progress.counts == {"rows": 5}
+
+
+def test_an_item_that_turns_out_to_be_bad_leaves_no_row(tmp_path):
+    file = tmp_path / "t.csv"
+    begin_an_item(file)
+    table = ResumableCsv(file)
+    with table.held():
+        assert table.start(["path", "value"], SETTINGS, NAMES) == 1
+        table.withdraw()
+        table.withdraw()  # there is none any more
+        table.add(NAMES[1:2], [], [["1.png", "broken"]], {"bad": 1})
+    assert list(pd.read_csv(file)["value"]) == [1]
+    assert list(pd.read_csv(table.bad)["path"]) == ["1.png"]
+    assert table.progress.counts == {"rows": 1, "bad": 1}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"steps": "x"}, {"of": 1.5}, {"sizes": [10**9, 0]}, {"sizes": [1]}, {"sizes": [-1, 0]}, {"counts": {"rows": "x"}},
+     {"counts": 5}, {"kept": [[1]]}, {"kept": [["a", "b", "c", "d"]]}, {"kept": 5}, {"rows": 10**30}, {"more": 1}],
+)  # fmt: skip
+def test_a_damaged_state_of_an_item_is_refused(tmp_path, changes):
+    table = begin_an_item(tmp_path / "t.csv")
+    state = json.loads(table.state.read_text())
+    table.state.write_text(json.dumps(state | {"begun": state["begun"] | changes}))
+    with pytest.raises(BloodcellError, match="is damaged"), ResumableCsv(table.file).held():
+        ResumableCsv(table.file).start(["path", "value"], SETTINGS, NAMES)

@@ -15,6 +15,7 @@ from bloodcell.data.cell_finder import cut, whole_square
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import Pixels
 from bloodcell.data.preprocessing import as_array
+from bloodcell.data.whole_slides import WholeSlide, is_whole_slide, opened
 from bloodcell.evaluation.gallery import fitted
 
 #: Side of a picture, pixels; side of the square around a cell, in the longer side of its box.
@@ -49,15 +50,24 @@ def cell_pictures(cells: pd.DataFrame, root: Path, white: float | None) -> list[
 
 
 def _of_image(path: str, cells: pd.DataFrame, root: Path, white: float | None) -> Iterator[CellPicture]:
+    file = str(root / path)
     try:
-        image = as_array(root / path, white)
+        image = None if is_whole_slide(file) else as_array(file, white)
+        for row in cells.to_dict("records"):
+            cell = _of_slide(opened(file), row) if image is None else _cell(image, row)
+            picture = cv2.imencode(".jpg", cell[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+            yield CellPicture(
+                path, str(row["counted_as"]), bool(row["confirmed"]), float(row["confidence"]), picture.tobytes()
+            )
     except ImageError:
         return
-    for row in cells.to_dict("records"):
-        picture = cv2.imencode(".jpg", _cell(image, row)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-        yield CellPicture(
-            path, str(row["counted_as"]), bool(row["confirmed"]), float(row["confidence"]), picture.tobytes()
-        )
+
+
+def _of_slide(slide: WholeSlide, row: dict[str, Any]) -> Pixels:
+    """Return the square around the cell of a row of a whole slide; the longer side has `SIDE` pixels."""
+    side = round(MARGIN * max(row["width"], row["height"]))
+    left, top = row["left"] + (row["width"] - side) / 2, row["top"] + (row["height"] - side) / 2
+    return np.asarray(fitted(slide.read(0, round(left), round(top), side, side), SIDE))
 
 
 def _cell(image: Pixels, row: dict[str, Any]) -> Pixels:

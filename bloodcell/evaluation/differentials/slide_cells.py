@@ -76,6 +76,7 @@ def _prediction(config: DifferentialConfig, file: Path) -> PredictConfig:
         overwrite=False,
         overlays=None,
         geojson=None,
+        rois=None,
         devices=None,
     )
 

@@ -1,14 +1,15 @@
-"""The pictures of slides, and which slide one is of: its folder, or what a regular expression finds in its path."""
+"""The pictures of slides, and the slide of each: its folder, or what an expression finds; a slide file is its own."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bloodcell.data.folders import endings_of
 from bloodcell.data.image_paths import iter_image_paths, iter_unread, relative_to
+from bloodcell.data.whole_slides import is_whole_slide
 from bloodcell.evaluation.run import read_table
 from bloodcell.runtime.console import progress
 from bloodcell.runtime.errors import BloodcellError
@@ -47,10 +48,13 @@ def slides_in(images: object, expression: str | None) -> Slides:
         others = endings_of(iter_unread([str(root)])) or "no file"
         raise BloodcellError(f"no image in images={images}, but {others}; give the folder of the slides")
     written = [path.encode(errors="backslashreplace").decode() for path in paths]
-    return Slides(root, dict(zip(written, slides_of(paths, root, expression), strict=True)))
+    whole = {path for path in paths if is_whole_slide(root / path)}
+    return Slides(root, dict(zip(written, slides_of(paths, root, expression, whole), strict=True)))
 
 
-def slides_of(paths: Sequence[str], folder: Path, expression: str | None = None) -> list[str]:
+def slides_of(
+    paths: Sequence[str], folder: Path, expression: str | None = None, whole: Collection[str] = ()
+) -> list[str]:
     """Return the slide of each picture.
 
     Args:
@@ -58,12 +62,18 @@ def slides_of(paths: Sequence[str], folder: Path, expression: str | None = None)
         folder: The folder of all slides; pictures that all lie in it are of one slide, which has its name.
         expression: A regular expression with one group, which finds the slide in a path; None: a slide is a folder just
             below `folder`.
+        whole: The paths that are whole-slide files, each of which is a slide with its name unless there is an
+            expression.
 
     Raises:
         BloodcellError: Some pictures lie beside folders of pictures, or the expression finds no slide in a path.
     """
     if expression is not None:
         return _found(paths, expression)
+    if whole:
+        pictures = [path for path in paths if path not in whole]
+        others = iter(slides_of(pictures, folder)) if pictures else iter(())
+        return [path if path in whole else next(others) for path in paths]
     beside = [path for path in paths if "/" not in path]
     if beside and len(beside) < len(paths):
         raise BloodcellError(

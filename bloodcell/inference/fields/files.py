@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from bloodcell.data.image_paths import relative_to, searched
+from bloodcell.data.whole_slides import opened
 from bloodcell.inference.fields.geojson import feature_collection
 from bloodcell.inference.fields.overlays import overlay
-from bloodcell.inference.groups import Field, Group
+from bloodcell.inference.fields.rois import require_roifile, roi_archive
+from bloodcell.inference.fields.slide_parts import part_of
+from bloodcell.inference.groups import KEPT, Field, Group
 from bloodcell.runtime import distributed
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import remove_temporaries, write_atomically, write_text
@@ -34,12 +37,14 @@ class FieldFiles:
         base: The folder of the fields; '' if there are several.
         overlays: For the pictures with boxes; None: there are none.
         geojson: For FIELD.geojson; None: there are none.
+        rois: For FIELD.zip; None: there are none.
     """
 
     classes: list[str]
     base: str
     overlays: Path | None
     geojson: Path | None
+    rois: Path | None = None
 
     def write(self, group: Group, threshold: float) -> Group:
         """Write the files of a group's fields, and return the group without their pictures.
@@ -47,10 +52,21 @@ class FieldFiles:
         Cells with a confidence below the threshold are marked.
         """
         assert group.fields is not None
+        if part_of(group.given):  # its slide is not complete
+            return group
         ends = np.cumsum([len(field.cells) for field in group.fields])
         for field, end in zip(group.fields, ends.tolist(), strict=True):
             self._write(field, group.probabilities[end - len(field.cells) : end], threshold)
         return replace(group, fields=[replace(field, picture=None) for field in group.fields])
+
+    def write_slide(self, slide: Field, probabilities: Array, threshold: float) -> None:
+        """Write the files of a whole slide, a field without its picture, with the probabilities of its cells (N, C)."""
+        if self.overlays is not None:
+            opened_slide = opened(slide.image)
+            picture = opened_slide.overview(KEPT)
+            assert picture is not None
+            slide = replace(slide, picture=picture, scale=picture.shape[1] / opened_slide.size[0])
+        self._write(slide, probabilities, threshold)
 
     def _write(self, field: Field, probabilities: Array, threshold: float) -> None:
         name = mirrored(os.fspath(field.image), self.base)
@@ -62,18 +78,27 @@ class FieldFiles:
         if self.geojson is not None:
             boxes = feature_collection(field.cells, probabilities, self.classes)
             write_text(json.dumps(boxes, ensure_ascii=False), _below(self.geojson, f"{name}.geojson"))
+        if self.rois is not None:
+            content = roi_archive(field.cells, probabilities, self.classes)
+            write_atomically(_below(self.rois, f"{name}.zip"), lambda file: Path(file).write_bytes(content))
 
 
 def field_files(
-    overlays: str | None, geojson: str | None, cells: str, classes: list[str], given: list[str], base: str
+    folders: dict[str, str | None], cells: str, classes: list[str], given: list[str], base: str
 ) -> FieldFiles | None:
     """Return what writes the files that are asked for; None: there are none.
 
+    Args:
+        folders: Of overlays, geojson and rois; None: not asked for.
+        cells: all: the rows are cells.
+        classes: In the order of the probabilities.
+        given: The images.
+        base: The folder of the fields; '' if there are several.
+
     Raises:
-        BloodcellError: They are asked for, and the rows are not cells; a folder cannot be made; or the folder of
-            pictures is not apart from the images.
+        BloodcellError: They are asked for, and the rows are not cells; a folder cannot be made; the folder of
+            pictures is not apart from the images; or what writes ROIs is not installed.
     """
-    folders = {"overlays": overlays, "geojson": geojson}
     asked = {key: Path(value).expanduser() for key, value in folders.items() if value is not None}
     for key, folder in asked.items():
         if cells != "all":
@@ -81,7 +106,9 @@ def field_files(
         distributed.once(partial(_prepare, key, folder))
     if "overlays" in asked:
         require_apart(asked["overlays"], given)
-    return FieldFiles(classes, base, asked.get("overlays"), asked.get("geojson")) if asked else None
+    if "rois" in asked:
+        require_roifile(asked["rois"])
+    return FieldFiles(classes, base, *map(asked.get, ("overlays", "geojson", "rois"))) if asked else None
 
 
 def mirrored(path: str, base: str) -> str:

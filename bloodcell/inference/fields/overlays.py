@@ -18,6 +18,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Height of letters, in shorter sides of the picture and at least in pixels.
 LETTER, LEAST = 1 / 45, 11
+#: Scale of a picture below which lines have one pixel.
+SMALL = 0.3
 
 
 def overlay(field: Field, probabilities: Array, classes: list[str], threshold: float = 0.0) -> Image.Image:
@@ -35,11 +37,19 @@ def overlay(field: Field, probabilities: Array, classes: list[str], threshold: f
     size = max(LEAST, round(LETTER * min(picture.size)))
     draw, font, best = ImageDraw.Draw(picture), _font("".join(names), size), probabilities.argmax(axis=1)
     for cell, kind in zip(field.cells, best, strict=True):
-        _draw_box(draw, [field.scale * side for side in cell.box], colours[kind], max(2, size // 5))
+        _draw_box(
+            draw,
+            [field.scale * side for side in cell.box],
+            colours[kind],
+            max(2, size // 5) if field.scale > SMALL else 1,
+        )
+    sides = [field.scale * cell.diameter for cell in field.cells]
+    labelled = len(sides) > 0 and 2 * float(np.median(sides)) >= size  # letters would hide smaller cells
     unsure = probabilities.max(axis=1, initial=0) < threshold
     for number, (cell, kind, asks) in enumerate(zip(field.cells, best, unsure, strict=True), start=1):
         corner = field.scale * cell.box[0], field.scale * cell.box[1]
-        _draw_label(draw, corner, f"{number} {names[kind]}{' ?' if asks else ''}", colours[kind], font)
+        if labelled:
+            _draw_label(draw, corner, f"{number} {names[kind]}{' ?' if asks else ''}", colours[kind], font)
     counts = [f"{name} {number}" for name, number in zip(names, np.bincount(best, minlength=len(names)), strict=True)]
     entries: list[tuple[str, str]] = list(zip(counts, colours, strict=True)) if len(best) else [("no cell", "")]
     entries += [("? left to a human", "")] if unsure.any() else []

@@ -214,6 +214,7 @@ class PredictConfig(CommonConfig):
     corrections: str | None
     overlays: str | None
     geojson: str | None
+    rois: str | None
     device: Any
     devices: Any
     workers: int | None
@@ -221,7 +222,7 @@ class PredictConfig(CommonConfig):
     def __post_init__(self) -> None:
         require_choice("tta", self.tta, None, *TTA)
         require_choice("cells", self.cells, *CELLS)
-        for key in ("overlays", "geojson"):
+        for key in ("overlays", "geojson", "rois"):
             wanted = self.cells in ("auto", "all") or getattr(self, key) is None
             require(wanted, key, getattr(self, key), f"it has the cells of fields, and this is cells={self.cells}")
         require_workers("workers", self.workers)
