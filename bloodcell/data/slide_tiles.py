@@ -23,6 +23,8 @@ from bloodcell.data.whole_slides import WholeSlide, opened
 DIAMETER = 13.0
 #: The same in pixels, for slides without a resolution in which no cell is found; and the least and largest.
 USUAL, LEAST, LARGEST = 48.0, 12.0, 512.0
+#: Least diameter in the level that is read, pixels, if there is one: of smaller cells the finder takes some for two.
+FINDABLE = 40.0
 #: Side of a core in diameters of a cell, and its least and largest, pixels.
 CORE, SIDES = 16.0, (640, 2048)
 #: Centres of cells may lie outside the core by this part of a diameter, so that none is lost at a seam.
@@ -70,7 +72,8 @@ def plan_of(path: str, wanted: float, reach: float) -> Plan:
 
     Args:
         path: The file.
-        wanted: Diameter of a cell in the net's input, pixels: the smallest level whose cells are as large is read.
+        wanted: Diameter of a cell in the net's input, pixels: the smallest level whose cells are as large, and
+            at least `FINDABLE`, is read.
         reach: What the net sees to each side of a cell's centre, in diameters.
 
     Raises:
@@ -79,7 +82,8 @@ def plan_of(path: str, wanted: float, reach: float) -> Plan:
     slide = opened(path)
     seen = slide.overview(OVERVIEW, DECODED)
     diameter, measured = _diameter(slide, seen)
-    fitting = [level for level in range(len(slide.sizes)) if diameter / slide.scale(level)[0] >= wanted]
+    least = max(wanted, FINDABLE)
+    fitting = [level for level in range(len(slide.sizes)) if diameter / slide.scale(level)[0] >= least]
     level = max(fitting, default=0)
     of_level = min(max(diameter / slide.scale(level)[0], LEAST), LARGEST)
     size, side = slide.sizes[level], int(np.clip(CORE * of_level, *SIDES))

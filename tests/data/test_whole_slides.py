@@ -51,9 +51,10 @@ def test_levels_parts_and_overview_show_the_picture(picture, tmp_path):
 
 
 def test_the_level_is_the_smallest_whose_cells_are_as_large_as_the_net_wants(picture, tmp_path):
-    file = str(write_slide(tmp_path / "slide.tif", picture))
-    assert [plan_of(file, wanted, 1).level for wanted in (10, 20, 40, 200)] == [2, 1, 0, 0]
-    plan = plan_of(file, 40, 1)
+    large = str(write_slide(tmp_path / "large.tif", picture, microns=13 / 200))
+    assert [plan_of(large, wanted, 1).level for wanted in (10, 60, 150, 300)] == [2, 1, 0, 0]
+    plan = plan_of(str(write_slide(tmp_path / "slide.tif", picture)), 10, 1)
+    assert plan.level == 0
     assert plan.diameter == pytest.approx(DIAMETER, rel=1e-3)
     assert 2 * plan.margin > plan.diameter
     side = max(CORE * plan.diameter, SIDES[0])

@@ -231,8 +231,8 @@ def begin_an_item(file):
     """Write an item, and two of three steps of the next one."""
     table = ResumableCsv(file)
     with suppress(KilledError), table.held():
-        if not table.start(["path", "value"], SETTINGS, NAMES):
-            table.add(NAMES[:1], [["0.png", 1]], [], {"rows": 1})
+        table.start(["path", "value"], SETTINGS, NAMES)
+        table.add(NAMES[:1], [["0.png", 1]], [], {"rows": 1})
         table.add_step(3, [["1.png", 1], ["1.png", 2]], {"rows": 2}, 2, [])
         table.add_step(3, [["1.png", 3]], {"rows": 1}, 1, [[1, 2, 3, 4]])
         raise KilledError
