@@ -46,7 +46,7 @@ def check_labels(folder: Path, engine: Engine) -> None:
     for key, value in _answers(engine).items():
         if told.get(key) != value:
             raise BloodcellError(
-                f"{folder}: {key} in {LABELS} is not that in {EXPORTED}, which answers by its own; export the run again"
+                f"{folder}: {key} in {LABELS} is not that in {EXPORTED}, which is what counts; export the run again"
             )
 
 
