@@ -14,7 +14,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml requirements-torch.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements-torch.txt
-	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,download,app,tune,slides,rois]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,download,app,tune,slides,rois,bioimageio]'
 	touch $@
 
 demo: setup

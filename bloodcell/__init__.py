@@ -181,14 +181,14 @@ def differential(
 
 
 def export(run: Any, **settings: Any) -> Path:
-    """Export a checkpoint to one file that runs elsewhere, with a model card beside it.
+    """Export a checkpoint to a file or folder that runs elsewhere, with a model card.
 
     Args:
         run: A run, its folder or a .ckpt file.
         settings: Keys of `bloodcell export`, e.g. `format="onnx"` or `output="cells.onnx"`.
 
     Returns:
-        The file. It gives the same probabilities as the checkpoint, else there is none.
+        The file or folder. It gives the same probabilities as the checkpoint, else there is none.
 
     Raises:
         BloodcellError: A mistake in a setting, or the file would answer otherwise.

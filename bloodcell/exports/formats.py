@@ -25,9 +25,16 @@ Probabilities = Callable[[Array], Array]
 class Format:
     """A format of exported files."""
 
-    ending: str  # of its files
+    ending: str  # of its files; '' of a folder
     write: Callable[[Graph, About], bytes]  # returns the content of the file
     run: Callable[[bytes], Probabilities]  # of a file that was just written: torch.export unpickles what it reads
+    kind: str = "onnx"  # of the file with the net: onnx or torch
+    alone: bool = True  # that file is all there is, with a model card beside it; else it is one of a package
+
+    @property
+    def net_ending(self) -> str:
+        """Ending of the file with the net."""
+        return {"onnx": ".onnx", "torch": ".pt2"}[self.kind]
 
 
 def _write_onnx(graph: Graph, about: About) -> bytes:
@@ -82,4 +89,9 @@ def _run_torch(content: bytes) -> Probabilities:
 
 
 #: Value of the setting `format` -> the format.
-FORMATS = {"onnx": Format(".onnx", _write_onnx, _run_onnx), "torch": Format(".pt2", _write_torch, _run_torch)}
+FORMATS = {
+    "onnx": Format(".onnx", _write_onnx, _run_onnx),
+    "torch": Format(".pt2", _write_torch, _run_torch, kind="torch"),
+    "huggingface": Format("", _write_onnx, _run_onnx, alone=False),
+    "bioimageio": Format(".zip", _write_onnx, _run_onnx, alone=False),
+}

@@ -19,6 +19,7 @@ from bloodcell.models.ood import FLAGGED
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import plain, read_config
 from bloodcell.runtime.console import named
+from bloodcell.runtime.schema.publication import Publication
 
 #: How a split came about, by its setting.
 SPLITS = {
@@ -28,7 +29,7 @@ SPLITS = {
 }
 
 
-def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
+def card(about: About, checkpoint: Path, file: Path, compared: str, publication: Publication | None = None) -> str:
     """Return the card as Markdown.
 
     Args:
@@ -36,6 +37,7 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
         checkpoint: The checkpoint that was exported; if it lies in a run folder, data and figures come from there.
         file: The exported file.
         compared: How it was compared with the checkpoint.
+        publication: Title, authors, licence and citations, if there are any.
     """
     run = run_folder.run_of(checkpoint)
     pages = Environment(
@@ -53,6 +55,7 @@ def card(about: About, checkpoint: Path, file: Path, compared: str) -> str:
         kind=file.suffix.lower(),
         key=KEY,
         compared=compared,
+        publication=publication or Publication(),
         flagged=FLAGGED,
         confidence=CONFIDENCE,
         together=joint_confidence(1 + len(about.limits.abstention)) if about.limits else None,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodcell.inference.engine import Engine, engine_of
+from bloodcell.inference.exported.model_folder import check_labels
 from bloodcell.inference.features import features_root
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed
@@ -24,7 +25,7 @@ def load_engines(
     """Load one classifier, or several of the same classes.
 
     Args:
-        given: A run folder, a .ckpt file or an exported one, or a list of them.
+        given: A run folder, a .ckpt file, an exported file or folder, or a list of them.
         device: Where to compute; exported files ignore it and `features`.
         features: The `features` group; None: its defaults.
         cache: The cache root, for the features of frozen backbones; None: they are not kept.
@@ -33,7 +34,8 @@ def load_engines(
     Raises:
         BloodcellError: A checkpoint is missing, damaged or named twice, or the classes differ.
     """
-    files = [run_folder.checkpoint_of(Path(str(one)).expanduser()) for one in listed(given)]
+    paths = [Path(str(one)).expanduser() for one in listed(given)]
+    files = [run_folder.checkpoint_of(path) for path in paths]
     if not files:
         raise BloodcellError("checkpoint=[] names nothing; give run folders, .ckpt or .onnx files")
     if len({file.resolve() for file in files}) < len(files):
@@ -41,6 +43,9 @@ def load_engines(
     chosen = features or FeaturesConfig()
     with progress("loading the classifier"):
         engines = [_load(file, device, chosen, cache, workers) for file in files]
+        for path, engine in zip(paths, engines, strict=True):
+            if run_folder.is_exported_folder(path) and engine.classifier is None:
+                check_labels(path, engine)
     first, *others = engines
     for other in others:
         if set(other.classes) != set(first.classes):

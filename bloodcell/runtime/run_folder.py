@@ -23,6 +23,9 @@ from bloodcell.runtime.io import read_json, remove_temporaries, write_json
 #: Parts of the configuration that do not change what a run computes.
 _NEUTRAL = ("resume", "skip_finished", "cache", "outputs", "report", "report_title", "audit")
 
+#: Files of a classifier that is exported to a folder.
+EXPORTED, LABELS = "model.onnx", "config.json"
+
 _PACKAGES = (
     "torch",
     "torchvision",
@@ -186,7 +189,7 @@ def find_runs(roots: list[Path], identity: str, finished: bool) -> list[Path]:
 
 
 def checkpoint_of(path: Path) -> Path:
-    """Return a run folder's best checkpoint, else its last; a file is returned as it is.
+    """Return a run folder's best checkpoint, else its last, or an exported folder's ONNX file; a file stays as it is.
 
     Raises:
         BloodcellError: There is none.
@@ -198,7 +201,14 @@ def checkpoint_of(path: Path) -> Path:
     for name in ("best.ckpt", "last.ckpt"):
         if (path / "checkpoints" / name).is_file():
             return path / "checkpoints" / name
+    if is_exported_folder(path):
+        return path / EXPORTED
     raise BloodcellError(f"{path} holds no checkpoint (checkpoints/best.ckpt); is it a run folder?")
+
+
+def is_exported_folder(path: Path) -> bool:
+    """Return whether a path is a folder that `export format=huggingface` wrote."""
+    return (path / LABELS).is_file() and (path / EXPORTED).is_file()
 
 
 def run_of(checkpoint: Path) -> Path | None:

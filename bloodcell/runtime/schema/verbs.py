@@ -20,6 +20,7 @@ from bloodcell.runtime.schema.checks import (
 )
 from bloodcell.runtime.schema.data import CacheConfig, DataConfig, FeaturesConfig, InferenceConfig
 from bloodcell.runtime.schema.model import AugmentConfig, FinetuneConfig, LossConfig, ModelConfig
+from bloodcell.runtime.schema.publication import Publication, read_publication, require_authors_and_license
 from bloodcell.runtime.schema.trainer import TrainerConfig
 
 
@@ -287,9 +288,21 @@ class ExportConfig(CommonConfig):
     format: str
     output: str | None
     overwrite: bool
+    title: str | None
+    authors: Any
+    license: str | None
+    cite: Any
 
     def __post_init__(self) -> None:
-        require_choice("format", self.format, "onnx", "torch")
+        require_choice("format", self.format, "onnx", "torch", "huggingface", "bioimageio")
+        publication = self.publication
+        if self.format == "bioimageio":
+            require_authors_and_license(publication)
+
+    @property
+    def publication(self) -> Publication:
+        """What only people know of the exported classifier."""
+        return read_publication(self.title, self.authors, self.license, self.cite)
 
 
 @dataclass(frozen=True, kw_only=True)
