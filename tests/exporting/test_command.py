@@ -145,7 +145,7 @@ def test_without_the_runs_images_painted_cells_are_compared(make, learnt_run, tm
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["format=tflite"], "format=tflite; choose onnx or torch"),
+        (["format=tflite"], "format=tflite; choose onnx, torch, huggingface or bioimageio"),
         (["format=torch"], r"names no \.pt2 file"),
         (["output=there/is/none/x.onnx"], "there is no folder there/is/none"),
         (["output=x.pkl"], r"names no \.onnx file"),
