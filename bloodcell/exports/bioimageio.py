@@ -160,7 +160,10 @@ def _require_passed(description: Any, what: str, wanted: str) -> None:
     if summary.status == wanted:
         return
     errors = [error for detail in summary.details for error in detail.errors]
-    first = f"{'.'.join(map(str, errors[0].loc))}: {errors[0].msg}" if errors else summary.status
+    first = summary.status
+    if errors:
+        key = "title" if errors[0].loc == ("name",) else ".".join(map(str, errors[0].loc))
+        first = f"{key}: {errors[0].msg}"
     raise BloodcellError(f"bioimageio {what} ({' '.join(first.split())[:200]}); nothing is written")
 
 

@@ -96,7 +96,7 @@ def export(cfg: DictConfig) -> Path:
     busy = f"another process is writing {place}; wait for it, or stop it first"
     with locked(place.with_name(f".{place.name}.lock"), busy, remove=True):
         remove_temporary_folders(place)  # of killed ones
-        for left in (place, card_of(place)):
+        for left in (place, card_of(place)) if form.ending else ():
             remove_temporaries(left.parent, glob.escape(left.name))
         with progress("comparing the answers"):
             compared = write(ready, place)

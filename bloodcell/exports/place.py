@@ -10,7 +10,7 @@ from bloodcell.runtime.errors import BloodcellError
 
 CARD = "README.md"
 #: Files of an exported folder. One with others is nobody's to replace.
-FOLDER_FILES = frozenset((run_folder.EXPORTED, run_folder.LABELS, CARD, ".gitattributes"))
+FOLDER_FILES = frozenset((run_folder.EXPORTED, run_folder.LABELS, CARD))
 
 
 def card_of(file: Path) -> Path:

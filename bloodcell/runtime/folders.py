@@ -24,7 +24,8 @@ def temporary_folder(place: Path) -> Iterator[Path]:
 def remove_temporary_folders(place: Path) -> None:
     """Remove the folders of `temporary_folder` that killed processes left beside a place."""
     for left in place.parent.glob(f".{glob.escape(place.name)}.*"):
-        if left.suffix[1:].isdecimal() and left.is_dir() and not left.is_symlink():
+        number = left.name.removeprefix(f".{place.name}.")  # not all of a name with a dot, as another place may have
+        if number.isdecimal() and left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
 
 

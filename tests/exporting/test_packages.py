@@ -172,11 +172,12 @@ def test_a_folder_is_replaced_only_if_told_and_only_if_an_export_wrote_it(make, 
     place = make("huggingface")
     (tmp_path / "out" / ".x.4711").mkdir()
     (tmp_path / "out" / ".x.4711" / "model.onnx").write_bytes(b"half")  # of a killed export
+    (tmp_path / "out" / ".x.zip.4711").mkdir()  # of another export, at work beside it
     with pytest.raises(BloodcellError, match=r"x is there already; .* overwrite=true"):
         make("huggingface")
     assert make("huggingface", "overwrite=true", "license=MIT") == place
     assert "license: mit" in (place / "README.md").read_text()
-    assert left(place.parent) == ["x"]
+    assert left(place.parent) == [".x.zip.4711", "x"]
     (place / "notes.txt").write_text("mine")
     with pytest.raises(BloodcellError, match=r"holds notes\.txt, which no export wrote"):
         make("huggingface", "overwrite=true")
@@ -194,7 +195,7 @@ def test_a_folder_is_replaced_only_if_told_and_only_if_an_export_wrote_it(make, 
         (["format=bioimageio", "license=MIT"], "needs authors and a licence"),
         (["format=bioimageio", "license=MIT", AUTHORS, "output=x.onnx"], r"names no \.zip file"),
         (["license='MIT or so'"], "license=MIT or so; give an SPDX identifier"),
-        (["authors=[{nam: Ada}]"], "give {name: ...}, and of affiliation, email, github_user, orcid what there is"),
+        (["authors=[{nickname: Ada}]"], "give {name: ...}, and of affiliation, email, github_user, orcid what there is"),
         (["cite=[A paper]"], "cite=A paper; give its doi or url too"),
         (["title=''"], "title=; give 1 to 128 letters"),
     ],
@@ -251,9 +252,17 @@ def test_the_zoos_own_program_passes_the_package_offline(make, zoo, exported):
     np.testing.assert_allclose(row.filter(like="p_").to_numpy(), found, rtol=0, atol=1e-6)
 
 
-def test_a_description_that_the_zoo_refuses_is_not_written(make, zoo, tmp_path):
-    with pytest.raises(BloodcellError, match=r"bioimageio refuses the description \(license.*nothing is written"):
-        make("bioimageio", "license=NO-SUCH-1.0", AUTHORS)
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ("license=NO-SUCH-1.0", "license"),
+        ("title=Cells: all", "title"),
+        ("cite=[{text: A, doi: x}]", r"cite\.0\.doi"),
+    ],
+)
+def test_a_description_that_the_zoo_refuses_is_not_written(make, zoo, tmp_path, choice, said):
+    with pytest.raises(BloodcellError, match=rf"bioimageio refuses the description \({said}.*nothing is written"):
+        make("bioimageio", "license=MIT", AUTHORS, choice)
     assert left(tmp_path / "out") == []
 
 
