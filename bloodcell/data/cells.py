@@ -31,6 +31,8 @@ SURE = 0.5
 STRIDE = 4
 #: Two boxes are one cell's if they share this part of their union, or if one centre is this near the other's, in sides.
 OVERLAP, NEAR = 0.35, 0.3
+#: A box is that of the same cell, too, if this part of it lies in a surer and larger one: it shows a lobe or a half.
+INSIDE = 0.7
 #: A box that is nearer to the border than this part of its diameter is cut by it.
 EDGE = 0.04
 #: Least background, 0 to 255, and the brightest that the net sees, in parts of it.
@@ -150,7 +152,9 @@ def _apart(cell: Cell, other: Cell) -> bool:
     shared = max(across, 0.0) * max(down, 0.0)
     (x, y), (u, v) = cell.centre, other.centre
     near = abs(x - u) < NEAR * other.width and abs(y - v) < NEAR * other.height
-    return not near and shared <= OVERLAP * (cell.width * cell.height + other.width * other.height - shared)
+    area, larger = cell.width * cell.height, other.width * other.height
+    part_of_it = area < larger and shared >= INSIDE * area
+    return not near and not part_of_it and shared <= OVERLAP * (area + larger - shared)
 
 
 @cache

@@ -82,6 +82,16 @@ def test_one_box_is_left_of_those_of_one_cell_and_the_surest():
     assert _merged(boxes) == [boxes[1], boxes[3]]
 
 
+@pytest.mark.parametrize(("left", "cells"), [(30, 1), (38, 1), (40, 2), (60, 2)])
+def test_a_small_box_that_lies_for_the_most_part_in_a_surer_one_is_a_part_of_that_cell(left, cells):
+    assert len(_merged([Cell(10, 10, 40, 40, 0.9), Cell(left, 12, 16, 16, 0.6)])) == cells
+
+
+def test_a_large_box_around_a_surer_small_one_is_a_cell_of_its_own():
+    boxes = [Cell(10, 10, 16, 16, 0.9), Cell(8, 8, 60, 60, 0.6)]
+    assert _merged(boxes) == boxes
+
+
 def test_the_card_is_that_of_the_net():
     assert hashlib.sha256(MODEL.read_bytes()).hexdigest() in MODEL.with_suffix(".md").read_text(encoding="utf-8")
     assert MODEL.stat().st_size < 1_300_000
