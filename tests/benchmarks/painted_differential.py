@@ -25,10 +25,12 @@ from bloodcell.data.cell_finder import cut, whole_square
 from bloodcell.data.cells import Cell
 from bloodcell.data.images import read_image
 from bloodcell.data.preprocessing import EXTENT
+from bloodcell.data.synthetic.painter import CLASSES
 from bloodcell.data.synthetic.slides import paint_slides
 from bloodcell.inference import ensemble
 
-#: Slides to train a classifier with, and slides to count.
+#: Shares on slides to train a classifier with; these slides, and those to count.
+EQUAL = dict.fromkeys(CLASSES, 1 / len(CLASSES))
 TRAINING, COUNTED = {"slides": 300, "cells": 10, "seed": 900}, {"slides": 20, "cells": 200, "seed": 1}
 
 
@@ -108,7 +110,7 @@ def main():
         setattr(given, name, value if getattr(given, name) is None else getattr(given, name))
     if given.run == "crops":
         with TemporaryDirectory() as slides:
-            paint_slides(Path(slides), given.slides, given.cells, seed=given.seed)
+            paint_slides(Path(slides), given.slides, given.cells, EQUAL, given.seed)
             cut_cells(painted_boxes(Path(slides)), given.folder)
         return
     slides = given.folder / f"slides_{given.slides}_{given.cells}_{given.seed}"
