@@ -23,14 +23,19 @@ MODEL = Path(__file__).with_name("finder.onnx")
 CELL = 1.7
 #: Longer sides of a picture that the net looks at, pixels; and those for cells smaller than `SMALL` in the first.
 SIDES, LARGER_SIDES, SMALL = (416, 208, 104), (832, 1664), 16.0
+#: Least and largest diameter of a cell that counts, pixels in one of `SIDES`: a smaller one is told at a longer side, a
+#: larger one at a shorter side, if there is one (Singh & Davis 2018, https://arxiv.org/abs/1711.08189).
+TOLD = 18.0, 100.0
 #: A small picture is enlarged at most so many times.
 ENLARGED = 2.0
 #: Score from which something is a cell, 0 to 1.
-SURE = 0.5
+SURE = 0.45
 #: Pixels of the net's input in a place of its grid.
 STRIDE = 4
 #: Two boxes are one cell's if they share this part of their union, or if one centre is this near the other's, in sides.
 OVERLAP, NEAR = 0.35, 0.3
+#: A box is that of the same cell, too, if this part of it lies in a surer and larger one: it shows a lobe or a half.
+INSIDE = 0.7
 #: A box that is nearer to the border than this part of its diameter is cut by it.
 EDGE = 0.04
 #: Least background, 0 to 255, and the brightest that the net sees, in parts of it.
@@ -102,7 +107,13 @@ def _seen(image: Pixels, side: int, least: float) -> list[Cell]:
         cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), np.uint8
     )
     heat, extent = _net().run(None, {"image": normalised(small).transpose(2, 0, 1)[None]})
-    return _cells(heat[0, 0], extent[0], least, (width / size[0], height / size[1]), (width, height))
+    found = _cells(heat[0, 0], extent[0], least, (width / size[0], height / size[1]), (width, height))
+    return [cell for cell in found if _told(cell.diameter * scale, side)]
+
+
+def _told(diameter: float, side: int) -> bool:
+    """Return whether a cell of a diameter, in pixels of the longer `side`, is not told better at another side."""
+    return (side >= SIDES[0] or diameter >= TOLD[0]) and (side == SIDES[-1] or diameter <= TOLD[1])
 
 
 def normalised(image: Pixels) -> NDArray[np.float32]:
@@ -150,7 +161,9 @@ def apart(cell: Cell, other: Cell) -> bool:
     shared = max(across, 0.0) * max(down, 0.0)
     (x, y), (u, v) = cell.centre, other.centre
     near = abs(x - u) < NEAR * other.width and abs(y - v) < NEAR * other.height
-    return not near and shared <= OVERLAP * (cell.width * cell.height + other.width * other.height - shared)
+    area, larger = cell.width * cell.height, other.width * other.height
+    part_of_it = area < larger and shared >= INSIDE * area
+    return not near and not part_of_it and shared <= OVERLAP * (area + larger - shared)
 
 
 @cache

@@ -24,6 +24,7 @@ BENCHMARKS = {
     "interval_coverage": ("--runs 3", "jackknife"),
     "long_runs": (f"epochs {' '.join(SMALL)} --count 20", "growth over the later half"),
     "marginal_cost": ("--folder OUT --images 40 80 --size 32", "80"),
+    "painted_differential": ("RUN OUT --slides 2 --cells 8", "mean absolute error"),
     "paired_coverage": ("--runs 3", "ours covers"),
     "predict_many": ("--run RUN --files 2000 --kills 0", "the same bytes"),
     "predicting": ("--run RUN --count 60 --repeats 1", "median ratio"),

@@ -125,14 +125,15 @@ def test_the_file_says_what_the_net_says_for_any_size(tmp_path, slides):
     net = train_finder([read_annotated(slides)], steps=2)
     export_finder(net, tmp_path / "finder.onnx")
     assert b".py" not in (tmp_path / "finder.onnx").read_bytes()  # paths of this machine
+    assert (tmp_path / "finder.onnx").stat().st_size < 700_000
     session = ort.InferenceSession(str(tmp_path / "finder.onnx"))
     for shape in ((312, 416), (77, 104), (5, 9)):
         image = torch.rand(1, 3, *shape)
         heat, extent = session.run(None, {"image": image.numpy()})
         with torch.no_grad():
             out = net(image)
-        np.testing.assert_allclose(heat, out[:, :1].sigmoid(), atol=1e-5)
-        np.testing.assert_allclose(extent, out[:, 1:].exp(), rtol=1e-4)
+        np.testing.assert_allclose(heat, out[:, :1].sigmoid(), atol=1e-3)  # the weights have 16 bits
+        np.testing.assert_allclose(extent, out[:, 1:].exp(), rtol=1e-2)
 
 
 def test_the_same_seed_gives_the_same_net(slides):
