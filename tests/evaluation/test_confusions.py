@@ -200,6 +200,7 @@ def test_probabilities_of_many_classes_at_a_temperature_are_one_table():
 def test_the_page_names_few_of_many_classes():
     values = {"header": "", "most": 1e6, "least": "80 %", "lines": [], "sureness": "", "knows_limits": False}
     values |= {"localises": False, "no_map": "", "most_classes": MOST, "provisional": False}
+    values |= {"cell_header": "", "colours": [], "reasons": {}, "cells": "one"}
     assert "each: class_0000, " in (many := render("bloodcell.app", "app.html", classes=NAMES, **values))
     assert "class_0009, and 990 more." in many
     assert "each: class_0000 or class_0001." in render("bloodcell.app", "app.html", classes=NAMES[:2], **values)

@@ -59,7 +59,11 @@ class SlideCount:
 
 def decisions_on(cells: pd.DataFrame) -> pd.Series:
     """Return what humans say on each cell, see `bloodcell.data.confirmed_cells.Confirmed`; '' if nobody has decided."""
-    return cells["confirmed"] if "confirmed" in cells else pd.Series("", cells.index, dtype=object)
+    return (
+        cells["confirmed"].astype(object).fillna("")
+        if "confirmed" in cells
+        else pd.Series("", cells.index, dtype=object)
+    )
 
 
 def reasons_of(cells: pd.DataFrame) -> pd.Series:
