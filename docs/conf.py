@@ -34,8 +34,8 @@ autodoc_mock_imports = [
     "PIL", "cleanlab", "cv2", "jinja2", "matplotlib", "numpy", "onnx", "onnxruntime", "pandas", "platformdirs",
     "pytorch_lightning", "scipy", "simplejpeg", "sklearn", "threadpoolctl", "tifffile", "timm", "torch",
     "torchmetrics", "torchvision",
-    "bloodcell.data.image_paths", "bloodcell.inference.adaptation", "bloodcell.inference.engine",
-    "bloodcell.inference.ensemble", "bloodcell.inference.fields", "bloodcell.inference.groups",
+    "bloodcell.data.image_paths", "bloodcell.data.whole_slides", "bloodcell.inference.adaptation",
+    "bloodcell.inference.engine", "bloodcell.inference.ensemble", "bloodcell.inference.fields", "bloodcell.inference.groups",
     "bloodcell.inference.loader", "bloodcell.inference.predict",
 ]  # fmt: skip
 autodoc_member_order = "bysource"
