@@ -144,10 +144,52 @@ def studies(file, _):
         shutil.rmtree(folder)
 
 
+def corrections(file, _):
+    from bloodcell.data.corrections import CANNOT_TELL, NO_CELL, read_corrections
+
+    for one in read_corrections(file, ["a", "b"]).decisions:
+        assert one.path
+        assert one.label in ("a", "b", "", NO_CELL, CANNOT_TELL)
+
+
+def slides(file, _):
+    """A damaged slide file: all its tiles are read, and their cells are within it."""
+    from bloodcell.data.image_limits import ImageError
+    from bloodcell.data.images import read_image
+    from bloodcell.data.slide_tiles import cells_of, plan_of
+    from bloodcell.data.whole_slides import is_whole_slide, opened
+    from bloodcell.runtime.errors import BloodcellError
+
+    try:
+        if not is_whole_slide(file):
+            read_image(file)
+            return
+        plan, (width, height) = plan_of(str(file), 30, 1), opened(str(file)).size
+        for tile in cells_of(plan, plan.tiles):
+            for cell in tile.placed:
+                assert -1 <= cell.left <= cell.left + cell.width <= width + 1
+                assert -1 <= cell.top <= cell.top + cell.height <= height + 1
+    except ImageError as error:
+        raise BloodcellError(str(error)) from error
+
+
+def labels(file, _):
+    """A damaged config.json beside a sound ONNX file."""
+    import bloodcell
+
+    folder = file.parent / "packed"
+    shutil.copytree(file.parent.with_name("packed"), folder)
+    shutil.copy(file, folder / "config.json")
+    try:
+        assert len(bloodcell.load(folder, device="cpu").classes) == 4
+    finally:
+        shutil.rmtree(folder)
+
+
 READERS = {
     "images": images, "checkpoints": checkpoints, "onnx": checkpoints, "run": run_files, "tables": tables,
     "samples": samples, "predictions": predictions, "states": states, "weights": weights, "progress": progress,
-    "caches": caches, "studies": studies,
+    "caches": caches, "studies": studies, "corrections": corrections, "slides": slides, "labels": labels,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Some 2,200 damaged files of all kinds that are read: each has a right value or one clear error, and soon."""
+"""Some 2,400 damaged files of all kinds that are read: each has a right value or one clear error, and soon."""
 
 import io
 import os
@@ -13,14 +13,18 @@ import torch
 from PIL import Image
 from torch import nn
 
+from bloodcell.data.corrections import Decision
+from bloodcell.data.decision_log import append_decisions
 from tests.faults import fuzz_readers
 from tests.faults.conftest import LEAN, ROOT, SEED
 from tests.inputs.pictures.making import encoded, scene
+from tests.painted import whole_slide, write_slide
 
 #: Kind of files -> how many damaged ones are read.
 COUNTS = {
     "images": 1200, "onnx": 60, "checkpoints": 140, "run": 100, "tables": 150, "samples": 100, "predictions": 150,
     "states": 100, "weights": 100, "progress": 40, "caches": 40, "studies": 12,
+    "corrections": 100, "slides": 80, "labels": 20,
 }  # fmt: skip
 #: Bytes by which the files of a kind may make a process grow.
 MEMORY = 1_500_000_000
@@ -81,6 +85,28 @@ def model(compose, shared, trained):
     return (shared("exported", write) / "x.onnx").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def packed(compose, shared, trained):
+    """Return a folder of an exported classifier for the Hugging Face Hub."""
+    from bloodcell.exports.export import export
+
+    def write(folder):
+        folder.mkdir(exist_ok=True)
+        export(compose(f"checkpoint={trained}", "format=huggingface", f"output={folder / 'hub'}", verb="export"))
+
+    return shared("packed", write) / "hub"
+
+
+def decisions(folder):
+    """Return a corrections file."""
+    made = [
+        Decision(path=f"a/{number}.png", label="ab"[number % 2], who="x", cell=number + 1, box=(number, 2.5, 30, 31))
+        for number in range(20)
+    ]
+    append_decisions(folder / "corrections.csv", made)
+    return (folder / "corrections.csv").read_bytes()
+
+
 def state_dict():
     """Return a file of the weights of two layers."""
     net, content = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), io.BytesIO()
@@ -105,6 +131,13 @@ def sources(request, trained, small, smears_of, tmp_path):
             "run": ["config.yaml", "run.json"], "samples": ["samples.csv"], "predictions": ["predictions.csv"],
             "tables": ["samples.csv"], "checkpoints": ["checkpoints/best.ckpt"], "progress": ["checkpoints/last.ckpt"],
         }.get(kind, [])  # fmt: skip
+        if kind == "corrections":
+            return [("a.csv", decisions(tmp_path))]
+        if kind == "slides":
+            return [("a.tif", write_slide(tmp_path / "slide.tif", whole_slide(1300)[0]).read_bytes())]
+        if kind == "labels":
+            folder = shutil.copytree(request.getfixturevalue("packed"), tmp_path / "packed")
+            return [("a.json", (folder / "config.json").read_bytes())]
         if kind == "weights":
             return [("a.pt", state_dict())]
         if kind == "caches":
