@@ -35,8 +35,8 @@ autodoc_mock_imports = [
     "pytorch_lightning", "scipy", "simplejpeg", "sklearn", "threadpoolctl", "tifffile", "timm", "torch",
     "torchmetrics", "torchvision",
     "bloodcell.data.image_paths", "bloodcell.data.whole_slides", "bloodcell.inference.adaptation",
-    "bloodcell.inference.engine", "bloodcell.inference.ensemble", "bloodcell.inference.fields", "bloodcell.inference.groups",
-    "bloodcell.inference.loader", "bloodcell.inference.predict",
+    "bloodcell.inference.engine", "bloodcell.inference.ensemble", "bloodcell.inference.fields",
+    "bloodcell.inference.groups", "bloodcell.inference.loader", "bloodcell.inference.predict",
 ]  # fmt: skip
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
