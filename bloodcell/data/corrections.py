@@ -92,7 +92,7 @@ def read_corrections(file: Path, classes: Sequence[str] | None = None) -> Correc
     if clash := [name for name in (NO_CELL, CANNOT_TELL) if name in (classes or ())]:
         raise BloodcellError(f"the classifier has the class '{clash[0]}', which a corrections file takes for no class")
     digest = hashlib.sha256(whole or b"").hexdigest()
-    return Corrections(file, () if whole == b"" else _decisions(file, whole, classes), digest)
+    return Corrections(file, () if whole == b"" else decisions_in(file, whole, classes), digest)
 
 
 @contextmanager
@@ -107,7 +107,8 @@ def as_file(corrections: Any) -> Iterator[Any]:
         yield file
 
 
-def _decisions(file: Path, content: bytes | None, classes: Sequence[str] | None) -> tuple[Decision, ...]:
+def decisions_in(file: Path, content: bytes | None, classes: Sequence[str] | None) -> tuple[Decision, ...]:
+    """Return the decisions in the content of a file; see `read_corrections`."""
     rows = read_cells(file, "corrections", content)
     _refuse_short_rows(file, content or b"")
     rows = with_known_columns(rows, COLUMNS, file)
