@@ -146,7 +146,7 @@ def _decision(row: dict[str, str], known: set[str] | None) -> Decision:
         raise ValueError("no path")
     if known is not None and label not in known:
         raise ValueError(f"label {label!r} is no class; there are {named(sorted(known - {''}))}")
-    if when and not _is_utc(when):
+    if when and not is_utc(when):
         raise ValueError(f"when is {when!r}; give a time in UTC, e.g. 2026-01-31T09:30:00Z")
     box = _box([row.get(name, "") for name in BOX])
     cell = _number(row.get("cell", ""))
@@ -163,7 +163,8 @@ def _decision(row: dict[str, str], known: set[str] | None) -> Decision:
     )
 
 
-def _is_utc(text: str) -> bool:
+def is_utc(text: str) -> bool:
+    """Return whether a text is a time in UTC as ISO 8601 has it."""
     try:
         return datetime.fromisoformat(text).utcoffset() == timedelta(0)
     except ValueError:

@@ -22,12 +22,13 @@ class DecisionFeed:
 
     Attributes:
         decisions: All that were read.
+        readings: How often the whole file was read; otherwise decisions are only added.
     """
 
     def __init__(self, file: Path, classes: Sequence[str]) -> None:
         self.file, self.classes = file, list(classes)
         self.decisions: list[Decision] = []
-        self._header, self._read, self._inode = b"", 0, 0
+        self._header, self._read, self._inode, self.readings = b"", 0, 0, 0
         self.refresh()
 
     def refresh(self) -> set[str]:
@@ -58,6 +59,7 @@ class DecisionFeed:
     def _read_all(self, state: os.stat_result | None) -> set[str]:
         before = {one.path for one in self.decisions}
         self.decisions, self._read, self._inode = [], 0, 0
+        self.readings += 1
         if state is not None and state.st_size:
             content = self.file.read_bytes()
             self.decisions = list(read_corrections(self.file, self.classes).decisions)

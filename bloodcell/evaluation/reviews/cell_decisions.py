@@ -54,7 +54,7 @@ class CellDecisions:
         if cells.of_fields:
             self._boxes = list(map(tuple, cells.table[list(BOX)].to_numpy(float).tolist()))
         self._by_path: dict[str, list[Decision]] = {}
-        self._taken = 0
+        self._taken, self._reading = 0, feed.readings
         self._update({one.path for one in feed.decisions})
 
     def refresh(self) -> None:
@@ -82,8 +82,8 @@ class CellDecisions:
         if not paths:
             return
         decisions = self.feed.decisions
-        if len(decisions) < self._taken or not self._by_path:
-            self._by_path, self._taken = {}, 0
+        if self._reading != self.feed.readings:
+            self._by_path, self._taken, self._reading = {}, 0, self.feed.readings
         for one in decisions[self._taken :]:
             self._by_path.setdefault(one.path, []).append(one)
         self._taken = len(decisions)
