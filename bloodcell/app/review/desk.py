@@ -81,10 +81,15 @@ class Desk:
             "of": self.of,
             "failed": self.failed,
             "digest": sheet.cells.digest if sheet else "",
-            "version": self._version(sheet) if sheet else 0,
+            "version": self.refresh(sheet) if sheet else 0,
         }
 
-    def _version(self, sheet: Sheet) -> int:
+    def refresh(self, sheet: Sheet) -> int:
+        """Read the decisions that other programs have added, and return the version of all.
+
+        Raises:
+            BloodcellError: The corrections file is wrong.
+        """
         with self.turn:
             sheet.decisions.refresh()
             return sheet.decisions.version

@@ -87,7 +87,7 @@ def with_doubt(cells: Cells, decisions: CellDecisions, count: int) -> pd.DataFra
 def next_rows(cells: Cells, decisions: CellDecisions, count: int) -> list[int]:
     """Return the rows of the cells to label next."""
     shares = cells.table[[name for name in cells.table if name.startswith(PROBABILITY)]].to_numpy(float)
-    labelled = [row for row in decisions.order if is_class(decisions.labels[row])]
+    labelled = [row for row in list(decisions.order) if is_class(decisions.labels[row])]
     open_cells = pd.Series(decisions.open_rows(), dtype=bool).to_numpy()
     return next_cells(shares, cells.features, labelled, open_cells, count)
 
