@@ -80,13 +80,12 @@ def main():
                 found.append((count, rows))
                 took, started = time.perf_counter() - started, time.perf_counter()
                 recall = (rows["label"] == rows["prediction"]).groupby(rows["label"]).mean().round(2).to_dict()
-                print(f"seed {seed}, {count:>3} labels a class: {words_of(balanced_accuracy(rows))}, {took:.0f} s, {recall}",
-                      flush=True)  # fmt: skip
+                figure = f"{words_of(balanced_accuracy(rows))}, {took:.0f} s, {recall}"
+                print(f"seed {seed}, {count:>3} labels a class: {figure}", flush=True)
     for count in given.labels if given.seeds > 1 else []:
         values = pd.Series([balanced_accuracy(rows).value for one, rows in found if one == count])
-        print(
-            f"{count:>3} labels a class: {100 * values.mean():.1f} % over {len(values)} draws, least {100 * values.min():.1f} %"
-        )
+        mean, least = 100 * values.mean(), 100 * values.min()
+        print(f"{count:>3} labels a class: {mean:.1f} % over {len(values)} draws, at least {least:.1f} %")
 
 
 if __name__ == "__main__":

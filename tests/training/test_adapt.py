@@ -10,7 +10,6 @@ from PIL import Image
 import bloodcell
 from bloodcell.data.samples import read_samples
 from bloodcell.models.classifier import load_classifier
-from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.run_folder import checkpoint_of
 
 #: Two of the reader's classes, and the colour that shows them in another laboratory.
