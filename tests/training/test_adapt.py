@@ -1,0 +1,99 @@
+"""A reader is adapted by some labelled cells: which one is kept, by what figures, and what its run folder holds."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import bloodcell
+from bloodcell.data.samples import read_samples
+from bloodcell.models.classifier import load_classifier
+from bloodcell.runtime.run_folder import checkpoint_of
+
+#: Two of the reader's classes, and the colour that shows them in another laboratory.
+COLOURS = {"LYMPHOCYTE": (220, 120, 120), "MONOCYTE": (120, 120, 220)}
+SHORT = {"steps": 24, "trainer__gpus": 0, "report": False, "optimizer__lr": 5e-3, "augment": "none"}
+
+
+def picture(file, colour, seed):
+    noise = np.random.default_rng(seed).normal(0, 20, (32, 32, 3))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(file)
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Return a table of 20 labelled cells of two classes, from 5 sources each, and of 4 without a label."""
+    folder = tmp_path_factory.mktemp("labels")
+    rows = [
+        (picture(folder / name / f"{number}.png", colour, number), name if number < 10 else "", f"{name}{number // 2}")
+        for name, colour in COLOURS.items()
+        for number in range(12)
+    ]
+    pd.DataFrame(rows, columns=["path", "label", "group"]).to_csv(folder / "labels.csv", index=False)
+    return folder / "labels.csv"
+
+
+@pytest.fixture(scope="module")
+def adapted(learnt_run, labelled, tmp_path_factory):
+    """Adapt the learnt run to the labelled cells, once."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    return bloodcell.adapt(learnt_run, data="table", data__table=labelled, outputs=outputs, **SHORT)
+
+
+def kept(run):
+    return json.loads((run.folder / "adaptation.json").read_text())
+
+
+def test_a_better_reader_is_kept_by_its_predictions_of_cells_it_did_not_learn(adapted, labelled):
+    found, rows = kept(adapted), adapted.predictions
+    labels = pd.read_csv(labelled, keep_default_na=False)
+    labels = labels[labels["label"] != ""]
+    assert found["kept"] == "adapted"
+    assert found["cells"] == len(rows) == len(labels)
+    assert found["classes"] == labels["label"].value_counts().to_dict()
+    right = rows["label"] == rows["prediction"]
+    assert found["after"]["value"] == pytest.approx(right.groupby(rows["label"]).mean().mean())
+    assert found["before"]["value"] < found["after"]["value"]
+    for figure in (found["before"], found["after"]):
+        assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+    assert found["why"].startswith("The adapted reader is kept: in 3 folds over sources")
+    progress = json.loads((adapted.folder / "progress.json").read_text())
+    assert progress == {"done": 6, "of": 6, "what": "done"}
+
+
+def test_its_run_folder_is_one_like_any_other(adapted, learnt_run, labelled, tmp_path):
+    classifier, reader = (load_classifier(checkpoint_of(folder)) for folder in (adapted.folder, learnt_run))
+    assert classifier.classes == reader.classes
+    assert classifier.confusion is not None
+    files = list(pd.read_csv(labelled)["path"])[:3]
+    table = bloodcell.load(adapted).predict(files)
+    assert len(table) == 3
+    record = json.loads((adapted.folder / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["kept"] == "adapted"
+    assert record["command"].startswith("bloodcell adapt ")
+    assert {"config.yaml", "samples.csv", "metrics.json"} <= {file.name for file in adapted.folder.iterdir()}
+    assert not list(adapted.folder.glob(".fits-*"))
+
+
+def test_what_the_reader_was_trained_on_is_still_known(adapted, learnt_run, capsys):
+    bloodcell.evaluate(
+        adapted, data="imagefolder", data__root=read_samples(learnt_run / "samples.csv").root / "images" / "TRAIN",
+        report=False, figures=False, outputs=adapted.folder.parent,
+    )  # fmt: skip
+    assert "images were trained on by a member" in capsys.readouterr().err
+
+
+def test_a_reader_that_adaptation_does_not_better_is_kept_unchanged(learnt_run, labelled, tmp_path):
+    still = {**SHORT, "steps": 1, "optimizer__lr": 0.0, "scheduler": "none", "finetune__batch_norm": "frozen"}
+    run = bloodcell.adapt(learnt_run, data="table", data__table=labelled, outputs=tmp_path, **still)
+    found = kept(run)
+    assert found["kept"] == "reader"
+    assert found["why"].startswith("The reader is kept as it was")
+    assert found["after"]["value"] <= found["before"]["value"]
+    assert checkpoint_of(run.folder).read_bytes() == checkpoint_of(learnt_run).read_bytes()
+    assert set(read_samples(run.folder / "samples.csv").table["split"]) == {"val"}
