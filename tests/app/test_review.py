@@ -161,7 +161,7 @@ def test_cells_of_fields_are_kept_with_their_boxes(review, tmp_path):
         (["images=/no/such"], "no such file or folder"),
         (["corrections={tmp}/other.csv"], "has the columns image, class"),
         (["corrections={tmp}"], "no regular file"),
-        (["slide_regex=(none)_"], "finds no slide"),
+        (["slide_regex='(none)_'"], "finds no slide"),
         (["blind=true", "images=null"], "it goes with images=FOLDER"),
     ],
 )

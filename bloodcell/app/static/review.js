@@ -19,7 +19,7 @@ const undone = [];
 export async function ask(address, options) {
   const response = await fetch(`/review/${address}`, options);
   const answer = await response.json();
-  if (!response.ok) throw Object.assign(new Error(answer.reason), { answer, known: true });
+  if (!response.ok) throw Object.assign(new Error(answer.reason), { answer, known: response.status !== 503 }); // 503: it has just begun, and has no cells yet
   return answer;
 }
 export const send = (address, content) => ask(address, { method: "POST", body: JSON.stringify(content) });
@@ -110,7 +110,7 @@ async function keep(content, decided, undo) {
         say(`Not kept: ${error.message}.`);
         return error.answer.changed ? load() : undefined;
       }
-      say("Not kept yet: bloodcell app does not answer. It is tried again until it does; leave this page open.");
+      say("Not kept yet: bloodcell app does not answer, or has just begun. It is tried again until it is kept; leave this page open.");
       await wait(1000);
     }
   }
