@@ -1,16 +1,24 @@
 """A reader is adapted by some labelled cells: which one is kept, by what figures, and what its run folder holds."""
 
 import json
+import os
+import signal
+import time
+from threading import Thread
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import bloodcell
 from bloodcell.data.samples import read_samples
 from bloodcell.models.classifier import load_classifier
+from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.run_folder import checkpoint_of
+from bloodcell.training.adapted_reader import with_outputs
+from tests.conftest import clear
 
 #: Two of the reader's classes, and the colour that shows them in another laboratory.
 COLOURS = {"LYMPHOCYTE": (220, 120, 120), "MONOCYTE": (120, 120, 220)}
@@ -97,3 +105,42 @@ def test_a_reader_that_adaptation_does_not_better_is_kept_unchanged(learnt_run, 
     assert found["after"]["value"] <= found["before"]["value"]
     assert checkpoint_of(run.folder).read_bytes() == checkpoint_of(learnt_run).read_bytes()
     assert set(read_samples(run.folder / "samples.csv").table["split"]) == {"val"}
+
+
+def test_a_signal_ends_it_and_leaves_nothing_that_loads(command, learnt_run, labelled, tmp_path):
+    def stop():
+        progress = tmp_path / "run" / "progress.json"
+        while not progress.is_file() or "fold" not in progress.read_text():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=stop, daemon=True).start()
+    words = [f"checkpoint={learnt_run}", "data=table", f"data.table={labelled}", "trainer.gpus=0", "steps=100000"]
+    code, _ = command("adapt", *words)
+    assert code == 143
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    with pytest.raises(BloodcellError, match="holds no checkpoint"):
+        checkpoint_of(tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["checkpoint=null"], "adapt takes one reader, and none is given; give checkpoint=RUN"),
+        (["data.crop=cell"], "data.crop=cell; the reader and adapt choose it; leave it out"),
+        (["steps=0"], "steps=0; give 1 step or more"),
+        (["data.root=null"], "data.root is not set; name the folder of images with data.root=DIR"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(command, learnt_run, tmp_path, words, message):
+    code, error = command("adapt", f"checkpoint={learnt_run}", f"data.root={tmp_path}", "trainer.gpus=0", *words)
+    clear(code, error, message)
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_a_new_class_has_an_output_that_begins_as_the_mean_of_the_others():
+    state = {"net.head.logits.weight": torch.eye(2), "net.head.logits.bias": torch.tensor([1.0, 3.0]), "x": None}
+    found = with_outputs(state, 3)
+    assert found["net.head.logits.weight"].tolist() == [[1, 0], [0, 1], [0.5, 0.5]]
+    assert found["net.head.logits.bias"].tolist() == [1, 3, 2]
