@@ -19,6 +19,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.run_folder import checkpoint_of
 from bloodcell.training.adapted_reader import with_outputs
 from tests.conftest import clear
+from tests.painted import known_field
 
 #: Two of the reader's classes, and the colour that shows them in another laboratory.
 COLOURS = {"LYMPHOCYTE": (220, 120, 120), "MONOCYTE": (120, 120, 220)}
@@ -144,3 +145,24 @@ def test_a_new_class_has_an_output_that_begins_as_the_mean_of_the_others():
     found = with_outputs(state, 3)
     assert found["net.head.logits.weight"].tolist() == [[1, 0], [0, 1], [0.5, 0.5]]
     assert found["net.head.logits.bias"].tolist() == [1, 3, 2]
+
+
+def test_cells_of_fields_and_a_new_class(learnt_run, tmp_path):
+    """The page of a folder writes such corrections; whatever is kept, the new folder answers."""
+    rows = []
+    for seed in (0, 1):
+        pixels, boxes = known_field(seed)
+        Image.fromarray(pixels).save(tmp_path / f"{seed}.png")
+        labels = ["LYMPHOCYTE", "MONOCYTE", "BLAST", "LYMPHOCYTE"]
+        rows += [(f"{seed}.png", number, label, *boxes[number]) for number, label in enumerate(labels, start=1)]
+    table = pd.DataFrame(rows, columns=["path", "cell", "label", "left", "top", "width", "height"])
+    with pytest.raises(BloodcellError, match="knows no class BLAST"):
+        bloodcell.adapt(learnt_run, tmp_path, table, outputs=tmp_path / "refused", **SHORT)
+    run = bloodcell.adapt(learnt_run, tmp_path, table, new_classes=["BLAST"], outputs=tmp_path / "out", **SHORT)
+    found = kept(run)
+    assert found["classes"] == {"BLAST": 2, "LYMPHOCYTE": 4, "MONOCYTE": 2}
+    assert f"over sources, its balanced accuracy on {found['cells']} cells" in found["why"]
+    classes = set(load_classifier(checkpoint_of(run.folder)).classes)
+    assert ("BLAST" in classes) == (found["kept"] == "adapted")
+    assert set(run.table("samples")["source"]) == {"0.png", "1.png"}
+    assert len(bloodcell.load(run).predict(tmp_path / "0.png", cells="one")) == 1
