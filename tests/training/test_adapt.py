@@ -130,6 +130,8 @@ def test_a_signal_ends_it_and_leaves_nothing_that_loads(command, learnt_run, lab
     [
         (["checkpoint=null"], "adapt takes one reader, and none is given; give checkpoint=RUN"),
         (["data.crop=cell"], "data.crop=cell; the reader and adapt choose it; leave it out"),
+        (["trainer.max_epochs=2"], "trainer.max_epochs=2; a training of adapt is one epoch; give its length by steps"),
+        (["data=table", "data.table=a.csv", "corrections=b.csv"], "corrections= and data= both name labelled cells"),
         (["steps=0"], "steps=0; give 1 step or more"),
         (["data.root=null"], "data.root is not set; name the folder of images with data.root=DIR"),
     ],
