@@ -64,6 +64,15 @@ class Limits:
     provisional: bool = False
 
 
+@dataclass(frozen=True)
+class Fold:
+    """The features of a fold's net."""
+
+    val: Array  # whether each image is in the validation part, bool (N,)
+    train_features: Array  # of the other images, (N - M, F)
+    val_features: Array  # (M, F)
+
+
 def score(limits: Limits, features: Array) -> Array:
     """Return the out-of-distribution scores, float64 (N,), of pooled features (N, F) without augmentation."""
     return _distance(_unit(features), limits.means, limits.whitening)
@@ -137,15 +146,6 @@ def fit_limits_by_folds(
     return Limits(
         means[nearest], whitening, unlike_threshold(scores, rows), _promised(rows, 1, provisional), tta, provisional
     )
-
-
-@dataclass(frozen=True)
-class Fold:
-    """The features of a fold's net."""
-
-    val: Array  # whether each image is in the validation part, bool (N,)
-    train_features: Array  # of the other images, (N - M, F)
-    val_features: Array  # (M, F)
 
 
 def _numbered(labels: Array) -> Array:

@@ -1,16 +1,25 @@
 """A reader is adapted by some labelled cells: which one is kept, by what figures, and what its run folder holds."""
 
 import json
+import os
+import signal
+import time
+from threading import Thread
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import bloodcell
 from bloodcell.data.samples import read_samples
 from bloodcell.models.classifier import load_classifier
+from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.run_folder import checkpoint_of
+from bloodcell.training.adapted_reader import with_outputs
+from tests.conftest import clear
+from tests.painted import known_field
 
 #: Two of the reader's classes, and the colour that shows them in another laboratory.
 COLOURS = {"LYMPHOCYTE": (220, 120, 120), "MONOCYTE": (120, 120, 220)}
@@ -97,3 +106,65 @@ def test_a_reader_that_adaptation_does_not_better_is_kept_unchanged(learnt_run, 
     assert found["after"]["value"] <= found["before"]["value"]
     assert checkpoint_of(run.folder).read_bytes() == checkpoint_of(learnt_run).read_bytes()
     assert set(read_samples(run.folder / "samples.csv").table["split"]) == {"val"}
+
+
+def test_a_signal_ends_it_and_leaves_nothing_that_loads(command, learnt_run, labelled, tmp_path):
+    def stop():
+        progress = tmp_path / "run" / "progress.json"
+        while not progress.is_file() or "fold" not in progress.read_text():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=stop, daemon=True).start()
+    words = [f"checkpoint={learnt_run}", "data=table", f"data.table={labelled}", "trainer.gpus=0", "steps=100000"]
+    code, _ = command("adapt", *words)
+    assert code == 143
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    with pytest.raises(BloodcellError, match="holds no checkpoint"):
+        checkpoint_of(tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["checkpoint=null"], "adapt takes one reader, and none is given; give checkpoint=RUN"),
+        (["data.crop=cell"], "data.crop=cell; the reader and adapt choose it; leave it out"),
+        (["trainer.max_epochs=2"], "trainer.max_epochs=2; a training of adapt is one epoch; give its length by steps"),
+        (["data=table", "data.table=a.csv", "corrections=b.csv"], "corrections= and data= both name labelled cells"),
+        (["steps=0"], "steps=0; give 1 step or more"),
+        (["data.root=null"], "data.root is not set; name the folder of images with data.root=DIR"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(command, learnt_run, tmp_path, words, message):
+    code, error = command("adapt", f"checkpoint={learnt_run}", f"data.root={tmp_path}", "trainer.gpus=0", *words)
+    clear(code, error, message)
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_a_new_class_has_an_output_that_begins_as_the_mean_of_the_others():
+    state = {"net.head.logits.weight": torch.eye(2), "net.head.logits.bias": torch.tensor([1.0, 3.0]), "x": None}
+    found = with_outputs(state, 3)
+    assert found["net.head.logits.weight"].tolist() == [[1, 0], [0, 1], [0.5, 0.5]]
+    assert found["net.head.logits.bias"].tolist() == [1, 3, 2]
+
+
+def test_cells_of_fields_and_a_new_class(learnt_run, tmp_path):
+    """The page of a folder writes such corrections; whatever is kept, the new folder answers."""
+    rows = []
+    for seed in (0, 1):
+        pixels, boxes = known_field(seed)
+        Image.fromarray(pixels).save(tmp_path / f"{seed}.png")
+        labels = ["LYMPHOCYTE", "MONOCYTE", "BLAST", "LYMPHOCYTE"]
+        rows += [(f"{seed}.png", number, label, *boxes[number]) for number, label in enumerate(labels, start=1)]
+    table = pd.DataFrame(rows, columns=["path", "cell", "label", "left", "top", "width", "height"])
+    with pytest.raises(BloodcellError, match="knows no class BLAST"):
+        bloodcell.adapt(learnt_run, tmp_path, table, outputs=tmp_path / "refused", **SHORT)
+    run = bloodcell.adapt(learnt_run, tmp_path, table, new_classes=["BLAST"], outputs=tmp_path / "out", **SHORT)
+    found = kept(run)
+    assert found["classes"] == {"BLAST": 2, "LYMPHOCYTE": 4, "MONOCYTE": 2}
+    assert f"over sources, its balanced accuracy on {found['cells']} cells" in found["why"]
+    classes = set(load_classifier(checkpoint_of(run.folder)).classes)
+    assert ("BLAST" in classes) == (found["kept"] == "adapted")
+    assert set(run.table("samples")["source"]) == {"0.png", "1.png"}
+    assert len(bloodcell.load(run).predict(tmp_path / "0.png", cells="one")) == 1

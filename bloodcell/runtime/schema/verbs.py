@@ -226,6 +226,10 @@ class AdaptConfig(CommonConfig):
         for key, usual in own.items():
             value = getattr(self.data, key)
             require(value == usual, f"data.{key}", value, "the reader and adapt choose it; leave it out")
+        epochs = self.trainer.max_epochs
+        require(epochs == 1, "trainer.max_epochs", epochs, "a training of adapt is one epoch; give its length by steps")
+        if self.corrections is not None and (self.data.kind != "imagefolder" or self.data.train_dir):
+            raise BloodcellError("corrections= and data= both name labelled cells; give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
