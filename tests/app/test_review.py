@@ -112,7 +112,7 @@ def test_a_blind_reader_gets_nothing_of_the_classifier_or_of_others(review, page
     blind = review(folder, f"corrections={tmp_path / 'c.csv'}", "reviewer=Ben", "blind=true")
     assert not {"prediction", "confidence", "doubt", "unlike", "abstained"} & set(blind.json("cells"))
     assert blind.json("labels")["all"] == [-1] * 12
-    for address in ("next", "count", "agreement", "cell/0", "near/0", "map/0.jpg"):
+    for address in ("next", "count", "agreement", "cell/0", "near/0", "map/0.jpg", "corrections.csv"):
         assert blind.ask("GET", f"/review/{address}")[0] == 403
     blind.decide([1, "MONOCYTE"], [0, "MONOCYTE"])
     assert read_corrections(tmp_path / "c.csv").decisions[-1].predicted  # what it would have said is kept all the same

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from few_labels import configuration
 
 from bloodcell.data.classes import with_spelling_of
 from bloodcell.data.labelled_cells import read_labelled
@@ -26,7 +27,6 @@ from bloodcell.runtime.console import muted
 from bloodcell.runtime.hardware import device_arguments
 from bloodcell.training.adapt import reader_of
 from bloodcell.training.adapted_reader import Adaptation, predictions_of, training_config
-from tests.benchmarks.few_labels import configuration
 
 ROUND = 25
 

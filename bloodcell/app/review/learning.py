@@ -26,20 +26,21 @@ class Learning:
         outputs: The folder of the run folders.
         root: The folder that the paths of the corrections are relative to.
         corrections: The file.
+        slide_regex: Finds the slide in a path; None: it is unknown which cells belong together.
 
     Attributes:
         folder: The run folder of the adaptation that runs, or waits to be accepted or discarded; None: there is none.
     """
 
-    def __init__(self, outputs: Path, root: Path, corrections: Path) -> None:
-        self.outputs, self.root, self.corrections = outputs, root, corrections
+    def __init__(self, outputs: Path, root: Path, corrections: Path, slide_regex: str | None = None) -> None:
+        self.outputs, self.root, self.corrections, self.slide_regex = outputs, root, corrections, slide_regex
         self.folder: Path | None = None
         self.checkpoint = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._why = ""
 
-    def start(self, checkpoint: str) -> None:
-        """Start an adaptation of a reader in a new run folder.
+    def start(self, checkpoint: str, of_fields: bool) -> None:
+        """Start an adaptation of a reader in a new run folder; cells of a field are kept together by `adapt` itself.
 
         Raises:
             BloodcellError: There is one already.
@@ -51,6 +52,8 @@ class Learning:
         self.folder, self.checkpoint, self._why = folder, checkpoint, ""
         command = [sys.executable, "-m", "bloodcell", "adapt", f"checkpoint={checkpoint}"]
         command += [f"corrections={self.corrections.absolute()}", f"data.root={self.root.absolute()}"]
+        if self.slide_regex is not None and not of_fields:
+            command.append(f"data.group_regex={self.slide_regex}")
         with self._log().open("wb") as log:
             self._process = subprocess.Popen(
                 [*command, f"hydra.run.dir={folder}"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ

@@ -51,7 +51,7 @@ def page_of_folder(config: AppConfig) -> Starlette:
 
     reader = read(engines)
     desk = Desk(folder, file, who, read, slides_in_folder(folder, config.slide_regex))
-    learning = Learning(Path(config.outputs).absolute(), Path(folder.base or "."), file)
+    learning = Learning(Path(config.outputs).absolute(), Path(folder.base or "."), file, config.slide_regex)
     given = [str(one) for one in listed(config.checkpoint)]
     able = len(given) == 1 and engines[0].classifier is not None
     review = Review(desk, learning, load, config.blind, given[0] if able else "")

@@ -65,8 +65,13 @@ class Review:
 
     def routes(self) -> list[Route]:
         """Return all addresses but those of the page's files."""
-        seen = {"cells": self.cells, "labels": self.labels, "corrections.csv": self.corrections}
-        told = {"next": self.next, "count": self.count, "agreement": self.agreement}
+        seen = {"cells": self.cells, "labels": self.labels}
+        told = {
+            "corrections.csv": self.corrections,
+            "next": self.next,
+            "count": self.count,
+            "agreement": self.agreement,
+        }
         closely = {"cell/{row:int}": self.cell, "near/{row:int}": self.near, "map/{row:int}.jpg": self.map}
         pictures = {"view/{row:int}.jpg": self.view, "field/{row:int}.jpg": self.field, "part/{row:int}.jpg": self.part}
         found = [Route("/review/state", self.state)]
@@ -221,7 +226,7 @@ class Review:
             raise BloodcellError("only the run folder of one classifier can learn; start the page with one")
         if (known := sum(map(is_class, sheet.decisions.labels))) < FEW:
             raise BloodcellError(f"{known} cells have a class; {FEW} are the least to learn from")
-        self.learning.start(self.checkpoint)
+        self.learning.start(self.checkpoint, sheet.cells.of_fields)
 
     def _accept(self) -> None:
         if self.desk.judging:

@@ -40,14 +40,15 @@ export function learning(state) {
   const runs = state.state === "runs", done = state.state === "done", active = document.activeElement;
   at("learn").hidden = runs || done;
   at("learn-bar").hidden = at("cancel").hidden = !runs;
-  at("accept").hidden = at("discard").hidden = at("outcome").hidden = !done;
+  at("discard").hidden = at("outcome").hidden = !done;
+  at("accept").hidden = !done || state.result.kept !== "adapted"; // else it is the classifier that there is
   at("learn-bar").max = state.of ?? 1;
   at("learn-bar").value = state.done ?? 0;
   const said = { none: state.why ? `The adaptation is ${state.why}.` : "", runs: `Learning: ${state.what}, step ${state.done} of ${state.of}.`, failed: `It has not learnt: ${state.why}.`, done: "It has learnt." };
   at("learn-status").textContent = said[state.state];
   if (state.state === "failed") at("discard").hidden = false, at("learn").hidden = true;
   if (done) outcome(state);
-  if (active?.hidden) (runs ? at("cancel") : done ? at("accept") : at("learn")).focus();
+  if (active?.hidden) ["accept", "cancel", "discard", "learn"].map(at).find((one) => !one.hidden).focus();
 }
 
 function outcome({ result, folder }) {
@@ -58,7 +59,7 @@ function outcome({ result, folder }) {
     made.append(head, number, element("td", `${percent(one.low)} to ${percent(one.high)}`, "n"));
     return made;
   }));
-  at("outcome-why").textContent = `${kept === "adapted" ? "The new classifier is kept in" : "The old classifier is as good and stays; its copy is in"} ${folder}. ${why}`;
+  at("outcome-why").textContent = `${kept === "adapted" ? "The new classifier is kept in" : "The classifier stays as it is. A copy is in"} ${folder}. ${why}`;
   at("outcome-cells").textContent = `Of ${plural(cells, "labelled cell")}: ${Object.entries(classes).map(([name, number]) => `${number} ${name}`).join(", ")}.`;
 }
 
