@@ -84,7 +84,7 @@ def test_ten_thousand_decisions_of_two_tabs_through_five_kills(quick_run, cell_f
         except BaseException as error:  # noqa: BLE001 - told by the test below
             failures.append(error)
 
-    tabs = [threading.Thread(target=tab, args=(number,)) for number in range(2)]
+    tabs = [threading.Thread(target=tab, args=(number,), daemon=True) for number in range(2)]
     for one in tabs:
         one.start()
     for kill in range(5):

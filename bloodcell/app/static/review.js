@@ -133,7 +133,6 @@ function label(number) {
 }
 
 function takeBack() {
-  kept = kept.then(() => {});
   kept.then(() => { const before = undone.pop(); return before ? decide(before, true) : say("Nothing to undo on this page since it was opened."); });
 }
 
