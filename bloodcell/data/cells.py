@@ -21,15 +21,17 @@ from bloodcell.data.images import Pixels
 MODEL = Path(__file__).with_name("finder.onnx")
 #: Diameter of a cell in those of its nucleus, the median of the annotated photographs of the Kaggle set.
 CELL = 1.7
-#: Longer sides of a picture that the net looks at, pixels; and those for cells smaller than `SMALL` in the first.
-SIDES, LARGER_SIDES, SMALL = (416, 208, 104), (832, 1664), 16.0
+#: Longer sides of a picture that the net looks at, pixels; and those for cells smaller than `SMALL` in the one before.
+SIDES, LARGER_SIDES, SMALL = (416, 208, 104), (832, 1664), 28.0
 #: Least and largest diameter of a cell that counts, pixels in one of `SIDES`: a smaller one is told at a longer side, a
 #: larger one at a shorter side, if there is one (Singh & Davis 2018, https://arxiv.org/abs/1711.08189).
 TOLD = 18.0, 100.0
 #: A small picture is enlarged at most so many times.
 ENLARGED = 2.0
 #: Score from which something is a cell, 0 to 1.
-SURE = 0.45
+SURE = 0.5
+#: The same for the only cell of a picture, and its least diameter in shorter sides of the picture: it was cut out.
+SURE_ALONE, ALONE = 0.3, 0.25
 #: Pixels of the net's input in a place of its grid.
 STRIDE = 4
 #: Two boxes are one cell's if they share this part of their union, or if one centre is this near the other's, in sides.
@@ -79,23 +81,33 @@ class Cell:
         return x - side / 2, y - side / 2, side
 
 
-def find_cells(image: Pixels, least: float = SURE) -> list[Cell]:
+def find_cells(image: Pixels, least: float | None = None) -> list[Cell]:
     """Return the white cells in an RGB image, uint8 (H, W, 3), from top to bottom.
 
-    `least` is the score from which something is a cell.
+    `least` is the score from which something is a cell. None: `SURE`, or if none is, `SURE_ALONE` for one that fills
+    the picture.
     """
+    if least is None:
+        found = find_cells(image, SURE_ALONE)
+        return [cell for cell in found if cell.score >= SURE] or _alone(found, min(image.shape[:2]))
     longer = max(image.shape[:2])
     found = _merged([cell for side in SIDES for cell in _seen(image, side, least)])
     for side in LARGER_SIDES:
-        if longer < 0.75 * side or not _small(found, longer, side // 2):
+        if longer * ENLARGED < side or not _small(found, longer, side // 2):
             break
         found = _merged([*found, *_seen(image, side, least)])
     return sorted(found, key=lambda cell: (cell.top, cell.left))
 
 
+def _alone(found: list[Cell], shorter: int) -> list[Cell]:
+    """Return the surest of the cells that fill a picture with a shorter side of some pixels, if there is one."""
+    return sorted((cell for cell in found if cell.diameter >= ALONE * shorter), key=lambda cell: -cell.score)[:1]
+
+
 def _small(found: list[Cell], longer: int, side: int) -> bool:
     """Return whether the cells are too small for the net in a picture whose longer side is scaled to `side`."""
-    return not found or float(np.median([cell.diameter for cell in found])) * side / longer < SMALL
+    sure = [cell.diameter for cell in found if cell.score >= SURE] or [cell.diameter for cell in found]
+    return not sure or float(np.median(sure)) * side / longer < SMALL
 
 
 def _seen(image: Pixels, side: int, least: float) -> list[Cell]:
