@@ -8,6 +8,7 @@ The verbs of the command line are functions here, with the same words as setting
     run = bloodcell.train("CELLS", optimizer="adamw")   # a folder of class folders
     run.metrics["test/accuracy"], run.report
     bloodcell.load(run).predict("OTHER_CELLS")          # a table, a row an image
+    bloodcell.adapt(run, "LABELLED_CELLS")              # a run for another laboratory, by some labelled cells
     bloodcell.differential("SLIDES", run).table         # shares of the classes on slides, with intervals
 
 A key with dots is written with two underscores, `trainer__max_epochs=20`, or in a dictionary,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from bloodcell.evaluation.run import Run
     from bloodcell.inference.predictor import Predictor
 
-__all__ = ["__version__", "audit", "differential", "evaluate", "export", "load", "predict", "train"]
+__all__ = ["__version__", "adapt", "audit", "differential", "evaluate", "export", "load", "predict", "train"]
 
 
 def audit(folder: str | PathLike[str] | None = None, **settings: Any) -> Audit:
@@ -75,6 +76,37 @@ def train(folder: str | PathLike[str] | None = None, **settings: Any) -> Run:
     from bloodcell.evaluation.run import Run
 
     return Run(call("train", folder, settings).folder)
+
+
+def adapt(
+    checkpoint: str | PathLike[str],
+    folder: str | PathLike[str] | None = None,
+    corrections: str | PathLike[str] | pd.DataFrame | None = None,
+    **settings: Any,
+) -> Run:
+    """Adapt a classifier, the reader, to another laboratory by some labelled cells.
+
+    Args:
+        checkpoint: The reader: a run, its folder or a .ckpt file.
+        folder: A folder of class folders; with `corrections`, the folder that its paths are relative to; None: the
+            settings say what, e.g. `data="table", data__table="LABELS.csv"`.
+        corrections: What humans have decided on cells: a corrections file, or a table with its columns.
+        settings: Keys of `bloodcell adapt`, e.g. `steps=200`.
+
+    Returns:
+        The run of the reader that is kept, with the tables `metrics` and `predictions`, and the paths `folder` and
+        `report`; adaptation.json in the folder says which it is, and why.
+
+    Raises:
+        BloodcellError: A mistake in a setting or in the labels, or there is no such reader.
+    """
+    from bloodcell.cli import call
+    from bloodcell.data.corrections import as_file
+    from bloodcell.evaluation.run import Run
+
+    with as_file(corrections) as file:
+        given = {"data.root": folder, "corrections": file}
+        return Run(call("adapt", checkpoint, {name: one for name, one in given.items() if one} | settings).folder)
 
 
 def evaluate(run: Any = None, **settings: Any) -> Run:

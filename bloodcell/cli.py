@@ -34,6 +34,7 @@ VERBS = {
     "tune": Verb("tuning.tune.run", "search for the best settings of a training", "data.root"),
     "audit": Verb("audits.audit.run", "find images of the same cell, and what leaks between splits", "data.root"),
     "cache": Verb("runtime.cache.run", "list or clear what is kept between runs", None),
+    "adapt": Verb("training.adapt.run", "adapt a reader to another laboratory by some labelled cells", "checkpoint"),
     "evaluate": Verb("evaluation.evaluate.run", "evaluate a checkpoint on a data set", "checkpoint"),
     "predict": Verb("inference.predict.run", "predict any images with a checkpoint, into a table", "images"),
     "differential": Verb("evaluation.differentials.count.run", "count the white cells of slides by class", "images"),
@@ -44,7 +45,7 @@ VERBS = {
 
 #: What the usage calls the words of a key, or of a verb; for data.root one word.
 WORDS = {"data.root": "[FOLDER]", "checkpoint": "[RUN ...]", "images": "[FOLDER_OR_FILE ...]", None: ""}
-WORDS_OF_VERB = {"differential": "[FOLDER]"}
+WORDS_OF_VERB = {"differential": "[FOLDER]", "adapt": "[RUN]"}
 
 #: Verbs that several processes do together.
 SHARED = ("train", "evaluate", "predict")

@@ -18,7 +18,7 @@ from bloodcell.data.layouts import class_folder_rows, split_folders
 from bloodcell.data.samples import Samples, samples_table, with_set_names
 from bloodcell.runtime.config import cache_root as cache_folder
 from bloodcell.runtime.config import instantiate
-from bloodcell.runtime.console import say
+from bloodcell.runtime.console import counted, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import read_cells, with_known_columns
 from bloodcell.runtime.schema.data import DataConfig
@@ -32,7 +32,11 @@ def load_samples(data: DataConfig) -> Samples:
     Raises:
         BloodcellError: The reader finds nothing, `data.group_regex` is wrong, or a class is not in the data.
     """
-    samples: Samples = instantiate(data.reader)
+    return selected(instantiate(data.reader), data)
+
+
+def selected(samples: Samples, data: DataConfig) -> Samples:
+    """Return samples with groups as sources and only the selected classes; see `load_samples`."""
     if data.group_regex is not None:
         samples = with_groups(samples, data.group_regex)
     return select_classes(samples, data.class_map, data.classes)
@@ -105,12 +109,19 @@ def existing_folder(root: str | None) -> Path:
 
 
 def read_table(
-    table: str, root: str | None, path_column: str, label_column: str, group_column: str, split_column: str
+    table: str,
+    root: str | None,
+    path_column: str,
+    label_column: str,
+    group_column: str,
+    split_column: str,
+    unlabelled: bool = False,
 ) -> Samples:
     """Read a CSV file with a row per image; conf/data/table.yaml describes the arguments.
 
     The columns `group` and `split` (train, val, test in any letter case) are optional in the file. A line names the
     columns that are not read. Of a corrections file, pictures of one cell each are read whose class humans agree on.
+    With `unlabelled`, rows may have no label: they are left out, and a line counts them.
 
     Raises:
         BloodcellError: The file is missing or not a CSV file, or a column, path, label or split is missing or wrong.
@@ -128,6 +139,11 @@ def read_table(
             raise BloodcellError(f"{file} has no column '{column}'; it has {', '.join(map(str, rows.columns))}")
     if unread := [str(name) for name in rows if name not in columns]:
         say(f"note: {file}: not read: {', '.join(unread)}; read are the columns {', '.join(columns)}")
+    if unlabelled and (without := rows[label_column].str.strip() == "").any():
+        rows = rows[~without]
+        say(f"note: {file}: {counted(int(without.sum()), 'row')} without a label, left out")
+        if rows.empty:
+            raise BloodcellError(f"data.table={file} has no row with a label; label some first")
     for column in (path_column, label_column):
         if (empty := rows.index[rows[column].str.strip() == ""]).size:
             raise BloodcellError(f"{file}, row {empty[0]}: no {column}")

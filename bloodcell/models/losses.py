@@ -31,6 +31,30 @@ class RobustCrossEntropy(nn.CrossEntropyLoss):
         return robust_cross_entropy(input, target, self.robust, self.weight, self.label_smoothing)
 
 
+class PartialCrossEntropy(nn.CrossEntropyLoss):
+    """Cross-entropy if only some classes have labels: it hardly teaches that the others never occur.
+
+    It is logit adjustment (Menon et al. 2021, https://arxiv.org/abs/2007.07314) by the share `others` of their usual
+    weight that the classes without labels have in the softmax.
+
+    Args:
+        labelled: Whether each class has labels, (classes,).
+        others: Above 0, up to 1.
+        options: Those of torch's cross-entropy.
+    """
+
+    offset: Tensor
+
+    def __init__(self, labelled: list[bool], others: float, **options: Any) -> None:
+        super().__init__(**options)
+        offset = torch.tensor([0.0 if one else math.log(others) for one in labelled])
+        self.register_buffer("offset", offset, persistent=False)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss of logits (N, classes) and labels (N,)."""
+        return super().forward(input + self.offset, target)
+
+
 def robust_cross_entropy(
     logits: Tensor, labels: Tensor, q: float, weight: Tensor | None = None, smoothing: float = 0.0
 ) -> Tensor:

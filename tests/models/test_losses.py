@@ -8,7 +8,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 
 from bloodcell.models.classifier import load_classifier
-from bloodcell.models.losses import balanced_weights, build_loss, robust_cross_entropy
+from bloodcell.models.losses import PartialCrossEntropy, balanced_weights, build_loss, robust_cross_entropy
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.model import LossConfig
 from tests.models.conftest import build
@@ -100,3 +100,11 @@ def test_balanced_weights_are_scikit_learns():
     expected = compute_class_weight("balanced", classes=np.arange(4), y=np.array(labels))
     assert balanced_weights([75, 27, 16, 159]) == pytest.approx(expected)
     assert math.isnan(balanced_weights([1, 0])[1])
+
+
+def test_classes_without_labels_weigh_little_in_the_partial_loss():
+    logits, labels = torch.tensor([[2.0, 1.0, 5.0], [0.5, 3.0, 5.0]]), torch.tensor([0, 1])
+    loss = PartialCrossEntropy([True, True, False], 1e-6)(logits, labels)
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits[:, :2], labels), atol=1e-4, rtol=0)
+    whole = PartialCrossEntropy([True, True, False], 1.0)(logits, labels)
+    torch.testing.assert_close(whole, torch.nn.functional.cross_entropy(logits, labels))
