@@ -56,6 +56,7 @@ TRAIN = {
     "data.val_fraction=nan": r"data\.val_fraction=.*; give a number",
     "data.test_fraction=-1": r"data\.test_fraction=-1",
     "data.crop_size=0": r"data\.crop_size=0.*1 to 10 diameters",
+    "data.finder=3": r"data\.finder=3; choose 1 or 2",
     "data.crop_size=null": r"data\.crop_size=null; it needs a value",
     "data.balance=-1": r"data\.balance=-1",
     "model.width=-1": r"model\.width=-1\.0; give a number above 0",
