@@ -182,11 +182,10 @@ TRAINER = {
 OTHERS = {
     "predict": {
         "checkpoint={run} output=o.csv": "images is not set",
-        "checkpoint={run} images={folder}": "output= names no CSV file",
+        "checkpoint={run} images={folder} output=null": "output= names no CSV file",
         "checkpoint={run} images={folder} output=o.txt": r"output=o\.txt names no CSV file",
         "checkpoint={run} images={folder} output={folder}": "names no CSV file",
         "checkpoint={run} images={folder} output=/dev/null/o.csv": "no folder /dev/null can be made",
-        "images={folder} output={out}": "checkpoint is not set",
         "checkpoint={run} images=/gone output={out}": "no such file or folder: images=/gone",
         "checkpoint={run} images=[] output={out}": "images is not set",
         "checkpoint={run} images={folder}/*.tif output={out}": "matches no file",
