@@ -57,6 +57,7 @@ def reader_content(checkpoint: Path) -> bytes:
     """Return the content of a reader's file: a checkpoint with weights in float16, and no path of this machine."""
     whole = load_checkpoint(checkpoint)
     described = whole["hyper_parameters"]
+    # in a plain dict, torch takes missing counters of batches for 0
     state = {name: _half(value) for name, value in whole["state_dict"].items() if not name.endswith("batches_tracked")}
     kept = {name: whole[name] for name in KEPT if name in whole}
     if limits := kept.get("limits"):
