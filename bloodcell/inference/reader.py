@@ -10,6 +10,8 @@ from bloodcell.runtime.errors import BloodcellError
 
 #: A checkpoint in half precision; `bloodcell export format=reader` writes it.
 FILE = Path(__file__).with_name("reader.ckpt")
+#: Its data and their licences, its figures, and what it is not for.
+CARD = FILE.with_suffix(".md")
 
 
 def named_or_reader(checkpoint: Any) -> Any:
@@ -25,5 +27,5 @@ def named_or_reader(checkpoint: Any) -> Any:
             f"checkpoint is not set, and the package's own reader, {FILE}, is not there; install the package anew, or "
             "give a run folder, or a .ckpt or exported file, with checkpoint=..."
         )
-    say(f"no checkpoint is named, so the package's own reader answers; its data and figures: {FILE.with_suffix('.md')}")
+    say(f"no checkpoint is named, so the package's own reader answers; its data and figures: {CARD}")
     return str(FILE)

@@ -19,7 +19,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import file_digest
 from tests.conftest import clear
 
-SHIPPED = reader.FILE
+SHIPPED, CARD = reader.FILE, reader.CARD
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,7 @@ def small(compose, learnt_run, tmp_path_factory):
 def shipped(small, monkeypatch, tmp_path):
     """Make a small reader that of the package, and work in an empty folder; return the file."""
     monkeypatch.setattr(reader, "FILE", small)
+    monkeypatch.setattr(reader, "CARD", small.with_suffix(".md"))
     monkeypatch.chdir(tmp_path)
     return small
 
@@ -104,6 +105,7 @@ def test_in_python_it_needs_no_name_either(shipped, smears, capsys):
 
 def test_it_counts_and_serves_but_is_no_run_to_make_a_reader_of(shipped, smears, compose, tmp_path, capsys):
     from bloodcell.app.app import application_of
+    from bloodcell.app.classifier_summary import about
     from bloodcell.runtime.config import typed
     from bloodcell.runtime.schema.verbs import AppConfig
 
@@ -111,6 +113,8 @@ def test_it_counts_and_serves_but_is_no_run_to_make_a_reader_of(shipped, smears,
     count = bloodcell.differential(smears.root / "images/TEST", **choices)
     assert count.table["share"].between(0, 1).all()
     assert application_of(typed(compose("device=cpu", verb="app"), AppConfig))
+    (line,) = about(bloodcell.load(shipped).ensemble, "auto")["lines"]
+    assert line.startswith(f"It is the package's own reader; {shipped.with_suffix('.md')} has its data")
     assert capsys.readouterr().out.count("the package's own reader answers") == 2
     with pytest.raises(BloodcellError, match=r"checkpoint is not set; give a run folder"):
         export(compose("format=reader", verb="export"))
@@ -133,7 +137,7 @@ def test_without_its_file_there_is_one_clear_line(verb, state, command, monkeypa
 
 @pytest.mark.skipif(not SHIPPED.is_file(), reason="the package has no reader yet; make reader")
 def test_the_file_of_the_package_is_the_one_of_its_card():
-    card, classifier = SHIPPED.with_suffix(".md").read_text(encoding="utf-8"), load_classifier(SHIPPED)
+    card, classifier = CARD.read_text(encoding="utf-8"), load_classifier(SHIPPED)
     assert SHIPPED.stat().st_size <= MOST
     assert re.search(r"SHA-256 \| (\w+)", card)[1] == file_digest(SHIPPED)
     found = re.findall(r"^\| ([a-z]+) \| ([a-z ]+) \| (0\.\d{3}|1\.000) \|$", card, re.MULTILINE)

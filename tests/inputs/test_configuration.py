@@ -262,7 +262,7 @@ def test_what_is_no_verb_or_no_choice(arguments, monkeypatch, capsys, count, tmp
     with pytest.raises(SystemExit) as left:
         cli.main()
     error = capsys.readouterr().err
-    assert_clear(left.value.code, error, "no verb|no flag|no such folder|names no CSV file")
+    assert_clear(left.value.code, error, "no verb|no flag|no such folder|no such file or folder")
     assert "\x1b" not in error
     count(GROUP, "refused")
 
