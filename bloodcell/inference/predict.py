@@ -26,6 +26,7 @@ from bloodcell.inference.fields.table_rows import TableRows
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.prediction_counts import count_lines
 from bloodcell.inference.prediction_rows import filled_columns
+from bloodcell.inference.reader import named_or_reader
 from bloodcell.inference.resumable_csv import ResumableCsv
 from bloodcell.models.ood import PROVISIONAL
 from bloodcell.runtime import distributed
@@ -253,12 +254,8 @@ def _say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> No
 
 
 def engines_of(config: PredictConfig | DifferentialConfig | AppConfig) -> list[Engine]:
-    """Load the classifiers of `checkpoint`; raise BloodcellError if it is not set or cannot be loaded."""
-    if config.checkpoint is None:
-        raise BloodcellError(
-            "checkpoint is not set; give a run folder, or a .ckpt or exported file, with checkpoint=..."
-        )
-    engines = load_engines(config.checkpoint, best_device(config.device), config.features)
+    """Load the classifiers of `checkpoint`, or the reader; raise BloodcellError if they cannot be loaded."""
+    engines = load_engines(named_or_reader(config.checkpoint), best_device(config.device), config.features)
     if any(engine.limits is None for engine in engines):
         say("the classifier has no limits to tell out-of-distribution images by: the column 'unlike' is empty")
     elif any(engine.limits and engine.limits.provisional for engine in engines):

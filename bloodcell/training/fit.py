@@ -150,6 +150,7 @@ def build_data(
         samples, classifier.classes, extractor.preprocessing, config.data, config.seed, rows, views,
         least=1 if config.finetune.frozen or config.finetune.batch_norm == "frozen" else 2,
         repeats=bool(config.trainer.overfit_batches),
+        own_classes=config.loss.own_classes,
     )  # fmt: skip
 
 

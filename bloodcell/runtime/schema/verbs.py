@@ -324,9 +324,12 @@ class ExportConfig(CommonConfig):
     authors: Any
     license: str | None
     cite: Any
+    laboratories: str | None
 
     def __post_init__(self) -> None:
-        require_choice("format", self.format, "onnx", "torch", "huggingface", "bioimageio")
+        require_choice("format", self.format, "onnx", "torch", "huggingface", "bioimageio", "reader")
+        wanted = "only the card of format=reader has the figures of laboratories; leave it out"
+        require(self.laboratories is None or self.format == "reader", "laboratories", self.laboratories, wanted)
         publication = self.publication
         if self.format == "bioimageio":
             require_authors_and_license(publication)
