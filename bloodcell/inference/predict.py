@@ -37,7 +37,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders, keep_freed_memory
 from bloodcell.runtime.io import file_digest
 from bloodcell.runtime.launcher import count_of, launch
-from bloodcell.runtime.schema.verbs import AppConfig, DifferentialConfig, PredictConfig
+from bloodcell.runtime.schema.verbs import AppConfig, DifferentialConfig, PredictConfig, ReviewConfig
 from bloodcell.runtime.version import __version__
 
 #: Number of cells of a whole slide, for the choice of the fastest pass: any large number.
@@ -253,7 +253,7 @@ def _say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> No
         say(f"{counted(counts['bad'], 'file')} cannot be read; which and why: {table.bad}")
 
 
-def engines_of(config: PredictConfig | DifferentialConfig | AppConfig) -> list[Engine]:
+def engines_of(config: PredictConfig | DifferentialConfig | ReviewConfig | AppConfig) -> list[Engine]:
     """Load the classifiers of `checkpoint`, or the reader; raise BloodcellError if they cannot be loaded."""
     engines = load_engines(named_or_reader(config.checkpoint), best_device(config.device), config.features)
     if any(engine.limits is None for engine in engines):
