@@ -286,6 +286,7 @@ class ExportConfig(CommonConfig):
 
     checkpoint: Any
     format: str
+    precision: str
     output: str | None
     overwrite: bool
     title: str | None
@@ -295,6 +296,9 @@ class ExportConfig(CommonConfig):
 
     def __post_init__(self) -> None:
         require_choice("format", self.format, "onnx", "torch", "huggingface", "bioimageio")
+        require_choice("precision", self.precision, "float32", "int8")
+        if self.precision == "int8" and self.format != "onnx":
+            raise BloodcellError(f"precision=int8 is for format=onnx, not for format={self.format}")
         publication = self.publication
         if self.format == "bioimageio":
             require_authors_and_license(publication)
