@@ -41,6 +41,7 @@ from bloodcell.data.samples import Samples, digest
 from bloodcell.evaluation.own_images import keep_as_own
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.loader import load_engines
+from bloodcell.inference.reader import named_or_reader
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.command import prediction_by, say_end
 from bloodcell.runtime.config import cache_root, job_folder, listed, plain, typed, uses_cache
@@ -99,7 +100,7 @@ def reader_of(config: AdaptConfig, device: str) -> Engine:
     Raises:
         BloodcellError: There is none, there are several, or it is an exported file, which cannot learn.
     """
-    if len(given := listed(config.checkpoint)) != 1:
+    if len(given := listed(named_or_reader(config.checkpoint))) != 1:
         raise BloodcellError(f"adapt takes one reader, and {len(given) or 'none'} is given; give checkpoint=RUN")
     (engine,) = load_engines(given, device, FeaturesConfig(backend="eager", precision=None))
     engine.trained()
