@@ -129,7 +129,7 @@ def test_a_signal_ends_it_and_leaves_nothing_that_loads(command, learnt_run, lab
         os.kill(os.getpid(), signal.SIGTERM)
 
     Thread(target=stop, daemon=True).start()
-    words = [f"checkpoint={learnt_run}", "data=table", f"data.table={labelled}", "trainer.gpus=0", "steps=100000"]
+    words = [f"checkpoint={learnt_run}", "data=table", f"data.table={labelled}", "trainer.gpus=0", "steps=3000"]
     code, _ = command("adapt", *words)
     assert code == 143
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
