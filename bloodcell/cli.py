@@ -38,6 +38,9 @@ VERBS = {
     "evaluate": Verb("evaluation.evaluate.run", "evaluate a checkpoint on a data set", "checkpoint"),
     "predict": Verb("inference.predict.run", "predict any images with a checkpoint, into a table", "images"),
     "differential": Verb("evaluation.differentials.count.run", "count the white cells of slides by class", "images"),
+    "review": Verb(
+        "evaluation.reviews.review.run", "list all cells of a folder by doubt, and which to label next", "images"
+    ),
     "app": Verb("app.app.run", "serve a page in the browser that judges images", "checkpoint"),
     "export": Verb("exports.export.export", "export a checkpoint for other programs and model hubs", "checkpoint"),
     "paint": Verb("data.synthetic.slides.run", "paint slides with known cells, to try and to test with", None),

@@ -288,10 +288,39 @@ class DifferentialConfig(CommonConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReviewConfig(CommonConfig):
+    """The configuration of `review`."""
+
+    checkpoint: Any
+    images: Any
+    corrections: str | None
+    reviewer: str | None
+    next: int
+    cells: str
+    abstain_below: float | None
+    error_rate: float | None
+    tta: str | None
+    device: Any
+    workers: int | None
+
+    def __post_init__(self) -> None:
+        require_choice("tta", self.tta, None, *TTA)
+        require_choice("cells", self.cells, *CELLS)
+        require_threshold(self.abstain_below, self.error_rate)
+        require_workers("workers", self.workers)
+        require(0 <= self.next <= 1000, "next", self.next, "give 0 to 1,000 cells")
+
+
+@dataclass(frozen=True, kw_only=True)
 class AppConfig(CommonConfig):
     """The configuration of `app`."""
 
     checkpoint: Any
+    images: Any
+    corrections: str | None
+    reviewer: str | None
+    blind: bool
+    slide_regex: str | None
     host: str
     port: int
     max_megabytes: float
@@ -308,6 +337,9 @@ class AppConfig(CommonConfig):
         require_choice("cells", self.cells, *CELLS)
         require_threshold(self.abstain_below, self.error_rate)
         require(0 <= self.port <= 65_535, "port", self.port, "give 0 to 65,535")
+        require(self.images is not None or not self.blind, "blind", self.blind, "it goes with images=FOLDER")
+        if self.slide_regex is not None:
+            require_one_group("slide_regex", self.slide_regex)
         megabytes = self.max_megabytes
         require(0.001 <= megabytes <= 1000, "max_megabytes", megabytes, "give a number from 0.001 to 1,000")
 
@@ -324,9 +356,12 @@ class ExportConfig(CommonConfig):
     authors: Any
     license: str | None
     cite: Any
+    laboratories: str | None
 
     def __post_init__(self) -> None:
-        require_choice("format", self.format, "onnx", "torch", "huggingface", "bioimageio")
+        require_choice("format", self.format, "onnx", "torch", "huggingface", "bioimageio", "reader")
+        wanted = "only the card of format=reader has the figures of laboratories; leave it out"
+        require(self.laboratories is None or self.format == "reader", "laboratories", self.laboratories, wanted)
         publication = self.publication
         if self.format == "bioimageio":
             require_authors_and_license(publication)
@@ -368,6 +403,7 @@ SCHEMAS: dict[str, type[CommonConfig]] = {
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
     "differential": DifferentialConfig,
+    "review": ReviewConfig,
     "app": AppConfig,
     "export": ExportConfig,
     "paint": PaintConfig,
