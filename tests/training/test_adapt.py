@@ -141,7 +141,7 @@ def test_a_signal_ends_it_and_leaves_nothing_that_loads(command, learnt_run, lab
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["checkpoint=null"], "adapt takes one reader, and none is given; give checkpoint=RUN"),
+        (["checkpoint=[a,b]"], "adapt takes one reader, and 2 are given; give checkpoint=RUN"),
         (["data.crop=cell"], "data.crop=cell; the reader and adapt choose it; leave it out"),
         (["trainer.max_epochs=2"], "trainer.max_epochs=2; a training of adapt is one epoch; give its length by steps"),
         (["data=table", "data.table=a.csv", "corrections=b.csv"], "corrections= and data= both name labelled cells"),
