@@ -14,6 +14,7 @@ from bloodcell.exports.bioimageio import require_bioimageio, write_package
 from bloodcell.exports.formats import FORMATS, Format
 from bloodcell.exports.graph import Graph
 from bloodcell.exports.huggingface import front_matter
+from bloodcell.exports.int8 import in_int8
 from bloodcell.exports.model_card import card
 from bloodcell.exports.parity import Pictures, check, pictures_of
 from bloodcell.exports.place import CARD, card_of, output_place
@@ -61,12 +62,17 @@ class Export:
         """Write the file with the net, compare its answers with the checkpoint's, and return what came of it.
 
         Raises:
-            BloodcellError: The answers differ.
+            BloodcellError: The answers differ, or in integers the net is too slow or too inexact.
         """
         file.write_bytes(self.content)
         own = load_exported(file) if self.form.kind == "onnx" else None
         largest = check(self.form.run(self.content), engine_of(self.classifier, "cpu", "eager"), self.pictures, own)
-        return f"largest difference of a probability from the checkpoint {largest:.1g}, on {self.pictures.what}"
+        compared = f"largest difference of a probability from the checkpoint {largest:.1g}, on {self.pictures.what}"
+        if self.about.precision == "float32":
+            return compared
+        content, measured = in_int8(self.content, self.about, self.checkpoint)
+        file.write_bytes(content)
+        return f"{measured}; that float32 file: {compared}"
 
     def card(self, file: Path, compared: str) -> str:
         """Return the model card."""
@@ -95,7 +101,7 @@ def export(cfg: DictConfig) -> Path:
     output = f"reader{form.ending}" if (config.output, config.checkpoint) == (None, None) else config.output
     place = output_place(output, checkpoint, form.ending, form.alone, config.overwrite)
     with progress(f"exporting to {form.ending or 'a folder'}"):
-        ready = _prepared(checkpoint, form, config.publication)
+        ready = _prepared(checkpoint, form, config)
     write = {"huggingface": _write_folder, "bioimageio": _write_package}.get(config.format, _write_file)
     busy = f"another process is writing {place}; wait for it, or stop it first"
     with locked(place.with_name(f".{place.name}.lock"), busy, remove=True):
@@ -156,11 +162,11 @@ def _write_package(ready: Export, file: Path) -> str:
     return compared
 
 
-def _prepared(checkpoint: Path, form: Format, publication: Publication) -> Export:
+def _prepared(checkpoint: Path, form: Format, config: ExportConfig) -> Export:
     from bloodcell.models.classifier import load_classifier
 
-    classifier = load_classifier(checkpoint)
-    about = about_of(classifier, checkpoint)
+    classifier, publication = load_classifier(checkpoint), config.publication
+    about = replace(about_of(classifier, checkpoint), precision=config.precision)
     if not form.alone:
         publication = replace(publication, title=publication.title or default_title(about.model))
     pictures = pictures_of(checkpoint, about.preprocessing.white)

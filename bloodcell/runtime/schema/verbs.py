@@ -353,6 +353,7 @@ class ExportConfig(CommonConfig):
 
     checkpoint: Any
     format: str
+    precision: str
     output: str | None
     overwrite: bool
     title: str | None
@@ -365,6 +366,9 @@ class ExportConfig(CommonConfig):
         require_choice("format", self.format, "onnx", "torch", "huggingface", "bioimageio", "reader")
         wanted = "only the card of format=reader has the figures of laboratories; leave it out"
         require(self.laboratories is None or self.format == "reader", "laboratories", self.laboratories, wanted)
+        require_choice("precision", self.precision, "float32", "int8")
+        if self.precision == "int8" and self.format != "onnx":
+            raise BloodcellError(f"precision=int8 is for format=onnx, not for format={self.format}")
         publication = self.publication
         if self.format == "bioimageio":
             require_authors_and_license(publication)
