@@ -28,11 +28,11 @@ def find_cell(image: Pixels) -> Cell | None:
 
     Of several cells it is the largest; if they are alike, the most central one.
     """
-    seen: list[Cell] = []
+    levels, seen = [image], list[Cell]()
     for side in (*reversed(SIDES), *LARGER_SIDES):
         if side in LARGER_SIDES and not larger_helps(image, side):
             break
-        seen += seen_cells(image, side, POSSIBLE)
+        seen += seen_cells(levels, side, POSSIBLE)
         if sure := [cell for cell in seen if cell.score >= SURE]:
             return max(sure, key=lambda cell: cell.diameter**2 * _centrality(cell, image.shape))
     return max(seen, key=lambda cell: cell.score, default=None)

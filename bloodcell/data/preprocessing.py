@@ -114,6 +114,14 @@ class Preprocessing:
         squares = [self.square_around(image, cell) for cell in cells]
         return [(_resize(cut(image, *square), self.image_size), square) for square in squares]
 
+    def picture_of(self, image: Pixels, cell: Cell) -> Pixels:
+        """Return a picture of one of several cells, uint8 (side, side, 3), from which the net gets what it gets of it.
+
+        If the net looks for the cell, it is the square in which `square_around` looks.
+        """
+        side = 2 * cell.diameter if self.crops_cell else (self.extent or EXTENT) * cell.diameter
+        return cut(image, *whole_square(image, *cell.square(side)))
+
     def square_around(self, image: Pixels, cell: Cell) -> Square:
         """Return the square around one of several cells that shows it as the training images show theirs."""
         if self.crops_cell and self.finder == STAIN:

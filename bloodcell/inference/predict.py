@@ -26,6 +26,7 @@ from bloodcell.inference.fields.table_rows import TableRows
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.prediction_counts import count_lines
 from bloodcell.inference.prediction_rows import filled_columns
+from bloodcell.inference.reader import named_or_reader
 from bloodcell.inference.resumable_csv import ResumableCsv
 from bloodcell.models.ood import PROVISIONAL
 from bloodcell.runtime import distributed
@@ -36,7 +37,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders, keep_freed_memory
 from bloodcell.runtime.io import file_digest
 from bloodcell.runtime.launcher import count_of, launch
-from bloodcell.runtime.schema.verbs import AppConfig, DifferentialConfig, PredictConfig
+from bloodcell.runtime.schema.verbs import AppConfig, DifferentialConfig, PredictConfig, ReviewConfig
 from bloodcell.runtime.version import __version__
 
 #: Number of cells of a whole slide, for the choice of the fastest pass: any large number.
@@ -252,13 +253,9 @@ def _say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> No
         say(f"{counted(counts['bad'], 'file')} cannot be read; which and why: {table.bad}")
 
 
-def engines_of(config: PredictConfig | DifferentialConfig | AppConfig) -> list[Engine]:
-    """Load the classifiers of `checkpoint`; raise BloodcellError if it is not set or cannot be loaded."""
-    if config.checkpoint is None:
-        raise BloodcellError(
-            "checkpoint is not set; give a run folder, or a .ckpt or exported file, with checkpoint=..."
-        )
-    engines = load_engines(config.checkpoint, best_device(config.device), config.features)
+def engines_of(config: PredictConfig | DifferentialConfig | ReviewConfig | AppConfig) -> list[Engine]:
+    """Load the classifiers of `checkpoint`, or the reader; raise BloodcellError if they cannot be loaded."""
+    engines = load_engines(named_or_reader(config.checkpoint), best_device(config.device), config.features)
     if any(engine.limits is None for engine in engines):
         say("the classifier has no limits to tell out-of-distribution images by: the column 'unlike' is empty")
     elif any(engine.limits and engine.limits.provisional for engine in engines):
