@@ -7,7 +7,8 @@ The verbs of the command line are functions here, with the same words as setting
     bloodcell.audit("CELLS").leaks                      # images of one cell on two sides of a split
     run = bloodcell.train("CELLS", optimizer="adamw")   # a folder of class folders
     run.metrics["test/accuracy"], run.report
-    bloodcell.load(run).predict("OTHER_CELLS")          # a table, a row an image
+    bloodcell.load(run).predict("OTHER_CELLS")          # a table, a row an image; without `run` by the package's reader
+    bloodcell.adapt(run, "LABELLED_CELLS")              # a run for another laboratory, by some labelled cells
     bloodcell.differential("SLIDES", run).table         # shares of the classes on slides, with intervals
 
 A key with dots is written with two underscores, `trainer__max_epochs=20`, or in a dictionary,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from bloodcell.evaluation.run import Run
     from bloodcell.inference.predictor import Predictor
 
-__all__ = ["__version__", "audit", "differential", "evaluate", "export", "load", "predict", "train"]
+__all__ = ["__version__", "adapt", "audit", "differential", "evaluate", "export", "load", "predict", "train"]
 
 
 def audit(folder: str | PathLike[str] | None = None, **settings: Any) -> Audit:
@@ -77,6 +78,37 @@ def train(folder: str | PathLike[str] | None = None, **settings: Any) -> Run:
     return Run(call("train", folder, settings).folder)
 
 
+def adapt(
+    checkpoint: str | PathLike[str],
+    folder: str | PathLike[str] | None = None,
+    corrections: str | PathLike[str] | pd.DataFrame | None = None,
+    **settings: Any,
+) -> Run:
+    """Adapt a classifier, the reader, to another laboratory by some labelled cells.
+
+    Args:
+        checkpoint: The reader: a run, its folder or a .ckpt file.
+        folder: A folder of class folders; with `corrections`, the folder that its paths are relative to; None: the
+            settings say what, e.g. `data="table", data__table="LABELS.csv"`.
+        corrections: What humans have decided on cells: a corrections file, or a table with its columns.
+        settings: Keys of `bloodcell adapt`, e.g. `steps=200`.
+
+    Returns:
+        The run of the reader that is kept, with the tables `metrics` and `predictions`, and the paths `folder` and
+        `report`; adaptation.json in the folder says which it is, and why.
+
+    Raises:
+        BloodcellError: A mistake in a setting or in the labels, or there is no such reader.
+    """
+    from bloodcell.cli import call
+    from bloodcell.data.corrections import as_file
+    from bloodcell.evaluation.run import Run
+
+    with as_file(corrections) as file:
+        given = {"data.root": folder, "corrections": file}
+        return Run(call("adapt", checkpoint, {name: one for name, one in given.items() if one} | settings).folder)
+
+
 def evaluate(run: Any = None, **settings: Any) -> Run:
     """Evaluate a run on its own validation and test part, or on other data.
 
@@ -97,11 +129,11 @@ def evaluate(run: Any = None, **settings: Any) -> Run:
     return Run(call("evaluate", run, settings).folder)
 
 
-def load(run: Any, device: str | None = None, tta: str | None = None, backend: str = "auto") -> Predictor:
+def load(run: Any = None, device: str | None = None, tta: str | None = None, backend: str = "auto") -> Predictor:
     """Load a classifier, or several, whose mean then predicts.
 
     Args:
-        run: A run, its folder, a .ckpt or exported file, or a list of them.
+        run: A run, its folder, a .ckpt or exported file, or a list of them; None: the package's own reader.
         device: cpu, cuda or mps; None: the best there is.
         tta: none, flips or d4; None: as in training.
         backend: auto, onnx, compile or eager; auto: as in training, else the fastest.
@@ -110,7 +142,7 @@ def load(run: Any, device: str | None = None, tta: str | None = None, backend: s
         The classifier; its `predict` takes a folder, a pattern, files or arrays.
 
     Raises:
-        BloodcellError: There is no checkpoint, it is not one of this package, or several have other classes.
+        BloodcellError: There is no such checkpoint, it is not one of this package, or several have other classes.
     """
     from bloodcell.inference.predictor import load as loaded
 
@@ -119,7 +151,7 @@ def load(run: Any, device: str | None = None, tta: str | None = None, backend: s
 
 def predict(
     images: Any,
-    checkpoint: Any,
+    checkpoint: Any = None,
     *,
     abstain_below: float | None = None,
     error_rate: float | None = None,
@@ -131,7 +163,7 @@ def predict(
 
     Args:
         images: A folder, a file, a pattern, an RGB array uint8 (H, W, 3), a Pillow image, or a list of them.
-        checkpoint: A run, its folder, a .ckpt or exported file, or a list of them.
+        checkpoint: A run, its folder, a .ckpt or exported file, or a list of them; None: the package's own reader.
         abstain_below: Confidence (0 to 1) below which an image is left to a human.
         error_rate: The same, from the share of errors that the checkpoint promised.
         on_bad_image: list or error; see `Predictor.predict`.
@@ -151,7 +183,7 @@ def predict(
 
 def differential(
     images: str | PathLike[str],
-    run: Any,
+    run: Any = None,
     corrections: str | PathLike[str] | pd.DataFrame | None = None,
     **settings: Any,
 ) -> Counts:
@@ -159,7 +191,7 @@ def differential(
 
     Args:
         images: The folder of the slides, a folder each; or of the pictures of one slide.
-        run: A run, its folder, a .ckpt or exported file, or a list of them.
+        run: A run, its folder, a .ckpt or exported file, or a list of them; None: the package's own reader.
         corrections: What humans have decided on cells: a corrections file, or a table with its columns. Cells that they
             have confirmed count as known.
         settings: Keys of `bloodcell differential`, e.g. `cells="one"` or `abstain_below=0.8`.
@@ -180,11 +212,11 @@ def differential(
         return Counts(call("differential", images, own).folder)
 
 
-def export(run: Any, **settings: Any) -> Path:
+def export(run: Any = None, **settings: Any) -> Path:
     """Export a checkpoint to a file or folder that runs elsewhere, with a model card.
 
     Args:
-        run: A run, its folder or a .ckpt file.
+        run: A run, its folder or a .ckpt file; None: the package's own reader.
         settings: Keys of `bloodcell export`, e.g. `format="onnx"` or `output="cells.onnx"`.
 
     Returns:

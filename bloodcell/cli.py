@@ -34,9 +34,13 @@ VERBS = {
     "tune": Verb("tuning.tune.run", "search for the best settings of a training", "data.root"),
     "audit": Verb("audits.audit.run", "find images of the same cell, and what leaks between splits", "data.root"),
     "cache": Verb("runtime.cache.run", "list or clear what is kept between runs", None),
+    "adapt": Verb("training.adapt.run", "adapt a reader to another laboratory by some labelled cells", "checkpoint"),
     "evaluate": Verb("evaluation.evaluate.run", "evaluate a checkpoint on a data set", "checkpoint"),
     "predict": Verb("inference.predict.run", "predict any images with a checkpoint, into a table", "images"),
     "differential": Verb("evaluation.differentials.count.run", "count the white cells of slides by class", "images"),
+    "review": Verb(
+        "evaluation.reviews.review.run", "list all cells of a folder by doubt, and which to label next", "images"
+    ),
     "app": Verb("app.app.run", "serve a page in the browser that judges images", "checkpoint"),
     "export": Verb("exports.export.export", "export a checkpoint for other programs and model hubs", "checkpoint"),
     "paint": Verb("data.synthetic.slides.run", "paint slides with known cells, to try and to test with", None),
@@ -44,7 +48,7 @@ VERBS = {
 
 #: What the usage calls the words of a key, or of a verb; for data.root one word.
 WORDS = {"data.root": "[FOLDER]", "checkpoint": "[RUN ...]", "images": "[FOLDER_OR_FILE ...]", None: ""}
-WORDS_OF_VERB = {"differential": "[FOLDER]"}
+WORDS_OF_VERB = {"differential": "[FOLDER]", "adapt": "[RUN]"}
 
 #: Verbs that several processes do together.
 SHARED = ("train", "evaluate", "predict")

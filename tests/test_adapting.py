@@ -53,6 +53,17 @@ def test_the_predictor_adapts_as_evaluate_does(another, compose, tmp_path):
     pd.testing.assert_frame_equal(plain_predictor.predict(files[:4]), before)  # the first one is as it was
 
 
+def test_images_of_one_class_are_warned_of(another, capsys):
+    def sure(checkpoint):
+        learned(checkpoint)
+        checkpoint["state_dict"]["net.head.logits.bias"][2] += 100.0
+
+    run = another("sure", sure)
+    files = read_samples(run / "samples.csv").of_split("train").paths()
+    bloodcell.load(run).adapt(files)
+    assert "takes 100 % of these images for MONOCYTE; if they are, adapt=batch_norm makes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("option", "change", "message"),
     [

@@ -30,7 +30,7 @@ def serve(config: AppConfig) -> None:
 
     with bound(config.host, config.port) as listening:  # first: loading takes seconds
         with progress("preparing the page"):
-            app = application_of(config)
+            app = folder_application(config) if config.images is not None else application_of(config)
         if not is_loopback(listening):
             say(f"warning: host={config.host} lets other machines in, and the page asks nobody for a password")
         address = address_of(listening)
@@ -42,6 +42,23 @@ def serve(config: AppConfig) -> None:
         run_until_stopped(app, listening)
     say("the page is closed")
     say_end(then=prediction_by(listed(config.checkpoint)))
+
+
+def folder_application(config: AppConfig) -> Any:
+    """Return the ASGI application of the page that shows all cells of a folder.
+
+    Raises:
+        BloodcellError: The configuration or an input is wrong, or decisions cannot be kept.
+    """
+    from bloodcell.app.review.page import page_of_folder
+    from bloodcell.app.security import LOOPBACK
+
+    if config.host.lower() not in LOOPBACK:
+        raise BloodcellError(
+            f"host={config.host}: with images=FOLDER the page writes corrections, and it asks nobody for a password; "
+            "leave out host"
+        )
+    return page_of_folder(config)
 
 
 def application_of(config: AppConfig) -> Any:

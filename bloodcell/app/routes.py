@@ -30,7 +30,10 @@ from bloodcell.runtime.html import render
 FILES = {
     "/page.css": ("runtime/templates/page.css", "text/css"),
     "/app.css": ("app/static/app.css", "text/css"),
-    **{f"/{name}.js": (f"app/static/{name}.js", "text/javascript") for name in ("app", "count", "field", "parts")},
+    **{
+        f"/{name}.js": (f"app/static/{name}.js", "text/javascript")
+        for name in ("app", "count", "field", "parts", "shares")
+    },
     "/icon.svg": ("app/static/icon.svg", "image/svg+xml"),
 }
 #: Files of the largest size that uploads may hold in memory together; a slow one holds only what has arrived.

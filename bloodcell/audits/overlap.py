@@ -10,13 +10,21 @@ import pandas as pd
 from bloodcell.data.samples import Samples, read_samples
 from bloodcell.runtime import run_folder
 
+#: The training images of the reader that an adapted one comes from.
+EARLIER = "reader_samples.csv"
+
 
 def training_samples(path: Path) -> Samples | None:
     """Return the training samples of a run folder or of a file in one; None if it is neither."""
     run = path if path.is_dir() else run_folder.run_of(path)
     if run is None or not (run / "samples.csv").is_file():
         return None
-    return read_samples(run / "samples.csv").of_split("train")
+    own = read_samples(run / "samples.csv").of_split("train")
+    if not (file := run / EARLIER).is_file():
+        return own
+    earlier = read_samples(file)
+    tables = [one.table.assign(path=one.paths()) for one in (own, earlier)]
+    return Samples(pd.concat(tables, ignore_index=True).fillna(""), own.root)
 
 
 def training_sources(training: Iterable[Samples | None]) -> frozenset[str]:
@@ -31,6 +39,13 @@ def trained_sources(samples: Samples, training: Iterable[Samples | None]) -> fro
     """
     known = [one for one in training if one]
     return (training_sources(known) | frozenset(samples.table.loc[_are_among(samples, known), "source"])) - {""}
+
+
+def learnt(samples: Samples, training: Samples | None) -> pd.Series[bool]:
+    """Return whether each image is one of some training images, or of the source of one that is."""
+    among = _are_among(samples, [training] if training else [])
+    source = samples.table["source"]
+    return among | source.isin(set(source[among]) - {""})
 
 
 def _are_among(samples: Samples, training: Iterable[Samples]) -> pd.Series:

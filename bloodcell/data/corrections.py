@@ -92,7 +92,7 @@ def read_corrections(file: Path, classes: Sequence[str] | None = None) -> Correc
     if clash := [name for name in (NO_CELL, CANNOT_TELL) if name in (classes or ())]:
         raise BloodcellError(f"the classifier has the class '{clash[0]}', which a corrections file takes for no class")
     digest = hashlib.sha256(whole or b"").hexdigest()
-    return Corrections(file, () if whole == b"" else _decisions(file, whole, classes), digest)
+    return Corrections(file, () if whole == b"" else decisions_in(file, whole, classes), digest)
 
 
 @contextmanager
@@ -107,7 +107,8 @@ def as_file(corrections: Any) -> Iterator[Any]:
         yield file
 
 
-def _decisions(file: Path, content: bytes | None, classes: Sequence[str] | None) -> tuple[Decision, ...]:
+def decisions_in(file: Path, content: bytes | None, classes: Sequence[str] | None) -> tuple[Decision, ...]:
+    """Return the decisions in the content of a file; see `read_corrections`."""
     rows = read_cells(file, "corrections", content)
     _refuse_short_rows(file, content or b"")
     rows = with_known_columns(rows, COLUMNS, file)
@@ -145,7 +146,7 @@ def _decision(row: dict[str, str], known: set[str] | None) -> Decision:
         raise ValueError("no path")
     if known is not None and label not in known:
         raise ValueError(f"label {label!r} is no class; there are {named(sorted(known - {''}))}")
-    if when and not _is_utc(when):
+    if when and not is_utc(when):
         raise ValueError(f"when is {when!r}; give a time in UTC, e.g. 2026-01-31T09:30:00Z")
     box = _box([row.get(name, "") for name in BOX])
     cell = _number(row.get("cell", ""))
@@ -162,7 +163,8 @@ def _decision(row: dict[str, str], known: set[str] | None) -> Decision:
     )
 
 
-def _is_utc(text: str) -> bool:
+def is_utc(text: str) -> bool:
+    """Return whether a text is a time in UTC as ISO 8601 has it."""
     try:
         return datetime.fromisoformat(text).utcoffset() == timedelta(0)
     except ValueError:

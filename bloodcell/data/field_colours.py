@@ -22,7 +22,7 @@ def recoloured(image: Pixels, boxes: Floats, rng: Rng) -> tuple[Pixels, Floats]:
     if rng.random() < 0.3:
         x = np.asarray(cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, 2.0)))
     if rng.random() < 0.3:
-        x = x + rng.normal(0, rng.uniform(0, 0.04), x.shape).astype(np.float32)
+        x = x + rng.uniform(0, 0.04) * rng.standard_normal(x.shape, np.float32)
     x = np.clip(x * rng.uniform(0.6, 1.1) / max(1e-3, float(np.percentile(x[::8, ::8], 97))), 0, 1)
     changed = (x * 255).astype(np.uint8)
     if rng.random() < 0.3:
@@ -34,25 +34,27 @@ def recoloured(image: Pixels, boxes: Floats, rng: Rng) -> tuple[Pixels, Floats]:
 def _stained(x: Floats, rng: Rng) -> Floats:
     """Change gamma, hue, the mixture of the channels, saturation, the colour of what is dark, and the white."""
     if rng.random() < 0.8:
-        x = x ** np.exp(rng.uniform(-0.6, 0.6))
+        x = np.asarray(cv2.pow(np.clip(x, 0, None), float(np.exp(rng.uniform(-0.6, 0.6)))))
+    mixed = np.eye(3)
     if rng.random() < 0.5:
-        x = x @ _turned(rng.uniform(-1, 1) * (np.pi if rng.random() < 0.15 else 0.6)).T
+        mixed = _turned(rng.uniform(-1, 1) * (np.pi if rng.random() < 0.15 else 0.6)) @ mixed
     if rng.random() < 0.7:
-        x = x @ (np.eye(3) + rng.normal(0, 0.18, (3, 3))).astype(np.float32).T
+        mixed = (np.eye(3) + rng.normal(0, 0.18, (3, 3))) @ mixed
     if rng.random() < 0.7:
-        grey = (x @ rng.dirichlet((1, 2, 1)).astype(np.float32))[..., None]
-        x = grey + (x - grey) * rng.uniform(0, 1.7)
+        grey, kept = rng.dirichlet((1, 2, 1)), rng.uniform(0, 1.7)
+        mixed = (kept * np.eye(3) + (1 - kept) * grey) @ mixed
+    x = np.asarray(cv2.transform(x, mixed.astype(np.float32)))
     if rng.random() < 0.5:
         dark = 1 - np.clip(x.mean(axis=2, keepdims=True), 0, 1)
         x = x * (1 - dark * (1 - rng.uniform(0.3, 1, 3).astype(np.float32)) * rng.uniform(0, 1))
     return np.asarray(np.clip(x, 0, None) * np.exp(rng.normal(0, 0.25, 3)).astype(np.float32))
 
 
-def _turned(angle: float) -> Floats:
+def _turned(angle: float) -> NDArray[np.float64]:
     """Return the matrix, (3, 3), that turns colours about the axis of the greys (Rodrigues' formula)."""
     across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
     turned = np.cos(angle) * np.eye(3) + (1 - np.cos(angle)) / 3 + np.sin(angle) * across
-    return np.asarray(turned, np.float32)
+    return np.asarray(turned, np.float64)
 
 
 def _unevenly_lit(x: Floats, rng: Rng) -> Floats:

@@ -18,7 +18,7 @@ from bloodcell.data.layouts import class_folder_rows, split_folders
 from bloodcell.data.samples import Samples, samples_table, with_set_names
 from bloodcell.runtime.config import cache_root as cache_folder
 from bloodcell.runtime.config import instantiate
-from bloodcell.runtime.console import say
+from bloodcell.runtime.console import counted, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import read_cells, with_known_columns
 from bloodcell.runtime.schema.data import DataConfig
@@ -32,14 +32,20 @@ def load_samples(data: DataConfig) -> Samples:
     Raises:
         BloodcellError: The reader finds nothing, `data.group_regex` is wrong, or a class is not in the data.
     """
-    samples: Samples = instantiate(data.reader)
+    return selected(instantiate(data.reader), data)
+
+
+def selected(samples: Samples, data: DataConfig) -> Samples:
+    """Return samples with groups as sources and only the selected classes; see `load_samples`."""
     if data.group_regex is not None:
         samples = with_groups(samples, data.group_regex)
     return select_classes(samples, data.class_map, data.classes)
 
 
-def with_groups(samples: Samples, expression: str) -> Samples:
+def with_groups(samples: Samples, expression: str, key: str = "data.group_regex") -> Samples:
     """Return the samples with each source read from the path: the expression's first group, or its whole match.
+
+    `key` is the setting that has the expression.
 
     Raises:
         BloodcellError: The expression is not valid, or finds nothing in a path.
@@ -47,14 +53,13 @@ def with_groups(samples: Samples, expression: str) -> Samples:
     try:
         pattern = re.compile(str(expression))
     except re.error as error:
-        raise BloodcellError(f"data.group_regex='{expression}' is no regular expression: {error}") from error
+        raise BloodcellError(f"{key}='{expression}' is no regular expression: {error}") from error
     matches = [pattern.search(path) for path in samples.table["path"]]
     sources = [(match[min(pattern.groups, 1)] or "") if match else "" for match in matches]
     missing = [path for path, source in zip(samples.table["path"], sources, strict=True) if not source]
     if missing:
         raise BloodcellError(
-            f"data.group_regex='{expression}' finds no group in {len(missing)} of {len(matches)} paths, "
-            f"e.g. {missing[0]}"
+            f"{key}='{expression}' finds no group in {len(missing)} of {len(matches)} paths, e.g. {missing[0]}"
         )
     table = samples.table.assign(source=sources)
     return replace(samples, table=table.assign(source=with_set_names(table)))
@@ -105,12 +110,19 @@ def existing_folder(root: str | None) -> Path:
 
 
 def read_table(
-    table: str, root: str | None, path_column: str, label_column: str, group_column: str, split_column: str
+    table: str,
+    root: str | None,
+    path_column: str,
+    label_column: str,
+    group_column: str,
+    split_column: str,
+    unlabelled: bool = False,
 ) -> Samples:
     """Read a CSV file with a row per image; conf/data/table.yaml describes the arguments.
 
     The columns `group` and `split` (train, val, test in any letter case) are optional in the file. A line names the
     columns that are not read. Of a corrections file, pictures of one cell each are read whose class humans agree on.
+    With `unlabelled`, rows may have no label: they are left out, and a line counts them.
 
     Raises:
         BloodcellError: The file is missing or not a CSV file, or a column, path, label or split is missing or wrong.
@@ -128,6 +140,11 @@ def read_table(
             raise BloodcellError(f"{file} has no column '{column}'; it has {', '.join(map(str, rows.columns))}")
     if unread := [str(name) for name in rows if name not in columns]:
         say(f"note: {file}: not read: {', '.join(unread)}; read are the columns {', '.join(columns)}")
+    if unlabelled and (without := rows[label_column].str.strip() == "").any():
+        rows = rows[~without]
+        say(f"note: {file}: {counted(int(without.sum()), 'row')} without a label, left out")
+        if rows.empty:
+            raise BloodcellError(f"data.table={file} has no row with a label; label some first")
     for column in (path_column, label_column):
         if (empty := rows.index[rows[column].str.strip() == ""]).size:
             raise BloodcellError(f"{file}, row {empty[0]}: no {column}")

@@ -22,6 +22,7 @@ from bloodcell.inference.engine import engine_of
 from bloodcell.inference.exported.metadata import About
 from bloodcell.inference.exported.model_folder import labels_text
 from bloodcell.inference.exported.onnx_engine import is_exported, load_exported
+from bloodcell.inference.reader import named_or_reader
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.command import prediction_by, say_end
 from bloodcell.runtime.config import listed, typed
@@ -91,11 +92,14 @@ def export(cfg: DictConfig) -> Path:
         BloodcellError: A mistake of the user, torch cannot export the net, or the file's probabilities differ.
     """
     config = typed(cfg, ExportConfig)
+    if config.format == "reader":
+        return _reader(config)
     form = FORMATS[config.format]
     if config.format == "bioimageio":
         require_bioimageio()
-    checkpoint = _checkpoint(config.checkpoint)
-    place = output_place(config.output, checkpoint, form.ending, form.alone, config.overwrite)
+    checkpoint = _checkpoint(named_or_reader(config.checkpoint))
+    output = f"reader{form.ending}" if (config.output, config.checkpoint) == (None, None) else config.output
+    place = output_place(output, checkpoint, form.ending, form.alone, config.overwrite)
     with progress(f"exporting to {form.ending or 'a folder'}"):
         ready = _prepared(checkpoint, form, config)
     write = {"huggingface": _write_folder, "bioimageio": _write_package}.get(config.format, _write_file)
@@ -113,6 +117,18 @@ def export(cfg: DictConfig) -> Path:
     look = card_of(place) if form.alone else place
     say_end(look, then=prediction_by([place]) if form.ending in (".onnx", "") else [])
     return place
+
+
+def _reader(config: ExportConfig) -> Path:
+    """Write the file of the package's reader, and its card."""
+    from bloodcell.exports.reader_file import write_reader  # with Lightning
+
+    checkpoint = _checkpoint(config.checkpoint)
+    file = output_place(config.output, checkpoint, ".ckpt", True, config.overwrite)
+    compared = write_reader(checkpoint, file, config.laboratories)
+    say(f"{file}, {file.stat().st_size / 1e6:.2f} MB; {compared}")
+    say_end(card_of(file), then=prediction_by([file]))
+    return file
 
 
 def _write_file(ready: Export, file: Path) -> str:

@@ -2,12 +2,15 @@
 
 Li et al. 2016, "Revisiting batch normalization for practical domain adaptation" (https://arxiv.org/abs/1603.04779).
 Stain, lamp and camera shift the mean and spread of every channel; these are measured again, and nothing is learnt.
+The classes shift them, too: if most images are of one class, adaptation makes the net worse, however many there are
+(measured: tests/benchmarks/batch_norm_shares.py). So it is never the default, and such images cause a warning.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -20,6 +23,7 @@ from bloodcell.data.threads import map_in_order
 from bloodcell.inference.engine import Engine, engine_of
 from bloodcell.models.net import Net
 from bloodcell.runtime import distributed
+from bloodcell.runtime.console import complain
 from bloodcell.runtime.errors import BloodcellError
 
 if TYPE_CHECKING:
@@ -32,6 +36,8 @@ Item = TypeVar("Item")
 PRIOR = 16
 LEAST, MOST = 32, 2048
 BATCH = 64
+#: Share of a class among the predictions of the first `LOOKED_AT` groups of images from which there is a warning.
+ONE_SIDED, LOOKED_AT = 0.75, 4
 
 
 def adapted(engine: Engine, images: Sequence[Any], threads: int) -> Engine:
@@ -54,7 +60,11 @@ def adapted(engine: Engine, images: Sequence[Any], threads: int) -> Engine:
     def statistics() -> dict[str, Any]:
         if (count := len(images)) < LEAST:
             raise BloodcellError(f"adapt=batch_norm needs {LEAST} images of the new laboratory; there are {count}")
-        decoded = map_in_order(lambda group: decode(group, engine.preprocessing)[0], mixed(images), threads)
+        decoded = iter(map_in_order(lambda group: decode(group, engine.preprocessing)[0], mixed(images), threads))
+        first = list(islice(decoded, LOOKED_AT))
+        if said := one_sided(engine, np.concatenate(first)):
+            complain(f"warning: {said}")
+        decoded = chain(first, decoded)
         net.to(backbone.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         adapt_batch_norm(net, (torch.from_numpy(one).permute(0, 3, 1, 2).to(backbone.device) for one in decoded))
         return {name: value.cpu() for name, value in net.state_dict().items()}
@@ -62,6 +72,18 @@ def adapted(engine: Engine, images: Sequence[Any], threads: int) -> Engine:
     net.load_state_dict(distributed.once(statistics))
     classifier.limits = classifier.confusion = None  # they describe the former features
     return engine_of(classifier, backbone.device, backbone.asked, backbone.precision, engine.file)
+
+
+def one_sided(engine: Engine, images: Any) -> str | None:
+    """Return a sentence if an engine takes most of some decoded images, uint8 (N, H, W, 3), for one class."""
+    counts = np.bincount(engine.predict(images).probabilities.argmax(axis=1))
+    share, name = counts.max() / len(images), engine.classes[int(counts.argmax())]
+    if share < ONE_SIDED:
+        return None
+    return (
+        f"the net takes {100 * share:.0f} % of these images for {name}; if they are, adapt=batch_norm makes it worse: "
+        "give images of all classes, or use adapt=none"
+    )
 
 
 def require_own_statistics(classifier: Classifier) -> None:

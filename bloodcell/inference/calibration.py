@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from bloodcell.metrics.abstention import least_sources
 from bloodcell.metrics.by_source import sources_of
 from bloodcell.metrics.confusion_rates import Confusion, confusion_of_table
 from bloodcell.metrics.reliability import IMAGINED, fit_temperature, reliability, tempered_table
-from bloodcell.models.ood import FLAGGED, PROVISIONAL, Limits, fit_limits, to_plain
+from bloodcell.models.ood import FLAGGED, PROVISIONAL, Fold, Limits, fit_limits, fit_limits_by_folds, to_plain
 from bloodcell.models.weights import write_checkpoint
 from bloodcell.runtime.console import progress
 from bloodcell.runtime.schema.data import InferenceConfig
@@ -73,6 +74,38 @@ def calibrate(
             _limits_line(found, rows, compared) if found else f"out-of-distribution images are not flagged: {reason}"
         )
     return Calibration(fitted, found, confusion, lines)
+
+
+def calibrate_by_folds(
+    samples: Samples, predictions: pd.DataFrame, classes: list[str], features: Any, folds: Sequence[Fold], tta: str
+) -> Calibration:
+    """Do as `calibrate` by the predictions of a cross-validation, for a classifier that all its images trained.
+
+    If sources are unknown, each image counts as its own source, and the limits are provisional.
+
+    Args:
+        samples: The images, N.
+        predictions: The predictions table at temperature 1, with `tta`, of those that are in a validation part of the
+            folds, in their order; each row by a net that was not trained on it.
+        classes: All classes of the classifier.
+        features: Pooled features of the images by the classifier, (N, F).
+        folds: The features of the folds' nets.
+        tta: The test-time augmentation.
+    """
+    provisional = not samples.sources_known()
+    rows = predictions.assign(source=sources_of(predictions))
+    wrong = (rows["label"] != rows["prediction"]).any()
+    fitted = fit_temperature(rows) if wrong else 1.0
+    reason = "all images are right out of fold, which does not tell how sure to be of others"
+    lines = [_temperature_line(rows, fitted) if wrong else f"probabilities are not calibrated: {reason}"]
+    calibrated, limits = tempered_table(rows, fitted), None
+    if (sources := rows["source"].nunique()) < (least := least_sources(FLAGGED)):
+        lines.append(f"out-of-distribution images are not flagged: that takes {least} sources, and there are {sources}")
+    else:
+        labels = pd.Index(classes).get_indexer(samples.table["label"])
+        limits = fit_limits_by_folds(features, labels, folds, calibrated, len(classes), tta, provisional)
+        lines.append(_limits_line(limits, rows, 1))
+    return Calibration(fitted, limits, confusion_of_table(calibrated, provisional), lines)
 
 
 def keep_calibration(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +52,13 @@ class Prediction:
         probabilities: Calibrated, averaged over the symmetries, float64 (N, C).
         plain: The same without test-time augmentation.
         unlike: bool (N,): the image is out-of-distribution; None: the classifier has no limits.
+        features: Pooled, without augmentation, float32 (N, F); None: not kept.
     """
 
     probabilities: Array
     plain: Array
     unlike: Array | None
+    features: Array | None = None
 
     @property
     def finite(self) -> Array:
@@ -65,8 +67,8 @@ class Prediction:
 
     def chosen(self, rows: Array) -> Prediction:
         """Return the prediction of some of the images, bool (N,)."""
-        unlike = None if self.unlike is None else self.unlike[rows]
-        return Prediction(self.probabilities[rows], self.plain[rows], unlike)
+        unlike, features = (None if one is None else one[rows] for one in (self.unlike, self.features))
+        return Prediction(self.probabilities[rows], self.plain[rows], unlike, features)
 
 
 def joined(parts: Sequence[Prediction]) -> Prediction:
@@ -76,7 +78,9 @@ def joined(parts: Sequence[Prediction]) -> Prediction:
     probabilities = np.concatenate([part.probabilities for part in parts])
     plain = np.concatenate([part.plain for part in parts])
     unlike = [part.unlike for part in parts if part.unlike is not None]
-    return Prediction(probabilities, plain, np.concatenate(unlike) if unlike else None)
+    features = [part.features for part in parts if part.features is not None]
+    further = [np.concatenate(one) if one else None for one in (unlike, features)]
+    return Prediction(probabilities, plain, *further)
 
 
 @dataclass
@@ -119,7 +123,8 @@ class Engine:
         """
         run = (through or self.passes(len(images))).run
         seen = [run(symmetry(images, [])) for symmetry in symmetries]
-        return self._prediction(np.stack([one for one, _ in seen]), seen[0][1])
+        found = self._prediction(np.stack([one for one, _ in seen]), seen[0][1])
+        return replace(found, features=seen[0][1])
 
     def predict_features(self, rows: Sequence[Rows]) -> Prediction:
         """Predict images from their pooled features (N, F) of each symmetry, the identity first."""

@@ -42,14 +42,20 @@ class Ensemble:
         cells: one: each member sees an image as in its training. whole: each sees the whole image. all: each cell of
             an image is predicted.
         keeps_pictures: The groups have the pictures of fields.
+        keeps_views: The groups have what the first member sees of each row.
     """
 
     def __init__(
-        self, engines: list[Engine], tta: str | None = None, cells: str = "one", keeps_pictures: bool = False
+        self,
+        engines: list[Engine],
+        tta: str | None = None,
+        cells: str = "one",
+        keeps_pictures: bool = False,
+        keeps_views: bool = False,
     ) -> None:
         self.tta = as_trained(tta, [engine.tta for engine in engines])
         self.engines, self.symmetries = engines, symmetries(self.tta)
-        self.finds_all, self.keeps_pictures = cells == "all", keeps_pictures
+        self.finds_all, self.keeps_pictures, self.keeps_views = cells == "all", keeps_pictures, keeps_views
         self.classes = list(engines[0].classes)
         self.seen = [_seen(engine.preprocessing, cells) for engine in engines]
         self.preprocessings = list(dict.fromkeys(self.seen))
@@ -133,7 +139,9 @@ class Ensemble:
         mean = np.mean([one.probabilities for one in members], axis=0)
         blanks = [blank(each[0][0]) for each in views] if fields is None else [one.blank for one in fields]
         unlike = _most([one.unlike for one in members])
-        return Group(decoded.given, decoded.images, decoded.bad, mean, members, cells, squares, blanks, unlike, fields)
+        seen = [each[self.preprocessings.index(self.seen[0])][0] for each in views] if self.keeps_views else None
+        given, images, bad = decoded.given, decoded.images, decoded.bad
+        return Group(given, images, bad, mean, members, cells, squares, blanks, unlike, fields, seen)
 
     def _member(self, number: int, views: list[Views], way: Pass) -> Prediction:
         """Return the prediction of one member, at most `GROUP` rows at once."""
@@ -145,7 +153,8 @@ class Ensemble:
         parts = (np.stack(pixels[start : start + GROUP]) for start in range(0, len(pixels), GROUP))
         found = joined([engine.predict(part, way, self.symmetries) for part in parts])
         order = [engine.classes.index(name) for name in self.classes]
-        return Prediction(found.probabilities[:, order], found.plain[:, order], found.unlike)
+        features = found.features if self.keeps_views else None
+        return Prediction(found.probabilities[:, order], found.plain[:, order], found.unlike, features)
 
 
 def _smaller(picture: Array) -> tuple[Array, float]:

@@ -77,6 +77,7 @@ class Group:
         blanks: black, white or constant for each image or field that shows nothing, else ''.
         unlike: bool (N,): most members call the image out-of-distribution; None: one of them cannot tell.
         fields: The fields that can be read and have an answer, also those without a cell; None: a row is an image.
+        views: What the first member sees of each row, uint8 (size, size, 3); None: not kept.
     """
 
     given: list[ImageLike]
@@ -89,3 +90,4 @@ class Group:
     blanks: list[str]
     unlike: Array | None
     fields: list[Field] | None = None
+    views: list[Array] | None = None

@@ -20,6 +20,7 @@ at least (`bloodcell.metrics.abstention.joint_confidence`).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,15 @@ class Limits:
     provisional: bool = False
 
 
+@dataclass(frozen=True)
+class Fold:
+    """The features of a fold's net."""
+
+    val: Array  # whether each image is in the validation part, bool (N,)
+    train_features: Array  # of the other images, (N - M, F)
+    val_features: Array  # (M, F)
+
+
 def score(limits: Limits, features: Array) -> Array:
     """Return the out-of-distribution scores, float64 (N,), of pooled features (N, F) without augmentation."""
     return _distance(_unit(features), limits.means, limits.whitening)
@@ -93,14 +103,61 @@ def fit_limits(
     Raises:
         BloodcellError: There are too few validation sources to set a threshold.
     """
-    from bloodcell.metrics.abstention import promise  # with pandas and scipy, which a score does without
-
     means, whitening = _fit_distance(_unit(train_features), np.asarray(train_labels))
     scores = _distance(_unit(val_features), means, whitening)
-    promised = {} if provisional else {rate: promise(val_rows, float(rate), compared) for rate in RATES}
-    abstention = {rate: one.threshold if (one := promised.get(rate)) and one.attained else None for rate in RATES}
+    abstention = _promised(val_rows, compared, provisional)
     threshold = unlike_threshold(scores, val_rows, backbones)
     return Limits(means, whitening, threshold, abstention, tta, provisional)
+
+
+def fit_limits_by_folds(
+    features: Array,
+    labels: Array,
+    folds: Sequence[Fold],
+    rows: Any,
+    classes: int,
+    tta: str = "none",
+    provisional: bool = False,
+) -> Limits:
+    """Find the limits of a classifier that all images trained, by the nets of a cross-validation.
+
+    The scores that set the threshold are those of each image by the net of the fold that did not train on it. A class
+    without images has the mean of another one: its images are flagged unless they are like that.
+
+    Args:
+        features: Pooled features of the images by the classifier, (N, F).
+        labels: The class of each, 0 to `classes` - 1, (N,).
+        folds: The folds; an image is in one validation part, or in none.
+        rows: A predictions table of the folds' nets, calibrated, with a row for each image of a validation part.
+        classes: The number of classes.
+        tta: The test-time augmentation of `rows`.
+        provisional: Promise no error rate, for the sources of the images are unknown.
+
+    Raises:
+        BloodcellError: There are too few sources to set a threshold.
+    """
+    scores = np.full(len(labels), np.nan)
+    for fold in folds:
+        means, whitening = _fit_distance(_unit(fold.train_features), _numbered(labels[~fold.val]))
+        scores[fold.val] = _distance(_unit(fold.val_features), means, whitening)
+    means, whitening = _fit_distance(_unit(features), _numbered(labels))
+    present = np.unique(labels)
+    nearest = np.abs(np.arange(classes)[:, None] - present).argmin(axis=1)
+    threshold = unlike_threshold(scores[~np.isnan(scores)], rows)
+    return Limits(means[nearest], whitening, threshold, _promised(rows, 1, provisional), tta, provisional)
+
+
+def _numbered(labels: Array) -> Array:
+    """Return labels as 0 to the number of those that occur, less 1."""
+    return np.asarray(np.unique(labels, return_inverse=True)[1])
+
+
+def _promised(rows: Any, compared: int, provisional: bool) -> dict[str, float | None]:
+    """Return the lowest confidence that keeps each error rate; None: it cannot be promised."""
+    from bloodcell.metrics.abstention import promise  # with pandas and scipy, which a score does without
+
+    promised = {} if provisional else {rate: promise(rows, float(rate), compared) for rate in RATES}
+    return {rate: one.threshold if (one := promised.get(rate)) and one.attained else None for rate in RATES}
 
 
 def _unit(features: Array) -> Array:

@@ -28,6 +28,7 @@ KINDS = {
     "probes": "leak probes",
     "audits": "sources that audits found",
     "audit-progress": "audits that were interrupted",
+    "reviews": "judged cells of folders",
 }
 
 

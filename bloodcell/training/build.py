@@ -239,6 +239,7 @@ def quiet() -> None:
     logging.getLogger("pytorch_lightning.callbacks.model_summary").setLevel(logging.INFO)  # its table is asked for
     for message in (
         "The '.*_dataloader' does not have many workers",  # the count follows from the machine
+        "Total length of `list` across ranks is zero",  # a training without a validation part
         "Checkpoint directory .* exists and is not empty",  # a resumed run's own
         "The number of training batches .* is smaller than the logging interval",  # nothing is logged by step
         "Found .* module\\(s\\) in eval mode at the start of training",  # a frozen backbone is meant to be

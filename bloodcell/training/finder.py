@@ -13,49 +13,64 @@ from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from bloodcell.data.annotated_fields import AnnotatedField, read_annotated
 from bloodcell.data.cells import STRIDE, normalised
 from bloodcell.data.field_views import SIDE, view
-from bloodcell.data.threads import map_in_order
 from bloodcell.models.finder_net import FinderNet, finder_loss, targets
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 
 #: Views in a step, steps, largest learning rate, and the weight decay of AdamW.
 BATCH, STEPS, RATE, DECAY = 16, 6000, 3e-3, 1e-3
-#: Threads that make batches while the net learns.
-THREADS = 2
 #: Share of the averaged weights that stays in a step.
 KEPT = 0.995
 
 
-def batch_of(laboratories: Sequence[Sequence[AnnotatedField]], number: int, seed: int) -> list[Tensor]:
-    """Return a batch by its number: views as the net sees them, float32 (N, 3, SIDE, SIDE), and their targets."""
-    rng, items = np.random.default_rng([seed, number]), []
-    for _ in range(BATCH):
-        image, boxes = view(laboratories[int(rng.integers(len(laboratories)))], rng)
-        seen = torch.from_numpy(normalised(image)).permute(2, 0, 1)
-        items.append((seen, *targets(torch.from_numpy(boxes), SIDE // STRIDE, SIDE // STRIDE)))
-    return [torch.stack(parts) for parts in zip(*items, strict=True)]
+class Batches(Dataset[list[Tensor]]):
+    """Batches by their numbers: views as the net sees them, float32 (N, 3, SIDE, SIDE), and their targets."""
+
+    def __init__(self, laboratories: Sequence[Sequence[AnnotatedField]], number: int, seed: int) -> None:
+        self.laboratories, self.number, self.seed = laboratories, number, seed
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, number: int) -> list[Tensor]:
+        rng, items = np.random.default_rng([self.seed, number]), []
+        for _ in range(BATCH):
+            image, boxes = view(self.laboratories[int(rng.integers(len(self.laboratories)))], rng)
+            seen = torch.from_numpy(normalised(image)).permute(2, 0, 1)
+            items.append((seen, *targets(torch.from_numpy(boxes), SIDE // STRIDE, SIDE // STRIDE)))
+        return [torch.stack(parts) for parts in zip(*items, strict=True)]
 
 
-def train_finder(laboratories: Sequence[Sequence[AnnotatedField]], steps: int = STEPS, seed: int = 0) -> FinderNet:
-    """Return a net trained on the fields of some laboratories: the mean of its weights over the last steps."""
+def train_finder(
+    laboratories: Sequence[Sequence[AnnotatedField]], steps: int = STEPS, seed: int = 0, workers: int = 0
+) -> FinderNet:
+    """Return a net trained on the fields of some laboratories: the mean of its weights over the last steps.
+
+    It learns on a GPU if there is one. `workers` processes make the batches, whose number changes nothing.
+    """
     torch.manual_seed(seed)
-    net = FinderNet().to(memory_format=torch.channels_last)
+    cv2.setNumThreads(1)  # the workers take the cores
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net = FinderNet().to(device).to(memory_format=torch.channels_last)
     mean = deepcopy(net).eval()
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
-    batches = map_in_order(lambda number: batch_of(laboratories, number, seed), range(steps), THREADS)
+    batches = DataLoader(Batches(laboratories, steps, seed), batch_size=None, num_workers=workers)
     with progress("training") as advance:
-        for step, (images, *wanted) in enumerate(batches, 1):
-            with torch.autocast("cpu", torch.bfloat16):
+        for step, batch in enumerate(batches, 1):
+            images, *wanted = (part.to(device, non_blocking=True) for part in batch)
+            with torch.autocast(device.type, torch.bfloat16):
                 out = net(images.contiguous(memory_format=torch.channels_last))
             loss = finder_loss(out.float(), *wanted)
             optimizer.zero_grad()
@@ -65,6 +80,7 @@ def train_finder(laboratories: Sequence[Sequence[AnnotatedField]], steps: int = 
             schedule.step()
             _average(mean, net, min(KEPT, step / (step + 9)))
             advance(step, steps)
+    mean.cpu()
     return mean
 
 
@@ -124,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--without", type=Path, help="a file with the names of pictures to leave out, a line each")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="processes that make the pictures")
     given = parser.parse_args(arguments)
     start = time.monotonic()
     try:
@@ -133,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     for folder, fields in zip(given.folders, laboratories, strict=True):
         say(f"{folder}: {counted(len(fields), 'picture')}, {counted(sum(len(one.boxes) for one in fields), 'cell')}")
-    export_finder(train_finder(laboratories, given.steps, given.seed), given.output)
+    export_finder(train_finder(laboratories, given.steps, given.seed, given.workers), given.output)
     say(f"{given.output}: {given.output.stat().st_size / 1000:.0f} kB, in {time.monotonic() - start:.0f} s")
 
 

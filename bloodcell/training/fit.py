@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from bloodcell.audits.leaks import unaudited_sets
 from bloodcell.data.classes import missing_classes
 from bloodcell.data.crop import measured_extent
+from bloodcell.data.one_cell import STAIN
 from bloodcell.data.samples import Samples
 from bloodcell.inference.engine import Engine, engine_of
 from bloodcell.inference.features import Extractor, View, features_root, in_memory
@@ -44,11 +45,13 @@ def fit(
     resumed: bool = False,
     watch: Sequence[Any] = (),
     kept: dict[str, Any] | None = None,
+    start: Callable[[], Any] | None = None,
 ) -> Fitted:
     """Train a classifier on samples with splits and choose its weights; history and checkpoints go to `folder`.
 
     With `tests`, the features of the test part are computed too, because it will be predicted. With `resumed`, training
-    continues after the last complete epoch. `watch` has further callbacks; for `kept` see `training_rows`.
+    continues after the last complete epoch. `watch` has further callbacks; for `kept` see `training_rows`. `start`
+    builds the classifier that training starts with; None: a new one of the configuration.
     """
     from bloodcell.models.backbones import state_digest
     from bloodcell.models.classifier import load_checkpoint
@@ -57,7 +60,7 @@ def fit(
 
     config = settled(config, samples)
     with progress("building the net"):
-        classifier = classifier_of(config, samples)
+        classifier = start() if start else classifier_of(config, samples)
     source = {"weights": config.model.weights, "digest": state_digest(classifier.net.backbone)}
     run_folder.write_run(folder, backbone=source)  # a path may hold other weights tomorrow
     last = folder / "checkpoints" / "last.ckpt"
@@ -89,20 +92,26 @@ def fit(
     return Fitted(_engine(config, classifier, device), chosen, trainer)
 
 
-def classifier_of(config: TrainConfig, samples: Samples) -> Any:
-    """Seed the random number generators and build the classifier that training starts with."""
+def prepare(config: TrainConfig) -> None:
+    """Silence Lightning and seed the random number generators."""
     import pytorch_lightning as pl
-
-    from bloodcell.data.preprocessing import Preprocessing
 
     quiet()
     keep_freed_memory()
     pl.seed_everything(config.seed, workers=True, verbose=False)
+
+
+def classifier_of(config: TrainConfig, samples: Samples) -> Any:
+    """Seed the random number generators and build a new classifier."""
+    from bloodcell.data.preprocessing import Preprocessing
+
+    prepare(config)
     classes = sorted(set(samples.table.loc[samples.table["split"] == "train", "label"]))
     size = config.model.image_size if config.data.image_size is None else config.data.image_size
     crop = config.data.crop
     extent = distributed.once(lambda: measured_extent(samples))
-    preprocessing = Preprocessing(size, crop, config.data.crop_size, samples.white, extent)
+    finder = config.data.finder if crop == "cell" else STAIN
+    preprocessing = Preprocessing(size, crop, config.data.crop_size, samples.white, extent, finder)
     return build_classifier(config, samples, classes, preprocessing)
 
 
@@ -141,6 +150,7 @@ def build_data(
         samples, classifier.classes, extractor.preprocessing, config.data, config.seed, rows, views,
         least=1 if config.finetune.frozen or config.finetune.batch_norm == "frozen" else 2,
         repeats=bool(config.trainer.overfit_batches),
+        own_classes=config.loss.own_classes,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import faulthandler
 import http.client
 import json
 import shutil
+import time
 from threading import Thread
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from PIL import Image
 from bloodcell.app import app
 from bloodcell.app.server import bound, server_of
 from bloodcell.data.cells import find_cells
+from bloodcell.data.corrections import now
 from bloodcell.inference import predict
 from bloodcell.models.ood import Limits
 from bloodcell.runtime.config import typed
@@ -38,6 +40,17 @@ class Page:
             return answer.status, answer.headers, answer.read()
         finally:
             connection.close()
+
+    def json(self, address, content=None):
+        """Return the JSON that the page of a folder answers, to a post if there is content."""
+        method, body = ("GET", None) if content is None else ("POST", json.dumps(content))
+        return json.loads(self.ask(method, f"/review/{address}", body)[2])
+
+    def decide(self, *decided, when=None):
+        """Send decisions, pairs of a row and a label; return status and JSON."""
+        content = {"digest": self.json("state")["digest"], "when": when or now(), "decided": decided}
+        status, _, body = self.ask("POST", "/review/decide", json.dumps(content))
+        return status, json.loads(body)
 
     def examine(self, content, name="a.png", headers=(), **options):
         """Return status and JSON of the answer to one file."""
@@ -88,7 +101,8 @@ def start(compose, quick_run):
         with pytest.MonkeyPatch.context() as patch:
             if change:
                 patch.setattr(predict, "load_engines", changed)
-            server = server_of(app.application_of(config))
+            make = app.application_of if config.images is None else app.folder_application
+            server = server_of(make(config))
         listening = bound("127.0.0.1", 0)
         thread = Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
@@ -110,6 +124,37 @@ def start(compose, quick_run):
 def page(start):
     """A page with the settings that ship."""
     return start()
+
+
+@pytest.fixture(scope="session")
+def cell_folder(smears, tmp_path_factory):
+    """Copy pictures of one cell each to a new folder, on slides of six: cell_folder(18) -> the folder."""
+
+    def made(count):
+        folder = tmp_path_factory.mktemp("review")
+        for number in range(count):
+            place = folder / f"slide {number // 6 + 1}" / f"cell {number:03}.jpeg"
+            place.parent.mkdir(exist_ok=True)
+            shutil.copy(smears.root / smears.table["path"].iloc[number % len(smears.table)], place)
+        return folder
+
+    return made
+
+
+@pytest.fixture
+def review(start):
+    """Serve the page of a folder, and wait until its cells are judged: review(folder, "blind=true") -> Page."""
+
+    def served(folder, *overrides, **options):
+        page = start(f"images={folder}", *overrides, **options)
+        for _ in range(600):
+            state = page.json("state")
+            if state["digest"] or state["failed"]:
+                return page
+            time.sleep(0.05)
+        raise AssertionError("the cells are not judged")
+
+    return served
 
 
 @pytest.fixture(scope="session")

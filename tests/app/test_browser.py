@@ -3,7 +3,6 @@
 Wants Chromium on the path (or BLOODCELL_CHROMIUM) and the packages playwright and axe-playwright-python.
 """
 
-import os
 import re
 import shutil
 
@@ -12,19 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-CHROMIUM = os.environ.get("BLOODCELL_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-#: No sandbox: tests may run as root. The others keep the browser itself from asking its maker for anything.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from tests.app.chromium import CHROMIUM, chromium, violations
+
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is there")]
 VIEWS = [(scheme, width) for scheme in ("light", "dark") for width in (1280, 360)]
 
@@ -32,11 +20,8 @@ VIEWS = [(scheme, width) for scheme in ("light", "dark") for width in (1280, 360
 @pytest.fixture(scope="module")
 def browser():
     """Start a browser."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS, headless=True)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
@@ -91,13 +76,6 @@ def upload(tab, *files):
 
     tab.set_input_files("#files", [str(file) for file in files])
     expect(tab.locator("#status")).to_contain_text(re.compile(rf"^{len(files)} images? done"), timeout=60_000)
-
-
-def violations(tab):
-    """Return what axe-core finds: rule, and what breaks it."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    found = axe.Axe().run(tab).response["violations"]
-    return [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
 
 
 def test_one_image_and_its_verdict(opened, seeing, pictures):
@@ -166,7 +144,7 @@ def test_a_file_beyond_the_limit_is_not_even_sent(opened, start, tmp_path):
 def test_no_cell_is_said_not_to_look_like_one(opened, pictures):
     tab = opened()
     upload(tab, pictures[16])
-    words = "This does not look like a stained white cell: no stained nucleus was found."
+    words = "This does not look like a stained white cell: none was found."
     assert tab.locator("article .flag").inner_text() == words
     assert "So the net looked at the whole image." in tab.locator("article .note").inner_text()
 

@@ -22,7 +22,7 @@ from finding import matched
 import bloodcell
 from bloodcell.data import cells
 from bloodcell.data.cell_finder import cut, whole_square
-from bloodcell.data.cells import Cell
+from bloodcell.data.cells import Cell, find_cells
 from bloodcell.data.images import read_image
 from bloodcell.data.preprocessing import EXTENT
 from bloodcell.data.synthetic.painter import CLASSES
@@ -65,12 +65,23 @@ def found_cells(boxes, folder, table):
     return sum(map(len, boxes.values())), len(table), right
 
 
+def painted_cell(rows, cell):
+    """Return the row of the painted cell whose box has the centre of a cell; None: there is none, or there are two."""
+    x, y = cell.centre
+    inside = rows[rows["left"].between(x - rows["width"], x) & rows["top"].between(y - rows["height"], y)]
+    return next(inside.itertuples()) if len(inside) == 1 else None
+
+
 def cut_cells(boxes, folder):
-    """Write a picture of each painted cell but those at the border, two diameters wide, below the name of its class."""
+    """Write a picture of each painted cell that is found, two diameters wide, below the name of its class.
+
+    Cells that the border cuts are among them, as a count has those, too.
+    """
     for file, rows in boxes.items():
         image = read_image(file)
-        for row in rows[~rows["border"]].itertuples():
-            cell = Cell(row.left, row.top, row.width, row.height)
+        for cell in find_cells(image):
+            if (row := painted_cell(rows, cell)) is None:
+                continue  # no cell, or not sure which
             picture = cut(image, *whole_square(image, *cell.square(EXTENT * cell.diameter)))
             (folder / row.label).mkdir(parents=True, exist_ok=True)
             name = f"{file.parent.name}_{file.stem}_{row.Index}.png"

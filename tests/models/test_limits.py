@@ -21,7 +21,9 @@ from bloodcell.metrics.predictions import predictions_table
 from bloodcell.models.classifier import Classifier, load_checkpoint, load_classifier
 from bloodcell.models.ood import (
     FLAGGED,
+    Fold,
     fit_limits,
+    fit_limits_by_folds,
     from_plain,
     score,
     to_plain,
@@ -66,6 +68,22 @@ def test_known_classes_are_rarely_flagged_and_others_are(limits):
     assert limits.means.shape == (3, WIDTH)
     assert limits.whitening.shape == (WIDTH, WIDTH)
     assert limits.means.dtype == limits.whitening.dtype == np.float32
+
+
+def test_limits_of_a_net_that_learnt_all_cells_come_from_the_folds():
+    """The second of four classes has no cell; a net of a fold does not know its own validation cells as well."""
+    features, drawn = cells(300, 0)
+    labels, parts = np.array([0, 2, 3])[drawn], np.arange(300) // 100
+    rows = rows_of(drawn)
+    folds = [Fold(parts == number, features[parts != number], features[parts == number]) for number in range(3)]
+    found = fit_limits_by_folds(features, labels, folds, rows, 4, "flips")
+    assert found.means.shape == (4, WIDTH)
+    unseen, others = cells(2000, 2)[0], cells(200, 3, centres=np.eye(5, WIDTH)[3:] * 8 + 4)[0]
+    assert (score(found, unseen) > found.threshold).mean() <= FLAGGED + 0.02
+    assert (score(found, others) > found.threshold).mean() > 0.9
+    assert found.abstention["0.1"] is not None
+    provisional = fit_limits_by_folds(features, labels, folds, rows, 4, "flips", provisional=True)
+    assert set(provisional.abstention.values()) == {None}
 
 
 def test_the_score_is_the_mahalanobis_distance_of_features_of_unit_length(limits):

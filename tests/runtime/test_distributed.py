@@ -171,7 +171,9 @@ def test_several_machines_are_not_started_from_here(alone):
         launcher.launch(2, 2)
 
 
-@pytest.mark.parametrize("verb", ["audit", "cache", "differential", "find-lr", "tune", "app", "export", "paint"])
+@pytest.mark.parametrize(
+    "verb", ["adapt", "audit", "cache", "differential", "find-lr", "tune", "app", "export", "paint"]
+)
 def test_verbs_of_one_process_are_refused_in_two(verb, set_variables, monkeypatch, capsys):
     from bloodcell.cli import main
 

@@ -14,7 +14,7 @@ from bloodcell.data.field_views import view
 from bloodcell.data.synthetic.slides import paint_slides
 from bloodcell.models.finder_net import FinderNet, finder_loss, targets
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.training.finder import batch_of, export_finder, main, train_finder
+from bloodcell.training.finder import Batches, export_finder, main, train_finder
 
 VOC = """<annotation><object><name>WBC</name>
 <bndbox><xmin>10</xmin><ymin>20</ymin><xmax>50</xmax><ymax>80</ymax></bndbox>
@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_net(slides):
     fields = [read_annotated(slides)]
     first, second = (train_finder(fields, steps=2, seed=1).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    for one, other in zip(batch_of(fields, 3, 0), batch_of(fields, 3, 0), strict=True):
+    for one, other in zip(Batches(fields, 9, 0)[3], Batches(fields, 9, 0)[3], strict=True):
         assert torch.equal(one, other)
 
 
@@ -149,7 +149,7 @@ def test_it_learns(slides, tmp_path, capsys):
     main([str(slides), "--output", str(tmp_path / "finder.onnx"), "--steps", "120"])
     fields = read_annotated(slides)
     session = ort.InferenceSession(str(tmp_path / "finder.onnx"))
-    images, heat, _, _ = batch_of([fields], 999, 5)
+    images, heat, _, _ = Batches([fields], 1000, 5)[999]
     said = np.concatenate([session.run(["heat"], {"image": image[None].numpy()})[0] for image in images])
     at_centres, elsewhere = said[:, 0][heat.numpy() == 1], said[:, 0][heat.numpy() < 0.01]
     assert at_centres.mean() > 5 * elsewhere.mean()

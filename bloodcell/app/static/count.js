@@ -1,7 +1,8 @@
 "use strict";
 // The differential count of all fields on the page. The server has the statistics; here cells are only summed up.
 
-import { at, coloured, drawn, element, MANY, percent, plural, tableRow } from "./parts.js";
+import { at, element, MANY, percent, plural } from "./parts.js";
+import { shareRow } from "./shares.js";
 
 let latest, busy = false;
 
@@ -55,7 +56,7 @@ function show(answer, fields, twice, singles) {
   const found = `${answer.cells.toLocaleString("en")} of ${plural(cells, "cell")} in ${plural(fields.length, "field")} counted`;
   at("count-status").textContent = `${found}${most ? `; most frequent: ${most.name}, ${percent(most.share)}` : ""}.`;
   const shown = MANY ? answer.shares.filter((one) => one.count) : answer.shares, longest = Math.max(...shown.map((one) => one.high));
-  at("count-rows").replaceChildren(...shown.map((one) => row(one, longest)));
+  at("count-rows").replaceChildren(...shown.map((one) => shareRow(one, longest)));
   const lines = [
     answer.left_out && `Not counted: ${answer.left_out}.`,
     singles && `${plural(singles, "picture")} of one cell ${singles === 1 ? "is" : "are"} not counted: only fields are.`,
@@ -65,21 +66,4 @@ function show(answer, fields, twice, singles) {
     ...answer.notes.map((note) => `Note: ${note}.`),
   ];
   at("count-notes").replaceChildren(...lines.filter(Boolean).map((line) => element("li", line)));
-}
-
-function row({ name, count, share, low, high }, longest) {
-  const number = (value) => (100 * value).toFixed(1);
-  const cells = { cells: count.toLocaleString("en"), "per cent": number(share), "95\u00a0% interval": `${number(low)} to ${number(high)}` };
-  const made = tableRow([coloured(element("span", undefined, "chip"), name), name], cells, Object.keys(cells));
-  const chart = element("td", undefined, "whisker");
-  chart.append(whisker(...[share, low, high].map((value) => (100 * value) / longest), name));
-  made.append(chart);
-  return made;
-}
-
-// A bar up to the share, and a line from the lower to the upper limit, in per cent of the longest line.
-function whisker(share, low, high, name) {
-  const made = coloured(drawn("svg", { viewBox: "0 0 100 16", preserveAspectRatio: "none", "aria-hidden": "true" }), name);
-  made.append(drawn("rect", { y: 3, width: share, height: 10 }), drawn("path", { d: `M${low} 8H${high}M${low} 4V12M${high} 4V12` }));
-  return made;
 }

@@ -201,6 +201,38 @@ class EvaluateConfig(CommonConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdaptConfig(CommonConfig):
+    """The configuration of `adapt`."""
+
+    checkpoint: Any
+    corrections: str | None
+    new_classes: Any
+    steps: int
+    data: DataConfig
+    augment: AugmentConfig
+    loss: LossConfig
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+    finetune: FinetuneConfig
+    trainer: TrainerConfig
+    seed: int
+    report: bool
+    report_title: str | None
+
+    def __post_init__(self) -> None:
+        require_seed("seed", self.seed)
+        require(self.steps >= 1, "steps", self.steps, "give 1 step or more")
+        own = {"fold": None, "crop": "none", "image_size": None, "epoch_size": None, "sets": None}
+        for key, usual in own.items():
+            value = getattr(self.data, key)
+            require(value == usual, f"data.{key}", value, "the reader and adapt choose it; leave it out")
+        epochs = self.trainer.max_epochs
+        require(epochs == 1, "trainer.max_epochs", epochs, "a training of adapt is one epoch; give its length by steps")
+        if self.corrections is not None and (self.data.kind != "imagefolder" or self.data.train_dir):
+            raise BloodcellError("corrections= and data= both name labelled cells; give one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictConfig(CommonConfig):
     """The configuration of `predict`."""
 
@@ -256,10 +288,39 @@ class DifferentialConfig(CommonConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReviewConfig(CommonConfig):
+    """The configuration of `review`."""
+
+    checkpoint: Any
+    images: Any
+    corrections: str | None
+    reviewer: str | None
+    next: int
+    cells: str
+    abstain_below: float | None
+    error_rate: float | None
+    tta: str | None
+    device: Any
+    workers: int | None
+
+    def __post_init__(self) -> None:
+        require_choice("tta", self.tta, None, *TTA)
+        require_choice("cells", self.cells, *CELLS)
+        require_threshold(self.abstain_below, self.error_rate)
+        require_workers("workers", self.workers)
+        require(0 <= self.next <= 1000, "next", self.next, "give 0 to 1,000 cells")
+
+
+@dataclass(frozen=True, kw_only=True)
 class AppConfig(CommonConfig):
     """The configuration of `app`."""
 
     checkpoint: Any
+    images: Any
+    corrections: str | None
+    reviewer: str | None
+    blind: bool
+    slide_regex: str | None
     host: str
     port: int
     max_megabytes: float
@@ -276,6 +337,9 @@ class AppConfig(CommonConfig):
         require_choice("cells", self.cells, *CELLS)
         require_threshold(self.abstain_below, self.error_rate)
         require(0 <= self.port <= 65_535, "port", self.port, "give 0 to 65,535")
+        require(self.images is not None or not self.blind, "blind", self.blind, "it goes with images=FOLDER")
+        if self.slide_regex is not None:
+            require_one_group("slide_regex", self.slide_regex)
         megabytes = self.max_megabytes
         require(0.001 <= megabytes <= 1000, "max_megabytes", megabytes, "give a number from 0.001 to 1,000")
 
@@ -293,9 +357,12 @@ class ExportConfig(CommonConfig):
     authors: Any
     license: str | None
     cite: Any
+    laboratories: str | None
 
     def __post_init__(self) -> None:
-        require_choice("format", self.format, "onnx", "torch", "huggingface", "bioimageio")
+        require_choice("format", self.format, "onnx", "torch", "huggingface", "bioimageio", "reader")
+        wanted = "only the card of format=reader has the figures of laboratories; leave it out"
+        require(self.laboratories is None or self.format == "reader", "laboratories", self.laboratories, wanted)
         require_choice("precision", self.precision, "float32", "int8")
         if self.precision == "int8" and self.format != "onnx":
             raise BloodcellError(f"precision=int8 is for format=onnx, not for format={self.format}")
@@ -336,9 +403,11 @@ SCHEMAS: dict[str, type[CommonConfig]] = {
     "tune": TuneConfig,
     "audit": AuditConfig,
     "cache": ClearCacheConfig,
+    "adapt": AdaptConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
     "differential": DifferentialConfig,
+    "review": ReviewConfig,
     "app": AppConfig,
     "export": ExportConfig,
     "paint": PaintConfig,

@@ -1,0 +1,1 @@
+"""The page that shows all cells of a folder, takes corrections, and has them learnt."""
