@@ -7,7 +7,7 @@ The verbs of the command line are functions here, with the same words as setting
     bloodcell.audit("CELLS").leaks                      # images of one cell on two sides of a split
     run = bloodcell.train("CELLS", optimizer="adamw")   # a folder of class folders
     run.metrics["test/accuracy"], run.report
-    bloodcell.load(run).predict("OTHER_CELLS")          # a table, a row an image
+    bloodcell.load(run).predict("OTHER_CELLS")          # a table, a row an image; without `run` by the package's reader
     bloodcell.adapt(run, "LABELLED_CELLS")              # a run for another laboratory, by some labelled cells
     bloodcell.differential("SLIDES", run).table         # shares of the classes on slides, with intervals
 
@@ -79,7 +79,7 @@ def train(folder: str | PathLike[str] | None = None, **settings: Any) -> Run:
 
 
 def adapt(
-    checkpoint: str | PathLike[str],
+    checkpoint: str | PathLike[str] | None = None,
     folder: str | PathLike[str] | None = None,
     corrections: str | PathLike[str] | pd.DataFrame | None = None,
     **settings: Any,
@@ -87,7 +87,7 @@ def adapt(
     """Adapt a classifier, the reader, to another laboratory by some labelled cells.
 
     Args:
-        checkpoint: The reader: a run, its folder or a .ckpt file.
+        checkpoint: The reader: a run, its folder or a .ckpt file; None: the package's own.
         folder: A folder of class folders; with `corrections`, the folder that its paths are relative to; None: the
             settings say what, e.g. `data="table", data__table="LABELS.csv"`.
         corrections: What humans have decided on cells: a corrections file, or a table with its columns.
@@ -129,11 +129,11 @@ def evaluate(run: Any = None, **settings: Any) -> Run:
     return Run(call("evaluate", run, settings).folder)
 
 
-def load(run: Any, device: str | None = None, tta: str | None = None, backend: str = "auto") -> Predictor:
+def load(run: Any = None, device: str | None = None, tta: str | None = None, backend: str = "auto") -> Predictor:
     """Load a classifier, or several, whose mean then predicts.
 
     Args:
-        run: A run, its folder, a .ckpt or exported file, or a list of them.
+        run: A run, its folder, a .ckpt or exported file, or a list of them; None: the package's own reader.
         device: cpu, cuda or mps; None: the best there is.
         tta: none, flips or d4; None: as in training.
         backend: auto, onnx, compile or eager; auto: as in training, else the fastest.
@@ -142,7 +142,7 @@ def load(run: Any, device: str | None = None, tta: str | None = None, backend: s
         The classifier; its `predict` takes a folder, a pattern, files or arrays.
 
     Raises:
-        BloodcellError: There is no checkpoint, it is not one of this package, or several have other classes.
+        BloodcellError: There is no such checkpoint, it is not one of this package, or several have other classes.
     """
     from bloodcell.inference.predictor import load as loaded
 
@@ -151,7 +151,7 @@ def load(run: Any, device: str | None = None, tta: str | None = None, backend: s
 
 def predict(
     images: Any,
-    checkpoint: Any,
+    checkpoint: Any = None,
     *,
     abstain_below: float | None = None,
     error_rate: float | None = None,
@@ -163,7 +163,7 @@ def predict(
 
     Args:
         images: A folder, a file, a pattern, an RGB array uint8 (H, W, 3), a Pillow image, or a list of them.
-        checkpoint: A run, its folder, a .ckpt or exported file, or a list of them.
+        checkpoint: A run, its folder, a .ckpt or exported file, or a list of them; None: the package's own reader.
         abstain_below: Confidence (0 to 1) below which an image is left to a human.
         error_rate: The same, from the share of errors that the checkpoint promised.
         on_bad_image: list or error; see `Predictor.predict`.
@@ -183,7 +183,7 @@ def predict(
 
 def differential(
     images: str | PathLike[str],
-    run: Any,
+    run: Any = None,
     corrections: str | PathLike[str] | pd.DataFrame | None = None,
     **settings: Any,
 ) -> Counts:
@@ -191,7 +191,7 @@ def differential(
 
     Args:
         images: The folder of the slides, a folder each; or of the pictures of one slide.
-        run: A run, its folder, a .ckpt or exported file, or a list of them.
+        run: A run, its folder, a .ckpt or exported file, or a list of them; None: the package's own reader.
         corrections: What humans have decided on cells: a corrections file, or a table with its columns. Cells that they
             have confirmed count as known.
         settings: Keys of `bloodcell differential`, e.g. `cells="one"` or `abstain_below=0.8`.
@@ -212,11 +212,11 @@ def differential(
         return Counts(call("differential", images, own).folder)
 
 
-def export(run: Any, **settings: Any) -> Path:
+def export(run: Any = None, **settings: Any) -> Path:
     """Export a checkpoint to a file or folder that runs elsewhere, with a model card.
 
     Args:
-        run: A run, its folder or a .ckpt file.
+        run: A run, its folder or a .ckpt file; None: the package's own reader.
         settings: Keys of `bloodcell export`, e.g. `format="onnx"` or `output="cells.onnx"`.
 
     Returns:

@@ -1,6 +1,7 @@
 """Several sets by the command line: trained, left out in turn, evaluated with classes in other letter case."""
 
 import json
+import re
 import sys
 
 import pandas as pd
@@ -42,7 +43,7 @@ def command(monkeypatch, verb, *arguments):
 def test_a_joint_run_from_start_to_end(monkeypatch, sets, tmp_path, capsys):
     run = tmp_path / "run"
     own = [f"outputs={tmp_path}", f"hydra.run.dir={run}", "data.sampling=balanced", "data.epoch_size=40"]
-    command(monkeypatch, "train", *QUICK, *sets, *own, "scheduler=onecycle")
+    command(monkeypatch, "train", *QUICK, *sets, *own, "scheduler=onecycle", "loss.own_classes=true")
     said = capsys.readouterr().out
     assert "4 classes: EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL" in said
     assert "note: sources of mine are unknown; find them: bloodcell audit data=imagefolder data.root=" in said
@@ -58,6 +59,11 @@ def test_a_joint_run_from_start_to_end(monkeypatch, sets, tmp_path, capsys):
     command(monkeypatch, "evaluate", f"checkpoint={run}", "device=cpu", *BARE, f"hydra.run.dir={tmp_path / 'again'}")
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (run, tmp_path / "again")]
     assert metrics[1]["test/accuracy"] == pytest.approx(metrics[0]["test/accuracy"], abs=1e-6)
+    command(monkeypatch, "export", str(run), "format=reader", f"output={tmp_path / 'reader.ckpt'}")
+    card = (tmp_path / "reader.md").read_text()
+    assert "| class | painted | mine |" in card
+    assert re.search(r"\| MONOCYTE \| \d+ \|  \|", card)  # mine has none
+    assert str(tmp_path) not in card
 
 
 def test_each_set_is_left_out_in_turn_and_tested(monkeypatch, sets, tmp_path, capsys):

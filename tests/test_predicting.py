@@ -357,7 +357,6 @@ def test_flags_follow_the_limits(predicted, pictures, monkeypatch):
         (["abstain_below=80"], "a number from 0 to 1"),
         (["output=null"], "output=FILE.csv"),
         (["output=results.xlsx"], "names no CSV file"),
-        (["checkpoint=null"], "checkpoint is not set"),
         (["tta=some"], "tta=some"),
         (["features.backend=fast"], "features.backend=fast"),
     ],

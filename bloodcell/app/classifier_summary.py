@@ -7,6 +7,7 @@ from typing import Any
 
 from bloodcell.audits.overlap import training_samples
 from bloodcell.evaluation.verdict import accuracy_line
+from bloodcell.inference import reader
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.fields.choice import least_size, unknown_extent
@@ -40,6 +41,8 @@ def about(ensemble: Ensemble, cells: str) -> dict[str, Any]:
 
 
 def _of_one(engine: Engine) -> list[str]:
+    if engine.file == reader.FILE:
+        return [f"It is the package's own reader; {reader.CARD} has its data and its figures at other laboratories."]
     folder = run_folder.run_of(engine.file) if engine.file else None
     samples = training_samples(engine.file) if engine.file else None
     lines = []

@@ -41,6 +41,13 @@ def trained_sources(samples: Samples, training: Iterable[Samples | None]) -> fro
     return (training_sources(known) | frozenset(samples.table.loc[_are_among(samples, known), "source"])) - {""}
 
 
+def learnt(samples: Samples, training: Samples | None) -> pd.Series[bool]:
+    """Return whether each image is one of some training images, or of the source of one that is."""
+    among = _are_among(samples, [training] if training else [])
+    source = samples.table["source"]
+    return among | source.isin(set(source[among]) - {""})
+
+
 def _are_among(samples: Samples, training: Iterable[Samples]) -> pd.Series:
     """Return whether each image is one of the training images: the same file, or the same pixels."""
     files, pixels = set[str](), set[str]()

@@ -1,4 +1,6 @@
-"""Finding the white cell in an image by the stain of its nucleus, without a trained model.
+"""Finding the white cell in an image by the stain of its nucleus, without a trained model, for older checkpoints.
+
+No change may move a square: they were trained on these (`bloodcell.data.one_cell.STAIN`).
 
 Giemsa and Wright stains colour nuclei violet: blue is far brighter than green, which haemoglobin absorbs too. This
 difference is stable between laboratories, lamps and cameras; the colours themselves are not.
@@ -14,9 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodcell.data.images import Pixels
-
-#: Version of this algorithm, stored with cached features: raise it with every change that moves a square.
-FINDER_VERSION = 1
 
 _SIDE = 160  # nuclei are found in an image scaled down to this longer side, pixels
 _STAIN = 45  # least excess of blue over green in a stained nucleus; red cells and background stay below 20

@@ -35,6 +35,7 @@ class BloodCellDataModule(pl.LightningDataModule):
         views: Number of fixed views of each training sample in `rows`; 0: training uses the samples' own rows.
         least: Smallest training batch of a process; batch norm that learns needs 2.
         repeats: Every epoch has the batches of the first, to overfit them.
+        own_classes: Training batches have a third part: the classes of each image's set, bool (N, classes).
     """
 
     def __init__(
@@ -48,11 +49,12 @@ class BloodCellDataModule(pl.LightningDataModule):
         views: int = 0,
         least: int = 1,
         repeats: bool = False,
+        own_classes: bool = False,
     ) -> None:
         super().__init__()
         self.samples, self.classes, self.preprocessing = samples, classes, preprocessing
         self.config, self.seed, self.rows, self.views = data, seed, rows, views
-        self.least, self.repeats = least, repeats
+        self.least, self.repeats, self.own_classes = least, repeats, own_classes
 
     def labels(self, samples: Samples) -> Tensor:
         """Return each row's class number, int64 (N,).
@@ -64,6 +66,12 @@ class BloodCellDataModule(pl.LightningDataModule):
         if unknown := sorted(set(samples.table["label"]) - set(number)):
             raise BloodcellError(f"class {named(unknown)} is unknown; the classifier knows {named(number)}")
         return torch.tensor([number[name] for name in samples.table["label"]], dtype=torch.int64)
+
+    def known(self, samples: Samples) -> Tensor:
+        """Return whether the set of each row has each class, bool (N, classes)."""
+        table = self.samples.table
+        has = {str(name): set(labels) for name, labels in table.groupby("set")["label"].unique().items()}
+        return torch.tensor([[name in has[str(own)] for name in self.classes] for own in samples.table["set"]])
 
     def train_dataloader(self) -> Any:
         """Return the training batches in a new random order in each epoch."""
@@ -81,12 +89,13 @@ class BloodCellDataModule(pl.LightningDataModule):
     def _batches(self, split: str, sampler: EpochSampler | None) -> Any:
         part = self.samples.of_split(split)
         labels, batch_size, least = self.labels(part), self.config.batch_size, self.least if split == "train" else 1
+        known = self.known(part) if self.own_classes and split == "train" else None
         if self.rows is None:
-            dataset = ImageDataset(part.files(), labels, self.preprocessing)
+            dataset = ImageDataset(part.files(), labels, self.preprocessing, known)
             return image_loader(dataset, batch_size, self.config.workers, sampler, least)
         rows = torch.from_numpy(np.flatnonzero(self.samples.table["split"] == split))[None]
         if split == "train" and self.views:
             rows = len(self.samples.table) + torch.arange(self.views * len(labels)).view(self.views, -1)
         if split != "train" and self.rows.ndim == 2:
             batch_size = max(batch_size, _EVAL_ROWS)
-        return rows_loader(RowsDataset(self.rows, rows, labels, sampler), batch_size, least)
+        return rows_loader(RowsDataset(self.rows, rows, labels, sampler, known), batch_size, least)

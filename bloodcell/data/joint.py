@@ -10,7 +10,7 @@ import pandas as pd
 
 from bloodcell.data.kaggle import find_images, read_kaggle
 from bloodcell.data.known_sources import with_saved_sources
-from bloodcell.data.readers import absolute, read_imagefolder, read_table
+from bloodcell.data.readers import absolute, read_imagefolder, read_table, with_groups
 from bloodcell.data.samples import Samples, relative, with_set_names
 from bloodcell.runtime.config import cache_root as cache_folder
 from bloodcell.runtime.errors import BloodcellError
@@ -18,10 +18,11 @@ from bloodcell.runtime.errors import BloodcellError
 _EXAMPLE = "two or more, 'data.sets={a: DIR, b: DIR}'"
 
 
-def read_joint(sets: dict[str, str] | list[str], cache_root: str | None) -> Samples:
+def read_joint(sets: dict[str, Any] | list[str], cache_root: str | None) -> Samples:
     """Read and join several data sets, with the sources that an audit of each has found.
 
-    The sets are name -> folder or CSV file, or a list of folders and files, which are named after them.
+    The sets are name -> folder or CSV file, or a list of folders and files, which are named after them. In place of a
+    folder or file, {root: it, group_regex: "..."} reads the sources from the paths, as `data.group_regex` does.
 
     Returns:
         The rows of one set after those of another, each in its own order. Paths are relative to the common parent
@@ -31,7 +32,9 @@ def read_joint(sets: dict[str, str] | list[str], cache_root: str | None) -> Samp
         BloodcellError: There are fewer than two sets, one is missing, or an image is in two of them.
     """
     places = named_sets(sets)
-    parts = {name: with_saved_sources(_read_set(place), cache_folder(cache_root)) for name, place in places.items()}
+    entries = {str(name): entry for name, entry in sets.items()} if isinstance(sets, dict) else {}
+    given = {name: _read_set(name, place, entries.get(name)) for name, place in places.items()}
+    parts = {name: with_saved_sources(part, cache_folder(cache_root)) for name, part in given.items()}
     root = Path(os.path.commonpath([part.root.absolute() for part in parts.values()]))
     tables = []
     for name, part in parts.items():
@@ -74,6 +77,10 @@ def named_sets(sets: Any) -> dict[str, Path]:
 
 def _place(value: Any) -> Path:
     """Return one entry of `data.sets` as the absolute path of an existing folder or CSV file."""
+    if isinstance(value, dict):
+        if unknown := set(value) - {"root", "group_regex"}:
+            raise BloodcellError(f"data.sets: no key '{min(map(str, unknown))}' of a set; give root and group_regex")
+        value = value.get("root")
     if not isinstance(value, str) or not value:
         raise BloodcellError(f"data.sets: {value} is no folder and no CSV table; give {_EXAMPLE}")
     place = absolute(value)
@@ -92,11 +99,14 @@ def _kind(place: Path) -> str:
     return "table" if _is_table(place) else "kaggle" if find_images(place) else "imagefolder"
 
 
-def _read_set(place: Path) -> Samples:
+def _read_set(name: str, place: Path, entry: Any) -> Samples:
     kind = _kind(place)
     if kind == "table":
-        return read_table(str(place), None, "path", "label", "group", "split")
-    return read_kaggle(str(place), False, None) if kind == "kaggle" else read_imagefolder(str(place))
+        part = read_table(str(place), None, "path", "label", "group", "split")
+    else:
+        part = read_kaggle(str(place), False, None) if kind == "kaggle" else read_imagefolder(str(place))
+    expression = entry.get("group_regex") if isinstance(entry, dict) else None
+    return part if expression is None else with_groups(part, expression, f"data.sets.{name}.group_regex")
 
 
 def audit_command(place: Path) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from bloodcell.data.classes import with_spelling_of
 from bloodcell.data.known_sources import with_saved_sources
@@ -50,26 +53,34 @@ def with_known_classes(samples: Samples, classes: Sequence[str], new: Sequence[s
     return with_spelling_of(samples, [*classes, *new])
 
 
-def folds_of(samples: Samples, folds: int, seed: int) -> list[Samples]:
+def folds_of(samples: Samples, folds: int, seed: int, learnt: Any = False) -> list[Samples]:
     """Return the cells once for each fold, with the parts train and val; each cell is in one val part.
 
     No source is in two folds; a cell of unknown source is its own source. There are fewer folds if there are fewer
-    sources.
+    sources. Cells that the reader has `learnt`, bool (N,), are in no val part: they cannot test it.
 
     Raises:
-        BloodcellError: All cells are of one source.
+        BloodcellError: All cells that can test are of one source, or there is none.
     """
-    table = samples.table
-    known = (table["source"] != "").any()
-    units = table["source"].where(table["source"] != "", table["path"])
-    most = min(units.nunique(), table["label"].value_counts().max()) if known else len(table)
+    table = samples.table.assign(split="train")
+    fresh = table[~np.broadcast_to(learnt, len(table))]
+    known = (fresh["source"] != "").any()
+    units = fresh["source"].where(fresh["source"] != "", fresh["path"])
+    most = min(units.nunique(), fresh["label"].value_counts().max()) if known and len(fresh) else len(fresh)
     if (count := min(folds, most)) < 2:
+        if len(fresh) < len(table):
+            raise BloodcellError(
+                "the reader has learnt these cells before, so too few are left to test it; label further ones, or "
+                "adapt the reader that it comes from (reader in its run.json)"
+            )
         raise BloodcellError(
             "all labelled cells are of one source, so nothing can test the adapted reader; label cells of another one"
         )
     parts = []
     for fold in range(count):
-        drawn = table.assign(source=units, split="train")
+        drawn = fresh.assign(source=units)
         draw_fold(drawn, count, fold, "grouped" if known else "random", seed)
-        parts.append(replace(samples, table=table.assign(split=drawn["split"])))
+        parts.append(
+            replace(samples, table=table.assign(split=drawn["split"].reindex(table.index, fill_value="train")))
+        )
     return parts

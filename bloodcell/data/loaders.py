@@ -27,18 +27,23 @@ CPU = torch.device("cpu")
 class ImageDataset(Dataset[Any]):
     """Image files as the net's input, uint8 (3, size, size), each with its label from int64 (N,).
 
+    If they are given, the classes that it may have are third, from bool (N, classes).
+
     An ImageError of a file that cannot be read any more names it and says how to go on.
     """
 
-    def __init__(self, files: list[Path], labels: Tensor, preprocessing: Preprocessing) -> None:
-        self.files, self.labels, self.preprocessing = files, labels, preprocessing
+    def __init__(
+        self, files: list[Path], labels: Tensor, preprocessing: Preprocessing, known: Tensor | None = None
+    ) -> None:
+        self.files, self.preprocessing = files, preprocessing
+        self.targets = (labels,) if known is None else (labels, known)
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         try:
-            return self.preprocessing(self.files[index]), self.labels[index]
+            return self.preprocessing(self.files[index]), *(target[index] for target in self.targets)
         except ImageError as error:  # all were decoded before the training
             hint = "restore the file and go on with resume=RUN, or start again with data.on_bad_image=skip"
             raise ImageError(f"{error}; it was readable when the training began: {hint}") from None
@@ -98,21 +103,30 @@ class RowsDataset(Dataset[Any]):
         rows: The row of each item, int64 (views, N); epoch e uses view e modulo `views`.
         labels: int64 (N,).
         sampler: The sampler, which knows the epoch; None: always the first view.
+        known: The classes that each item may have, bool (N, classes), which are then third in a batch.
     """
 
-    def __init__(self, inputs: Any, rows: Tensor, labels: Tensor, sampler: EpochSampler | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Any,
+        rows: Tensor,
+        labels: Tensor,
+        sampler: EpochSampler | None = None,
+        known: Tensor | None = None,
+    ) -> None:
         self.device = inputs.device if isinstance(inputs, Tensor) else CPU
-        self.inputs, self.sampler = inputs, sampler
-        self.rows, self.labels = rows.to(self.device), labels.to(self.device)
+        self.inputs, self.sampler, self.rows = inputs, sampler, rows.to(self.device)
+        self.targets = tuple(one.to(self.device) for one in ((labels,) if known is None else (labels, known)))
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets[0])
 
-    def __getitem__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, positions: Tensor) -> tuple[Tensor, ...]:
         """Return the batch at positions int64 (n,); images as (n, 3, H, W) in channels-last memory."""
         view = self.sampler.epoch % len(self.rows) if self.sampler is not None else 0
         inputs: Tensor = self.inputs[self.rows[view][positions]]
-        return inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs, self.labels[positions]
+        targets = (target[positions] for target in self.targets)
+        return inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs, *targets
 
 
 def rows_loader(dataset: RowsDataset, batch_size: int, least: int = 1) -> DataLoader[Any]:

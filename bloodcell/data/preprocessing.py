@@ -17,6 +17,7 @@ from bloodcell.data.cell_finder import cut, locate, whole_square
 from bloodcell.data.cells import CELL, Cell
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.images import Pixels, read_image, rgb_of
+from bloodcell.data.one_cell import BOX, NET, STAIN, find_cell
 from bloodcell.runtime.errors import BloodcellError
 
 ImageLike = str | Path | NDArray[Any] | Image.Image
@@ -34,12 +35,14 @@ class Preprocessing:
         image_size: Side of the net's input, pixels, 16 to 4096.
         crop: none: the whole image is resized to the square. cell: the square around the white cell is cut out; if no
             cell is found, the whole image is used.
-        crop_size: Side of that square in diameters of the nucleus, 1 to 10, so that magnification has no effect.
+        crop_size: Side of that square in diameters of the nucleus, 1 to 10, so that magnification has no effect; the
+            net's box around the cell is taken for `BOX` nuclei.
         white: The least white of files with more than 8 bits that declare none; see `bloodcell.data.value_range`. None:
             each file's own.
         extent: Shorter side of the training images in diameters of their cell, above 0: a cell of a field is seen in a
             square of this size, as the net has learnt it, if `crop` is none, and pictures with much smaller cells are
             taken for fields. None: unknown, and `EXTENT` is taken.
+        finder: What finds the cell: 1: the stain of its nucleus, as in older checkpoints. 2: a small net.
     """
 
     image_size: int = 224
@@ -47,6 +50,7 @@ class Preprocessing:
     crop_size: float = 2.0
     white: float | None = None
     extent: float | None = None
+    finder: int = STAIN
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -58,11 +62,20 @@ class Preprocessing:
             raise BloodcellError(f"data.image_size={self.image_size}; give whole pixels from 16 to 4096")
         if self.extent is not None and not 0 < self.extent <= 1000:
             raise BloodcellError(f"extent={self.extent} is no size of training images; the checkpoint is damaged")
+        if self.finder not in (STAIN, NET):
+            raise BloodcellError(f"finder={self.finder} of cells is not known here; a newer release has it")
 
     @property
     def crops_cell(self) -> bool:
         """Whether the square around the cell is cut out."""
         return self.crop == "cell"
+
+    @property
+    def cells_wide(self) -> float:
+        """Side of the square around a cell in diameters of the cell."""
+        if not self.crops_cell:
+            return self.extent or EXTENT
+        return self.crop_size / (CELL if self.finder == STAIN else BOX)
 
     def __call__(self, image: ImageLike) -> Tensor:
         """Return uint8 (3, size, size) for a file, an RGB array uint8 (H, W, 3) or a Pillow image."""
@@ -88,8 +101,13 @@ class Preprocessing:
 
         It extends beyond an image that is smaller than it. None means that the whole image is used.
         """
-        cell = locate(image) if self.crops_cell else None
-        return whole_square(image, *cell.square(self.crop_size)) if cell else None
+        if not self.crops_cell:
+            return None
+        if self.finder == STAIN:
+            nucleus = locate(image)
+            return whole_square(image, *nucleus.square(self.crop_size)) if nucleus else None
+        cell = find_cell(image)
+        return self.square_around(image, cell) if cell else None
 
     def cut_cells(self, image: Pixels, cells: Sequence[Cell]) -> list[tuple[Pixels, Square]]:
         """Return the net's input and the square for each of several cells in an image, uint8 (H, W, 3)."""
@@ -99,25 +117,25 @@ class Preprocessing:
     def picture_of(self, image: Pixels, cell: Cell) -> Pixels:
         """Return a picture of one of several cells, uint8 (side, side, 3), from which the net gets what it gets of it.
 
-        If the net looks for the cell, it is the square in which `square_around` looks.
+        If the cell is looked for, it is the square in which `square_around` looks for the nucleus; the net that finds
+        cells finds it there again, its centre within a tenth of its diameter.
         """
         side = 2 * cell.diameter if self.crops_cell else (self.extent or EXTENT) * cell.diameter
         return cut(image, *whole_square(image, *cell.square(side)))
 
     def square_around(self, image: Pixels, cell: Cell) -> Square:
         """Return the square around one of several cells that shows it as the training images show theirs."""
-        if not self.crops_cell:
-            return whole_square(image, *cell.square((self.extent or EXTENT) * cell.diameter))
-        left, top, side = whole_square(image, *cell.square(2 * cell.diameter))
-        nucleus = locate(cut(image, left, top, side))
-        if nucleus and cell.holds(left + nucleus.x, top + nucleus.y):  # else it is a neighbour's
-            x, y, length = nucleus.square(self.crop_size)
-            return whole_square(image, left + x, top + y, length)
-        return whole_square(image, *cell.square(self.crop_size * cell.diameter / CELL))
+        if self.crops_cell and self.finder == STAIN:
+            left, top, side = whole_square(image, *cell.square(2 * cell.diameter))
+            nucleus = locate(cut(image, left, top, side))
+            if nucleus and cell.holds(left + nucleus.x, top + nucleus.y):  # else it is a neighbour's
+                x, y, length = nucleus.square(self.crop_size)
+                return whole_square(image, left + x, top + y, length)
+        return whole_square(image, *cell.square(self.cells_wide * cell.diameter))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the arguments of an equal pipeline as plain values."""
-        unset = ("white", None), ("extent", None)  # older checkpoints, and keys made of them, have neither
+        unset = ("white", None), ("extent", None), ("finder", STAIN)  # older checkpoints, and keys of them, have none
         return {name: value for name, value in asdict(self).items() if (name, value) not in unset}
 
     def of_whole_images(self) -> Preprocessing:

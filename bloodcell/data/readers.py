@@ -42,8 +42,10 @@ def selected(samples: Samples, data: DataConfig) -> Samples:
     return select_classes(samples, data.class_map, data.classes)
 
 
-def with_groups(samples: Samples, expression: str) -> Samples:
+def with_groups(samples: Samples, expression: str, key: str = "data.group_regex") -> Samples:
     """Return the samples with each source read from the path: the expression's first group, or its whole match.
+
+    `key` is the setting that has the expression.
 
     Raises:
         BloodcellError: The expression is not valid, or finds nothing in a path.
@@ -51,14 +53,13 @@ def with_groups(samples: Samples, expression: str) -> Samples:
     try:
         pattern = re.compile(str(expression))
     except re.error as error:
-        raise BloodcellError(f"data.group_regex='{expression}' is no regular expression: {error}") from error
+        raise BloodcellError(f"{key}='{expression}' is no regular expression: {error}") from error
     matches = [pattern.search(path) for path in samples.table["path"]]
     sources = [(match[min(pattern.groups, 1)] or "") if match else "" for match in matches]
     missing = [path for path, source in zip(samples.table["path"], sources, strict=True) if not source]
     if missing:
         raise BloodcellError(
-            f"data.group_regex='{expression}' finds no group in {len(missing)} of {len(matches)} paths, "
-            f"e.g. {missing[0]}"
+            f"{key}='{expression}' finds no group in {len(missing)} of {len(matches)} paths, e.g. {missing[0]}"
         )
     table = samples.table.assign(source=sources)
     return replace(samples, table=table.assign(source=with_set_names(table)))

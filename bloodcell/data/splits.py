@@ -7,7 +7,7 @@ import pandas as pd
 from bloodcell.data.samples import Samples
 from bloodcell.data.split_draws import draw, draw_fold
 from bloodcell.runtime.config import listed
-from bloodcell.runtime.console import named
+from bloodcell.runtime.console import counted, named, say
 from bloodcell.runtime.errors import BloodcellError, nearest, written
 from bloodcell.runtime.schema.data import DataConfig
 
@@ -29,7 +29,8 @@ def assign_splits(samples: Samples, data: DataConfig) -> Samples:
 
     Returns:
         The samples with every split filled in; without the test images of other sets if there is a `data.leave_out`,
-        and without those that are given as test with `data.drop_test`.
+        and without its images of classes that no other set has; and without those that are given as test with
+        `data.drop_test`.
 
     Raises:
         BloodcellError: Sources for a grouped split are unknown, a class is never trained on, or a data set is missing.
@@ -42,6 +43,8 @@ def assign_splits(samples: Samples, data: DataConfig) -> Samples:
     if data.drop_test:
         given = given[~given["split"].str.startswith("test")]
     table = _with_fixed_splits(given, data.fold is not None, train_only, leave_out)
+    if leave_out is not None:
+        table = _of_classes_elsewhere(table, leave_out)
     require_classes(table)
     parts = []
     for name, rows in table.groupby("set", sort=False):
@@ -66,6 +69,16 @@ def _with_fixed_splits(
     left_out = table["set"] == leave_out
     table.loc[left_out, "split"] = "test"
     return table[left_out | ~table["split"].str.startswith("test")]
+
+
+def _of_classes_elsewhere(table: pd.DataFrame, leave_out: str) -> pd.DataFrame:
+    """Return the table without the classes that only the set that is left out has; a line names them."""
+    tested = table["set"] == leave_out
+    unseen = tested & ~table["label"].isin(table.loc[~tested, "label"])
+    if unseen.any():
+        names = named(sorted(table.loc[unseen, "label"].unique()))
+        say(f"note: {leave_out}: {counted(int(unseen.sum()), 'image')} of {names} not tested: no other set has them")
+    return table[~unseen]
 
 
 def _draw_parts(samples: Samples, data: DataConfig, test_fraction: float) -> None:

@@ -14,6 +14,7 @@ from bloodcell.exports.bioimageio import require_bioimageio, write_package
 from bloodcell.exports.formats import FORMATS, Format
 from bloodcell.exports.graph import Graph
 from bloodcell.exports.huggingface import front_matter
+from bloodcell.exports.int8 import in_int8
 from bloodcell.exports.model_card import card
 from bloodcell.exports.parity import Pictures, check, pictures_of
 from bloodcell.exports.place import CARD, card_of, output_place
@@ -21,6 +22,7 @@ from bloodcell.inference.engine import engine_of
 from bloodcell.inference.exported.metadata import About
 from bloodcell.inference.exported.model_folder import labels_text
 from bloodcell.inference.exported.onnx_engine import is_exported, load_exported
+from bloodcell.inference.reader import named_or_reader
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.command import prediction_by, say_end
 from bloodcell.runtime.config import listed, typed
@@ -60,12 +62,17 @@ class Export:
         """Write the file with the net, compare its answers with the checkpoint's, and return what came of it.
 
         Raises:
-            BloodcellError: The answers differ.
+            BloodcellError: The answers differ, or in integers the net is too slow or too inexact.
         """
         file.write_bytes(self.content)
         own = load_exported(file) if self.form.kind == "onnx" else None
         largest = check(self.form.run(self.content), engine_of(self.classifier, "cpu", "eager"), self.pictures, own)
-        return f"largest difference of a probability from the checkpoint {largest:.1g}, on {self.pictures.what}"
+        compared = f"largest difference of a probability from the checkpoint {largest:.1g}, on {self.pictures.what}"
+        if self.about.precision == "float32":
+            return compared
+        content, measured = in_int8(self.content, self.about, self.checkpoint)
+        file.write_bytes(content)
+        return f"{measured}; that float32 file: {compared}"
 
     def card(self, file: Path, compared: str) -> str:
         """Return the model card."""
@@ -85,13 +92,16 @@ def export(cfg: DictConfig) -> Path:
         BloodcellError: A mistake of the user, torch cannot export the net, or the file's probabilities differ.
     """
     config = typed(cfg, ExportConfig)
+    if config.format == "reader":
+        return _reader(config)
     form = FORMATS[config.format]
     if config.format == "bioimageio":
         require_bioimageio()
-    checkpoint = _checkpoint(config.checkpoint)
-    place = output_place(config.output, checkpoint, form.ending, form.alone, config.overwrite)
+    checkpoint = _checkpoint(named_or_reader(config.checkpoint))
+    output = f"reader{form.ending}" if (config.output, config.checkpoint) == (None, None) else config.output
+    place = output_place(output, checkpoint, form.ending, form.alone, config.overwrite)
     with progress(f"exporting to {form.ending or 'a folder'}"):
-        ready = _prepared(checkpoint, form, config.publication)
+        ready = _prepared(checkpoint, form, config)
     write = {"huggingface": _write_folder, "bioimageio": _write_package}.get(config.format, _write_file)
     busy = f"another process is writing {place}; wait for it, or stop it first"
     with locked(place.with_name(f".{place.name}.lock"), busy, remove=True):
@@ -107,6 +117,18 @@ def export(cfg: DictConfig) -> Path:
     look = card_of(place) if form.alone else place
     say_end(look, then=prediction_by([place]) if form.ending in (".onnx", "") else [])
     return place
+
+
+def _reader(config: ExportConfig) -> Path:
+    """Write the file of the package's reader, and its card."""
+    from bloodcell.exports.reader_file import write_reader  # with Lightning
+
+    checkpoint = _checkpoint(config.checkpoint)
+    file = output_place(config.output, checkpoint, ".ckpt", True, config.overwrite)
+    compared = write_reader(checkpoint, file, config.laboratories)
+    say(f"{file}, {file.stat().st_size / 1e6:.2f} MB; {compared}")
+    say_end(card_of(file), then=prediction_by([file]))
+    return file
 
 
 def _write_file(ready: Export, file: Path) -> str:
@@ -140,11 +162,11 @@ def _write_package(ready: Export, file: Path) -> str:
     return compared
 
 
-def _prepared(checkpoint: Path, form: Format, publication: Publication) -> Export:
+def _prepared(checkpoint: Path, form: Format, config: ExportConfig) -> Export:
     from bloodcell.models.classifier import load_classifier
 
-    classifier = load_classifier(checkpoint)
-    about = about_of(classifier, checkpoint)
+    classifier, publication = load_classifier(checkpoint), config.publication
+    about = replace(about_of(classifier, checkpoint), precision=config.precision)
     if not form.alone:
         publication = replace(publication, title=publication.title or default_title(about.model))
     pictures = pictures_of(checkpoint, about.preprocessing.white)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from bloodcell.data.samples import read_samples
 from bloodcell.evaluation.report import name_of
@@ -15,7 +15,7 @@ from bloodcell.metrics.abstention import CONFIDENCE, joint_confidence, least_sou
 from bloodcell.metrics.confusions import MOST
 from bloodcell.metrics.registry import Metric, Place, shown_in
 from bloodcell.metrics.summary import interval_words, parts_in, read_metrics
-from bloodcell.models.ood import FLAGGED
+from bloodcell.models.ood import FLAGGED, Limits
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import plain, read_config
 from bloodcell.runtime.console import named
@@ -40,16 +40,7 @@ def card(about: About, checkpoint: Path, file: Path, compared: str, publication:
         publication: Title, authors, licence and citations, if there are any.
     """
     run = run_folder.run_of(checkpoint)
-    pages = Environment(
-        loader=PackageLoader("bloodcell.exports"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    pages.filters |= {"plain": _plain, "named": named, "line": _line}
-    return pages.get_template("card.md").render(
+    return template("card.md").render(
         about=about,
         file=file.name,
         kind=file.suffix.lower(),
@@ -59,7 +50,7 @@ def card(about: About, checkpoint: Path, file: Path, compared: str, publication:
         flagged=FLAGGED,
         confidence=CONFIDENCE,
         together=joint_confidence(1 + len(about.limits.abstention)) if about.limits else None,
-        promises=_promises(about),
+        promises=promises(about.limits),
         not_promised=_not_promised(about),
         data=_data(run) if run else None,
         most=MOST,
@@ -68,6 +59,20 @@ def card(about: About, checkpoint: Path, file: Path, compared: str, publication:
         tta=_config(run, "evaluate").get("tta", "none") if run else "none",
         record=run_folder.read_run(run) if run else {},
     )
+
+
+def template(name: str) -> Template:
+    """Return the template of a card, with the filters plain, named and line."""
+    pages = Environment(
+        loader=PackageLoader("bloodcell.exports"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    pages.filters |= {"plain": _plain, "named": named, "line": _line}
+    return pages.get_template(name)
 
 
 def _plain(text: Any) -> str:
@@ -81,9 +86,9 @@ def _line(text: Any) -> str:
     return " ".join(str(text).split())
 
 
-def _promises(about: About) -> list[tuple[str, float]]:
+def promises(limits: Limits | None) -> list[tuple[str, float]]:
     """Return the promised error rates, as text, each with the lowest confidence that it holds for."""
-    rates = about.limits.abstention if about.limits else {}
+    rates = limits.abstention if limits else {}
     return [(f"{100 * float(rate):g} %", least) for rate, least in rates.items() if least is not None]
 
 

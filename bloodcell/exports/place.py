@@ -15,6 +15,8 @@ FOLDER_FILES = frozenset((run_folder.EXPORTED, run_folder.LABELS, CARD))
 
 def card_of(file: Path) -> Path:
     """Return where the model card of an exported file is."""
+    if file.suffix == ".ckpt":  # the package's reader, whose card stands beside it in the package
+        return file.with_suffix(".md")
     return file.with_name(f"{file.name}.md")
 
 

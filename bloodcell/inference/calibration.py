@@ -85,7 +85,8 @@ def calibrate_by_folds(
 
     Args:
         samples: The images, N.
-        predictions: Their predictions table at temperature 1, each row by a net that was not trained on it, with `tta`.
+        predictions: The predictions table at temperature 1, with `tta`, of those that are in a validation part of the
+            folds, in their order; each row by a net that was not trained on it.
         classes: All classes of the classifier.
         features: Pooled features of the images by the classifier, (N, F).
         folds: The features of the folds' nets.

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from bloodcell.data.augment import Augment
-from bloodcell.data.cell_finder import FINDER_VERSION
 from bloodcell.data.decoder import decode, read_and_compute
+from bloodcell.data.one_cell import finder_digest
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.samples import Samples, contents
 from bloodcell.inference.backends import Backbone, Forward
@@ -66,6 +66,7 @@ class Extractor:
 
     def described(self) -> dict[str, Any]:
         """Return all that a feature depends on besides the image."""
+        finder = finder_digest(self.preprocessing.finder)
         return {
             "model": self.net.name,
             "weights": state_digest(self.net.backbone),
@@ -74,8 +75,8 @@ class Extractor:
             "pool": str(self.net.pool),
             "preprocessing": self.preprocessing.of_whole_images().as_dict(),
             "backend": self.backbone.name,
-            # the features depend on the algorithm that finds the cell
-            **({"last column": "cell", "cell finder": FINDER_VERSION} if self.preprocessing.crops_cell else {}),
+            # the features depend on what finds the cell
+            **({"last column": "cell", "cell finder": finder} if self.preprocessing.crops_cell else {}),
         }
 
     def store(self) -> FeatureStore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bloodcell.inference import reader
 from bloodcell.inference.engine import Engine, engine_of
 from bloodcell.inference.exported.model_folder import check_labels
 from bloodcell.inference.features import features_root
@@ -61,7 +62,12 @@ def _load(file: Path, device: str, features: FeaturesConfig, cache: Path | None,
         return load_exported(file)
     from bloodcell.models.classifier import load_classifier  # with Lightning, which exported files do not need
 
-    classifier = load_classifier(file)
+    try:
+        classifier = load_classifier(file)
+    except BloodcellError as error:
+        if file != reader.FILE:
+            raise
+        raise BloodcellError(f"{error}; install the package anew, or name another with checkpoint=...") from error
     root = features_root(features, cache, classifier.finetune.frozen) if cache else None
     backend = classifier.inference.backend if features.backend == "auto" else features.backend
     precision = features.precision or classifier.inference.precision

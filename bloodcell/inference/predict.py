@@ -26,6 +26,7 @@ from bloodcell.inference.fields.table_rows import TableRows
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.prediction_counts import count_lines
 from bloodcell.inference.prediction_rows import filled_columns
+from bloodcell.inference.reader import named_or_reader
 from bloodcell.inference.resumable_csv import ResumableCsv
 from bloodcell.models.ood import PROVISIONAL
 from bloodcell.runtime import distributed
@@ -41,6 +42,8 @@ from bloodcell.runtime.version import __version__
 
 #: Number of cells of a whole slide, for the choice of the fastest pass: any large number.
 CELLS_OF_SLIDE = 10_000
+#: The same of a field; by annotated ones, and painted ones.
+CELLS_OF_FIELD = 2
 
 
 def run(cfg: DictConfig) -> None:
@@ -110,7 +113,7 @@ def predict_images(config: PredictConfig, loaded: list[Engine] | None = None) ->
             "geojson": config.geojson,
             "rois": config.rois,
             "threshold": threshold_of(config.abstain_below, config.error_rate, ensemble.engines, ensemble.tta),
-            "backend": [way.name for way in ensemble.passes(expected_images(total, slides))],
+            "backend": [way.name for way in ensemble.passes(expected_images(total, slides, cells == "all"))],
             "release": __version__,
         }
         settings["columns"] = columns = filled_columns(ensemble, settings["threshold"], decided is not None)
@@ -153,9 +156,9 @@ def require_cells(cells: str, slides: Collection[str]) -> None:
     require_reader(first)
 
 
-def expected_images(total: int, slides: Collection[str]) -> int:
-    """Return about how many images pass the nets; a slide has some thousand cells."""
-    return total + CELLS_OF_SLIDE * len(slides)
+def expected_images(total: int, slides: Collection[str], finds_all: bool) -> int:
+    """Return about how many images pass the nets; a slide has some thousand cells, a field some."""
+    return (CELLS_OF_FIELD if finds_all else 1) * total + CELLS_OF_SLIDE * len(slides)
 
 
 def say_unread(given: list[str], table: ResumableCsv, total: int) -> None:
@@ -199,7 +202,7 @@ def fill(
     ours = groups_of(names, slides, FIELDS, parts, done) if ensemble.finds_all else grouped(names, total - before)
     groups, expected = tee(ours)
     mine = islice(groups, place.rank, None, place.size)
-    found = ensemble.predict(mine, expected_images(total, slides), threads)
+    found = ensemble.predict(mine, expected_images(total, slides, ensemble.finds_all), threads)
     if files:
         found = map_in_order(partial(files.write, threshold=threshold), found, decoders(threads))
     rows = TableRows(table, ensemble.classes, columns, threshold, base, files, decided)
@@ -251,12 +254,8 @@ def _say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> No
 
 
 def engines_of(config: PredictConfig | DifferentialConfig | ReviewConfig | AppConfig) -> list[Engine]:
-    """Load the classifiers of `checkpoint`; raise BloodcellError if it is not set or cannot be loaded."""
-    if config.checkpoint is None:
-        raise BloodcellError(
-            "checkpoint is not set; give a run folder, or a .ckpt or exported file, with checkpoint=..."
-        )
-    engines = load_engines(config.checkpoint, best_device(config.device), config.features)
+    """Load the classifiers of `checkpoint`, or the reader; raise BloodcellError if they cannot be loaded."""
+    engines = load_engines(named_or_reader(config.checkpoint), best_device(config.device), config.features)
     if any(engine.limits is None for engine in engines):
         say("the classifier has no limits to tell out-of-distribution images by: the column 'unlike' is empty")
     elif any(engine.limits and engine.limits.provisional for engine in engines):

@@ -22,6 +22,7 @@ from bloodcell.inference.groups import Group, ImageLike
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict import threshold_of
 from bloodcell.inference.prediction_rows import Row, filled_columns, rows_of
+from bloodcell.inference.reader import named_or_reader
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders
@@ -165,8 +166,8 @@ def _table(rows: list[Row], columns: list[str]) -> pd.DataFrame:
     return table.assign(**{name: pd.to_numeric(table[name]).astype("Int64") for name in whole})
 
 
-def load(run: Any, device: str | None = None, tta: str | None = None, backend: str = "auto") -> Predictor:
+def load(run: Any = None, device: str | None = None, tta: str | None = None, backend: str = "auto") -> Predictor:
     """Load a classifier, or several; see `bloodcell.load`."""
-    chosen = best_device(device)
+    chosen, run = best_device(device), named_or_reader(run)
     runs = [os.fspath(one) for one in (run if isinstance(run, list | tuple) else [run])]
     return Predictor(load_engines(runs, chosen, FeaturesConfig(backend=backend)), chosen, tta)

@@ -80,14 +80,15 @@ def class_sizes(parts: Parts, weight: Floats, correlation: Floats) -> Floats:
     return 1 / parts.by_class(weight**2 * (alike + (1 - alike) / parts.images))
 
 
-def class_limits(value: Floats, size: Floats, inner: float = INNER) -> tuple[Floats, Floats]:
+def class_limits(value: Floats, size: Floats, inner: float = INNER, tail: float = TAIL) -> tuple[Floats, Floats]:
     """Lower and upper limits of proportions `value`, (C,), of `size` independent images, (C,).
 
-    `size` need not be whole, but at least 1; `inner` is the beta parameter of the lower limit, 1/2 to 1.
+    `size` need not be whole, but at least 1; `inner` is the beta parameter of the lower limit, 1/2 to 1; `tail` is the
+    probability beyond each limit.
     """
     hits, misses = value * size, (1 - value) * size
-    low = betaincinv(hits + 1 - inner + 1e-12, misses + inner, TAIL)
-    high = betaincinv(hits + 1, misses + 1e-12, 1 - TAIL)
+    low = betaincinv(hits + 1 - inner + 1e-12, misses + inner, tail)
+    high = betaincinv(hits + 1, misses + 1e-12, 1 - tail)
     low, high = np.minimum(low, value), np.maximum(high, value)
     return np.where(value <= 0, 0.0, low), np.where(value >= 1, 1.0, high)
 

@@ -64,18 +64,24 @@ def likely_shares(evidence: Floats, predicted: Floats, known: Floats) -> Floats:
     return np.ascontiguousarray(_search(_start(cases), cases, TOLERANCE * 1e-4)[0][:, 0].T)
 
 
-def share_limits(evidence: Floats, predicted: Floats, known: Floats) -> tuple[Floats, Floats, Floats]:
+def share_limits(
+    evidence: Floats, predicted: Floats, known: Floats, tail: float = TAIL
+) -> tuple[Floats, Floats, Floats]:
     """Return the shares and the lower and upper limits of their 95 % intervals, each (D, K) and 0 to 1.
 
-    The arguments are those of `likely_shares`; every slide has some cell whose class is not known.
+    Each interval is for its share alone. Those of all K shares hold together with 95 % or more if `tail`, the
+    probability beyond each limit, is divided by K (Bonferroni). The other arguments are those of `likely_shares`; every
+    slide has some cell whose class is not known.
     """
     share = likely_shares(evidence, predicted, known)
-    counting = class_limits(share, (predicted + known).sum(1, keepdims=True), 1.0)
-    low, high = _profile_limits(evidence, share, predicted, known)
+    counting = class_limits(share, (predicted + known).sum(1, keepdims=True), 1.0, tail)
+    low, high = _profile_limits(evidence, share, predicted, known, tail)
     return share, np.minimum(low, counting[0]), np.maximum(high, counting[1])
 
 
-def _profile_limits(evidence: Floats, share: Floats, predicted: Floats, known: Floats) -> tuple[Floats, Floats]:
+def _profile_limits(
+    evidence: Floats, share: Floats, predicted: Floats, known: Floats, tail: float
+) -> tuple[Floats, Floats]:
     """Return the limits by profile likelihood, (D, K)."""
     slides, classes = predicted.shape
     weight = share / evidence.sum(2)
@@ -92,7 +98,7 @@ def _profile_limits(evidence: Floats, share: Floats, predicted: Floats, known: F
     inner = (state[:, 0] * pinned).sum(0)  # the limit lies between inner and outer
     outer = np.repeat([0.0, 1.0], slides * classes)
     freedom = np.tile((evidence.sum(2) + known).T.ravel(), 2)
-    allowed = t.ppf(1 - TAIL, np.maximum(freedom, 1)) ** 2 / 2
+    allowed = t.ppf(1 - tail, np.maximum(freedom, 1)) ** 2 / 2
     for _ in range(HALVINGS):
         middle = (inner + outer) / 2
         given = cases._replace(pinned=pinned, value=middle)

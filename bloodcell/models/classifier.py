@@ -30,7 +30,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.data import InferenceConfig
 from bloodcell.runtime.schema.model import FinetuneConfig, LossConfig, ModelConfig
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 class Classifier(pl.LightningModule):
@@ -93,14 +93,14 @@ class Classifier(pl.LightningModule):
         torch.manual_seed(_mix(self.hparams["seed"], self.current_epoch, self.global_rank))
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Return the loss of one batch: (images or features, labels)."""
-        inputs, labels = batch
+        """Return the loss of one batch: (images or features, labels), and maybe the classes that each may have."""
+        inputs, labels, *known = batch
         if inputs.ndim == 4:
             with torch.autocast(inputs.device.type, enabled=False):  # colours need more digits than bf16 has
                 inputs = self.augment(inputs)
         logits = self(inputs)
         self.outputs["train"].append((logits.detach(), labels))
-        return cast(Tensor, self.loss(logits, labels)) * self._share(labels)
+        return cast(Tensor, self.loss(logits, labels, *known)) * self._share(labels)
 
     def _share(self, labels: Tensor) -> Tensor | float:
         """Return the weight of a process's mean loss with which the mean over processes is that over all images."""

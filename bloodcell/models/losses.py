@@ -14,7 +14,7 @@ from bloodcell.runtime.schema.model import LossConfig
 def build_loss(loss: LossConfig, class_weights: list[float] | None) -> nn.CrossEntropyLoss:
     """Build the loss of logits (N, classes) and labels (N,); class weights None: 1 for each class."""
     weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-    if loss.robust == 0:
+    if loss.robust == 0 and not loss.own_classes:
         return nn.CrossEntropyLoss(weight=weight, label_smoothing=loss.label_smoothing)
     return RobustCrossEntropy(loss.robust, weight=weight, label_smoothing=loss.label_smoothing)
 
@@ -26,9 +26,9 @@ class RobustCrossEntropy(nn.CrossEntropyLoss):
         super().__init__(**options)
         self.robust = robust
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Return the mean loss of logits (N, classes) and labels (N,)."""
-        return robust_cross_entropy(input, target, self.robust, self.weight, self.label_smoothing)
+    def forward(self, input: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+        """Return the mean loss of logits (N, classes), labels (N,), and the classes that each may have."""
+        return robust_cross_entropy(input, target, self.robust, self.weight, self.label_smoothing, known)
 
 
 class PartialCrossEntropy(nn.CrossEntropyLoss):
@@ -56,25 +56,34 @@ class PartialCrossEntropy(nn.CrossEntropyLoss):
 
 
 def robust_cross_entropy(
-    logits: Tensor, labels: Tensor, q: float, weight: Tensor | None = None, smoothing: float = 0.0
+    logits: Tensor,
+    labels: Tensor,
+    q: float,
+    weight: Tensor | None = None,
+    smoothing: float = 0.0,
+    known: Tensor | None = None,
 ) -> Tensor:
     """Return the mean generalised cross-entropy of Zhang and Sabuncu 2018 (https://arxiv.org/abs/1805.07836).
 
-    The loss of a class with probability p is (1 - p^q) / q: for q towards 0 cross-entropy, for q = 1 half of the mean
+    The loss of a class with probability p is (1 - p^q) / q: for q = 0 cross-entropy, for q = 1 half of the mean
     absolute error. The larger q, the less an image counts if the net predicts another class: its label may be wrong.
 
     Args:
         logits: (N, classes).
         labels: (N,).
-        q: Above 0, up to 1.
+        q: 0 to 1.
         weight: Class weights (classes,), as in torch's cross-entropy; None: 1.
         smoothing: Label smoothing, as in torch's cross-entropy.
+        known: The classes that each image may have, bool (N, classes), its label among them: the probabilities are over
+            these, and nothing is learnt about the others; None: all.
     """
-    losses = -torch.expm1(q * logits.float().log_softmax(dim=1)) / q
+    known = torch.ones_like(logits, dtype=torch.bool) if known is None else known
+    logs = logits.float().masked_fill(~known, -math.inf).log_softmax(dim=1)
+    losses = (-torch.expm1(q * logs) / q if q else -logs).masked_fill(~known, 0.0)
     weight = losses.new_ones(losses.shape[1]) if weight is None else weight
     losses = losses * weight
-    of_label = losses.gather(1, labels[:, None]).sum()
-    return ((1 - smoothing) * of_label + smoothing * losses.mean(dim=1).sum()) / weight[labels].sum()
+    of_label, of_all = losses.gather(1, labels[:, None]).sum(), losses.sum(dim=1) / known.sum(dim=1)
+    return ((1 - smoothing) * of_label + smoothing * of_all.sum()) / weight[labels].sum()
 
 
 def balanced_weights(counts: list[int]) -> list[float]:

@@ -127,8 +127,8 @@ def fit_limits_by_folds(
     Args:
         features: Pooled features of the images by the classifier, (N, F).
         labels: The class of each, 0 to `classes` - 1, (N,).
-        folds: The folds; each image is in one validation part.
-        rows: Their rows of a predictions table of the folds' nets, calibrated, a data frame of N rows.
+        folds: The folds; an image is in one validation part, or in none.
+        rows: A predictions table of the folds' nets, calibrated, with a row for each image of a validation part.
         classes: The number of classes.
         tta: The test-time augmentation of `rows`.
         provisional: Promise no error rate, for the sources of the images are unknown.
@@ -136,16 +136,15 @@ def fit_limits_by_folds(
     Raises:
         BloodcellError: There are too few sources to set a threshold.
     """
-    scores = np.empty(len(labels))
+    scores = np.full(len(labels), np.nan)
     for fold in folds:
         means, whitening = _fit_distance(_unit(fold.train_features), _numbered(labels[~fold.val]))
         scores[fold.val] = _distance(_unit(fold.val_features), means, whitening)
     means, whitening = _fit_distance(_unit(features), _numbered(labels))
     present = np.unique(labels)
     nearest = np.abs(np.arange(classes)[:, None] - present).argmin(axis=1)
-    return Limits(
-        means[nearest], whitening, unlike_threshold(scores, rows), _promised(rows, 1, provisional), tta, provisional
-    )
+    threshold = unlike_threshold(scores[~np.isnan(scores)], rows)
+    return Limits(means[nearest], whitening, threshold, _promised(rows, 1, provisional), tta, provisional)
 
 
 def _numbered(labels: Array) -> Array:

@@ -63,10 +63,14 @@ def say_end(*look: object, then: Sequence[object] = ()) -> None:
 
 
 def prediction_by(checkpoints: Sequence[object]) -> list[str]:
-    """Return the words that predict other images by a checkpoint, or by the mean of several."""
+    """Return the words that predict other images by a checkpoint, by the mean of several, or by none: by the reader."""
+    return ["predict", "FOLDER", *checkpoint_words(checkpoints), "output=FILE.csv"]
+
+
+def checkpoint_words(checkpoints: Sequence[object]) -> list[str]:
+    """Return the word that names some checkpoints; for none there is none."""
     named = ",".join(map(str, checkpoints))
-    value = named if len(checkpoints) == 1 else f"[{named}]"
-    return ["predict", "FOLDER", f"checkpoint={value}", "output=FILE.csv"]
+    return [f"checkpoint={named if len(checkpoints) == 1 else f'[{named}]'}"] if checkpoints else []
 
 
 def program() -> list[str]:

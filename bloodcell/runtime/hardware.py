@@ -123,6 +123,16 @@ def has_bf16(device: str) -> bool:
     return device == "cpu" and any(getattr(torch.cpu, test, lambda: False)() for test in tests)
 
 
+def has_int8_products() -> bool:
+    """Return whether the processor sums products of 8-bit integers in one instruction; True if Linux does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return True
+    flags = {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}
+    return not flags or not flags.isdisjoint(("avx512_vnni", "avx_vnni", "asimddp", "i8mm"))
+
+
 def exact_float32() -> None:
     """Let NVIDIA GPUs convolve float32 numbers in float32, so that their results agree with a processor's.
 

@@ -55,6 +55,7 @@ class Outcome:
     after: Estimate  # of the adapted reader, by cross-validation
     folds: int
     over: str  # what the folds keep apart: sources or images
+    tested: int  # number of cells that both figures are of
     counts: dict[str, int]  # class -> number of labelled cells
 
     @property
@@ -65,23 +66,18 @@ class Outcome:
     @property
     def why(self) -> str:
         """One sentence on what is kept, and why."""
-        how = f"in {self.folds} folds over {self.over}, its balanced accuracy on {counted(self.cells, 'cell')}"
+        how = f"in {self.folds} folds over {self.over}, its balanced accuracy on {counted(self.tested, 'cell')}"
         now, then = words_of(self.after), words_of(self.before)
         if self.adapted:
             return f"The adapted reader is kept: {how} is {now}; that of the reader is {then}."
         return f"The reader is kept as it was: {how} is {then}, and adaptation does not better it: {now}."
 
-    @property
-    def cells(self) -> int:
-        """Number of labelled cells."""
-        return sum(self.counts.values())
-
     def as_dict(self) -> dict[str, Any]:
         """Return the content of adaptation.json."""
         values = {name: asdict(getattr(self, name)) for name in ("before", "after")}
         figures = {name: {key: one[key] for key in ("value", "low", "high")} for name, one in values.items()}
-        kept = "adapted" if self.adapted else "reader"
-        return {"kept": kept, "cells": self.cells, "classes": self.counts, **figures, "why": self.why}
+        kept, cells = "adapted" if self.adapted else "reader", sum(self.counts.values())
+        return {"kept": kept, "cells": cells, "classes": self.counts, **figures, "why": self.why}
 
 
 def words_of(estimate: Estimate) -> str:

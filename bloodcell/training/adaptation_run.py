@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bloodcell.audits.overlap import EARLIER, training_samples
+from bloodcell.audits.overlap import EARLIER, learnt, training_samples
 from bloodcell.data.labelled_cells import folds_of
 from bloodcell.data.readers import data_set_name
 from bloodcell.data.samples import Samples, write_samples
@@ -21,7 +21,7 @@ from bloodcell.inference.calibration import Calibration, calibrate_by_folds, kee
 from bloodcell.inference.engine import Engine
 from bloodcell.metrics.reliability import tempered_table
 from bloodcell.models.ood import Fold
-from bloodcell.runtime.console import progress, say
+from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.io import write_atomically, write_json
 from bloodcell.runtime.schema.verbs import AdaptConfig
 from bloodcell.training.adaptation_outcome import Outcome, Steps, balanced_accuracy
@@ -51,18 +51,21 @@ class AdaptationRun:
 
     def outcome(self) -> dict[str, Any]:
         """Test the adapted reader, keep the better one, and return the content of adaptation.json."""
-        folds = folds_of(self.samples, self.config.data.folds, self.config.seed)
+        known_before = self._learnt_before()
+        folds = folds_of(self.samples, self.config.data.folds, self.config.seed, known_before)
         self.steps.of = 3 + len(folds)
         known = (self.samples.table["source"] != "").any()
         self.steps.begin("the reader on the labelled cells")
         before = predictions_of(self.reader, self.samples, self.reader.tta).assign(split="val")
+        before = before[~known_before].reset_index(drop=True)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".fits-") as scratch:
             adaptation = self._adaptation()
             after, parts = self._tested(adaptation, folds, Path(scratch))
             counts = self.samples.table["label"].value_counts().sort_index()
             figures = balanced_accuracy(before), balanced_accuracy(after)
             over = "sources" if known else "images"
-            outcome = Outcome(*figures, len(folds), over, {str(name): int(count) for name, count in counts.items()})
+            of_classes = {str(name): int(count) for name, count in counts.items()}
+            outcome = Outcome(*figures, len(folds), over, len(before), of_classes)
             self.steps.begin("all labelled cells" if outcome.adapted else "the results")
             if outcome.adapted:
                 fitted = adaptation.fitted(self.samples, Path(scratch) / "all")
@@ -71,6 +74,15 @@ class AdaptationRun:
                 self._keep_reader(before, outcome)
         write_json(found := outcome.as_dict(), self.folder / "adaptation.json")
         say(outcome.why)
+        return found
+
+    def _learnt_before(self) -> Any:
+        """Return whether the reader has learnt each cell, bool (N,), and say how many it has."""
+        assert self.reader.file is not None
+        found = learnt(self.samples, training_samples(self.reader.file)).to_numpy(bool)
+        if found.any():
+            cells = counted(int(found.sum()), "cell")
+            say(f"note: the reader has learnt {cells} of these before, or others of their sources; they do not test it")
         return found
 
     def _adaptation(self) -> Adaptation:
@@ -89,9 +101,9 @@ class AdaptationRun:
             tables.append(
                 predictions_of(engine, part.of_split("val"), self.reader.tta).set_index(np.flatnonzero(chosen))
             )
-            learnt, unseen = (features_of(engine, part.of_split(name)) for name in ("train", "val"))
-            parts.append(Fold(chosen, learnt, unseen))
-        return pd.concat(tables).sort_index(), parts
+            seen, unseen = (features_of(engine, part.of_split(name)) for name in ("train", "val"))
+            parts.append(Fold(chosen, seen, unseen))
+        return pd.concat(tables).sort_index().reset_index(drop=True), parts
 
     def _keep_adapted(
         self,
@@ -121,7 +133,8 @@ class AdaptationRun:
 
     def _keep_reader(self, before: pd.DataFrame, outcome: Outcome) -> None:
         """Write the run's files for the reader as it was; the labelled cells have tested it."""
-        held = replace(self.samples, table=self.samples.table.assign(split="val"))
+        tested = self.samples.table["path"].isin(before["path"])
+        held = replace(self.samples, table=self.samples.table.assign(split=np.where(tested, "val", "train")))
         self._write(held, before, {}, self.reader, outcome)
         file = self.folder / "checkpoints" / "best.ckpt"
         file.parent.mkdir()

@@ -11,6 +11,7 @@ from typing import Any
 from bloodcell.audits.leaks import unaudited_sets
 from bloodcell.data.classes import missing_classes
 from bloodcell.data.crop import measured_extent
+from bloodcell.data.one_cell import STAIN
 from bloodcell.data.samples import Samples
 from bloodcell.inference.engine import Engine, engine_of
 from bloodcell.inference.features import Extractor, View, features_root, in_memory
@@ -109,7 +110,8 @@ def classifier_of(config: TrainConfig, samples: Samples) -> Any:
     size = config.model.image_size if config.data.image_size is None else config.data.image_size
     crop = config.data.crop
     extent = distributed.once(lambda: measured_extent(samples))
-    preprocessing = Preprocessing(size, crop, config.data.crop_size, samples.white, extent)
+    finder = config.data.finder if crop == "cell" else STAIN
+    preprocessing = Preprocessing(size, crop, config.data.crop_size, samples.white, extent, finder)
     return build_classifier(config, samples, classes, preprocessing)
 
 
@@ -148,6 +150,7 @@ def build_data(
         samples, classifier.classes, extractor.preprocessing, config.data, config.seed, rows, views,
         least=1 if config.finetune.frozen or config.finetune.batch_norm == "frozen" else 2,
         repeats=bool(config.trainer.overfit_batches),
+        own_classes=config.loss.own_classes,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def settled(config: TrainConfig, samples: Samples) -> TrainConfig:
     data, trainer = config.data, config.trainer
     count = len(samples.of_split("train").table)
     if data.crop == "auto":
-        data = replace(data, crop=distributed.once(lambda: chosen_crop(samples)))
+        data = replace(data, crop=distributed.once(lambda: chosen_crop(samples, data.finder)))
     if data.epoch_size == "auto":
         data = replace(data, epoch_size=min(max(count, LEAST_EPOCH), MOST_EPOCH))
     if trainer.max_epochs == "auto":

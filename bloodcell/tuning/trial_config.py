@@ -16,7 +16,8 @@ from bloodcell.runtime.user_errors import user_message
 
 #: Keys of `data` that change how a trial learns, not which images it learns from and validates on.
 LEARNING = (
-    "batch_size", "sampling", "balance", "epoch_size", "image_size", "crop", "crop_size", "workers", "in_memory",
+    "batch_size", "sampling", "balance", "epoch_size", "image_size", "crop", "crop_size", "finder", "workers",
+    "in_memory",
 )  # fmt: skip
 #: Keys that belong to a machine or a folder and not to an experiment.
 PLACES = ("data.root", "data.workers", "data.in_memory", "cache", "outputs", "features.root", "trainer.gpus",

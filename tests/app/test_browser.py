@@ -144,7 +144,7 @@ def test_a_file_beyond_the_limit_is_not_even_sent(opened, start, tmp_path):
 def test_no_cell_is_said_not_to_look_like_one(opened, pictures):
     tab = opened()
     upload(tab, pictures[16])
-    words = "This does not look like a stained white cell: no stained nucleus was found."
+    words = "This does not look like a stained white cell: none was found."
     assert tab.locator("article .flag").inner_text() == words
     assert "So the net looked at the whole image." in tab.locator("article .note").inner_text()
 

@@ -83,7 +83,6 @@ def test_sure_is_what_was_promised_else_what_is_usual(engines, limited):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["checkpoint=null"], "checkpoint is not set"),
         (["checkpoint=/no/such"], "no such run or checkpoint"),
         (["port=70000"], "port=70000; give 0 to 65,535"),
         (["max_megabytes=0"], "max_megabytes=0.0; give a number"),

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bloodcell.metrics.intervals import class_limits
+from bloodcell.metrics.intervals import TAIL, class_limits
 from bloodcell.metrics.shares import likely_shares, share_limits
 
 SHARES = {  # in the blood, of five classes
@@ -66,6 +66,11 @@ def ours(held_out, cells, draws):
     return share_limits(held_out, cells, 0 * cells)[1:]
 
 
+def ours_together(held_out, cells, draws):
+    """The project's limits for all shares at once."""
+    return share_limits(held_out, cells, 0 * cells, TAIL / CLASSES)[1:]
+
+
 def counted(held_out, cells, draws):
     """Clopper and Pearson of what the classifier predicts."""
     total = cells.sum(1, keepdims=True)
@@ -102,6 +107,7 @@ def redrawn(held_out, cells, draws):
 
 METHODS = {
     "bloodcell": ours,
+    "bloodcell, all together": ours_together,
     "counting alone": counted,
     "corrected, counting alone": corrected,
     "matrix inverted, bootstrap": inverted,
@@ -156,21 +162,25 @@ def quapy_methods():
 
 
 def corners(setting, runs, seed, methods, draws):
-    """A row for each method and class: its coverage, how often the truth is above and below, and mean width."""
+    """A row for each method and class: coverage, also of all classes together, truth above and below, and width."""
     held_out, cells = simulate(setting, runs, np.random.default_rng(seed))
     truth, rows = np.array(SHARES[setting[0]]), []
     for name, method in methods.items():
         low, high = method(held_out, cells, draws)
         above, below = (high < truth - 1e-12).mean(0), (low > truth + 1e-12).mean(0)
-        columns = zip(range(CLASSES), truth, 1 - above - below, above, below, (high - low).mean(0), strict=True)
-        names = ("class", "truth", "coverage", "above", "below", "width")
+        together = np.full(CLASSES, ((low <= truth + 1e-12) & (truth <= high + 1e-12)).all(1).mean())
+        columns = zip(
+            range(CLASSES), truth, 1 - above - below, above, below, (high - low).mean(0), together, strict=True
+        )
+        names = ("class", "truth", "coverage", "above", "below", "width", "together")
         rows += [dict(zip(KEYS, setting, strict=True), method=name) | dict(zip(names, c, strict=True)) for c in columns]
     return rows
 
 
 def summary(table):
-    """Least and mean coverage, the share of corners below 0.93, and mean width, by method."""
+    """Least and mean coverage, the share of corners below 0.93, mean width, and coverage of all classes, by method."""
     columns = {"least": ("coverage", "min"), "mean": ("coverage", "mean"), "width": ("width", "mean")}
+    columns |= {"together": ("together", "mean"), "least_together": ("together", "min")}
     by = table.assign(low=table["coverage"] < 0.93).groupby("method", sort=False)
     return by.agg(corners=("coverage", "size"), **columns, below_93=("low", "mean")).round(3)
 

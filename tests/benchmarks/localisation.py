@@ -1,6 +1,7 @@
 """How often the located cell lies in an annotated box, and how much of the box each crop size holds.
 
     python tests/benchmarks/localisation.py --photographs JPEGImages --annotations Annotations --sources RUN/sources.csv
+        [--finder 2]
 
 Takes the Kaggle set's original photographs with an annotated WBC box. `--sources` is an audit's table: only photographs
 that an image of TRAIN comes from are taken, and none that an image of another part comes from.
@@ -15,8 +16,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
-from bloodcell.data.cell_finder import locate
 from bloodcell.data.images import read_image
+from bloodcell.data.preprocessing import Preprocessing
 
 FACTORS = (1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
 
@@ -26,17 +27,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("photographs", "annotations", "sources"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--finder", type=int, default=1, help="1: the stain of the nucleus, 2: the net")
     options = parser.parse_args()
+    crops = [Preprocessing(crop="cell", crop_size=factor, finder=options.finder) for factor in FACTORS]
     hits, diameters, shares = [], [], []
     for name in training_photographs(options.sources):
         if not (boxes := white_cells(options.annotations / f"{name}.xml")):
             continue
-        cell = locate(read_image(options.photographs / f"{name}.jpg"))
-        box = next((b for b in boxes if cell and b[0] <= cell.x <= b[2] and b[1] <= cell.y <= b[3]), None)
+        image = read_image(options.photographs / f"{name}.jpg")
+        squares = [square for crop in crops if (square := crop.square(image))]
+        box = next((b for b in boxes if squares and holds(b, *squares[0])), None)
         hits.append(box is not None)
-        if cell and box:
-            diameters.append(cell.diameter)
-            shares.append([held(box, *cell.square(factor)) for factor in FACTORS])
+        if box:
+            diameters.append(squares[0][2] / FACTORS[0])
+            shares.append([held(box, *square) for square in squares])
     print(f"{len(hits)} photographs; the centre lies in a box in {np.mean(hits):.1%}")
     percentiles = np.percentile(diameters, [5, 50, 95]).round(1)
     print(f"diameter of the nucleus, 5th, 50th and 95th percentile: {percentiles} pixels")
@@ -58,6 +62,12 @@ def white_cells(file: Path) -> list[list[float]]:
         return []
     cells = [item for item in ElementTree.parse(file).getroot().iter("object") if item.findtext("name") == "WBC"]
     return [[float(c.findtext(f"bndbox/{side}") or 0) for side in ("xmin", "ymin", "xmax", "ymax")] for c in cells]
+
+
+def holds(box: list[float], left: float, top: float, side: float) -> bool:
+    """Return whether a box has the centre of a square."""
+    x, y = left + side / 2, top + side / 2
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
 def held(box: list[float], left: float, top: float, side: float) -> float:

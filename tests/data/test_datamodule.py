@@ -1,5 +1,7 @@
 """The LightningDataModule: labels by name, parts by split, features instead of images."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -76,3 +78,16 @@ def test_images_and_features_come_in_the_same_order(samples):
 
 def test_without_a_validation_part_there_is_no_loader(samples):
     assert module(samples.of_split("train")).val_dataloader() == []
+
+
+@pytest.mark.parametrize("rows", [None, torch.zeros(12, 1)])
+def test_batches_of_joined_sets_name_the_classes_of_each_images_set(samples, rows):
+    sets = ["one" if label == "c" or number % 2 else "two" for number, label in enumerate(samples.table["label"])]
+    joined = replace(samples, table=samples.table.assign(set=sets))
+    config = data_config(workers=0)
+    data = BloodCellDataModule(joined, ["a", "b", "c"], Preprocessing(16), config, rows=rows, own_classes=True)
+    ((_, labels, known),) = data.train_dataloader()
+    own = {"one": [True, True, True], "two": [True, True, False]}
+    assert sorted(known.tolist()) == sorted(own[name] for name in sets[:9])
+    assert known[range(9), labels].all()
+    assert len(next(iter(data.val_dataloader()))) == 2

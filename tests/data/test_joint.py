@@ -115,8 +115,20 @@ def test_a_set_that_is_left_out_is_the_test_part(load, sets):
     table = assign_splits(samples, data).table
     assert table.groupby("set")["split"].unique().map(set).to_dict() == {"kaggle": {"train", "val"}, "mine": {"test"}}
     assert len(table) == 24 + 17  # Kaggle's own test part is gone
-    with pytest.raises(BloodcellError, match=r"class ig is in the test part .*'data\.class_map=\{ig: null\}'"):
-        load_and_split(load, pick(sets, "kaggle", "mine"), "data.leave_out=mine")
+
+
+def test_a_class_that_only_the_set_left_out_has_is_not_tested(load, sets, capsys):
+    table = load_and_split(load, pick(sets, "kaggle", "mine"), "data.leave_out=mine").table
+    assert set(table.loc[table["set"] == "mine", "label"]) == {"EOSINOPHIL", "NEUTROPHIL"}
+    assert "note: mine: 3 images of ig not tested: no other set has them" in capsys.readouterr().out
+
+
+def test_a_set_may_read_its_sources_from_its_paths(load, sets):
+    named = {"kaggle": sets["kaggle"], "mine": f"{{root: {sets['mine']}, group_regex: '(\\w+)/'}}"}
+    samples, data = load(named)
+    assert set(samples.of_set("mine").table["source"]) == {"mine/ig", "mine/eosinophil", "mine/Neutrophil"}
+    assert not samples.of_set("kaggle").sources_known()
+    assert unaudited_sets(data, samples)[0].startswith("note: sources of kaggle are unknown")
 
 
 def test_given_test_images_can_be_left_out(load, sets):
@@ -168,6 +180,10 @@ def test_sets_that_cannot_be_joined(sets, tmp_path):
         ([mine, str(tmp_path / "all" / ".." / "all" / "mine")], "are the same"),
         ({"a": mine, "b": str(tmp_path / "again.csv")}, r"ig/0\.png is in two of data\.sets, a and b"),
         ({"a/b": mine, "b": kaggle}, "'a/b' cannot name a set"),
+        ({"a": mine, "b": {"root": kaggle, "regex": "x"}}, "no key 'regex' of a set; give root and group_regex"),
+        ({"a": mine, "b": {"group_regex": "x"}}, "None is no folder and no CSV table"),
+        ({"a": kaggle, "b": {"root": mine, "group_regex": "("}}, r"data\.sets\.b\.group_regex='\(' is no regular"),
+        ({"a": kaggle, "b": {"root": mine, "group_regex": "x"}}, "'x' finds no group in 20 of 20 paths, e.g"),
     ]:
         with pytest.raises(BloodcellError, match=message):
             read_joint(wrong, None)

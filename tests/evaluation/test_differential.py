@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 
 from bloodcell.metrics.confusion_rates import Confusion, confusion_of_table, from_plain, to_plain
 from bloodcell.metrics.differential import Cells, cells_needed, count_cells, differential_of
+from bloodcell.metrics.intervals import TAIL
 from bloodcell.metrics.shares import likely_shares, share_limits
 from bloodcell.runtime.errors import BloodcellError
 
@@ -300,3 +301,13 @@ def test_coverage_in_hard_settings():
             covered[method] = ((low <= truth) & (truth <= high)).mean(0)
         assert covered[of.ours].min() > 0.91
         assert covered[of.counted].min() < 0.8
+
+
+def test_intervals_of_all_shares_together_hold_those_of_each_alone():
+    evidence, predicted = np.array([[[45.0, 3, 2], [4, 40, 1], [0, 2, 30]]]), np.array([[120.0, 60, 20]])
+    share, low, high = share_limits(evidence, predicted, 0 * predicted)
+    same, lower, higher = share_limits(evidence, predicted, 0 * predicted, TAIL / 3)
+    assert np.array_equal(share, same)
+    assert (lower <= low).all()
+    assert (high < higher).all()
+    assert (higher - lower < 1.5 * (high - low)).all()

@@ -280,7 +280,6 @@ def test_pictures_of_one_cell_each_count_too(class_folders, counted):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["images={slides}"], ["checkpoint is not set"]),
         (["checkpoint={run}"], ["images is not set; give the folder of the slides"]),
         (["checkpoint={run}", "images={slides}/none"], ["is no folder"]),
         (["checkpoint={run}", "images={slides}/slides.csv"], ["is no folder"]),

@@ -145,11 +145,11 @@ def test_without_the_runs_images_painted_cells_are_compared(make, learnt_run, tm
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["format=tflite"], "format=tflite; choose onnx, torch, huggingface or bioimageio"),
+        (["format=tflite"], "format=tflite; choose onnx, torch, huggingface, bioimageio or reader"),
+        (["laboratories=FILE.csv"], "laboratories=FILE.csv; only the card of format=reader has"),
         (["format=torch"], r"names no \.pt2 file"),
         (["output=there/is/none/x.onnx"], "there is no folder there/is/none"),
         (["output=x.pkl"], r"names no \.onnx file"),
-        (["checkpoint=null"], "checkpoint is not set"),
         (["checkpoint=[a,b]"], "names 2, and one is exported at a time"),
         (["checkpoint=nowhere"], "no such run or checkpoint: nowhere"),
     ],

@@ -56,6 +56,7 @@ TRAIN = {
     "data.val_fraction=nan": r"data\.val_fraction=.*; give a number",
     "data.test_fraction=-1": r"data\.test_fraction=-1",
     "data.crop_size=0": r"data\.crop_size=0.*1 to 10 diameters",
+    "data.finder=3": r"data\.finder=3; choose 1 or 2",
     "data.crop_size=null": r"data\.crop_size=null; it needs a value",
     "data.balance=-1": r"data\.balance=-1",
     "model.width=-1": r"model\.width=-1\.0; give a number above 0",
@@ -182,11 +183,10 @@ TRAINER = {
 OTHERS = {
     "predict": {
         "checkpoint={run} output=o.csv": "images is not set",
-        "checkpoint={run} images={folder}": "output= names no CSV file",
+        "checkpoint={run} images={folder} output=null": "output= names no CSV file",
         "checkpoint={run} images={folder} output=o.txt": r"output=o\.txt names no CSV file",
         "checkpoint={run} images={folder} output={folder}": "names no CSV file",
         "checkpoint={run} images={folder} output=/dev/null/o.csv": "no folder /dev/null can be made",
-        "images={folder} output={out}": "checkpoint is not set",
         "checkpoint={run} images=/gone output={out}": "no such file or folder: images=/gone",
         "checkpoint={run} images=[] output={out}": "images is not set",
         "checkpoint={run} images={folder}/*.tif output={out}": "matches no file",
@@ -263,7 +263,7 @@ def test_what_is_no_verb_or_no_choice(arguments, monkeypatch, capsys, count, tmp
     with pytest.raises(SystemExit) as left:
         cli.main()
     error = capsys.readouterr().err
-    assert_clear(left.value.code, error, "no verb|no flag|no such folder|names no CSV file")
+    assert_clear(left.value.code, error, "no verb|no flag|no such folder|no such file or folder")
     assert "\x1b" not in error
     count(GROUP, "refused")
 

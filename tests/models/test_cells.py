@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bloodcell.data.one_cell import NET, STAIN, finder_digest
 from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.readers import read_imagefolder
 from bloodcell.inference import features
@@ -32,8 +33,8 @@ def samples(tmp_path):
     return read_imagefolder(str(tmp_path / "images"))
 
 
-def of_cells(root, crop="cell"):
-    return extractor(make_net(), root, preprocessing=Preprocessing(32, crop=crop))
+def of_cells(root, crop="cell", finder=STAIN):
+    return extractor(make_net(), root, preprocessing=Preprocessing(32, crop=crop, finder=finder))
 
 
 def predictions(root, samples, tta="none"):
@@ -107,9 +108,16 @@ def test_what_was_kept_without_words_is_not_taken_for_it(tmp_path):
     assert "last column" not in of_cells(tmp_path, crop="none").described()
 
 
-def test_features_of_another_cell_finder_are_not_taken(samples, tmp_path, monkeypatch):
-    before = of_cells(tmp_path).store().folder
+def test_features_of_another_cell_finder_are_not_taken(tmp_path, monkeypatch):
+    before = [of_cells(tmp_path, finder=finder).store().folder for finder in (STAIN, NET)]
     whole = of_cells(tmp_path, crop="none").store().folder
-    monkeypatch.setattr(features, "FINDER_VERSION", features.FINDER_VERSION + 1)
-    assert of_cells(tmp_path).store().folder != before
+    monkeypatch.setattr(features, "finder_digest", lambda finder: f"{finder_digest(finder)} with other weights")
+    after = [of_cells(tmp_path, finder=finder).store().folder for finder in (STAIN, NET)]
+    assert len({*before, *after}) == 4
     assert of_cells(tmp_path, crop="none").store().folder == whole  # a whole image depends on no finder
+
+
+def test_features_by_the_stain_are_those_that_older_releases_kept(tmp_path):
+    described = of_cells(tmp_path).described()
+    assert described["cell finder"] == 1
+    assert "finder" not in described["preprocessing"]

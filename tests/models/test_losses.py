@@ -81,6 +81,34 @@ def test_the_classifier_minimises_it():
     assert torch.equal(classifier.state_dict()["loss.weight"], WEIGHTS)
 
 
+@pytest.mark.parametrize("weight", [None, WEIGHTS])
+def test_an_image_teaches_about_the_classes_of_its_set_alone(batch, weight):
+    logits, labels = batch[0][1:].requires_grad_(), batch[1][1:] % 2
+    of_two = torch.tensor([True, True, False, False]).expand(11, 4)
+    loss = robust_cross_entropy(logits, labels, 0.0, weight, 0.1, of_two)
+    own = None if weight is None else weight[:2]
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits[:, :2], labels, own, label_smoothing=0.1))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert torch.isfinite(gradient).all()
+    assert not gradient[:, 2:].any()
+    robust = robust_cross_entropy(logits, labels, 0.7, weight, 0.1, of_two)
+    torch.testing.assert_close(robust, robust_cross_entropy(logits[:, :2], labels, 0.7, own, 0.1))
+
+
+def test_with_all_classes_it_is_torchs_cross_entropy(batch):
+    expected = torch.nn.functional.cross_entropy(*batch, WEIGHTS, label_smoothing=0.1)
+    torch.testing.assert_close(robust_cross_entropy(*batch, 0.0, WEIGHTS, 0.1), expected)
+
+
+def test_the_classifier_knows_the_classes_of_a_batch():
+    classifier = build(loss={"own_classes": True}).eval()
+    images, labels = torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 3])
+    known = torch.tensor([[True, True, False, False]] * 2 + [[False, False, True, True]] * 2)
+    pairs = torch.stack([classifier(images)[:2, :2], classifier(images)[2:, 2:]]).flatten(0, 1)
+    expected = torch.nn.functional.cross_entropy(pairs, torch.tensor([0, 1, 0, 1]))
+    torch.testing.assert_close(classifier.training_step((images, labels, known), 0), expected)
+
+
 @pytest.mark.parametrize("robust", [-0.1, 1.5])
 def test_a_robustness_that_is_none(robust):
     with pytest.raises(BloodcellError, match=rf"loss\.robust={robust}; give a number from 0 to 1"):

@@ -97,6 +97,19 @@ def test_what_the_reader_was_trained_on_is_still_known(adapted, learnt_run, caps
     assert "images were trained on by a member" in capsys.readouterr().err
 
 
+def test_cells_that_the_reader_has_learnt_do_not_test_it(adapted, labelled, tmp_path, capsys):
+    again = {"data": "table", "outputs": tmp_path, **SHORT}
+    with pytest.raises(BloodcellError, match="the reader has learnt these cells before, so too few are left to test"):
+        bloodcell.adapt(adapted, data__table=labelled, **again)
+    rows = pd.read_csv(labelled, keep_default_na=False)
+    rows.loc[rows["label"] == "", "label"] = "MONOCYTE"
+    rows.assign(group="").to_csv(tmp_path / "more.csv", index=False)
+    found = kept(bloodcell.adapt(adapted, data__table=tmp_path / "more.csv", **again))
+    assert "note: the reader has learnt 20 cells of these before" in capsys.readouterr().out
+    assert found["cells"] == 24
+    assert "balanced accuracy on 4 cells" in found["why"]
+
+
 def test_a_reader_that_adaptation_does_not_better_is_kept_unchanged(learnt_run, labelled, tmp_path):
     still = {**SHORT, "steps": 1, "optimizer__lr": 0.0, "scheduler": "none", "finetune__batch_norm": "frozen"}
     run = bloodcell.adapt(learnt_run, data="table", data__table=labelled, outputs=tmp_path, **still)
@@ -116,7 +129,7 @@ def test_a_signal_ends_it_and_leaves_nothing_that_loads(command, learnt_run, lab
         os.kill(os.getpid(), signal.SIGTERM)
 
     Thread(target=stop, daemon=True).start()
-    words = [f"checkpoint={learnt_run}", "data=table", f"data.table={labelled}", "trainer.gpus=0", "steps=100000"]
+    words = [f"checkpoint={learnt_run}", "data=table", f"data.table={labelled}", "trainer.gpus=0", "steps=3000"]
     code, _ = command("adapt", *words)
     assert code == 143
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
@@ -128,7 +141,7 @@ def test_a_signal_ends_it_and_leaves_nothing_that_loads(command, learnt_run, lab
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["checkpoint=null"], "adapt takes one reader, and none is given; give checkpoint=RUN"),
+        (["checkpoint=[a,b]"], "adapt takes one reader, and 2 are given; give checkpoint=RUN"),
         (["data.crop=cell"], "data.crop=cell; the reader and adapt choose it; leave it out"),
         (["trainer.max_epochs=2"], "trainer.max_epochs=2; a training of adapt is one epoch; give its length by steps"),
         (["data=table", "data.table=a.csv", "corrections=b.csv"], "corrections= and data= both name labelled cells"),

@@ -131,7 +131,7 @@ function imageCard(kind, name, answer) {
 function flag(kind, answer) {
   if (kind === "bad") return `Cannot be read: ${answer.reason}.`;
   if (kind === "ask") return "Not sure: ask a human.";
-  if (answer.cell === "none") return "This does not look like a stained white cell: no stained nucleus was found.";
+  if (answer.cell === "none") return "This does not look like a stained white cell: none was found.";
   if (answer.found === false) return "This does not look like a stained white cell: no cell was found.";
   return kind === "unlike" ? "This does not look like a stained white cell of a kind that the classifier knows." : "";
 }

@@ -39,6 +39,7 @@ class About:
         limits: The classifier's out-of-distribution limits and promised error rates.
         tta: The test-time augmentation of the training, with which bloodcell predicts; the graph has none.
         release: The release of this package that wrote the file.
+        precision: float32, or int8 if the graph computes in integers.
     """
 
     classes: list[str]
@@ -49,6 +50,7 @@ class About:
     limits: Limits | None = None
     tta: str = "none"
     release: str = __version__
+    precision: str = "float32"
 
     def text(self) -> str:
         """Return the description as JSON."""
@@ -64,6 +66,7 @@ class About:
             "input": "images: uint8 (N, H, W, 3), RGB, upright, of any size; the graph resizes and normalises, "
             "and does not look for the cell (preprocessing.crop)",
             "tta": self.tta,
+            "precision": self.precision,
             "limits": None if self.limits is None else _packed(self.limits),
         }
         return json.dumps(described, ensure_ascii=False)
@@ -101,7 +104,8 @@ def _checked(plain: dict[str, Any]) -> About:
     source = str(plain["checkpoint_sha256"]), str(plain["run_fingerprint"])
     preprocessing = Preprocessing(**plain["preprocessing"])
     tta = InferenceConfig(tta=plain.get("tta", "none")).tta  # an older file does not say
-    return About(classes, temperature, preprocessing, str(plain["model"]), source, limits, tta, str(plain["version"]))
+    known = classes, temperature, preprocessing, str(plain["model"]), source, limits, tta, str(plain["version"])
+    return About(*known, str(plain.get("precision", "float32")))
 
 
 def _packed(limits: Limits) -> dict[str, Any]:

@@ -13,15 +13,15 @@ from bloodcell.runtime.errors import BloodcellError
 #: part of the graph, and none makes a size of a pixel's value.
 OPERATORS = frozenset((
     "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat", "Constant",
-    "ConstantOfShape", "Conv", "CumSum", "DepthToSpace", "Div", "Einsum", "Elu", "Equal", "Erf", "Exp", "Expand",
-    "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool",
-    "Greater", "GreaterOrEqual", "GroupNormalization", "HardSigmoid", "HardSwish", "Identity", "If",
+    "ConstantOfShape", "Conv", "CumSum", "DepthToSpace", "DequantizeLinear", "Div", "Einsum", "Elu", "Equal", "Erf",
+    "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "Gemm", "GlobalAveragePool",
+    "GlobalMaxPool", "Greater", "GreaterOrEqual", "GroupNormalization", "HardSigmoid", "HardSwish", "Identity", "If",
     "InstanceNormalization", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul",
-    "Max", "MaxPool", "Mean", "Min", "Mish", "Mul", "Neg", "Not", "Or", "PRelu", "Pad", "Pow", "RMSNormalization",
-    "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
-    "ReduceSumSquare", "Relu", "Reshape", "Round", "ScatterElements", "ScatterND", "Selu", "Shape", "Sigmoid", "Sign",
-    "Slice", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Swish",
-    "Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where",
+    "Max", "MaxPool", "Mean", "Min", "Mish", "Mul", "Neg", "Not", "Or", "PRelu", "Pad", "Pow", "QuantizeLinear",
+    "RMSNormalization", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin",
+    "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round", "ScatterElements", "ScatterND", "Selu",
+    "Shape", "Sigmoid", "Sign", "Slice", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze",
+    "Sub", "Sum", "Swish", "Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where",
 ))  # fmt: skip
 ONNX_DOMAINS = ("", "ai.onnx")
 
@@ -102,12 +102,20 @@ def _check_values(graph: Any, types: dict[str, int], pixels: set[str]) -> list[t
 
 
 #: Attributes by which ONNX Runtime divides, some releases of it without looking.
-_DIVISORS = ("strides", "dilations", "kernel_shape", "group", "num_groups", "blocksize", "num_outputs")
-_UINT8, _INT64, _BOOL, _FLOATS = 2, 7, 9, (1, 10, 11)  # of onnx.TensorProto; the floats have 32, 16 and 64 bits
+_DIVISORS = ("strides", "dilations", "kernel_shape", "group", "num_groups", "blocksize", "block_size", "num_outputs")
+_UINT8, _INT8, _INT64, _BOOL, _FLOATS = (
+    2,
+    3,
+    7,
+    9,
+    (1, 10, 11),
+)  # of onnx.TensorProto; the floats have 32, 16 and 64 bits
 #: Types of values that depend on pixels: sizes have others.
-_OF_PIXELS = (_UINT8, _BOOL, *_FLOATS)
-#: Operators whose result has a type of its own; that of others is the type of their first input, of Where the second.
+_OF_PIXELS = (_UINT8, _INT8, _BOOL, *_FLOATS)
+#: Operators whose result has a type of its own; that of others is the type of their first input, or of their second.
 _FIXED = {"Shape": _INT64, **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not"), _BOOL)}
+
+_OF_SECOND = ("Where", "DequantizeLinear")
 
 
 def _check_attributes(node: Any) -> None:
@@ -136,7 +144,9 @@ def _results(
         ]
         return known + [(0, depends)] * (len(node.output) - len(known))
     given = [types.get(name, 0) for name in node.input] or [0]
-    kind = _FIXED.get(node.op_type, given[1] if node.op_type == "Where" and len(given) > 1 else given[0])
+    kind = _FIXED.get(node.op_type, given[1] if node.op_type in _OF_SECOND and len(given) > 1 else given[0])
+    if node.op_type == "QuantizeLinear":
+        kind = given[2] if len(given) > 2 else _UINT8
     for one in node.attribute:
         if node.op_type in ("Constant", "ConstantOfShape"):
             kind = one.t.data_type if one.HasField("t") and len(node.attribute) == 1 else 0

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bloodcell.data.cells import CELL, Cell
+from bloodcell.data.cells import Cell
 from bloodcell.data.image_limits import ImageError
-from bloodcell.data.preprocessing import EXTENT, Preprocessing
+from bloodcell.data.preprocessing import Preprocessing
 from bloodcell.data.slide_tiles import Box, Plan, near_seam, plan_of, repeated
 from bloodcell.data.whole_slides import opened
 from bloodcell.runtime.console import counted, say
@@ -57,7 +57,7 @@ def part_of(given: Sequence[Any]) -> SlidePart | None:
 
 def parts_of(path: str, preprocessings: Sequence[Preprocessing]) -> list[SlidePart]:
     """Plan a whole slide, print how it is read, and return its parts, from the top; one without a plan if it is bad."""
-    extents = [one.crop_size / CELL if one.crops_cell else one.extent or EXTENT for one in preprocessings]
+    extents = [one.cells_wide for one in preprocessings]
     wanted = max(one.image_size / extent for one, extent in zip(preprocessings, extents, strict=True))
     try:
         plan = plan_of(path, wanted, max(extents) / 2)

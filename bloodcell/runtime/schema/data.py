@@ -89,6 +89,7 @@ class DataConfig:
     image_size: int | None = None
     crop: str = "none"
     crop_size: float = 2.0
+    finder: int = 1  # as in configurations of runs that do not name it
     batch_size: int = 32
     sampling: str = "files"
     balance: float = 1.0
@@ -121,6 +122,7 @@ class DataConfig:
         require_choice("data.leak_check", self.leak_check, "warn", "error", "off")
         require_choice("data.sampling", self.sampling, "files", "balanced")
         require_choice("data.crop", self.crop, "none", "cell", "auto")
+        require(self.finder in (1, 2), "data.finder", self.finder, "choose 1 or 2")
         require_choice("data.in_memory", self.in_memory, "auto", True, False)
         require(self.batch_size >= 1, "data.batch_size", self.batch_size, "give a whole number of 1 or more")
         require(0 <= self.balance <= 1, "data.balance", self.balance, "give a number from 0 to 1")

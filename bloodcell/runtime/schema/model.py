@@ -81,6 +81,7 @@ class LossConfig:
     class_weights: str | None
     label_smoothing: float
     robust: float = 0.0
+    own_classes: bool = False
 
     def __post_init__(self) -> None:
         require_choice("loss.class_weights", self.class_weights, "none", "balanced", None)

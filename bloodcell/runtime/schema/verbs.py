@@ -226,6 +226,9 @@ class AdaptConfig(CommonConfig):
         for key, usual in own.items():
             value = getattr(self.data, key)
             require(value == usual, f"data.{key}", value, "the reader and adapt choose it; leave it out")
+        for key, off in {"class_weights": "none", "robust": 0.0, "own_classes": False}.items():
+            value = getattr(self.loss, key)
+            require(value == off, f"loss.{key}", value, "adapt has a loss of its own, but for loss.label_smoothing")
         epochs = self.trainer.max_epochs
         require(epochs == 1, "trainer.max_epochs", epochs, "a training of adapt is one epoch; give its length by steps")
         if self.corrections is not None and (self.data.kind != "imagefolder" or self.data.train_dir):
@@ -350,15 +353,22 @@ class ExportConfig(CommonConfig):
 
     checkpoint: Any
     format: str
+    precision: str
     output: str | None
     overwrite: bool
     title: str | None
     authors: Any
     license: str | None
     cite: Any
+    laboratories: str | None
 
     def __post_init__(self) -> None:
-        require_choice("format", self.format, "onnx", "torch", "huggingface", "bioimageio")
+        require_choice("format", self.format, "onnx", "torch", "huggingface", "bioimageio", "reader")
+        wanted = "only the card of format=reader has the figures of laboratories; leave it out"
+        require(self.laboratories is None or self.format == "reader", "laboratories", self.laboratories, wanted)
+        require_choice("precision", self.precision, "float32", "int8")
+        if self.precision == "int8" and self.format != "onnx":
+            raise BloodcellError(f"precision=int8 is for format=onnx, not for format={self.format}")
         publication = self.publication
         if self.format == "bioimageio":
             require_authors_and_license(publication)
