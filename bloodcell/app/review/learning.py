@@ -50,7 +50,7 @@ class Learning:
         folder = self.outputs / "adapt" / f"{datetime.now():%Y-%m-%d_%H-%M-%S_%f}_{uuid.uuid4().hex[:8]}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         self.folder, self.checkpoint, self._why = folder, checkpoint, ""
-        command = [sys.executable, "-m", "bloodcell", "adapt", f"checkpoint={checkpoint}"]
+        command = [sys.executable, "-m", "bloodcell", "adapt", f"checkpoint={Path(checkpoint).absolute()}"]
         command += [f"corrections={self.corrections.absolute()}", f"data.root={self.root.absolute()}"]
         if self.slide_regex is not None and not of_fields:
             command.append(f"data.group_regex={self.slide_regex}")

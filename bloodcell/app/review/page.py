@@ -23,7 +23,7 @@ from bloodcell.inference.predict import engines_of
 from bloodcell.inference.tta import as_trained
 from bloodcell.metrics.confusions import MOST
 from bloodcell.runtime.colours import COLOURS, letters_on
-from bloodcell.runtime.config import cache_root, listed
+from bloodcell.runtime.config import cache_root
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device
 from bloodcell.runtime.schema.verbs import AppConfig
@@ -52,9 +52,8 @@ def page_of_folder(config: AppConfig) -> Starlette:
     reader = read(engines)
     desk = Desk(folder, file, who, read, slides_in_folder(folder, config.slide_regex))
     learning = Learning(Path(config.outputs).absolute(), Path(folder.base or "."), file, config.slide_regex)
-    given = [str(one) for one in listed(config.checkpoint)]
-    able = len(given) == 1 and engines[0].classifier is not None
-    review = Review(desk, learning, load, config.blind, given[0] if able else "")
+    able = len(engines) == 1 and engines[0].classifier is not None and engines[0].file is not None
+    review = Review(desk, learning, load, config.blind, str(engines[0].file) if able else "")
     desk.judge(reader)
 
     def values() -> dict[str, Any]:
