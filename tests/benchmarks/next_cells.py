@@ -2,7 +2,7 @@
 
     python tests/benchmarks/next_cells.py READER data.root=DIR [--labels 25 50 100] [--seeds 1]
 
-READER has never seen the laboratory, whose cells lie in folders by class; classes that it does not know are left out.
+READER has never seen the laboratory, whose cells lie in folders by class; data.classes=[...] names those that it knows.
 The reviewer gives each chosen cell its folder's class, 25 cells after the other, and `bloodcell adapt` learns from
 them. Prints the balanced accuracy on all other cells. Further words are keys of `adapt`, e.g. steps=60.
 """
