@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DOCS_BIN := $(VENV)-docs/$(notdir $(BIN))
 
-.PHONY: setup demo test slow test-all browser pictures faults gpu reader lint docs lock audit clean
+.PHONY: setup demo test slow test-all browser pictures faults gpu reader lint docs lock lowest audit clean
 
 setup: $(VENV)/.ready
 
@@ -107,10 +107,23 @@ lock: setup
 		--generate-hashes --no-header --no-annotate --quiet >> $(VENV)/lock.txt
 	mv $(VENV)/lock.txt requirements-lock.txt
 
+# The tests with the oldest releases that pyproject.toml allows, in an environment of its own. Warnings are no errors here:
+# old releases warn of younger ones.
+LOWEST := $(VENV)-lowest
+lowest: export OMP_NUM_THREADS = 1
+lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/$(notdir $(BIN))/python -m pip install --quiet 'uv>=0.8'
+	$(LOWEST)/$(notdir $(BIN))/uv --no-config pip compile pyproject.toml --resolution lowest-direct --python-version 3.11 \
+		$(addprefix --extra ,dev timm download app tune slides rois) --no-header --no-annotate --quiet > $(LOWEST)/lowest.txt
+	$(LOWEST)/$(notdir $(BIN))/uv --no-config pip install --quiet --python $(LOWEST) --requirement $(LOWEST)/lowest.txt
+	$(LOWEST)/$(notdir $(BIN))/python -m pytest -W default -n auto --maxprocesses 4 --dist loadfile \
+		-m "not slow and not real and not browser and not faults and not inputs and not gpu"
+
 # Known vulnerabilities of these very releases; SECURITY.md explains those that there are.
 audit: setup
 	$(BIN)/python -m pip install --quiet 'pip-audit>=2.9'
 	$(BIN)/pip-audit --strict --requirement requirements-lock.txt --disable-pip --vulnerability-service pypi
 
 clean:
-	rm -rf $(VENV) $(VENV)-docs docs/_build
+	rm -rf $(VENV) $(VENV)-docs $(LOWEST) docs/_build

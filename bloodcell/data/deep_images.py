@@ -20,7 +20,8 @@ from bloodcell.data.value_range import WHITES
 
 # both print what they also raise or return; set once, as a change around each image is not safe in threads
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4 and 5
+set_log_level(0)  # silent
 
 Values = NDArray[Any]
 

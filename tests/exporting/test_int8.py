@@ -64,3 +64,10 @@ def test_other_formats_and_checkpoints_without_images_are_refused(compose, learn
         export(compose(f"checkpoint={learnt_run}", "precision=int8", "format=torch", verb="export"))
     with pytest.raises(BloodcellError, match="precision=int4; choose float32 or int8"):
         export(compose(f"checkpoint={learnt_run}", "precision=int4", verb="export"))
+
+
+def test_blocks_of_no_size_are_refused(exported):
+    model = onnx.load(exported("onnx"))
+    model.graph.node.append(onnx.helper.make_node("DequantizeLinear", ["images", "images"], ["y"], block_size=0))
+    with pytest.raises(BloodcellError, match="attribute of 0 or less"):
+        checked(model.SerializeToString())

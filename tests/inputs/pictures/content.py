@@ -46,7 +46,7 @@ def _no_images() -> None:
         "a gzipped PNG": (gzip.compress(encoded("PNG")), NO_IMAGE),
         "an icon": (encoded("ICO"), NO_IMAGE),
         "JPEG 2000": (encoded("JPEG2000"), NO_IMAGE),
-        "AVIF": (encoded("AVIF"), NO_IMAGE),
+        "AVIF": (encoded("AVIF") if ".avif" in Image.registered_extensions() else b"\0\0\0 ftypavif", NO_IMAGE),
         "Targa": (encoded("TGA"), NO_IMAGE),
         "DICOM": (b"\0" * 128 + b"DICM" + b"\x02\0\0\0UL\x04\0", NO_IMAGE),
         "JSON": (b'{"image": "a.png"}', NO_IMAGE),
