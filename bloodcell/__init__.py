@@ -79,7 +79,7 @@ def train(folder: str | PathLike[str] | None = None, **settings: Any) -> Run:
 
 
 def adapt(
-    checkpoint: str | PathLike[str],
+    checkpoint: str | PathLike[str] | None = None,
     folder: str | PathLike[str] | None = None,
     corrections: str | PathLike[str] | pd.DataFrame | None = None,
     **settings: Any,
@@ -87,7 +87,7 @@ def adapt(
     """Adapt a classifier, the reader, to another laboratory by some labelled cells.
 
     Args:
-        checkpoint: The reader: a run, its folder or a .ckpt file.
+        checkpoint: The reader: a run, its folder or a .ckpt file; None: the package's own.
         folder: A folder of class folders; with `corrections`, the folder that its paths are relative to; None: the
             settings say what, e.g. `data="table", data__table="LABELS.csv"`.
         corrections: What humans have decided on cells: a corrections file, or a table with its columns.

@@ -92,7 +92,7 @@ def read_corrections(file: Path, classes: Sequence[str] | None = None) -> Correc
     if clash := [name for name in (NO_CELL, CANNOT_TELL) if name in (classes or ())]:
         raise BloodcellError(f"the classifier has the class '{clash[0]}', which a corrections file takes for no class")
     digest = hashlib.sha256(whole or b"").hexdigest()
-    return Corrections(file, () if whole == b"" else decisions_in(file, whole, classes), digest)
+    return Corrections(file, () if whole == b"" else _decisions(file, whole, classes), digest)
 
 
 @contextmanager
@@ -107,8 +107,7 @@ def as_file(corrections: Any) -> Iterator[Any]:
         yield file
 
 
-def decisions_in(file: Path, content: bytes | None, classes: Sequence[str] | None) -> tuple[Decision, ...]:
-    """Return the decisions in the content of a file; see `read_corrections`."""
+def _decisions(file: Path, content: bytes | None, classes: Sequence[str] | None) -> tuple[Decision, ...]:
     rows = read_cells(file, "corrections", content)
     _refuse_short_rows(file, content or b"")
     rows = with_known_columns(rows, COLUMNS, file)
@@ -120,7 +119,7 @@ def decisions_in(file: Path, content: bytes | None, classes: Sequence[str] | Non
     rows, found = rows[[name for name in COLUMNS if name in rows]], []
     for number, row in zip(rows.index, rows.to_dict("records"), strict=True):
         try:
-            found.append(_decision({str(name): str(value).strip() for name, value in row.items()}, known))
+            found.append(decision_of({str(name): str(value).strip() for name, value in row.items()}, known))
         except ValueError as error:
             raise BloodcellError(f"{file}, row {number}: {error}") from error
     return tuple(found)
@@ -139,8 +138,12 @@ def _refuse_short_rows(file: Path, content: bytes) -> None:
         raise BloodcellError(f"corrections={file} is no CSV file: {error}") from error
 
 
-def _decision(row: dict[str, str], known: set[str] | None) -> Decision:
-    """Return the decision of a row; raise a ValueError that says what is wrong with it."""
+def decision_of(row: dict[str, str], known: set[str] | None) -> Decision:
+    """Return the decision of a row, whose label is one of the known ones.
+
+    Raises:
+        ValueError: With what is wrong with the row.
+    """
     path, label, when = (row.get(name, "") for name in ("path", "label", "when"))
     if not path:
         raise ValueError("no path")

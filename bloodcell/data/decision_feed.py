@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bloodcell.data.correction_lines import whole_lines
-from bloodcell.data.corrections import Decision, decisions_in, read_corrections
+from bloodcell.data.correction_lines import COLUMNS, cells_of, header_of, whole_lines
+from bloodcell.data.corrections import CANNOT_TELL, NO_CELL, Decision, decision_of, read_corrections
 from bloodcell.data.decision_log import append_decisions
 from bloodcell.runtime.errors import BloodcellError
 
@@ -28,7 +28,8 @@ class DecisionFeed:
     def __init__(self, file: Path, classes: Sequence[str]) -> None:
         self.file, self.classes = file, list(classes)
         self.decisions: list[Decision] = []
-        self._header, self._read, self._inode, self.readings = b"", 0, 0, 0
+        self._header: list[str] = []
+        self._read, self._inode, self.readings = 0, 0, 0
         self.refresh()
 
     def refresh(self) -> set[str]:
@@ -49,12 +50,19 @@ class DecisionFeed:
             added = opened.read()
         added = added[: added.rfind(b"\n") + 1]
         try:
-            further = decisions_in(self.file, self._header + added, self.classes) if added else ()
-        except BloodcellError:
-            return self._read_all(state)  # names the row by its number in the file
+            further = [self._decision(line) for line in added.splitlines()]
+        except ValueError:
+            return self._read_all(state)  # another program's lines, or a wrong one, which is named by its number
         self._read += len(added)
         self.decisions += further
         return {one.path for one in further}
+
+    def _decision(self, line: bytes) -> Decision:
+        cells = cells_of(line, ",")
+        if self._header != list(COLUMNS) or len(cells) != len(COLUMNS):
+            raise ValueError("not of the form that this program writes")
+        row = dict(zip(COLUMNS, map(str.strip, cells), strict=True))
+        return decision_of(row, {*self.classes, NO_CELL, CANNOT_TELL, ""})
 
     def _read_all(self, state: os.stat_result | None) -> set[str]:
         before = {one.path for one in self.decisions}
@@ -64,7 +72,7 @@ class DecisionFeed:
             content = self.file.read_bytes()
             self.decisions = list(read_corrections(self.file, self.classes).decisions)
             whole = whole_lines(content)
-            self._header, self._inode = whole.split(b"\n", 1)[0] + b"\n", state.st_ino
+            self._header, self._inode = cells_of(header_of(whole), ","), state.st_ino
             self._read = len(whole) if whole.endswith(b"\n") else state.st_size
         return before | {one.path for one in self.decisions}
 

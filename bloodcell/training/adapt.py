@@ -5,9 +5,9 @@
     bloodcell adapt checkpoint=READER corrections=corrections.csv data.root=DIR
     bloodcell.adapt(READER, DIR), bloodcell.adapt(READER, DIR, corrections=FILE)
 
-A reader is a trained classifier, whatever trained it. `corrections` is the file of `bloodcell.data.corrections`, which
-the page and other programs write; its paths are relative to data.root, or else to its own folder. `hydra.run.dir=OUT`
-names the new run folder. In it there are
+A reader is a trained classifier, whatever trained it; without one, that of the package is adapted. `corrections` is the
+file of `bloodcell.data.corrections`, which the page and other programs write; its paths are relative to data.root, or
+else to its own folder. `hydra.run.dir=OUT` names the new run folder. In it there are
 
 - progress.json, replaced whole at each step: {"done": 3, "of": 7, "what": "fold 3 of 5"}; at the end done is of;
 - adaptation.json, at the end: {"kept": "adapted" | "reader", "cells": N, "classes": {CLASS: N}, "before": {"value",
@@ -41,6 +41,7 @@ from bloodcell.data.samples import Samples, digest
 from bloodcell.evaluation.own_images import keep_as_own
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.loader import load_engines
+from bloodcell.inference.reader import named_or_reader
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.command import prediction_by, say_end
 from bloodcell.runtime.config import cache_root, job_folder, listed, plain, typed, uses_cache
@@ -97,10 +98,10 @@ def reader_of(config: AdaptConfig, device: str) -> Engine:
     """Load the reader.
 
     Raises:
-        BloodcellError: There is none, there are several, or it is an exported file, which cannot learn.
+        BloodcellError: There are several, it cannot be read, or it is an exported file, which cannot learn.
     """
-    if len(given := listed(config.checkpoint)) != 1:
-        raise BloodcellError(f"adapt takes one reader, and {len(given) or 'none'} is given; give checkpoint=RUN")
+    if len(given := listed(named_or_reader(config.checkpoint))) != 1:
+        raise BloodcellError(f"adapt takes one reader, and {len(given)} are given; give checkpoint=RUN")
     (engine,) = load_engines(given, device, FeaturesConfig(backend="eager", precision=None))
     engine.trained()
     return engine

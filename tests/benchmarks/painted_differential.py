@@ -1,14 +1,14 @@
 """Differential counts of painted slides against their truth: errors of the shares, and intervals that have them.
 
-    python tests/benchmarks/painted_differential.py crops OUT [--slides 300] [--cells 10] [--seed 900]
+    python tests/benchmarks/painted_differential.py crops OUT [--slides 800] [--cells 6] [--seed 900]
     python tests/benchmarks/painted_differential.py RUN OUT [--slides 20] [--cells 200] [--seed 1] [--finder FILE.onnx]
 
-The first command paints slides and cuts their cells into OUT/CLASS/slide_01_1.png ..., to train a classifier with:
-`python train.py experiment=demo data=imagefolder data.root=OUT 'data.group_regex=(slide_[0-9]+)_'`. The second paints
-others into OUT, unless they are there, and counts them by `bloodcell differential` with RUN. With --finder, another net
-than the package's finds the cells; with `--finder truth`, the cells are those that were painted, so that the classifier
-errs alone. Errors are those against the cells of each slide; intervals are for the share of the blood, from which these
-cells are drawn, too.
+The first command paints slides and cuts the cells that the finder finds into OUT/CLASS/slide_01_1.png ..., to train a
+classifier with: `python train.py experiment=demo data=imagefolder data.root=OUT 'data.group_regex=(slide_[0-9]+)_'
+augment=light callbacks=to_the_end evaluate.tta=d4 trainer.max_epochs=14`. The second paints others into OUT, unless
+they are there, and counts them by `bloodcell differential` with RUN. With --finder, another net than the package's
+finds the cells; with `--finder truth`, the cells are those that were painted, so that the classifier errs alone. Errors
+are those against the cells of each slide; intervals are for the share of the blood, from which these are drawn, too.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from bloodcell.inference import ensemble
 
 #: Shares on slides to train a classifier with; these slides, and those to count.
 EQUAL = dict.fromkeys(CLASSES, 1 / len(CLASSES))
-TRAINING, COUNTED = {"slides": 300, "cells": 10, "seed": 900}, {"slides": 20, "cells": 200, "seed": 1}
+TRAINING, COUNTED = {"slides": 800, "cells": 6, "seed": 900}, {"slides": 20, "cells": 200, "seed": 1}
 
 
 def painted_boxes(folder):

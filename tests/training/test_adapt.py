@@ -129,7 +129,7 @@ def test_a_signal_ends_it_and_leaves_nothing_that_loads(command, learnt_run, lab
         os.kill(os.getpid(), signal.SIGTERM)
 
     Thread(target=stop, daemon=True).start()
-    words = [f"checkpoint={learnt_run}", "data=table", f"data.table={labelled}", "trainer.gpus=0", "steps=100000"]
+    words = [f"checkpoint={learnt_run}", "data=table", f"data.table={labelled}", "trainer.gpus=0", "steps=3000"]
     code, _ = command("adapt", *words)
     assert code == 143
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
@@ -141,7 +141,7 @@ def test_a_signal_ends_it_and_leaves_nothing_that_loads(command, learnt_run, lab
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["checkpoint=null"], "adapt takes one reader, and none is given; give checkpoint=RUN"),
+        (["checkpoint=[a,b]"], "adapt takes one reader, and 2 are given; give checkpoint=RUN"),
         (["data.crop=cell"], "data.crop=cell; the reader and adapt choose it; leave it out"),
         (["trainer.max_epochs=2"], "trainer.max_epochs=2; a training of adapt is one epoch; give its length by steps"),
         (["data=table", "data.table=a.csv", "corrections=b.csv"], "corrections= and data= both name labelled cells"),

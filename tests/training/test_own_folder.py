@@ -54,6 +54,11 @@ def test_the_crop_follows_from_where_the_nuclei_lie(folder_of_cells, capsys, pla
     assert reason in capsys.readouterr().out
 
 
+def test_the_crop_follows_from_where_the_net_sees_the_cells(folder_of_cells, capsys):
+    assert chosen_crop(folder_of_cells("anywhere"), finder=2) == "cell"
+    assert "the cell lies" in capsys.readouterr().out
+
+
 def test_the_size_of_the_cells_is_measured_where_most_images_have_one(folder_of_cells, tmp_path):
     assert 120 / 40 < measured_extent(folder_of_cells("anywhere")) < 120 / 30  # a disc of 30 pixels, and some plasm
     samples = folder_of_cells("centre")

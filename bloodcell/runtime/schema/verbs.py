@@ -226,6 +226,9 @@ class AdaptConfig(CommonConfig):
         for key, usual in own.items():
             value = getattr(self.data, key)
             require(value == usual, f"data.{key}", value, "the reader and adapt choose it; leave it out")
+        for key, off in {"class_weights": "none", "robust": 0.0, "own_classes": False}.items():
+            value = getattr(self.loss, key)
+            require(value == off, f"loss.{key}", value, "adapt has a loss of its own, but for loss.label_smoothing")
         epochs = self.trainer.max_epochs
         require(epochs == 1, "trainer.max_epochs", epochs, "a training of adapt is one epoch; give its length by steps")
         if self.corrections is not None and (self.data.kind != "imagefolder" or self.data.train_dir):
