@@ -23,7 +23,7 @@ def workers(monkeypatch):
     path = os.pathsep.join([str(PAGE.parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = {"env_vars": {"PYTHONPATH": path}}
     ray.init(
-        num_cpus=2, include_dashboard=False, runtime_env=environment, log_to_driver=False, _node_ip_address="127.0.0.1"
+        num_cpus=4, include_dashboard=False, runtime_env=environment, log_to_driver=False, _node_ip_address="127.0.0.1"
     )
     yield 2
     ray.shutdown()

@@ -110,6 +110,15 @@ def test_shares_are_those_of_the_cells_that_count(confusion):
     assert ("unknown (why not): shares are as predicted" in notes) == (confusion is None)
 
 
+@pytest.mark.parametrize(("names", "said"), [(["neutrophil", "monocyte"], []), (["Erythroblast", "neutrophil"], [0])])
+def test_what_is_no_white_cell_but_counts_is_named(names, said):
+    """A differential count is one of white cells."""
+    cells = cells_of(prediction=names * 5).rename(columns={"p_a": f"p_{names[0]}", "p_b": f"p_{names[1]}"})
+    notes = notes_of(count_slides(cells, {"s": 1}, None), None, "why not", 0.0)
+    each = "no white cells, but they count here; each share is one of all cells that count"
+    assert [note for note in notes if "no white cells" in note] == [f"{names[number]}: {each}" for number in said]
+
+
 @pytest.mark.parametrize(("strange", "said"), [(1, False), (2, True)])
 def test_more_than_a_twentieth_of_cells_unlike_the_training_is_said(strange, said):
     cells = cells_of(unlike=[True] * strange + [False] * (20 - strange))
