@@ -81,4 +81,4 @@ at("closely").querySelector(".before").addEventListener("click", () => step(-1))
 at("closely").querySelector(".after").addEventListener("click", () => step(1));
 at("closely").querySelector(".close").addEventListener("click", () => at("closely").close());
 at("closely").addEventListener("close", () => at("grid").focus());
-at("closely").querySelector(".map").addEventListener("error", (event) => { event.target.hidden = true; });
+at("closely").querySelector(".map")?.addEventListener("error", (event) => { event.target.hidden = true; });

@@ -62,7 +62,7 @@ function showPicked() {
 function showCounts() {
   const decided = labels.own.filter((label) => label >= 0).length;
   at("counts").textContent = `${plural(grid.rows.length, "cell")} shown of ${table.path.length.toLocaleString("en")}; ${decided.toLocaleString("en")} with your label`;
-  at("next").textContent = batch ? "Next 25 to label" : "Label these 25 next";
+  if (at("next")) at("next").textContent = batch ? "Next 25 to label" : "Label these 25 next";
 }
 
 // The rows that the choices let through, in the chosen order.
