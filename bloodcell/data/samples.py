@@ -84,13 +84,14 @@ def samples_table(rows: list[tuple[Path, str, str, str]], root: Path) -> Samples
     """
     if not rows:
         raise BloodcellError(f"no images found in {root}; it should hold one folder of images for each class")
-    table = pd.DataFrame([(relative(file, root), *rest, "") for file, *rest in rows], columns=COLUMNS)
-    if (twice := table["path"].duplicated()).any():
-        raise BloodcellError(f"{table['path'][twice.idxmax()]} is there twice in {root}; each image may be listed once")
-    # Linux allows file names that are not text, and they cannot be written to a file
-    if odd := [path for path in table["path"] if path.encode("utf-8", "replace").decode() != path]:
+    paths = [relative(file, root) for file, *_ in rows]
+    # Linux allows file names that are not text, and they can be written to no file and to no table
+    if odd := [path for path in paths if path.encode("utf-8", "replace").decode() != path]:
         name = odd[0].encode("utf-8", "backslashreplace").decode()
         raise BloodcellError(f"the file name {name} in {root} is not valid UTF-8; rename the file")
+    table = pd.DataFrame([(path, *rest, "") for path, (_, *rest) in zip(paths, rows, strict=True)], columns=COLUMNS)
+    if (twice := table["path"].duplicated()).any():
+        raise BloodcellError(f"{table['path'][twice.idxmax()]} is there twice in {root}; each image may be listed once")
     order = table["split"].map({split: i for i, split in enumerate(SPLITS)}).fillna(-1)
     table = table.assign(order=order).sort_values(["order", "path"], kind="stable").drop(columns="order")
     return Samples(table.reset_index(drop=True), root)

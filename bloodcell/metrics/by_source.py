@@ -24,7 +24,7 @@ def sources_of(rows: pd.DataFrame) -> pd.Series[str]:
 def source_weights(rows: pd.DataFrame) -> Floats:
     """Return the weight of each row, (N,), with sum 1: sources weigh the same, and so do the images of a source."""
     sources = sources_of(rows)
-    return np.asarray(1 / sources.map(sources.value_counts()) / sources.nunique(), float)
+    return np.asarray(1 / sources.map(sources.value_counts()).to_numpy(float) / sources.nunique(), float)
 
 
 def rows_by_part(predictions: pd.DataFrame, trained_on: frozenset[str] = frozenset()) -> dict[str, pd.DataFrame]:

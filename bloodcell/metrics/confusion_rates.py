@@ -48,7 +48,7 @@ def confusion_of_table(rows: pd.DataFrame, provisional: bool = False) -> Confusi
     classes = classes_of(rows)
     rows = rows[rows["label"].isin(classes)].sort_values(["label", "prediction"])
     rows = rows.assign(source=sources_of(rows))
-    share = 1 / rows.groupby(["label", "source"])["label"].transform("size")
+    share = 1 / rows.groupby(["label", "source"])["label"].transform("size").astype(float)
     table = share.groupby([rows["label"], rows["prediction"]]).sum().unstack(fill_value=0.0)
     counts = table.reindex(index=classes, columns=classes, fill_value=0.0).to_numpy(float).round(9)
     sizes = dict.fromkeys(classes, 0.0)
