@@ -57,6 +57,7 @@ def reader_card(file: Path, checkpoint: Path, compared: str, laboratories: str |
         raise BloodcellError(f"{checkpoint} is in no run folder with samples.csv, so the reader's data are not known")
     classifier, samples = load_classifier(file), read_samples(run / "samples.csv")
     left_out = [] if laboratories is None else _left_out(Path(laboratories).expanduser())
+    config = read_config(run / "config.yaml")
     return template("reader.md").render(
         painted=painted_answers(classifier),
         classes=classifier.classes,
@@ -72,7 +73,8 @@ def reader_card(file: Path, checkpoint: Path, compared: str, laboratories: str |
         left_out=left_out,
         mean=_mean([one["recall"] for one in left_out]),
         worst=min(left_out, key=lambda one: one["recall"], default=None),
-        seed=read_config(run / "config.yaml").get("seed"),
+        seed=config.get("seed"),
+        own_classes=bool((config.get("loss") or {}).get("own_classes")),
         record=run_folder.read_run(run),
         command=_command(run),
     )

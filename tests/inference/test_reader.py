@@ -135,7 +135,6 @@ def test_without_its_file_there_is_one_clear_line(verb, state, command, monkeypa
     assert not list(tmp_path.glob("*.csv"))
 
 
-@pytest.mark.skipif(not SHIPPED.is_file(), reason="the package has no reader yet; make reader")
 def test_the_file_of_the_package_is_the_one_of_its_card():
     card, classifier = CARD.read_text(encoding="utf-8"), load_classifier(SHIPPED)
     assert SHIPPED.stat().st_size <= MOST
