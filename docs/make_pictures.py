@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent / "pictures"
 #: Width of the files, and of the page in the browser, in pixels: letters are drawn larger, so that they stay sharp.
 WIDTH, PAGE_WIDTH = 1200, 800
 #: Largest file in bytes.
-MOST = 200_000
+MOST = 240_000
 #: Colours of the palette, and white above and below, in pixels of the page.
 COLOURS, EDGE = 256, 12
 
