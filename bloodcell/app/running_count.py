@@ -44,7 +44,7 @@ class RunningCount:
 
     def __init__(self, ensemble: Ensemble, threshold: float) -> None:
         self.classes, self.threshold = tuple(ensemble.classes), threshold
-        self.confusion, self.unknown = _confusion(ensemble)
+        self.confusion, self.unknown = shown_confusion(ensemble)
         self.most = BYTES + sum(6 * len(name) + 16 for name in self.classes)  # a letter is \u1234 at most
         self.turn = asyncio.Lock()
 
@@ -107,17 +107,22 @@ class RunningCount:
         if slide.counted:
             slide = with_shares(slide, Cells(self.classes, counts, (0,) * len(counts)), self.confusion)
         notes = notes_of([slide], self.confusion, self.unknown, self.threshold)
-        return {
-            "cells": slide.counted,
-            "corrected": slide.result is not None and slide.result.corrected,
-            "shares": [asdict(one) for one in slide.result.shares] if slide.result else [],
-            "left_out": left_out_text(slide),
-            "needed": needed_text(slide).replace("+-", "±"),
-            "notes": [note.replace(" %", "\N{NO-BREAK SPACE}%") for note in notes],
-        }
+        return count_answer(slide, notes)
 
 
-def _confusion(ensemble: Ensemble) -> tuple[Confusion | None, str]:
+def count_answer(slide: SlideCount, notes: list[str]) -> dict[str, Any]:
+    """Return what a page shows of a count: `cells`, `corrected`, `shares`, `left_out`, `needed` and `notes`."""
+    return {
+        "cells": slide.counted,
+        "corrected": slide.result is not None and slide.result.corrected,
+        "shares": [asdict(one) for one in slide.result.shares] if slide.result else [],
+        "left_out": left_out_text(slide),
+        "needed": needed_text(slide).replace("+-", "±"),
+        "notes": [note.replace(" %", "\N{NO-BREAK SPACE}%") for note in notes],
+    }
+
+
+def shown_confusion(ensemble: Ensemble) -> tuple[Confusion | None, str]:
     """Return the confusions of an ensemble; if they are unknown, or there are too many for a page, why."""
     confusion, unknown = confusion_of(ensemble.engines, ensemble.tta)
     if confusion is not None and len(confusion.classes) > MANY:

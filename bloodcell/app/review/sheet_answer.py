@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from bloodcell.app.review.desk import Sheet
+from bloodcell.app.running_count import count_answer, shown_confusion
 from bloodcell.data.confirmed_cells import DISAGREEMENT
 from bloodcell.data.corrections import CANNOT_TELL, NO_CELL
-from bloodcell.evaluation.differentials.count import confusion_of
 from bloodcell.evaluation.differentials.count_notes import notes_of
-from bloodcell.evaluation.differentials.count_text import left_out_text, needed_text
 from bloodcell.evaluation.differentials.slide_counts import count_slides
 from bloodcell.evaluation.reviews.next_cells import doubt
 from bloodcell.evaluation.reviews.review import agreement_line
-from bloodcell.metrics.confusions import MOST
 from bloodcell.metrics.predictions import PROBABILITY
 
 #: Labels behind the classes, in the order in which the page numbers them; -1: none.
@@ -89,17 +86,7 @@ def count_of(sheet: Sheet, slides: dict[str, str], slide: str) -> dict[str, Any]
     chosen = [path for path in reader.folder.files if slide in ("", slides[path])]
     table = table[table["path"].isin(chosen)].assign(slide=slide or ALL)
     fields = len(set(chosen) - set(sheet.cells.unread))
-    confusion, unknown = confusion_of(reader.ensemble.engines, reader.ensemble.tta)
-    if confusion is not None and len(confusion.classes) > MOST:
-        confusion, unknown = None, f"for more than {MOST} classes they take minutes; `bloodcell differential` uses them"
+    confusion, unknown = shown_confusion(reader.ensemble)
     (count,) = count_slides(table, {slide or ALL: fields}, confusion)
     notes = notes_of([count], confusion, unknown, reader.threshold)
-    return {
-        "cells": count.counted,
-        "confirmed": count.confirmed,
-        "corrected": count.result is not None and count.result.corrected,
-        "shares": [asdict(one) for one in count.result.shares] if count.result else [],
-        "left_out": left_out_text(count),
-        "needed": needed_text(count).replace("+-", "±"),
-        "notes": [note.replace(" %", "\N{NO-BREAK SPACE}%") for note in notes],
-    }
+    return {**count_answer(count, notes), "confirmed": count.confirmed}
