@@ -14,7 +14,7 @@ Rng = np.random.Generator
 
 def recoloured(image: Pixels, boxes: Floats, rng: Rng) -> tuple[Pixels, Floats]:
     """Return an image, uint8 (H, W, 3), in other colours, and the boxes, (B, 4), whose centres can still be seen."""
-    x = _stained(np.asarray(image, np.float32) / np.float32(255), rng)
+    x = _stained(_photographed(np.asarray(image, np.float32) / np.float32(255), rng), rng)
     if rng.random() < 0.4:
         x = _unevenly_lit(x, rng)
     if rng.random() < 0.15:
@@ -29,6 +29,27 @@ def recoloured(image: Pixels, boxes: Floats, rng: Rng) -> tuple[Pixels, Floats]:
         _, data = cv2.imencode(".jpg", changed[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
         changed = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
     return changed, boxes
+
+
+def _photographed(x: Floats, rng: Rng) -> Floats:
+    """Let light fall into the picture, lose its pixels, and move the camera: each now and then."""
+    height, width = x.shape[:2]
+    if rng.random() < 0.4:
+        haze = rng.uniform(0.05, 0.45)
+        x = x * (1 - haze) + haze * np.percentile(x[::8, ::8].reshape(-1, 3), 90, axis=0).astype(np.float32)
+    if rng.random() < 0.2:
+        fewer = rng.uniform(0.3, 0.8)
+        size = max(int(fewer * width), 8), max(int(fewer * height), 8)
+        coarse = cv2.resize(x, size, interpolation=cv2.INTER_AREA)
+        how = cv2.INTER_LINEAR if rng.random() < 0.7 else cv2.INTER_CUBIC
+        x = np.asarray(cv2.resize(coarse, (width, height), interpolation=how), np.float32)
+    if rng.random() < 0.1:
+        length, angle = int(rng.integers(3, 8)), rng.uniform(0, np.pi)
+        way, middle = np.zeros((length, length), np.float32), (length - 1) / 2
+        before, after = ([round(middle * (1 + s * t)) for t in (np.cos(angle), np.sin(angle))] for s in (-1, 1))
+        cv2.line(way, before, after, 1.0)
+        x = np.asarray(cv2.filter2D(x, -1, way / way.sum()), np.float32)
+    return np.asarray(np.clip(x, 0, 1), np.float32)
 
 
 def _stained(x: Floats, rng: Rng) -> Floats:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bloodcell.data.annotated_fields import AnnotatedField
 from bloodcell.data.field_colours import recoloured
+from bloodcell.data.field_dirt import dirtied
 from bloodcell.data.images import Pixels
 
 Floats = NDArray[np.float32]
@@ -27,8 +28,8 @@ SIDE, SIZES = 256, (9.0, 320.0)
 LARGER = 2.5
 #: Most tiles of a view in each direction.
 TILES = 8
-#: Share of the views with the colours of the picture.
-AS_IT_IS = 0.1
+#: Share of the views with the colours of the picture, and of those with dirt painted in.
+AS_IT_IS, DIRTY = 0.1, 0.4
 NO_BOXES = np.empty((0, 4), np.float32)
 
 
@@ -38,6 +39,8 @@ def view(fields: Sequence[AnnotatedField], rng: Rng) -> tuple[Pixels, Floats]:
     A negative width or height is a guess.
     """
     image, boxes = _tiled(fields, rng)
+    if rng.random() < DIRTY:
+        image = dirtied(image, boxes, rng)
     return (image, boxes) if rng.random() < AS_IT_IS else recoloured(image, boxes, rng)
 
 
@@ -48,7 +51,7 @@ def _tiled(fields: Sequence[AnnotatedField], rng: Rng) -> tuple[Pixels, Floats]:
     scale = min(size / _diameter(first, rng), LARGER)
     height, width = first.image.shape[:2]
     columns, rows = (_edges(max(scale * extent, SIDE / TILES), rng) for extent in (width, height))
-    empty = rng.choice([0.0, 0.5, 0.8]) if len(columns) + len(rows) > 4 else 0.15
+    empty = rng.choice([0.25, 0.6, 0.85]) if len(columns) + len(rows) > 4 else 0.35
     canvas, found = np.zeros((SIDE, SIDE, 3), np.uint8), [NO_BOXES]
     for left, right in pairwise(columns):
         for top, bottom in pairwise(rows):

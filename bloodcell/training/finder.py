@@ -14,74 +14,97 @@ from copy import deepcopy
 from pathlib import Path
 
 import cv2
-import numpy as np
-import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from bloodcell.data.annotated_fields import AnnotatedField, read_annotated
-from bloodcell.data.cells import STRIDE, normalised
-from bloodcell.data.field_views import SIDE, view
-from bloodcell.models.finder_net import FinderNet, finder_loss, targets
+from bloodcell.data.annotated_fields import read_annotated
+from bloodcell.models.finder_net import FinderNet, finder_loss
+from bloodcell.models.mixed_styles import MixedStyles
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.training.finder_file import export_finder, read_finder
+from bloodcell.training.finder_views import Batches, Views, views_of
 
-#: Views in a step, steps, largest learning rate, and the weight decay of AdamW.
-BATCH, STEPS, RATE, DECAY = 16, 6000, 3e-3, 1e-3
+#: Steps, largest learning rate, and the weight decay of AdamW.
+STEPS, RATE, DECAY = 6000, 3e-3, 1e-3
 #: Share of the averaged weights that stays in a step.
 KEPT = 0.995
+#: Steps from one saved state to the next.
+SAVED = 200
 
 
-class Batches(Dataset[list[Tensor]]):
-    """Batches by their numbers: views as the net sees them, float32 (N, 3, SIDE, SIDE), and their targets."""
+class Course:
+    """A net in training, the mean of its weights over the last steps, and how far it is."""
 
-    def __init__(self, laboratories: Sequence[Sequence[AnnotatedField]], number: int, seed: int) -> None:
-        self.laboratories, self.number, self.seed = laboratories, number, seed
+    def __init__(self, net: FinderNet, steps: int, rate: float) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.net, self.done = net.train().to(self.device).to(memory_format=torch.channels_last), 0
+        self.mean = deepcopy(self.net).eval()
+        self.styles = MixedStyles(self.net.stem, self.net.scales[0])
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), rate, weight_decay=DECAY)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, rate, total_steps=steps, pct_start=0.1)
 
-    def __len__(self) -> int:
-        return self.number
+    def step(self, batch: Sequence[Tensor]) -> None:
+        """Learn from a batch."""
+        images, *wanted = (part.to(self.device, non_blocking=True) for part in batch)
+        self.styles.draw()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            out = self.net(images.contiguous(memory_format=torch.channels_last))
+        loss = finder_loss(out.float(), *wanted)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.done += 1
+        _average(self.mean, self.net, min(KEPT, self.done / (self.done + 9)))
 
-    def __getitem__(self, number: int) -> list[Tensor]:
-        rng, items = np.random.default_rng([self.seed, number]), []
-        for _ in range(BATCH):
-            image, boxes = view(self.laboratories[int(rng.integers(len(self.laboratories)))], rng)
-            seen = torch.from_numpy(normalised(image)).permute(2, 0, 1)
-            items.append((seen, *targets(torch.from_numpy(boxes), SIDE // STRIDE, SIDE // STRIDE)))
-        return [torch.stack(parts) for parts in zip(*items, strict=True)]
+    def save(self, file: Path) -> None:
+        """Write its state to a file."""
+        parts = {name: getattr(self, name).state_dict() for name in ("net", "mean", "optimizer", "schedule")}
+        torch.save({**parts, "done": self.done, "chance": torch.get_rng_state()}, file.with_suffix(".new"))
+        file.with_suffix(".new").replace(file)
+
+    def resume(self, file: Path) -> None:
+        """Go on from the state in a file."""
+        state = torch.load(file, map_location=self.device, weights_only=True)
+        for name in ("net", "mean", "optimizer", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
+        self.done = state["done"]
+        torch.set_rng_state(state["chance"].cpu())
 
 
 def train_finder(
-    laboratories: Sequence[Sequence[AnnotatedField]], steps: int = STEPS, seed: int = 0, workers: int = 0
+    views: Sequence[Views],
+    steps: int = STEPS,
+    seed: int = 0,
+    workers: int = 0,
+    start: Path | None = None,
+    rate: float = RATE,
+    state: Path | None = None,
 ) -> FinderNet:
-    """Return a net trained on the fields of some laboratories: the mean of its weights over the last steps.
+    """Return a net trained on views of some laboratories: the mean of its weights over the last steps.
 
-    It learns on a GPU if there is one. `workers` processes make the batches, whose number changes nothing.
+    It learns on a GPU if there is one. `workers` processes make the batches, whose number changes nothing. It starts
+    from the net in the file `start`, if given, and goes on from the file `state`, if there is one, which it writes.
     """
     torch.manual_seed(seed)
     cv2.setNumThreads(1)  # the workers take the cores
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net = FinderNet().to(device).to(memory_format=torch.channels_last)
-    mean = deepcopy(net).eval()
-    optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
-    batches = DataLoader(Batches(laboratories, steps, seed), batch_size=None, num_workers=workers)
+    first = Batches(views, 1, seed)[0][0]
+    course = Course(read_finder(start, first) if start else FinderNet(), steps, rate)
+    if state and state.exists():
+        course.resume(state)
+    left, own = Batches(views, steps, seed, course.done), torch.Generator()  # not the one that mixes styles
+    batches = DataLoader(left, batch_size=None, num_workers=workers, generator=own)
     with progress("training") as advance:
-        for step, batch in enumerate(batches, 1):
-            images, *wanted = (part.to(device, non_blocking=True) for part in batch)
-            with torch.autocast(device.type, torch.bfloat16):
-                out = net(images.contiguous(memory_format=torch.channels_last))
-            loss = finder_loss(out.float(), *wanted)
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-            _average(mean, net, min(KEPT, step / (step + 9)))
-            advance(step, steps)
-    mean.cpu()
-    return mean
+        for batch in batches:
+            course.step(batch)
+            if state and course.done % SAVED == 0:
+                course.save(state)
+            advance(course.done, steps)
+    course.styles.remove()
+    return course.mean.cpu()
 
 
 def _average(mean: nn.Module, net: nn.Module, kept: float) -> None:
@@ -92,57 +115,26 @@ def _average(mean: nn.Module, net: nn.Module, kept: float) -> None:
             old.copy_(new)
 
 
-class _Exported(nn.Module):
-    """Scores, (1, 1, h, w), and widths and heights in pixels, (1, 2, h, w)."""
-
-    def __init__(self, net: FinderNet) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return them for an image, float32 (1, 3, H, W)."""
-        out = self.net(image)
-        return out[:, :1].sigmoid(), out[:, 1:].exp()
-
-
-def export_finder(net: FinderNet, file: Path) -> None:
-    """Write a net as an ONNX file for pictures of any size; its weights are stored in 16 bits."""
-    any_size = {"image": {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}}
-    torch.onnx.export(
-        _Exported(net).eval(), (torch.rand(1, 3, 312, 416),), file, dynamo=True, dynamic_shapes=any_size,
-        input_names=["image"], output_names=["heat", "size"], external_data=False, verbose=False,
-    )  # fmt: skip
-    model = onnx.load(file)
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
-        del part.metadata_props[:]  # the exporter's notes, which hold paths of this machine
-    _halve(model.graph)
-    onnx.save(model, file)
-
-
-def _halve(graph: onnx.GraphProto) -> None:
-    """Store the weights of a graph in 16 bits, half the bytes; whatever runs it computes in 32 bits."""
-    casts = []
-    for weights in graph.initializer:
-        if weights.data_type == TensorProto.FLOAT:
-            name, values = weights.name, numpy_helper.to_array(weights)
-            weights.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_16"))
-            casts.append(helper.make_node("Cast", [weights.name], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train and write the finder."""
+def _given(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--without", type=Path, help="a file with the names of pictures to leave out, a line each")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--rate", type=float, default=RATE, help="largest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes that make the pictures")
-    given = parser.parse_args(arguments)
-    start = time.monotonic()
+    parser.add_argument("--start", type=Path, help="a finder to train further")
+    parser.add_argument("--views", type=Path, help="a folder to keep views in: quicker, with fewer of them")
+    parser.add_argument("--number", type=int, default=1000, help="of views to keep for each laboratory")
+    parser.add_argument("--state", type=Path, help="a file to go on from if the training is stopped")
+    return parser, parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train and write the finder."""
+    parser, given = _given(arguments)
+    begin = time.monotonic()
     try:
         without = set(given.without.read_text(encoding="utf-8").split()) if given.without else set()
         laboratories = [read_annotated(folder, without) for folder in given.folders]
@@ -150,8 +142,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     for folder, fields in zip(given.folders, laboratories, strict=True):
         say(f"{folder}: {counted(len(fields), 'picture')}, {counted(sum(len(one.boxes) for one in fields), 'cell')}")
-    export_finder(train_finder(laboratories, given.steps, given.seed, given.workers), given.output)
-    say(f"{given.output}: {given.output.stat().st_size / 1000:.0f} kB, in {time.monotonic() - start:.0f} s")
+    names = [folder.resolve().name for folder in given.folders]
+    views = views_of(laboratories, names, given.views, given.number, given.seed)
+    net = train_finder(views, given.steps, given.seed, given.workers, given.start, given.rate, given.state)
+    export_finder(net, given.output)
+    say(f"{given.output}: {given.output.stat().st_size / 1000:.0f} kB, in {time.monotonic() - begin:.0f} s")
 
 
 if __name__ == "__main__":

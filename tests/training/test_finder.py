@@ -10,11 +10,15 @@ from PIL import Image
 from bloodcell.data.annotated_fields import SIDE, read_annotated
 from bloodcell.data.cells import STRIDE
 from bloodcell.data.field_colours import recoloured
+from bloodcell.data.field_dirt import dirtied
 from bloodcell.data.field_views import view
 from bloodcell.data.synthetic.slides import paint_slides
 from bloodcell.models.finder_net import FinderNet, finder_loss, targets
+from bloodcell.models.mixed_styles import MixedStyles
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.training.finder import Batches, export_finder, main, train_finder
+from bloodcell.training.finder import main, train_finder
+from bloodcell.training.finder_file import export_finder, read_finder
+from bloodcell.training.finder_views import Batches, views_of
 
 VOC = """<annotation><object><name>WBC</name>
 <bndbox><xmin>10</xmin><ymin>20</ymin><xmax>50</xmax><ymax>80</ymax></bndbox>
@@ -27,6 +31,10 @@ def slides(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slides")
     paint_slides(folder, 1, 16, seed=3)
     return folder
+
+
+def views(slides, folder=None, number=4):
+    return views_of([read_annotated(slides)], ["slides"], folder, number, seed=0)
 
 
 def test_boxes_of_a_table(slides):
@@ -122,7 +130,7 @@ def test_the_loss_is_least_where_the_net_is_right():
 
 
 def test_the_file_says_what_the_net_says_for_any_size(tmp_path, slides):
-    net = train_finder([read_annotated(slides)], steps=2)
+    net = train_finder(views(slides), steps=2)
     export_finder(net, tmp_path / "finder.onnx")
     assert b".py" not in (tmp_path / "finder.onnx").read_bytes()  # paths of this machine
     assert (tmp_path / "finder.onnx").stat().st_size < 700_000
@@ -137,19 +145,90 @@ def test_the_file_says_what_the_net_says_for_any_size(tmp_path, slides):
 
 
 def test_the_same_seed_gives_the_same_net(slides):
-    fields = [read_annotated(slides)]
-    first, second = (train_finder(fields, steps=2, seed=1).state_dict() for _ in range(2))
+    drawn = views(slides)
+    first, second = (train_finder(drawn, steps=2, seed=1).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    for one, other in zip(Batches(fields, 9, 0)[3], Batches(fields, 9, 0)[3], strict=True):
+    for one, other in zip(Batches(drawn, 9, 0)[3], Batches(drawn, 9, 0)[3], strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_stopped_training_ends_with_the_same_net(tmp_path, slides, monkeypatch):
+    monkeypatch.setattr("bloodcell.training.finder.SAVED", 1)
+    drawn, state = views(slides, tmp_path), tmp_path / "state"
+
+    class StoppedError(Exception):
+        pass
+
+    def stopped(rng, left=[2 * 12 + 12]):  # noqa: B006 - counts the views of two steps and of the first look
+        left[0] -= 1
+        if left[0] < 0:
+            raise StoppedError
+        return drawn[0](rng)
+
+    with pytest.raises(StoppedError):
+        train_finder([stopped], steps=3, state=state)
+    again = train_finder(drawn, steps=3, state=state).state_dict()
+    whole = train_finder(drawn, steps=3).state_dict()
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_a_finder_is_read_as_it_was_written_and_learns_further(tmp_path, slides):
+    drawn, file = views(slides), tmp_path / "finder.onnx"
+    net = train_finder(drawn, steps=2)
+    export_finder(net, file)
+    images = Batches(drawn, 1, 0)[0][0]
+    read = read_finder(file, images)
+    with torch.no_grad():
+        torch.testing.assert_close(read(images), net(images), atol=0.02, rtol=0)  # the weights have 16 bits
+        torch.testing.assert_close(read.train()(images), net(images), atol=0.02, rtol=0)
+    further = train_finder(drawn, steps=1, start=file, rate=1e-9).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(further(images), net(images), atol=0.1, rtol=0)
+
+
+def test_views_are_kept_and_drawn_turned(tmp_path, slides):
+    (drawn,) = views(slides, tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    (again,) = views(slides, tmp_path)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+    np.testing.assert_array_equal(again(np.random.default_rng(3))[0], drawn(np.random.default_rng(3))[0])
+    seen = [drawn(np.random.default_rng(seed)) for seed in range(20)]
+    assert len({image.tobytes() for image, _ in seen}) > 10
+    assert all(((boxes[:, :2] >= 0) & (boxes[:, :2] <= 256)).all() for _, boxes in seen)
+
+
+def test_dirt_leaves_cells_and_the_black_around_them_alone():
+    image = np.full((256, 256, 3), 200, np.uint8)
+    image[:, :64] = 0
+    boxes = np.array([[128, 128, 60, 60]], np.float32)
+    changed = [dirtied(image, boxes, np.random.default_rng(seed)) for seed in range(30)]
+    assert sum((one != image).any() for one in changed) > 20
+    for one in changed:
+        assert (one[108:148, 108:148] == 200).all()
+        assert (one[:, :8] == 0).all()
+
+
+def test_styles_are_mixed_between_pictures_and_only_then():
+    layer, images = torch.nn.Identity(), torch.rand(8, 4, 16, 16) * torch.rand(8, 4, 1, 1)
+    styles = MixedStyles(layer)
+    assert torch.equal(layer(images), images)
+    torch.manual_seed(0)
+    while not styles.mixes:
+        styles.draw()
+    mixed = layer(images)
+    assert not torch.allclose(mixed, images)
+    means = mixed.mean((2, 3))
+    assert (means >= images.mean((2, 3)).amin(0) - 1e-4).all()
+    assert (means <= images.mean((2, 3)).amax(0) + 1e-4).all()
+    styles.remove()
+    assert torch.equal(layer(images), images)
 
 
 @pytest.mark.slow
 def test_it_learns(slides, tmp_path, capsys):
     main([str(slides), "--output", str(tmp_path / "finder.onnx"), "--steps", "120"])
-    fields = read_annotated(slides)
     session = ort.InferenceSession(str(tmp_path / "finder.onnx"))
-    images, heat, _, _ = Batches([fields], 1000, 5)[999]
+    images, heat, _, _ = Batches(views(slides), 1000, 5)[999]
     said = np.concatenate([session.run(["heat"], {"image": image[None].numpy()})[0] for image in images])
     at_centres, elsewhere = said[:, 0][heat.numpy() == 1], said[:, 0][heat.numpy() < 0.01]
     assert at_centres.mean() > 5 * elsewhere.mean()

@@ -1,0 +1,97 @@
+"""The file of the cell finder: written from a trained net, and read to train it further."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from bloodcell.models.finder_net import FinderNet
+
+
+class _Exported(nn.Module):
+    """Scores, (1, 1, h, w), and widths and heights in pixels, (1, 2, h, w)."""
+
+    def __init__(self, net: FinderNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return them for an image, float32 (1, 3, H, W)."""
+        out = self.net(image)
+        return out[:, :1].sigmoid(), out[:, 1:].exp()
+
+
+def export_finder(net: FinderNet, file: Path) -> None:
+    """Write a net as an ONNX file for pictures of any size; its weights are stored in 16 bits."""
+    any_size = {"image": {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}}
+    torch.onnx.export(
+        _Exported(net).eval(), (torch.rand(1, 3, 312, 416),), file, dynamo=True, dynamic_shapes=any_size,
+        input_names=["image"], output_names=["heat", "size"], external_data=False, verbose=False,
+    )  # fmt: skip
+    model = onnx.load(file)
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
+        del part.metadata_props[:]  # the exporter's notes, which hold paths of this machine
+    _halve(model.graph)
+    onnx.save(model, file)
+
+
+def _halve(graph: onnx.GraphProto) -> None:
+    """Store the weights of a graph in 16 bits, half the bytes; whatever runs it computes in 32 bits."""
+    casts = []
+    for weights in graph.initializer:
+        if weights.data_type == TensorProto.FLOAT:
+            name, values = weights.name, numpy_helper.to_array(weights)
+            weights.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_16"))
+            casts.append(helper.make_node("Cast", [weights.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def read_finder(file: Path, images: Tensor) -> FinderNet:
+    """Return the net of a file that `export_finder` has written, ready to learn further.
+
+    In the file, batch norm is folded into the convolutions. It gets the statistics of some images, float32
+    (N, 3, H, W), and the weights with which the net says the same.
+    """
+    net, weights = FinderNet().eval(), _weights(file)
+    for name, layer in net.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data.copy_(weights[f"{name}.weight"])
+            if layer.bias is not None:
+                layer.bias.data.copy_(weights[f"{name}.bias"])
+    layers = dict(net.named_modules())
+    for name, layer in layers.items():
+        if isinstance(layer, nn.BatchNorm2d):
+            convolution = f"{name.removesuffix('1')}0"
+            _unfold(layer, weights[f"{convolution}.weight_bias"])
+    with torch.no_grad():
+        net(images)
+    return net
+
+
+def _weights(file: Path) -> dict[str, Tensor]:
+    kept = {one.name: numpy_helper.to_array(one) for one in onnx.load(file).graph.initializer}
+    return {
+        name.removeprefix("net.").removesuffix("_16"): torch.tensor(values).float()
+        for name, values in kept.items()
+        if name.startswith("net.")
+    }
+
+
+def _unfold(norm: nn.BatchNorm2d, bias: Tensor) -> None:
+    """Let a norm add a bias, and take the statistics of the first batch that it sees: what it says is the same."""
+
+    def measure(layer: nn.Module, given: tuple[Tensor]) -> None:
+        mean, variance = given[0].mean((0, 2, 3)), given[0].var((0, 2, 3))
+        norm.running_mean, norm.running_var = mean.clone(), variance.clone()
+        norm.weight.data.copy_((variance + norm.eps).sqrt())
+        norm.bias.data.copy_(bias + mean)
+        handle.remove()
+
+    handle = norm.register_forward_pre_hook(measure)
