@@ -23,7 +23,7 @@ from bloodcell.models.finder_net import FinderNet, finder_loss
 from bloodcell.models.mixed_styles import MixedStyles
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.training.finder_file import export_finder, read_finder
+from bloodcell.training.finder_file import export_finder, mix_finders, read_finder
 from bloodcell.training.finder_views import Batches, Views, views_of
 
 #: Steps, largest learning rate, and the weight decay of AdamW.
@@ -125,6 +125,9 @@ def _given(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, ar
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes that make the pictures")
     parser.add_argument("--start", type=Path, help="a finder to train further")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the new weights in their mean with those of --start"
+    )
     parser.add_argument("--views", type=Path, help="a folder to keep views in: quicker, with fewer of them")
     parser.add_argument("--number", type=int, default=1000, help="of views to keep for each laboratory")
     parser.add_argument("--state", type=Path, help="a file to go on from if the training is stopped")
@@ -146,6 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     views = views_of(laboratories, names, given.views, given.number, given.seed)
     net = train_finder(views, given.steps, given.seed, given.workers, given.start, given.rate, given.state)
     export_finder(net, given.output)
+    if given.start:
+        mix_finders(given.start, given.output, given.share)
     say(f"{given.output}: {given.output.stat().st_size / 1000:.0f} kB, in {time.monotonic() - begin:.0f} s")
 
 

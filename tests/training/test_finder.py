@@ -1,14 +1,16 @@
 """The training of the cell finder: what it reads, what the net is told, and the file that it writes."""
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pandas as pd
 import pytest
 import torch
+from onnx import numpy_helper
 from PIL import Image
 
 from bloodcell.data.annotated_fields import SIDE, read_annotated
-from bloodcell.data.cells import STRIDE
+from bloodcell.data.cells import MODEL, STRIDE
 from bloodcell.data.field_colours import recoloured
 from bloodcell.data.field_dirt import dirtied
 from bloodcell.data.field_views import view
@@ -17,7 +19,7 @@ from bloodcell.models.finder_net import FinderNet, finder_loss, targets
 from bloodcell.models.mixed_styles import MixedStyles
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.training.finder import main, train_finder
-from bloodcell.training.finder_file import export_finder, read_finder
+from bloodcell.training.finder_file import export_finder, mix_finders, read_finder
 from bloodcell.training.finder_views import Batches, views_of
 
 VOC = """<annotation><object><name>WBC</name>
@@ -184,6 +186,21 @@ def test_a_finder_is_read_as_it_was_written_and_learns_further(tmp_path, slides)
     further = train_finder(drawn, steps=1, start=file, rate=1e-9).eval()
     with torch.no_grad():
         torch.testing.assert_close(further(images), net(images), atol=0.1, rtol=0)
+
+
+def test_weights_are_mixed_with_those_before(tmp_path):
+    after = tmp_path / "after.onnx"
+    model, wanted = onnx.load(MODEL), []
+    for weights in model.graph.initializer:
+        if weights.data_type == onnx.TensorProto.FLOAT16:
+            values = numpy_helper.to_array(weights)
+            wanted.append(0.25 * values.astype(np.float32))
+            weights.CopyFrom(numpy_helper.from_array(0 * values, weights.name))
+    onnx.save(model, after)
+    mix_finders(MODEL, after, 0.75)
+    halves = [one for one in onnx.load(after).graph.initializer if one.data_type == onnx.TensorProto.FLOAT16]
+    for weights, values in zip(halves, wanted, strict=True):
+        np.testing.assert_allclose(numpy_helper.to_array(weights), values, rtol=1e-3, atol=1e-6)
 
 
 def test_views_are_kept_and_drawn_turned(tmp_path, slides):
