@@ -129,7 +129,7 @@ def test_what_is_unknown_or_odd_is_said(start, quick_run):
     assert answer["notes"][1].endswith("these fields (10\N{NO-BREAK SPACE}%)")
     _, answer = post(page, NOTHING)
     assert (answer["cells"], answer["shares"]) == (0, [])
-    assert answer["notes"][-1] == "no cell counts, so there are no shares: these fields"
+    assert answer["notes"][-1] == "no white cell counts, so there are no shares: these fields"
 
 
 def test_many_classes_are_counted_without_their_confusions_and_that_is_said():

@@ -18,8 +18,6 @@ from bloodcell.runtime.console import counted, named
 
 #: Share of the pictures of a slide without a cell from which a reader should look at them.
 MANY_EMPTY = 0.5
-#: Classes that are no white cells, which a differential count leaves out, in lower case.
-NOT_WHITE = ("erythroblast", "erythroblasts", "normoblast", "normoblasts", "nrbc", "platelet", "platelets", "rbc")
 
 
 def notes_of(slides: Sequence[SlideCount], confusion: Confusion | None, unknown: str, threshold: float) -> list[str]:
@@ -41,10 +39,7 @@ def notes_of(slides: Sequence[SlideCount], confusion: Confusion | None, unknown:
             f"many pictures have no cell that was found; if they show some, the shares may be wrong: {pictures}"
         )
     if none := [one.name for one in slides if one.result is None]:
-        found.append(f"no cell counts, so there are no shares: {named(none)}")
-    names = {share.name: share.count for one in slides if one.result for share in one.result.shares if share.count}
-    if others := [name for name in names if name.lower() in NOT_WHITE]:
-        found.append(f"{named(others)}: no white cells, but they count here; each share is one of all cells that count")
+        found.append(f"no white cell counts, so there are no shares: {named(none)}")
     return found
 
 
