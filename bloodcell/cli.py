@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from bloodcell.data.time_limit import end_if_too_slow
-from bloodcell.runtime import command, completion, distributed
+from bloodcell.runtime import command, completion, distributed, parent
 from bloodcell.runtime.console import SILENCE, progress
 from bloodcell.runtime.errors import BloodcellError, nearest
 from bloodcell.runtime.hardware import cpu_count, long_lived
@@ -63,6 +63,7 @@ bloodcell VERB --help shows examples and all settings."""
 
 def main(verb: str | None = None) -> None:
     """Run a verb, or that of the first argument, with the arguments of the command line."""
+    parent.end_with_parent()
     arguments = sys.argv[1:]
     command.remember(sys.argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
