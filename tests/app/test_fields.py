@@ -69,6 +69,14 @@ def test_what_a_field_is(start, smears, twelve, cells, field, smear):
         assert answer.get("found") == (True if cells == "auto" and expected is None else None)
 
 
+def test_further_pictures_of_a_file_are_counted(page, twelve, smears):
+    assert page.examine(twelve.read_bytes())[1]["others"] == 0
+    for path in (twelve, smears.root / smears.table["path"][0]):
+        content, picture = io.BytesIO(), Image.open(path).convert("RGB")
+        picture.save(content, "TIFF", save_all=True, append_images=[picture, picture])
+        assert page.examine(content.getvalue(), "a.tif")[1]["others"] == 2
+
+
 def test_a_picture_without_a_cell_says_so(start, page, tmp_path):
     Image.new("RGB", (200, 160), (225, 200, 205)).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()

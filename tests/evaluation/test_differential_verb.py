@@ -8,13 +8,14 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from scipy.stats import binomtest
 
 import bloodcell
 from bloodcell import cli
 from bloodcell.data.synthetic.slides import paint_slides
 from bloodcell.evaluation.differentials.count import confusion_of, count
-from bloodcell.evaluation.differentials.count_notes import notes_of
+from bloodcell.evaluation.differentials.count_notes import notes_of, picture_notes
 from bloodcell.evaluation.differentials.count_text import text_of
 from bloodcell.evaluation.differentials.slide_counts import count_slides, differential_table, reasons_of, slides_table
 from bloodcell.evaluation.differentials.slide_names import slides_in, slides_of
@@ -157,6 +158,24 @@ def test_what_the_correction_rests_on_is_said():
         "the confusions are provisional",
         "no source was held out of b",
         "cells left to a human are the unsure ones; the others are confused less often than those held out",
+    ]
+
+
+def test_pictures_that_are_copies_unreadable_or_of_several_pages_are_named(tmp_path):
+    for slide in ("s", "t"):
+        (tmp_path / slide).mkdir()
+        for name, content in (("1.png", b"one"), ("2.png", b"two"), ("copy of 2.png", b"two"), ("3.png", b"three")):
+            (tmp_path / slide / name).write_bytes(content + slide.encode() if name < "2" else content)
+    picture = np.zeros((8, 8, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "t" / "4.tif", np.stack([picture, picture]), photometric="rgb")
+    (tmp_path / "t" / "copy of 2.png").write_bytes(b"owt")  # as long, and another
+    slides = slides_in(tmp_path, None)
+    assert picture_notes(slides, {"s": 3, "t": 5}) == [
+        "pictures that cannot be read are not counted, see cells.bad.csv: s (1 of 4)",
+        "cells count twice, as pictures are byte by byte the same as others of their slide; take these away, and count "
+        "again: s/copy of 2.png",
+        f"1 TIFF file with several pages, of which the first is read, e.g. {tmp_path}/t/4.tif with 1 more; save each "
+        "picture as a file of its own to have them all",
     ]
 
 

@@ -59,7 +59,7 @@ function show(answer, fields, twice, singles) {
   at("count-rows").replaceChildren(...shown.map((one) => shareRow(one, longest)));
   const lines = [
     answer.left_out && `Not counted: ${answer.left_out}.`,
-    singles && `${plural(singles, "picture")} of one cell ${singles === 1 ? "is" : "are"} not counted: only fields are.`,
+    singles && `${plural(singles, "picture")} of one cell or none ${singles === 1 ? "is" : "are"} not counted: only fields are.`,
     twice && `${plural(twice, "field")} dropped more than once ${twice === 1 ? "counts" : "count"} once.`,
     shown.length < answer.shares.length && "Classes without a cell are not listed.",
     answer.others && sentence(answer.others),

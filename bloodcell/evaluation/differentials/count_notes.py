@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
 from bloodcell.data.confirmed_cells import DISAGREEMENT, is_class
 from bloodcell.data.corrections import Corrections
+from bloodcell.data.image_pages import pages_note
 from bloodcell.evaluation.differentials.slide_counts import SlideCount, decisions_on, reasons_of
+from bloodcell.evaluation.differentials.slide_names import Slides
 from bloodcell.metrics.confusion_rates import Confusion
 from bloodcell.models.ood import FLAGGED, PROVISIONAL
 from bloodcell.runtime.console import counted, named
@@ -52,6 +55,24 @@ def _of_confusion(confusion: Confusion, threshold: float) -> list[str]:
             "correction may be too strong"
         )
     return found
+
+
+def picture_notes(slides: Slides, fields: Mapping[str, int]) -> list[str]:
+    """Return sentences on pictures whose cells are not counted, or are counted twice.
+
+    `fields` has the number of pictures of each slide that could be read.
+    """
+    every, found = Counter(slides.of_path.values()), []
+    if unread := {name: every[name] - number for name, number in fields.items() if number < every[name]}:
+        of = named(f"{name} ({number:,} of {every[name]:,})" for name, number in unread.items())
+        found.append(f"pictures that cannot be read are not counted, see cells.bad.csv: {of}")
+    if copies := slides.copies():
+        found.append(
+            "cells count twice, as pictures are byte by byte the same as others of their slide; take these away, and "
+            f"count again: {named(copies)}"
+        )
+    pages = pages_note(slides.root / path for path in slides.of_path if path not in slides.whole)
+    return found + ([pages] if pages else [])
 
 
 def decision_notes(
