@@ -57,6 +57,14 @@ export class Grid {
     for (let line = first; line < last; line += 1) if (!this.shown.has(line)) this.shown.set(line, this.sheet.appendChild(this.line(line)));
   }
 
+  // Rows of the table: those that are seen, then those of some lines below and above, the nearest first.
+  near(lines) {
+    const first = Math.floor(this.frame.scrollTop / this.height), last = Math.ceil((this.frame.scrollTop + this.frame.clientHeight) / this.height);
+    const order = Array.from({ length: last - first }, (_, step) => first + step);
+    for (let step = 0; step < lines; step += 1) order.push(last + step, first - 1 - step);
+    return order.flatMap((line) => (line < 0 ? [] : this.rows.slice(line * this.columns, (line + 1) * this.columns)));
+  }
+
   line(line) {
     const made = element("div", undefined, "line");
     made.setAttribute("role", "row");
