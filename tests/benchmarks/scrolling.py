@@ -153,6 +153,8 @@ def main():
         started = time.monotonic()
         server.start()
         print(f"the page has its {given.cells:,} cells after {time.monotonic() - started:.1f} s", flush=True)
+        while b"still being judged" in server.ask("GET", "near/0")[1]:  # the training cells, once
+            time.sleep(1)
         with chromium() as browser:
             tab = browser.new_page(viewport={"width": given.width, "height": 900})
             started = time.monotonic()
