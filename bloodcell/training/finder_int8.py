@@ -25,7 +25,7 @@ from bloodcell.data.annotated_fields import read_annotated
 from bloodcell.data.cells import MODEL, SIDES, normalised, size_at
 from bloodcell.data.images import Pixels
 from bloodcell.inference.backends import quiet
-from bloodcell.runtime.console import say
+from bloodcell.runtime.console import counted, say
 from bloodcell.runtime.errors import BloodcellError
 
 #: What names the file that a finder in integers was made from, by SHA-256, in its metadata.
@@ -67,6 +67,10 @@ def in_integers(content: bytes, pictures: Iterable[Pixels]) -> bytes:
         model = onnx.load(after)
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
         del part.metadata_props[:]
+    used = {node.domain for node in model.graph.node}
+    imports = [one for one in model.opset_import if one.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
     model.metadata_props.add(key=SOURCE, value=hashlib.sha256(content).hexdigest())
     return bytes(model.SerializeToString())
 
@@ -112,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BloodcellError as error:
         parser.error(str(error))
     given.output.write_bytes(in_integers(given.finder.read_bytes(), pictures))
-    say(f"{given.output}: {given.output.stat().st_size / 1000:.0f} kB, from {len(pictures)} pictures")
+    say(f"{given.output}: {given.output.stat().st_size / 1000:.0f} kB, from {counted(len(pictures), 'picture')}")
 
 
 if __name__ == "__main__":
