@@ -1,4 +1,4 @@
-"""The finder in 8-bit integers: what it says beside the float32 file, and that the package's belongs to the package's."""
+"""The finder in 8-bit integers: what it says beside the float32 file, and what the package carries."""
 
 import hashlib
 
