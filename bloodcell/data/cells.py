@@ -197,13 +197,24 @@ def normalised(image: Pixels) -> NDArray[np.float32]:
 
 def _input(image: Pixels) -> NDArray[np.float32]:
     """Return what the net sees of an RGB image, uint8 (H, W, 3): `normalised`, float32 (1, 3, H, W)."""
-    background = np.percentile(image[::STRIDE, ::STRIDE].reshape(-1, 3), 95, axis=0)
-    levels = np.arange(256)[:, None] / np.maximum(background, DARK).astype(np.float32)
+    levels = np.arange(256)[:, None] / np.maximum(_background(image), DARK).astype(np.float32)
     parts = np.empty((1, 3, *image.shape[:2]), np.float32)
     # a table of the 256 levels is four times as fast as a division for each pixel
     for place, plane, table in zip(parts[0], cv2.split(image), np.minimum(levels, BRIGHT).T, strict=True):
         cv2.LUT(plane, np.ascontiguousarray(table, np.float32), dst=place)
     return parts
+
+
+def _background(image: Pixels) -> NDArray[np.float64]:
+    """Return the 95th percentile of each channel of an image, uint8 (H, W, 3), by every fourth row and column: (3,).
+
+    Counts of the 256 levels take a fifth of the time of `np.percentile`, whose values these are.
+    """
+    part = np.ascontiguousarray(image[::STRIDE, ::STRIDE])
+    place = 0.95 * (part.shape[0] * part.shape[1] - 1)
+    counts = [cv2.calcHist([part], [channel], None, [256], [0, 256]).ravel() for channel in range(3)]
+    around = [np.searchsorted(np.cumsum(one), [int(place), np.ceil(place)], side="right") for one in counts]
+    return np.array([before + (after - before) * (place - int(place)) for before, after in around])
 
 
 def _cells(
