@@ -1,4 +1,4 @@
-"""The page of a folder under load: 10,000 decisions through five kills, and 20,000 cells."""
+"""The page of a folder under load: 10,000 decisions through five kills, 20,000 cells, and a kill as it learns."""
 
 import http.client
 import json
@@ -138,6 +138,26 @@ def test_twenty_thousand_cells(quick_run, smears, tmp_path):
     assert len(cells["path"]) == 20_000
     assert grid < 2
     assert most < 1.5
+
+
+@pytest.mark.timeout(900)
+def test_the_learning_ends_with_a_page_that_is_killed(quick_run, cell_folder, tmp_path):
+    words = [f"checkpoint={quick_run}", f"images={cell_folder(24)}", f"corrections={tmp_path / 'c.csv'}", "cells=one"]
+    server = Server(*words, f"outputs={tmp_path}")
+    server.start()
+    decided = [[row, ("EOSINOPHIL", "LYMPHOCYTE")[row % 2]] for row in range(20)]
+    content = {"digest": server.state()["digest"], "when": now(), "decided": decided}
+    assert server.ask("POST", "decide", json.dumps(content))[0] == 200
+    assert server.ask("POST", "learn", json.dumps({"action": "start"}))[0] == 200
+    while not (runs := [*tmp_path.glob("adapt/*/run.json")]):
+        assert server.state()["learning"]["state"] == "runs"
+        time.sleep(0.1)
+    server.end(signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    while json.loads(runs[0].read_text())["status"] != "interrupted":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert not [*tmp_path.glob("adapt/*/checkpoints/best.ckpt")]
 
 
 def _copied(smears, folder, number):

@@ -35,7 +35,7 @@ def by_review(cells, shares, most):
     """Return rows as `review` chooses them, `ROUND` after `ROUND`, by the reader as it was."""
     chosen, free = [], np.ones(len(shares), bool)
     while len(chosen) < most:
-        chosen += next_cells(shares, cells.features, chosen, free, min(ROUND, most - len(chosen)))
+        chosen += next_cells(shares, cells.features, free, min(ROUND, most - len(chosen)))
         free[chosen] = False
     return chosen
 
@@ -60,7 +60,7 @@ def main():
     folder = Folder(
         [str(samples.root)], str(samples.root), dict(zip(samples.table["path"], samples.paths(), strict=True))
     )
-    judge = Reader(load_engines(given.reader, "cpu"), None, "one", folder, 0.8, root)
+    judge = Reader(load_engines(given.reader, "cpu"), "none", "one", folder, 0.8, root)
     judge.judge(lambda *_: None)
     cells = judge.table()
     assert list(cells.table["path"]) == list(samples.table["path"])

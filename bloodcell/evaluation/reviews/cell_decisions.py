@@ -47,7 +47,6 @@ class CellDecisions:
     def __init__(self, feed: DecisionFeed, cells: Cells, who: str) -> None:
         self.feed, self.cells, self.who = feed, cells, who
         self.own, self.labels = [""] * len(cells.ids), [""] * len(cells.ids)
-        self.order: dict[int, None] = {}  # rows with a label of this person, the latest last
         self.version = 0
         self._rows = {path: rows.tolist() for path, rows in cells.table.groupby("path", sort=False).indices.items()}
         self._boxes: list[Box] | None = None
@@ -91,10 +90,6 @@ class CellDecisions:
             said = self._by_path.get(path, [])
             self._set(path, self.labels, said)
             self._set(path, self.own, [one for one in said if one.who == self.who])
-            for row in self._rows[path]:
-                self.order.pop(row, None)
-                if self.own[row]:
-                    self.order[row] = None
         self.version += 1
 
     def _set(self, path: str, labels: list[str], said: list[Decision]) -> None:
