@@ -18,7 +18,6 @@ from bloodcell.inference.engine import engine_of
 from bloodcell.inference.predictor import load
 from bloodcell.inference.tta import symmetries
 from bloodcell.models.classifier import Classifier, load_classifier
-from bloodcell.models.ood import FLAGGED
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import read_config
 from bloodcell.runtime.console import progress
@@ -67,7 +66,6 @@ def reader_card(file: Path, checkpoint: Path, compared: str, laboratories: str |
         bytes=file.stat().st_size,
         digest=file_digest(file),
         compared=compared,
-        flagged=FLAGGED,
         promises=promises(classifier.limits),
         sets=[_about(samples, name) for name in samples.sets() or [""]],
         left_out=left_out,
