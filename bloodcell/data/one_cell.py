@@ -38,7 +38,7 @@ def find_cell(image: Pixels) -> Cell | None:
     for side in (*reversed(SIDES), *LARGER_SIDES):
         if side in LARGER_SIDES and not larger_helps(image, side):
             break
-        seen += seen_cells(_scaled(levels, size_at(image, side)), side, image.shape, POSSIBLE)
+        seen += seen_cells(MODEL, _scaled(levels, size_at(image, side)), side, image.shape, POSSIBLE)
         if sure := [cell for cell in seen if cell.score >= SURE]:
             return max(sure, key=lambda cell: cell.diameter**2 * _centrality(cell, image.shape))
     return max(seen, key=lambda cell: cell.score, default=None)

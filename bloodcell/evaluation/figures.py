@@ -129,6 +129,6 @@ def save(figure: Figure, file: Path, formats: Sequence[str] = ("png",)) -> None:
     with rc_context({"svg.hashsalt": "bloodcell"}):  # the same names of its parts each time
         for form in formats:
             dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
-            further = {"pil_kwargs": {"compress_level": COMPRESSION}} if form == "png" else {}
+            further: dict[str, Any] = {"pil_kwargs": {"compress_level": COMPRESSION}} if form == "png" else {}
             write = partial(figure.savefig, dpi=130, format=form, metadata=dates, **further)
             write_atomically(file.with_suffix(f".{form}"), write)
