@@ -132,6 +132,18 @@ def test_what_is_unknown_or_odd_is_said(start, quick_run):
     assert answer["notes"][-1] == "no white cell counts, so there are no shares: these fields"
 
 
+def test_the_page_counts_white_cells_and_tells_others_beside_them():
+    names = ["lymphocyte", "neutrophil", "platelet"]
+    engine = SimpleNamespace(confusion=None, tta="none", classifier=None)
+    running = RunningCount(SimpleNamespace(classes=names, engines=[engine], tta="none"), 0.0)
+    answer = running.count(NOTHING | {"counts": {"neutrophil": 30, "lymphocyte": 10, "platelet": 4}, "fields": 1})
+    assert answer["cells"] == 40
+    assert [(one["name"], one["share"]) for one in answer["shares"]] == [("lymphocyte", 0.25), ("neutrophil", 0.75)]
+    assert answer["others"].startswith("beside the white cells: 4 platelet (10.0 per 100 white cells, ")
+    answer = running.count(NOTHING | {"counts": {"platelet": 4}, "fields": 1})
+    assert (answer["cells"], answer["shares"], answer["others"]) == (0, [], "beside the white cells: 4 platelet")
+
+
 def test_many_classes_are_counted_without_their_confusions_and_that_is_said():
     names = [f"class {number}" for number in range(31)]
     known = Confusion(tuple(names), tuple(map(tuple, np.eye(31).tolist())), (9.0,) * 31)

@@ -179,6 +179,20 @@ def test_pictures_that_are_copies_unreadable_or_of_several_pages_are_named(tmp_p
     ]
 
 
+def test_slides_in_folders_of_patients_are_said_to_be_one(tmp_path):
+    for path in ("p1/x/1.png", "p1/y/2.png", "p2/x/3.png"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(path)
+    (note,) = picture_notes(slides_in(tmp_path, None), {"p1": 2, "p2": 1})
+    assert note == (
+        "pictures in several folders count as one slide; if each folder is a slide, give slide_regex='(.*)/': "
+        "p1 (2 folders)"
+    )
+    each = slides_in(tmp_path, "(.*)/")
+    assert list(each.of_path.values()) == ["p1/x", "p1/y", "p2/x"]
+    assert picture_notes(each, dict.fromkeys(each.of_path.values(), 1)) == []
+
+
 def test_the_terminal_has_tables_side_by_side_in_80_columns():
     names = ["EOSINOPHIL", "NEUTROPHIL"]
     cells = cells_of(

@@ -173,6 +173,19 @@ def test_kappa_is_that_of_scikit_learn_within_its_interval(noise):
     assert found.high - found.low > 0.05  # also of readers who always agree
 
 
+def test_kappa_is_less_sure_if_the_cells_of_a_slide_are_alike():
+    rng = np.random.default_rng(2)
+    slides = np.repeat(np.arange(8), 50)
+    first = rng.choice(["a", "b"], 400)
+    second = np.where(slides < 6, first, "a")  # on two slides, the second reader calls all cells a
+    mixed = rng.permutation(400)  # the same labels, and slides that say nothing
+    alone, alike, unlike = kappa(first, second), kappa(first, second, slides), kappa(first, second, slides[mixed])
+    assert alike.value == unlike.value == alone.value
+    assert alike.high - alike.low > 2 * (alone.high - alone.low)
+    assert unlike.high - unlike.low < 1.5 * (alone.high - alone.low)
+    assert kappa(first, second, ["one"] * 400) == alone
+
+
 def test_kappa_of_one_label_alone_is_not_defined():
     assert kappa(["a", "a"], ["a", "a"]) is None
     assert kappa([], []) is None

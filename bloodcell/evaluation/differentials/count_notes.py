@@ -58,7 +58,7 @@ def _of_confusion(confusion: Confusion, threshold: float) -> list[str]:
 
 
 def picture_notes(slides: Slides, fields: Mapping[str, int]) -> list[str]:
-    """Return sentences on pictures whose cells are not counted, or are counted twice.
+    """Return sentences on pictures whose cells are not counted, are counted twice, or may be of another slide.
 
     `fields` has the number of pictures of each slide that could be read.
     """
@@ -70,6 +70,11 @@ def picture_notes(slides: Slides, fields: Mapping[str, int]) -> list[str]:
         found.append(
             "cells count twice, as pictures are byte by byte the same as others of their slide; take these away, and "
             f"count again: {named(copies)}"
+        )
+    if deep := slides.of_several_folders():
+        found.append(
+            "pictures in several folders count as one slide; if each folder is a slide, give slide_regex='(.*)/': "
+            f"{named(deep)}"
         )
     pages = pages_note(slides.root / path for path in slides.of_path if path not in slides.whole)
     return found + ([pages] if pages else [])

@@ -25,6 +25,7 @@ class Slides:
     root: Path
     of_path: Mapping[str, str]  # path below the root, as tables have it -> slide
     whole: Collection[str] = ()  # the paths that are whole-slide files
+    by_folder: bool = True  # whether a slide is a folder, not what an expression finds
 
     def fields(self, bad: Path) -> dict[str, int]:
         """Return the number of pictures of each slide, without those that a table lists as bad."""
@@ -33,6 +34,13 @@ class Slides:
         for path, slide in self.of_path.items():
             numbers[slide] += path not in unread
         return numbers
+
+    def of_several_folders(self) -> list[str]:
+        """Return the slides that are a folder with pictures in several folders, which may be slides themselves."""
+        folders: dict[str, set[str]] = {}
+        for path, slide in self.of_path.items() if self.by_folder else ():
+            folders.setdefault(slide, set()).add(path.rpartition("/")[0])
+        return [f"{slide} ({len(found):,} folders)" for slide, found in folders.items() if len(found) > 1]
 
     def copies(self) -> list[str]:
         """Return the paths of pictures that are, byte by byte, others of the same slide which stand before them."""
@@ -67,7 +75,7 @@ def slides_in(images: object, expression: str | None) -> Slides:
     written = [path.encode(errors="backslashreplace").decode() for path in paths]
     whole = {path for path in paths if is_whole_slide(root / path)}
     of_path = dict(zip(written, slides_of(paths, root, expression, whole), strict=True))
-    return Slides(root, of_path, whole)
+    return Slides(root, of_path, whole, by_folder=expression is None)
 
 
 def _size(file: Path) -> int:

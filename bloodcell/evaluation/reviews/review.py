@@ -14,6 +14,7 @@ from rich.table import Table
 from bloodcell.data.decision_feed import DecisionFeed
 from bloodcell.evaluation.reviews.cell_decisions import Agreement, CellDecisions
 from bloodcell.evaluation.reviews.folder_cells import Cells, Folder, Reader, folder_of
+from bloodcell.evaluation.reviews.folder_slides import slides_in_folder
 from bloodcell.evaluation.reviews.next_cells import doubt, next_cells
 from bloodcell.inference.predict import engines_of, threshold_of
 from bloodcell.inference.tta import as_trained
@@ -52,7 +53,7 @@ def review(config: ReviewConfig, folder: Path) -> pd.DataFrame:
         reader.judge(lambda done, of: advance(done, of, "judging the cells"), decoders(config.workers))
     cells = reader.table()
     feed = DecisionFeed(corrections_file(config, pictures), reader.classes)
-    decisions = CellDecisions(feed, cells, config.reviewer or "")
+    decisions = CellDecisions(feed, cells, config.reviewer or "", slides_in_folder(pictures, None))
     table = with_doubt(cells, decisions, config.next)
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(table, folder / "cells.csv")
