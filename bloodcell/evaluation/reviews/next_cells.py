@@ -48,7 +48,7 @@ def next_cells(probabilities: Array, features: Array, open_cells: Array, count: 
     places, known = (np.asarray(features[some], np.float32) for some in (rows, labelled))
     apart = 1 - places @ places.T
     away = (1 - places @ known.T).min(axis=1, initial=apart.max())
-    return [int(rows[one]) for one in _chosen(apart, away, np.float32(1 + doubt(probabilities[rows])), count)]
+    return [int(rows[one]) for one in _chosen(apart, away, (1 + doubt(probabilities[rows])).astype(np.float32), count)]
 
 
 def _some(rows: Array, most: int) -> Array:
