@@ -47,7 +47,7 @@ def _over_slides(first: Sequence[str], second: Sequence[str], slides: Sequence[s
     np.add.at(counts, (slide, *(np.searchsorted(labels, list(one)) for one in (first, second))), 1.0)
     without = np.array([_of_counts(counts.sum(axis=0) - one) for one in counts])
     variance = (len(names) - 1) * float(np.mean((without - without.mean()) ** 2))
-    return float(t.ppf(0.975, len(names) - 1)) * variance**0.5
+    return float(t.ppf(0.975, len(names) - 1) * np.sqrt(variance))
 
 
 def _of_counts(counts: Floats) -> float:
