@@ -52,7 +52,7 @@ def _over_slides(first: Sequence[str], second: Sequence[str], slides: Sequence[s
 
 def _of_counts(counts: Floats) -> float:
     """Return kappa of the cells by both labels, (C, C); 0 if it is not defined."""
-    cells = counts.sum()
+    cells = float(counts.sum())
     chance = float(counts.sum(axis=1) @ counts.sum(axis=0)) / max(cells, 1) ** 2
     return (float(np.trace(counts)) / cells - chance) / (1 - chance) if cells and chance < 1 else 0.0
 

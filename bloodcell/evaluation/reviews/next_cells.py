@@ -48,7 +48,7 @@ def next_cells(probabilities: Array, features: Array, open_cells: Array, count: 
     places, known = (np.asarray(features[some], np.float32) for some in (rows, labelled))
     apart = 1 - places @ places.T
     away = (1 - places @ known.T).min(axis=1, initial=apart.max())
-    return [int(rows[one]) for one in _chosen(apart, away, (1 + doubt(probabilities[rows])).astype(np.float32), count)]
+    return [int(rows[one]) for one in _chosen(apart, away, 1 + doubt(probabilities[rows]), count)]
 
 
 def _some(rows: Array, most: int) -> Array:
@@ -65,7 +65,7 @@ def _chosen(apart: Array, away: Array, weight: Array, count: int) -> list[int]:
         weight: Of each cell, (N,).
         count: How many, at most N.
     """
-    chosen = list[int]()
+    chosen, weight = list[int](), np.asarray(weight, np.float32)
     gain = _gain(apart, away, weight)
     for _ in range(count):
         gain[chosen] = -np.inf
