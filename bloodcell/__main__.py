@@ -1,5 +1,5 @@
 """`python -m bloodcell VERB` is the console command `bloodcell VERB`."""
 
-from bloodcell.cli import main
+from bloodcell.cli import program
 
-main()
+program()

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from bloodcell.data.time_limit import end_if_too_slow
-from bloodcell.runtime import command, completion, distributed
+from bloodcell.runtime import command, completion, distributed, parent
 from bloodcell.runtime.console import SILENCE, progress
 from bloodcell.runtime.errors import BloodcellError, nearest
+from bloodcell.runtime.hardware import cpu_count, long_lived
 from bloodcell.runtime.signals import raising_on_sigterm
 from bloodcell.runtime.user_errors import one_clear_line, user_message
 
@@ -62,6 +63,7 @@ bloodcell VERB --help shows examples and all settings."""
 
 def main(verb: str | None = None) -> None:
     """Run a verb, or that of the first argument, with the arguments of the command line."""
+    parent.end_with_parent()
     arguments = sys.argv[1:]
     command.remember(sys.argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -80,6 +82,12 @@ def main(verb: str | None = None) -> None:
         distributed.leave(error)
         raise
     distributed.leave(SystemExit(0))
+
+
+def program(verb: str | None = None) -> None:
+    """Run `main` as all that this process does, and end the process."""
+    main(verb)
+    distributed.end()
 
 
 class Done(NamedTuple):
@@ -147,6 +155,8 @@ def run_verb(
     asks = any(argument.partition("=")[0] in _QUESTIONS for argument in arguments)
     place = distributed.announced()
     with ExitStack() as loading:
+        if not command.called_from_python():  # whose own objects are to be freed
+            loading.enter_context(long_lived())
         if not asks and (place is None or place.rank == 0):
             loading.enter_context(progress("loading", silence=SILENCE if "torch" in sys.modules else 0))
         return _run(verb, arguments, loading, guard)
@@ -220,8 +230,6 @@ def _join(verb: str) -> None:
         raise BloodcellError(f"{verb} works in one process, and {place.size} were started; start it without them")
     distributed.start()
     import torch
-
-    from bloodcell.runtime.hardware import cpu_count
 
     torch.set_num_threads(cpu_count())  # torchrun allows each process one
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.hardware import best_device, cpu_count, device_arguments, short_lived
+from bloodcell.runtime.hardware import best_device, cpu_count, device_arguments, long_lived, short_lived
 
 
 @pytest.fixture
@@ -173,3 +173,15 @@ def test_a_collector_that_is_off_stays_off():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_what_stays_is_looked_at_no_more():
+    try:
+        with long_lived():
+            assert not gc.isenabled()
+            kept = Circle()
+        assert gc.isenabled()
+        assert not any(one is kept for one in gc.get_objects())
+    finally:
+        gc.unfreeze()
+    assert any(one is kept for one in gc.get_objects())

@@ -25,7 +25,7 @@ PARTS = {"test_disjoint": "test images of sources not in training", "test": "tes
 
 def about(ensemble: Ensemble, cells: str) -> dict[str, Any]:
     """Return what the page's template says of a classifier that looks for `cells` in an image: one, all or auto."""
-    several = len(ensemble.engines)
+    several, known = len(ensemble.engines), [engine.limits for engine in ensemble.engines if engine.limits is not None]
     mean = f"An answer is the mean of {several} classifiers."
     measured = "evaluate.py measures its accuracy from the same checkpoints."
     return {
@@ -34,8 +34,9 @@ def about(ensemble: Ensemble, cells: str) -> dict[str, Any]:
         "localises": any(one.crops_cell for one in ensemble.preprocessings),
         "least_size": percent(least_size(ensemble.engines), 0),
         "unknown_extent": unknown_extent(ensemble.engines),
-        "knows_limits": all(engine.limits is not None for engine in ensemble.engines),
-        "provisional": any(engine.limits is not None and engine.limits.provisional for engine in ensemble.engines),
+        "flagged": f"{100 * max((limits.flagged for limits in known), default=0):.0f}",
+        "knows_limits": len(known) == several,
+        "provisional": any(limits.provisional for limits in known),
         "lines": [f"{mean} {measured}"] if several > 1 else _of_one(ensemble.engines[0]),
     }
 

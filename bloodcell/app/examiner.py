@@ -15,7 +15,9 @@ from bloodcell.app.field_answer import MOST, field_answer, shown_field
 from bloodcell.data.cell_finder import cut, whole_square
 from bloodcell.data.cells import Cell, find_cells
 from bloodcell.data.image_limits import ImageError
+from bloodcell.data.image_pages import other_pictures
 from bloodcell.data.images import read_image
+from bloodcell.data.time_limit import timed
 from bloodcell.evaluation.gallery import fitted, map_of, overlaid
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import Ensemble
@@ -69,20 +71,23 @@ class Examiner:
             content: Of the file.
 
         Returns:
-            Plain values: `picture`, the image as an address that holds it, and `size`, width and height of the upright
-            image. Of a field, also what `field_answer` returns. Of an image of one cell, also `row`, its line of the
-            table; `prediction`, `probabilities` in the order of the classes, `confidence`, `abstained`, `cell` and
-            `unlike` as in the table; `square` in the pixels of the image, or None; `looked`, its Grad-CAM, or None; and
-            `found`, whether the finder of cells saw one, None if it did not look.
+            Plain values: `picture`, the image as an address that holds it, `size`, width and height of the upright
+            image, and `others`, the number of further pictures of a TIFF file, which are not read. Of a field, also
+            what `field_answer` returns. Of an image of one cell, also `row`, its line of the table; `prediction`,
+            `probabilities` in the order of the classes, `confidence`, `abstained`, `cell` and `unlike` as in the table;
+            `square` in the pixels of the image, or None; `looked`, its Grad-CAM, or None; and `found`, whether the
+            finder of cells saw one, None if it did not look.
 
         Raises:
             ImageError: It cannot be read, has too many cells for the page, or there is no finite answer.
         """
         picture = read_image(content, self.max_pixels, self.ensemble.white)
+        with timed(f"{name}: looking at its pages"):
+            others = {"others": other_pictures(io.BytesIO(content))}
         found = find_cells(picture) if self.cells in ("auto", "all") else None
         if found is not None and self._is_field(picture, found):
-            return self._field(name, picture, len(found))
-        return self._image(name, picture) | {"found": None if found is None else bool(found)}
+            return self._field(name, picture, len(found)) | others
+        return self._image(name, picture) | {"found": None if found is None else bool(found)} | others
 
     def _is_field(self, picture: Array, found: list[Cell]) -> bool:
         size = largest_size(picture, found)

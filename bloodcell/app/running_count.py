@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from bloodcell.app.security import Refusal
 from bloodcell.evaluation.differentials.count import confusion_of
 from bloodcell.evaluation.differentials.count_notes import notes_of
-from bloodcell.evaluation.differentials.count_text import left_out_text, needed_text
+from bloodcell.evaluation.differentials.count_text import left_out_text, needed_text, others_text
 from bloodcell.evaluation.differentials.slide_counts import REASONS, SlideCount, with_shares
 from bloodcell.inference.ensemble import Ensemble
 from bloodcell.metrics.confusion_rates import Confusion
@@ -96,14 +96,14 @@ class RunningCount:
         """Return the differential count of numbers that are checked.
 
         Returns:
-            `cells` that count, whether the shares are `corrected`, `shares` (name, count, share, low and high), and
-            sentences: `left_out`, `needed`, '' if there is nothing to say, and `notes`.
+            `cells`, white ones that count, whether the shares are `corrected`, `shares` (name, count, share, low and
+            high), and sentences: `left_out`, `others`, `needed`, '' if there is nothing to say, and `notes`.
         """
         counts = tuple(numbers["counts"].get(name, 0) for name in self.classes)
         left_out = {name: numbers["left_out"].get(name, 0) for name in REASONS}
         found = sum(counts) + sum(left_out.values())
         unlike = numbers["unlike"] / max(found, 1)
-        slide = SlideCount(NAME, numbers["fields"], numbers["empty"], found, left_out, unlike, None)
+        slide = SlideCount(NAME, numbers["fields"], numbers["empty"], found, left_out, {}, unlike, None)
         if slide.counted:
             slide = with_shares(slide, Cells(self.classes, counts, (0,) * len(counts)), self.confusion)
         notes = notes_of([slide], self.confusion, self.unknown, self.threshold)
@@ -111,12 +111,13 @@ class RunningCount:
 
 
 def count_answer(slide: SlideCount, notes: list[str]) -> dict[str, Any]:
-    """Return what a page shows of a count: `cells`, `corrected`, `shares`, `left_out`, `needed` and `notes`."""
+    """Return what a page shows of a count: `cells`, `corrected`, `shares`, `left_out`, `others`, `needed`, `notes`."""
     return {
         "cells": slide.counted,
         "corrected": slide.result is not None and slide.result.corrected,
         "shares": [asdict(one) for one in slide.result.shares] if slide.result else [],
         "left_out": left_out_text(slide),
+        "others": others_text(slide),
         "needed": needed_text(slide).replace("+-", "±"),
         "notes": [note.replace(" %", "\N{NO-BREAK SPACE}%") for note in notes],
     }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodcell.data.image_limits import require_size
+from bloodcell.data.image_pages import GREY, colour_pages
 from bloodcell.data.image_parts import MOST_PIECES, MOST_SLOW, require_at_most
 from bloodcell.data.value_range import WHITES
 
-# both print what they also raise or return; set once, as a change around each image is not safe in threads
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+# it prints what it also raises or returns; set once, as a change around each image is not safe in threads
 set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4 and 5
 set_log_level(0)  # silent
 
 Values = NDArray[Any]
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_GREY, _RGB, _CMYK = {0, 1}, {2}, {5}  # TIFF's PhotometricInterpretation; 0: white is zero
+_RGB, _CMYK = {2}, {5}  # TIFF's PhotometricInterpretation, beside `GREY`
 MOST_CHANNELS = 5
 _ALPHA = (1, 2)  # TIFF's ExtraSamples: associated and unassociated alpha
 _DECLARED = (281, 341)  # TIFF's MaxSampleValue and SMaxSampleValue
-_STACK = re.compile(r"\b(slices|frames)=[2-9]")  # ImageJ's description of pages that are no colours
 _PACKBITS = 32773  # TIFF's Compression; tifffile decodes it in Python
 #: First bytes of a file that hold the header of a PNG or PNM file.
 START = 1000
@@ -66,7 +63,7 @@ def is_tiff(start: bytes) -> bool:
 def read_deep_tiff(file: str | Path | bytes, max_pixels: int) -> DeepImage | None:
     """Return the values of a TIFF file; None if Pillow reads it as well: 8 bits or less, and colours side by side.
 
-    Three grey pages of one size are red, green and blue; of other files the first page is read.
+    Of a file of several pictures the first is read; see `bloodcell.data.image_pages`.
 
     Args:
         file: The file, or its content.
@@ -80,9 +77,8 @@ def read_deep_tiff(file: str | Path | bytes, max_pixels: int) -> DeepImage | Non
     with tifffile.TiffFile(io.BytesIO(file) if isinstance(file, bytes) else file, _multifile=False) as opened:
         page: Any = opened.pages[0]
         require_at_most(len(page.dataoffsets), MOST_PIECES, "strips or tiles")
-        pages: list[Any] = list(islice(opened.pages, 4))
-        in_pages = len(pages) == 3 and len({_kind(one) for one in pages}) == 1 and page.photometric in _GREY
-        in_pages = in_pages and page.samplesperpixel == 1 and not _STACK.search(page.description or "")
+        pages = colour_pages(opened)
+        in_pages = len(pages) == 3
         if not in_pages and page.bitspersample <= 8 and page.sampleformat == 1 and not _is_premultiplied(page):
             return None
         channels, item = 3 if in_pages else page.samplesperpixel, max(2, -(-page.bitspersample // 8))
@@ -91,17 +87,13 @@ def read_deep_tiff(file: str | Path | bytes, max_pixels: int) -> DeepImage | Non
         require_size(page.imagewidth, page.imagelength, max_pixels, deep_bytes(item, channels))
         if page.compression == _PACKBITS:
             require_at_most(sum(page.databytecounts), MOST_SLOW, "bytes of PackBits")
-        values = [_values(one, opened.filehandle, file) for one in (pages if in_pages else [page])]
+        values = [_values(one, opened.filehandle, file) for one in pages]
         return _described(page, np.stack(values, axis=-1) if in_pages else values[0])
 
 
 def _is_premultiplied(page: Any) -> bool:
     """Return whether the colours were multiplied by alpha; Pillow divides by it, and cannot undo an alpha of 0."""
     return bool(page.samplesperpixel in (2, 4) and page.extrasamples[:1] == (1,))
-
-
-def _kind(page: Any) -> tuple[Any, ...]:
-    return page.shape, page.dtype, page.photometric, page.subfiletype
 
 
 def _values(page: Any, handle: Any, file: str | Path | bytes) -> Values:
@@ -151,7 +143,7 @@ def _described(page: Any, values: Values) -> DeepImage:
     known: dict[str, Any] = {"white": _declared_white(page), "orientation": tag.value if tag else 1}
     if page.photometric in _CMYK and page.samplesperpixel == 4:
         return DeepImage(values, **known, cmyk=True)
-    if page.photometric not in _GREY | _RGB:
+    if page.photometric not in GREY | _RGB:
         raise ValueError(f"{page.bitspersample} bits of the colour space {page.photometric.name}; save it as RGB")
     channels = values.shape[2] if values.ndim == 3 else 1
     colours = 3 if page.photometric in _RGB or channels == 3 else 1

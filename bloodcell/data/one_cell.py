@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 
-from bloodcell.data.cells import LARGER_SIDES, MODEL, SIDES, SURE, Cell, larger_helps, seen_cells
+import cv2
+import numpy as np
+
+from bloodcell.data.cells import LARGER_SIDES, MODEL, SIDES, SURE, Cell, larger_helps, seen_cells, size_at
 from bloodcell.data.images import Pixels
 
 #: Versions of what finds the cell, as checkpoints and kept features record it: the stain of its nucleus
@@ -21,6 +24,9 @@ BOX = 1.3
 POSSIBLE = 0.2
 #: Weight of a cell at the border, relative to one in the centre.
 BORDER_WEIGHT = 0.5
+#: A picture is halved before it is scaled if it is so many times as large. Less would move squares, on which
+#: checkpoints were trained.
+HALVED = 4
 
 
 def find_cell(image: Pixels) -> Cell | None:
@@ -32,10 +38,23 @@ def find_cell(image: Pixels) -> Cell | None:
     for side in (*reversed(SIDES), *LARGER_SIDES):
         if side in LARGER_SIDES and not larger_helps(image, side):
             break
-        seen += seen_cells(levels, side, POSSIBLE)
+        seen += seen_cells(MODEL, _scaled(levels, size_at(image, side)), side, image.shape, POSSIBLE)
         if sure := [cell for cell in seen if cell.score >= SURE]:
             return max(sure, key=lambda cell: cell.diameter**2 * _centrality(cell, image.shape))
     return max(seen, key=lambda cell: cell.score, default=None)
+
+
+def _scaled(levels: list[Pixels], size: tuple[int, int]) -> Pixels:
+    """Return an image scaled to some width and height.
+
+    `levels` has the image, its half, the half of that ...; what is made on the way is added.
+    """
+    while levels[-1].shape[1] >= HALVED * size[0] and levels[-1].shape[0] >= HALVED * size[1]:
+        half = levels[-1].shape[1] // 2, levels[-1].shape[0] // 2
+        levels.append(np.asarray(cv2.resize(levels[-1], half, interpolation=cv2.INTER_AREA)))
+    level = next(one for one in reversed(levels) if one is levels[0] or one.shape[1] >= HALVED / 2 * size[0])
+    how = cv2.INTER_AREA if level.shape[1] > size[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(level, size, interpolation=how), np.uint8)
 
 
 def _centrality(cell: Cell, shape: tuple[int, ...]) -> float:

@@ -26,6 +26,8 @@ from bloodcell.runtime.io import write_atomically
 
 #: Most failures in a figure, and in a row of it.
 MOST, ACROSS = 24, 6
+#: Of zlib, 0 to 9: half the time of its default 6, for files 2 % larger.
+COMPRESSION = 4
 
 
 def curves_figure(history: pd.DataFrame, chosen: int) -> Figure:
@@ -95,6 +97,7 @@ def failures_figure(
     grid = figure.subplots(down, ACROSS, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
+        axes.set(xticks=[], yticks=[])  # invisible, but measured for the layout
     font = as_written([*rows["label"], *rows["mistaken_for"]])
     for axes, row in zip(grid, rows.itertuples(), strict=False):
         try:
@@ -106,7 +109,7 @@ def failures_figure(
             _frame(axes, *square)
         wrong, sure = round(row.images * (1 - row.right)), f"{100 * row.confidence:.0f} % sure"
         text = f"{row.label}\nas {row.mistaken_for}, {wrong} of {row.images}\n{sure}"
-        axes.set_title(text, fontsize=7, **font)
+        axes.set_title(text, y=1, fontsize=7, **font)
     return figure
 
 
@@ -126,6 +129,6 @@ def save(figure: Figure, file: Path, formats: Sequence[str] = ("png",)) -> None:
     with rc_context({"svg.hashsalt": "bloodcell"}):  # the same names of its parts each time
         for form in formats:
             dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
-            write_atomically(
-                file.with_suffix(f".{form}"), partial(figure.savefig, dpi=130, format=form, metadata=dates)
-            )
+            further: dict[str, Any] = {"pil_kwargs": {"compress_level": COMPRESSION}} if form == "png" else {}
+            write = partial(figure.savefig, dpi=130, format=form, metadata=dates, **further)
+            write_atomically(file.with_suffix(f".{form}"), write)

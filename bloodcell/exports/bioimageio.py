@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -68,15 +68,37 @@ def write_package(folder: Path, file: Path, about: About, publication: Publicati
 
 
 def _test_tensors(folder: Path, image: Array) -> dict[str, Array]:
-    """Write input and outputs of one image as .npy files, and return the outputs by name, in the graph's order."""
+    """Write input and outputs as .npy files, and return the outputs by name, in the graph's order."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(folder / EXPORTED, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_outputs()]
-    outputs = dict(zip(names, session.run(names, {INPUT: image[None]}), strict=True))
-    for name, tensor in {INPUT: image[None], **outputs}.items():
+
+    def run(images: Array) -> dict[str, Array]:
+        return dict(zip(names, session.run(names, {INPUT: images}), strict=True))
+
+    images = images_to_test(run, image)
+    outputs = run(images)
+    for name, tensor in {INPUT: images, **outputs}.items():
         np.save(folder / f"{name}.npy", tensor, allow_pickle=False)
     return outputs
+
+
+def images_to_test(run: Callable[[Array], dict[str, Array]], image: Array) -> Array:
+    """Return an image of a cell and, if the classifier does not flag it as unlike the training data, one that it flags.
+
+    The zoo refuses outputs that are 0 everywhere, and so an output that flags none.
+
+    Args:
+        run: From uint8 images (N, H, W, 3) to the outputs by name.
+        image: Of a cell, uint8 (H, W, 3).
+    """
+    cell = image[None]
+    if run(cell).get(UNLIKE, np.array([True])).any():
+        return cell
+    noise = np.random.default_rng(SEED).integers(0, 256, image.shape).astype(np.uint8)
+    pairs = [np.stack([image, other]) for other in (255 - image, noise, np.zeros_like(image))]
+    return next((pair for pair in pairs if run(pair)[UNLIKE].any()), cell)
 
 
 def _content(

@@ -76,13 +76,13 @@ class Graph(nn.Module):
 def resized(images: Tensor, size: int) -> Tensor:
     """Scale uint8 images (N, H, W, 3) to (N, size, size, 3), bit for bit as `bloodcell.data.preprocessing` does."""
     rows = images.permute(0, 3, 1, 2).double()
-    weights, unit = resizing_weights(images.shape[2], size)
-    rows = _rounded(rows @ weights.T, unit)
+    weights, unit = resizing_weights(images.shape[2], size, axis=1)
+    rows = _rounded(rows @ weights, unit)
     weights, unit = resizing_weights(images.shape[1], size)
     return _rounded(weights @ rows, unit).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def resizing_weights(inside: Any, size: int) -> tuple[Tensor, Tensor]:
+def resizing_weights(inside: Any, size: int, axis: int = 0) -> tuple[Tensor, Tensor]:
     """Return the weight of each input pixel in each output pixel when a line of pixels is scaled.
 
     torch scales uint8 images in integers: weights are rounded to multiples of 1 / 2^p, with the largest p for which
@@ -92,18 +92,19 @@ def resizing_weights(inside: Any, size: int) -> tuple[Tensor, Tensor]:
     Args:
         inside: Pixels of the line; a symbol while the graph is traced.
         size: Pixels of the scaled line.
+        axis: That of the scaled line. ONNX Runtime before 1.26 cannot run a float64 product with a transposed matrix.
 
     Returns:
-        Integers, float64 (size, inside), and the integer that stands for a weight of 1.
+        Integers, float64 (size, inside), with axis=1 (inside, size), and the integer that stands for a weight of 1.
     """
     scale = torch.scalar_tensor(inside, dtype=torch.float64) / size
     support = scale.clamp(min=1.0)
-    centre = scale * (torch.arange(size, dtype=torch.float64) + 0.5)[:, None]
-    place = torch.arange(inside, dtype=torch.float64)[None]
+    centre = (scale * (torch.arange(size, dtype=torch.float64) + 0.5)).unsqueeze(1 - axis)
+    place = torch.arange(inside, dtype=torch.float64).unsqueeze(axis)
     first, last = (centre - support + 0.5).floor(), (centre + support + 0.5).floor()
     triangle = (1 - ((place - centre + 0.5) * (1 / support)).abs()).clamp(min=0)
     weights = torch.where((place >= first) & (place < last), triangle, 0.0)
-    weights = weights / weights.sum(dim=1, keepdim=True)
+    weights = weights / weights.sum(dim=1 - axis, keepdim=True)
     units = 2.0 ** torch.arange(1, _LARGEST_SHIFT + 1, dtype=torch.float64)
     fits = (0.5 + weights.amax(dim=(0, 1)) * units).floor() < 2**_BITS
     unit = torch.where(fits, units, 1.0).amax(dim=0)

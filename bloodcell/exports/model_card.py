@@ -15,7 +15,7 @@ from bloodcell.metrics.abstention import CONFIDENCE, joint_confidence, least_sou
 from bloodcell.metrics.confusions import MOST
 from bloodcell.metrics.registry import Metric, Place, shown_in
 from bloodcell.metrics.summary import interval_words, parts_in, read_metrics
-from bloodcell.models.ood import FLAGGED, Limits
+from bloodcell.models.ood import Limits
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import plain, read_config
 from bloodcell.runtime.console import named
@@ -47,7 +47,6 @@ def card(about: About, checkpoint: Path, file: Path, compared: str, publication:
         key=KEY,
         compared=compared,
         publication=publication or Publication(),
-        flagged=FLAGGED,
         confidence=CONFIDENCE,
         together=joint_confidence(1 + len(about.limits.abstention)) if about.limits else None,
         promises=promises(about.limits),

@@ -18,7 +18,6 @@ from bloodcell.inference.engine import engine_of
 from bloodcell.inference.predictor import load
 from bloodcell.inference.tta import symmetries
 from bloodcell.models.classifier import Classifier, load_classifier
-from bloodcell.models.ood import FLAGGED
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import read_config
 from bloodcell.runtime.console import progress
@@ -67,7 +66,6 @@ def reader_card(file: Path, checkpoint: Path, compared: str, laboratories: str |
         bytes=file.stat().st_size,
         digest=file_digest(file),
         compared=compared,
-        flagged=FLAGGED,
         promises=promises(classifier.limits),
         sets=[_about(samples, name) for name in samples.sets() or [""]],
         left_out=left_out,
@@ -128,14 +126,16 @@ def _left_out(file: Path) -> list[dict[str, Any]]:
             "recall": float(row.macro_recall_by_source),
             "low": None if pd.isna(row.low) else float(row.low),
             "high": float(row.high),
-            "unlike": unlike_share(Path(str(row.run))),
+            "unlike": unlike_shares(Path(str(row.run))),
         }
         for row in table.itertuples()
     ]
 
 
-def unlike_share(run: Path) -> float | None:
-    """Return the share of a run's test images, spread over their sources, that it flags as `unlike`; None: no limits.
+def unlike_shares(run: Path) -> tuple[float, float] | None:
+    """Return the share that a run flags as `unlike` of its test images, spread over their sources, 0 to 1.
+
+    The second number is the largest share of cells of its own laboratories. None: the run has no limits.
 
     Raises:
         BloodcellError: The run or its images are not there.
@@ -144,7 +144,8 @@ def unlike_share(run: Path) -> float | None:
     predictor = load(run, "cpu", tta="none")
     with progress(f"images unlike those of {run.name}"):
         table = predictor.predict(tested.paths(), on_bad_image="error", cells="one")
-    return float(table["unlike"].mean()) if "unlike" in table else None
+    limits = predictor.ensemble.engines[0].limits
+    return None if limits is None else (float(table["unlike"].mean()), limits.flagged)
 
 
 def _mean(values: list[float]) -> float | None:

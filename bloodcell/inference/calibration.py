@@ -17,7 +17,16 @@ from bloodcell.metrics.abstention import least_sources
 from bloodcell.metrics.by_source import sources_of
 from bloodcell.metrics.confusion_rates import Confusion, confusion_of_table
 from bloodcell.metrics.reliability import IMAGINED, fit_temperature, reliability, tempered_table
-from bloodcell.models.ood import FLAGGED, PROVISIONAL, Fold, Limits, fit_limits, fit_limits_by_folds, to_plain
+from bloodcell.models.ood import (
+    FLAGGED,
+    MOST_FLAGGED,
+    PROVISIONAL,
+    Fold,
+    Limits,
+    fit_limits,
+    fit_limits_by_folds,
+    to_plain,
+)
 from bloodcell.models.weights import write_checkpoint
 from bloodcell.runtime.console import progress
 from bloodcell.runtime.schema.data import InferenceConfig
@@ -99,7 +108,7 @@ def calibrate_by_folds(
     reason = "all images are right out of fold, which does not tell how sure to be of others"
     lines = [_temperature_line(rows, fitted) if wrong else f"probabilities are not calibrated: {reason}"]
     calibrated, limits = tempered_table(rows, fitted), None
-    if (sources := rows["source"].nunique()) < (least := least_sources(FLAGGED)):
+    if (sources := rows["source"].nunique()) < (least := least_sources(MOST_FLAGGED)):
         lines.append(f"out-of-distribution images are not flagged: that takes {least} sources, and there are {sources}")
     else:
         labels = pd.Index(classes).get_indexer(samples.table["label"])
@@ -141,7 +150,7 @@ def limits_obstacle(samples: Samples, rows: pd.DataFrame, provisional: bool, bac
     """
     if not provisional and (reason := seen_obstacle(samples)):
         return reason
-    if (sources := rows["source"].nunique()) < (least := least_sources(FLAGGED, backbones)):
+    if (sources := rows["source"].nunique()) < (least := least_sources(MOST_FLAGGED, backbones)):
         takes, more = f"that takes {least} val sources", "set data.val_fraction higher"
         if backbones > 1:
             takes += f", as they also chose among {backbones:,} epochs of training"
@@ -204,10 +213,7 @@ def _temperature_line(rows: pd.DataFrame, temperature: float) -> str:
 
 def _limits_line(limits: Limits, rows: pd.DataFrame, compared: int) -> str:
     if limits.provisional:
-        return (
-            f"limits by {len(rows):,} val images, {PROVISIONAL}: out-of-distribution images are flagged, and no error "
-            "rate is promised"
-        )
+        return f"limits by {len(rows):,} val images, {PROVISIONAL}: {_flags(limits)}, and no error rate is promised"
     promised = [f"{100 * float(rate):g} % from {one:.2f}" for rate, one in limits.abstention.items() if one is not None]
     answers = f"errors among answers, by confidence: at most {', '.join(promised)}" if promised else "no rate of errors"
     sources = f"{rows['source'].nunique():,} val sources"
@@ -215,4 +221,11 @@ def _limits_line(limits: Limits, rows: pd.DataFrame, compared: int) -> str:
     takes = [f"{100 * rate:g} % from {least_sources(rate, compared):,}" for rate in missing]
     wanted = f"; not promised, and how many val sources it takes if all are right: {', '.join(takes)}" if takes else ""
     chosen = f" that chose among {compared:,} epochs" if compared > 1 else ""
-    return f"limits by {sources}{chosen}: out-of-distribution images are flagged; promised: {answers}{wanted}"
+    return f"limits by {sources}{chosen}: {_flags(limits)}; promised: {answers}{wanted}"
+
+
+def _flags(limits: Limits) -> str:
+    said = "out-of-distribution images are flagged"
+    if limits.flagged == FLAGGED:
+        return said
+    return f"{said}, and, as the val sources are few, up to {100 * limits.flagged:.0f} % of ordinary unseen cells, too"

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bloodcell.data.folders import endings_of
+from bloodcell.data.image_pages import pages_note
 from bloodcell.data.image_paths import base_of, iter_image_paths, iter_unread
 from bloodcell.data.threads import map_in_order
 from bloodcell.data.whole_slides import is_whole_slide, require_reader
@@ -91,8 +92,10 @@ def predict_images(config: PredictConfig, loaded: list[Engine] | None = None) ->
             return (name for name in iter_image_paths(given) if not table.is_own(name))
 
         with progress("looking for images"):
-            total, slides = distributed.once(lambda: counted_files(names()))
+            total, slides, pages = distributed.once(lambda: counted_files(names()))
         say_unread(given, table, total)
+        if pages:
+            say(f"note: {pages}")
         require_cells(config.cells, slides)
         engines, base = loaded or engines_of(config), base_of(given)
         asked = asked_cells("all" if slides else config.cells, table, given, total)
@@ -130,14 +133,21 @@ def asked_cells(cells: str, table: ResumableCsv, given: list[str], total: int) -
     return str(begun.get("cells", cells)) if same else cells
 
 
-def counted_files(names: Iterator[str]) -> tuple[int, frozenset[str]]:
-    """Return the number of files, and those that are whole slides."""
+def counted_files(names: Iterator[str]) -> tuple[int, frozenset[str], str]:
+    """Return the number of files, those that are whole slides, and a sentence on those of several pictures, or ''."""
     total, slides = 0, set[str]()
-    for name in names:
-        total += 1
-        if is_whole_slide(name):
-            slides.add(name)
-    return total, frozenset(slides)
+
+    def others() -> Iterator[str]:
+        nonlocal total
+        for name in names:
+            total += 1
+            if is_whole_slide(name):
+                slides.add(name)
+            else:
+                yield name
+
+    pages = pages_note(others())
+    return total, frozenset(slides), pages
 
 
 def require_cells(cells: str, slides: Collection[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bloodcell.data.image_pages import pages_note
 from bloodcell.data.image_paths import base_of, iter_image_paths, relative_to
 from bloodcell.data.whole_slides import is_whole_slide
 from bloodcell.inference.adaptation import adapted
@@ -85,6 +86,8 @@ class Predictor:
                 raise BloodcellError(
                     f"{item} is a whole slide; `bloodcell predict {item} ...` writes the table of its cells"
                 )
+        if pages := pages_note(item for item in items if isinstance(item, str)):
+            say(f"note: {pages}")
         engines = self.ensemble.engines
         threshold = threshold_of(abstain_below, error_rate, engines, self.ensemble.tta)
         ensemble = Ensemble(engines, self.tta, chosen_cells(cells, engines, partial(spread, items, total=len(items))))

@@ -5,6 +5,9 @@ errs adds an uncertainty of its own, and a bias: of 100 cells, 80 of which are n
 5 % of neutrophils are taken for them. So shares are corrected by the confusions with cells held out, and their
 intervals are as wide as cells and held-out sources are few; see `bloodcell.metrics.shares`.
 
+Cells of classes that are no white cells have no share; they are told per 100 white cells. As each class may be taken
+for any other, all are corrected together, and shares are then those among the white cells.
+
 That holds if the slide is like those that were held out: same stain, same microscope, cells of a class as easy.
 """
 
@@ -20,10 +23,12 @@ import pandas as pd
 
 from bloodcell.metrics.confusion_rates import Confusion
 from bloodcell.metrics.intervals import class_limits
-from bloodcell.metrics.parts import Floats
 from bloodcell.metrics.shares import share_limits
+from bloodcell.metrics.white_cells import white_among
 from bloodcell.runtime.errors import BloodcellError
 
+#: Columns of the table of a differential count.
+COLUMNS = ["class", "count", "share", "low", "high", "per_100", "per_100_low", "per_100_high"]
 MANY = 1e3  # times as many cells: next to no error by counting
 
 
@@ -36,9 +41,20 @@ class Cells:
     confirmed: tuple[int, ...]  # cells by class of those that a human has confirmed, (K,)
 
     @property
-    def count(self) -> int:
-        """Number of cells."""
-        return sum(self.predicted) + sum(self.confirmed)
+    def counts(self) -> tuple[int, ...]:
+        """Cells by class, predicted or confirmed, (K,)."""
+        return tuple(map(sum, zip(self.predicted, self.confirmed, strict=True)))
+
+    @property
+    def white(self) -> int:
+        """Number of white cells."""
+        return int(white_among(self.classes) @ np.array(self.counts))
+
+    @property
+    def others(self) -> dict[str, int]:
+        """Cells by class of the classes that are no white cells."""
+        white = white_among(self.classes)
+        return {name: count for name, count, one in zip(self.classes, self.counts, white, strict=True) if not one}
 
 
 def count_cells(classes: Sequence[str], predicted: Sequence[str], confirmed: Sequence[str] = ()) -> Cells:
@@ -78,19 +94,40 @@ class Share:
 
 
 @dataclass(frozen=True)
+class PerWhite:
+    """Cells of a class that are no white cells, per 100 white cells of the blood, and the 95 % interval."""
+
+    name: str
+    count: int  # cells predicted or confirmed so
+    per_100: float  # at least 0, corrected as shares are; nothing bounds it
+    low: float  # low <= per_100 <= high; high may be infinite
+    high: float
+
+
+@dataclass(frozen=True)
 class Differential:
     """The differential count of a slide."""
 
-    shares: tuple[Share, ...]  # a class each
-    cells: int
-    confirmed: int  # cells that a human has confirmed
+    shares: tuple[Share, ...]  # a class of white cells each
+    others: tuple[PerWhite, ...]  # the other classes
+    cells: int  # white cells
+    confirmed: int  # of them, those that a human has confirmed
     corrected: bool  # if not, the confusion is unknown: the classifier's errors are in no share and no interval
 
     def table(self) -> pd.DataFrame:
-        """Return a row for each class: class, count, share, low and high."""
-        columns = ["count", "share", "low", "high"]
-        rows = [{"class": one.name} | {name: getattr(one, name) for name in columns} for one in self.shares]
-        return pd.DataFrame(rows, columns=["class", *columns])
+        """Return a row for each class, those that are no white cells at the end.
+
+        Returns:
+            Columns class, count, share, low and high of white cells, per_100, per_100_low and per_100_high of others;
+            those that a class does not have are empty.
+        """
+        others = ({"class": one.name, "count": one.count, **_per_100(one)} for one in self.others)
+        rows = [{"class": one.name} | {name: getattr(one, name) for name in COLUMNS[1:5]} for one in self.shares]
+        return pd.DataFrame([*rows, *others], columns=COLUMNS)
+
+
+def _per_100(one: PerWhite) -> dict[str, float]:
+    return {"per_100": one.per_100, "per_100_low": one.low, "per_100_high": one.high}
 
 
 def differential_of(cells: Cells, confusion: Confusion | None) -> Differential:
@@ -100,38 +137,59 @@ def differential_of(cells: Cells, confusion: Confusion | None) -> Differential:
     predicted classes. The same counts have the same result, bit by bit.
 
     Args:
-        cells: At least one.
+        cells: At least one white cell.
         confusion: Of the classifier that has predicted them. If it is None, shares and intervals are those of counting
             alone.
 
     Raises:
-        BloodcellError: The confusion is that of other classes.
+        BloodcellError: The confusion is that of other classes, or there is no white cell.
     """
-    share, low, high = _limits(cells, confusion, 1.0)
-    counts = np.add(cells.predicted, cells.confirmed).tolist()
-    columns = (cells.classes, counts, share.tolist(), low.tolist(), high.tolist())
-    shares = tuple(Share(*one) for one in zip(*columns, strict=True))
+    if not cells.white:
+        raise BloodcellError("there is no white cell to count; a differential count is one of white cells")
+    white = white_among(cells.classes)
+    rows = list(zip(cells.classes, cells.counts, *_limits(cells, confusion, 1.0), strict=True))
+    shares = tuple(Share(*row) for row, one in zip(rows, white, strict=True) if one)
+    others = tuple(
+        PerWhite(name, count, *map(_ratio, limits))
+        for (name, count, *limits), one in zip(rows, white, strict=True)
+        if not one
+    )
     corrected = confusion is not None or not any(cells.predicted)
-    return Differential(shares, cells.count, sum(cells.confirmed), corrected)
+    return Differential(shares, others, cells.white, int(white @ np.array(cells.confirmed)), corrected)
 
 
-def _limits(cells: Cells, confusion: Confusion | None, times: float) -> tuple[Floats, Floats, Floats]:
-    """Return shares and limits, (K,), if there were `times` as many cells that nobody has confirmed."""
+def _ratio(share: float) -> float:
+    """Return cells of a class per 100 white cells, given their share among these and themselves."""
+    return 100 * share / (1 - share) if share < 1 else math.inf
+
+
+def _limits(cells: Cells, confusion: Confusion | None, times: float) -> tuple[list[float], list[float], list[float]]:
+    """Return shares and limits by class, if there were `times` as many cells that nobody has confirmed.
+
+    That of a class is the share among white cells and the class itself.
+    """
     if confusion is not None and confusion.classes != cells.classes:
         raise BloodcellError(
             f"the cells are of the classes {', '.join(cells.classes)}, the confusion of {', '.join(confusion.classes)};"
             " give the confusion of the model that predicted them"
         )
     predicted, known = times * np.array(cells.predicted, float), np.array(cells.confirmed, float)
+    among = np.maximum(white_among(cells.classes), np.eye(len(cells.classes)))
+    alone = among.sum(1) == 1  # the only class of white cells has all of them
     if confusion is None or not predicted.any():
-        share = (predicted + known) / (predicted + known).sum()
-        return share, *class_limits(share, (predicted + known).sum(keepdims=True), 1.0)
-    share, low, high = share_limits(confusion.evidence[None], predicted[None], known[None])
-    return share[0], low[0], high[0]
+        part = among @ (predicted + known)
+        share = (predicted + known) / part
+        low, high = class_limits(share, part, 1.0)
+    else:
+        whole = np.where(alone[:, None], 1.0, among)
+        found = share_limits(confusion.evidence[None], predicted[None], known[None], among=whole)
+        share, low, high = (one[0] for one in found)
+    share, low, high = (np.where(alone, 1.0, one).tolist() for one in (share, low, high))
+    return share, low, high
 
 
 def cells_needed(cells: Cells, confusion: Confusion | None, name: str, half_width: float = 0.05) -> int | None:
-    """Return about how many more cells narrow the interval of a class to +- `half_width`, above 0.
+    """Return about how many more white cells narrow the interval of a class of them to +- `half_width`, above 0.
 
     They are cells like those at hand, and nobody confirms them. It is None if no number of cells does so, as the
     confusion is not known well enough: then only more held-out sources help, or a human.
@@ -142,7 +200,7 @@ def cells_needed(cells: Cells, confusion: Confusion | None, name: str, half_widt
 
     def half(times: float) -> float:
         _, low, high = _limits(cells, confusion, times)
-        return float(high[place] - low[place]) / 2
+        return (high[place] - low[place]) / 2
 
     now = half(1.0)
     if now <= half_width:
@@ -151,4 +209,4 @@ def cells_needed(cells: Cells, confusion: Confusion | None, name: str, half_widt
     if least >= half_width:
         return None
     # the squares of the parts of the width by confusion and by counting add up; the latter is as 1 / cells
-    return math.ceil(cells.count * ((now**2 - least**2) / (half_width**2 - least**2) - 1))
+    return math.ceil(cells.white * ((now**2 - least**2) / (half_width**2 - least**2) - 1))

@@ -17,6 +17,9 @@ probability sum_k share_k P(j | k).
     class and a quarter of one of another class more that point in its direction.
 4.  No interval is shorter than Clopper and Pearson's for that share of so many cells, as if no class were confused.
 
+A share may be one among some of the classes, e.g. the white cells. Then all classes have their place in the likelihood,
+as each may be taken for any other, and it is the share among those that is asked for and given.
+
 Coverage and width, beside those of others: ``python tests/benchmarks/differential_coverage.py``.
 """
 
@@ -45,6 +48,7 @@ class _Cases(NamedTuple):
     predicted: Floats  # cells by predicted class whose true class is not known, (K, D)
     known: Floats  # cells by class whose true class is known, (K, D)
     pinned: Floats  # 1 for the class whose share is given, (K, D)
+    group: Floats  # 1 for the classes among which it is that share, (K, D)
     value: Floats  # that share; 0 if there is none, (D,)
 
     def only(self, chosen: Indices) -> _Cases:
@@ -60,42 +64,49 @@ def likely_shares(evidence: Floats, predicted: Floats, known: Floats) -> Floats:
         predicted: Cells by predicted class, (D, K), of those whose true class is not known; they need not be whole.
         known: Cells by class, (D, K), of those whose true class is known; every slide has some cell.
     """
-    cases = _cases(evidence, predicted, known)
+    cases = _cases(evidence, predicted, known, np.ones(predicted.T.shape))
     return np.ascontiguousarray(_search(_start(cases), cases, TOLERANCE * 1e-4)[0][:, 0].T)
 
 
 def share_limits(
-    evidence: Floats, predicted: Floats, known: Floats, tail: float = TAIL
+    evidence: Floats, predicted: Floats, known: Floats, tail: float = TAIL, among: Floats | None = None
 ) -> tuple[Floats, Floats, Floats]:
     """Return the shares and the lower and upper limits of their 95 % intervals, each (D, K) and 0 to 1.
 
     Each interval is for its share alone. Those of all K shares hold together with 95 % or more if `tail`, the
-    probability beyond each limit, is divided by K (Bonferroni). The other arguments are those of `likely_shares`; every
-    slide has some cell whose class is not known.
+    probability beyond each limit, is divided by K (Bonferroni). The row k of `among`, (K, K), is 1 for the classes
+    among which the share of class k is, itself and at least one other; None: all. The other arguments are those of
+    `likely_shares`; every slide has some cell whose class is not known.
     """
-    share = likely_shares(evidence, predicted, known)
-    counting = class_limits(share, (predicted + known).sum(1, keepdims=True), 1.0, tail)
-    low, high = _profile_limits(evidence, share, predicted, known, tail)
+    among = np.ones((predicted.shape[1],) * 2) if among is None else among
+    whole = likely_shares(evidence, predicted, known)
+    part = np.where(among.all(1), 1.0, np.maximum(whole @ among.T, 1e-12))
+    share = np.minimum(whole / part, 1.0)
+    counting = class_limits(share, np.maximum((predicted + known).sum(1, keepdims=True) * part, 1.0), 1.0, tail)
+    low, high = _profile_limits(evidence, whole, predicted, known, tail, among)
     return share, np.minimum(low, counting[0]), np.maximum(high, counting[1])
 
 
 def _profile_limits(
-    evidence: Floats, share: Floats, predicted: Floats, known: Floats, tail: float
+    evidence: Floats, share: Floats, predicted: Floats, known: Floats, tail: float, among: Floats
 ) -> tuple[Floats, Floats]:
     """Return the limits by profile likelihood, (D, K)."""
     slides, classes = predicted.shape
     weight = share / evidence.sum(2)
     directed = [
-        _directed(evidence, weight, predicted, chosen, upper) for upper in (False, True) for chosen in range(classes)
+        _directed(evidence, weight, predicted, chosen, upper, among[chosen])
+        for upper in (False, True)
+        for chosen in range(classes)
     ]
     cases = _cases(
         np.concatenate([one[0] for one in directed]),
         np.concatenate([one[1] for one in directed]),
         np.tile(known, (2 * classes, 1)),
+        np.tile(np.repeat(among.T, slides, axis=1), 2),
     )
     pinned = np.tile(np.repeat(np.eye(classes), slides, axis=1), 2)
     state, best = _search(_start(cases), cases, TOLERANCE)
-    inner = (state[:, 0] * pinned).sum(0)  # the limit lies between inner and outer
+    inner = (state[:, 0] * pinned).sum(0) / (state[:, 0] * cases.group).sum(0)  # the limit lies between inner and outer
     outer = np.repeat([0.0, 1.0], slides * classes)
     freedom = np.tile((evidence.sum(2) + known).T.ravel(), 2)
     allowed = t.ppf(1 - tail, np.maximum(freedom, 1)) ** 2 / 2
@@ -110,30 +121,34 @@ def _profile_limits(
     return low, high
 
 
-def _directed(evidence: Floats, weight: Floats, predicted: Floats, chosen: int, upper: bool) -> tuple[Floats, Floats]:
+def _directed(
+    evidence: Floats, weight: Floats, predicted: Floats, chosen: int, upper: bool, group: Floats
+) -> tuple[Floats, Floats]:
     """Return sources, (D, K, K), and predicted cells, (D, K), with those that a limit adds in its direction.
 
     Sources are added to the chosen class, and of the others to the one whose sources have most `weight`, (D, K). In
     each of them would be too many, as with sums of Poisson counts of different weights (Fay & Feuer 1997, Statistics in
-    Medicine 16:791-801). For a lower limit they are predicted as the chosen class, for an upper one as others.
+    Medicine 16:791-801). For a lower limit they are predicted as the chosen class, for an upper one as others. These
+    are cells of the group, (K,), among which the share is.
     """
     classes = weight.shape[1]
     here = np.eye(classes)[chosen]
     heaviest = np.where(here, -1, weight).argmax(1)
     more = (EXTRA * here + EXTRA_OTHER * np.eye(classes)[heaviest])[:, :, None]
-    to_sources, to_cells = (_elsewhere(evidence, chosen), here) if upper else (here, _elsewhere(predicted, chosen))
+    others = group * (1 - here)
+    to_sources, to_cells = (_divided(evidence, 1 - here), here) if upper else (here, _divided(predicted, others))
     return evidence + more * to_sources, predicted + EXTRA * to_cells
 
 
-def _elsewhere(counts: Floats, chosen: int) -> Floats:
-    """Return how 1 is divided among the classes but one, (..., K), in about the proportions of their counts."""
-    weights = (counts + 1 / counts.shape[-1]) * (np.arange(counts.shape[-1]) != chosen)
+def _divided(counts: Floats, group: Floats) -> Floats:
+    """Return how 1 is divided among the classes of a group, (..., K), in about the proportions of their counts."""
+    weights = (counts + 1 / counts.shape[-1]) * group
     return np.asarray(weights / weights.sum(-1, keepdims=True))
 
 
-def _cases(evidence: Floats, predicted: Floats, known: Floats) -> _Cases:
+def _cases(evidence: Floats, predicted: Floats, known: Floats, group: Floats) -> _Cases:
     sources, *cells = (np.ascontiguousarray(np.moveaxis(one, 0, -1)) for one in (evidence, predicted, known))
-    return _Cases(sources, cells[0], cells[1], np.zeros(predicted.T.shape), np.zeros(len(predicted)))
+    return _Cases(sources, cells[0], cells[1], np.zeros(predicted.T.shape), group, np.zeros(len(predicted)))
 
 
 def _start(cases: _Cases) -> Floats:
@@ -150,8 +165,11 @@ def _loosened(state: Floats, cases: _Cases) -> Floats:
 
 def _state(shares: Floats, rates: Floats, cases: _Cases) -> Floats:
     """Return the state of shares and rates, up to factors, in which the pinned shares have their values."""
-    others = (shares + 1e-12) * (1 - cases.pinned)
-    shares = others / others.sum(0) * (1 - cases.value) + cases.pinned * cases.value
+    shares = shares + 1e-12
+    inside, total = shares * cases.group, shares.sum(0)
+    others = inside * (1 - cases.pinned)
+    within = others / others.sum(0) * (1 - cases.value) + cases.pinned * cases.value
+    shares = np.where(cases.group == 1, inside.sum(0) / total * within, shares / total)
     return np.concatenate([shares[:, None], rates / rates.sum(1, keepdims=True)], axis=1)
 
 

@@ -10,7 +10,8 @@ tenth of the numbers.
 Training images lie nearer to their means than others, so the threshold comes from unseen images, as in
 `bloodcell.metrics.abstention`: one image of each source, and an exact binomial test. With its `CONFIDENCE`, at most
 `FLAGGED` of future sources are flagged, if they are drawn as the validation sources were. Cells of another laboratory
-are not: most or all of them may be flagged. If the validation part chose among several backbones, such as those of 15
+are not: most or all of them may be flagged. Fewer sources promise a larger share (`flagged_share`), and the threshold
+is then their highest score. If the validation part chose among several backbones, such as those of 15
 epochs, the test allows for each of them, as promises do. A frozen backbone is the same in all epochs.
 
 The threshold and each of the four error rates hold with `CONFIDENCE` by themselves; all five together hold with a half
@@ -31,8 +32,9 @@ from bloodcell.runtime.errors import BloodcellError
 Array = np.ndarray[Any, np.dtype[Any]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
-#: The largest share of unseen images of the known classes that may be flagged as out-of-distribution.
-FLAGGED = 0.05
+#: The largest share of unseen images of the known classes that may be flagged as out-of-distribution, if there are
+#: sources enough to promise it; and the largest that is worth a threshold if there are fewer.
+FLAGGED, MOST_FLAGGED = 0.05, 0.15
 #: Names of the error rates that are promised.
 RATES = ("0.01", "0.02", "0.05", "0.1")
 DIRECTIONS = 128
@@ -54,6 +56,8 @@ class Limits:
         tta: The test-time augmentation with which that holds.
         provisional: The sources were unknown: the threshold is as if all images were of different cells, and no error
             rate is promised.
+        flagged: The largest share of unseen images of the known classes above the threshold, `FLAGGED` to
+            `MOST_FLAGGED`.
     """
 
     means: Floats
@@ -62,6 +66,7 @@ class Limits:
     abstention: dict[str, float | None]
     tta: str = "none"
     provisional: bool = False
+    flagged: float = FLAGGED
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,8 @@ def fit_limits(
     means, whitening = _fit_distance(_unit(train_features), np.asarray(train_labels))
     scores = _distance(_unit(val_features), means, whitening)
     abstention = _promised(val_rows, compared, provisional)
-    threshold = unlike_threshold(scores, val_rows, backbones)
-    return Limits(means, whitening, threshold, abstention, tta, provisional)
+    threshold, flagged = unlike_threshold(scores, val_rows, backbones)
+    return Limits(means, whitening, threshold, abstention, tta, provisional, flagged)
 
 
 def fit_limits_by_folds(
@@ -143,8 +148,8 @@ def fit_limits_by_folds(
     means, whitening = _fit_distance(_unit(features), _numbered(labels))
     present = np.unique(labels)
     nearest = np.abs(np.arange(classes)[:, None] - present).argmin(axis=1)
-    threshold = unlike_threshold(scores[~np.isnan(scores)], rows)
-    return Limits(means[nearest], whitening, threshold, _promised(rows, 1, provisional), tta, provisional)
+    threshold, flagged = unlike_threshold(scores[~np.isnan(scores)], rows)
+    return Limits(means[nearest], whitening, threshold, _promised(rows, 1, provisional), tta, provisional, flagged)
 
 
 def _numbered(labels: Array) -> Array:
@@ -185,8 +190,20 @@ def _distance(features: Array, means: Floats, whitening: Floats) -> Array:
     return np.asarray(np.stack([((places - centre) ** 2).sum(axis=1) for centre in centres]).min(axis=0))
 
 
-def unlike_threshold(scores: Array, rows: Any, backbones: int = 1) -> float:
-    """Return the score above which at most `FLAGGED` of future sources lie.
+def flagged_share(sources: int, backbones: int = 1) -> float:
+    """Return the largest share of future sources, 0 to 1, above a threshold that some sources, at least 1, set.
+
+    That is `FLAGGED`, or with fewer sources the share above their highest score, in whole per cent: with 44 it is 6 %,
+    with 15 15 %. `backbones` is that of `unlike_threshold`.
+    """
+    from bloodcell.metrics.abstention import CONFIDENCE
+
+    above_highest = 1.0 - math.pow((1 - CONFIDENCE) / backbones, 1 / sources)
+    return max(FLAGGED, math.ceil(100 * above_highest - 1e-9) / 100)
+
+
+def unlike_threshold(scores: Array, rows: Any, backbones: int = 1) -> tuple[float, float]:
+    """Return a score, and the largest share of future sources that lies above it.
 
     The scores, (M,), are of images that are not in training, with these rows of a predictions table. `backbones` is the
     number of backbones, at least 1, among which these images chose this one.
@@ -199,11 +216,11 @@ def unlike_threshold(scores: Array, rows: Any, backbones: int = 1) -> float:
     from bloodcell.metrics.abstention import CONFIDENCE, least_sources, one_per_source
 
     drawn = np.sort(one_per_source(rows.assign(score=scores))["score"].to_numpy(float))
-    if len(drawn) < (least := least_sources(FLAGGED, backbones)):
+    if len(drawn) < (least := least_sources(MOST_FLAGGED, backbones)):
         raise BloodcellError(f"what is unlike the training data wants {least} val sources; there are {len(drawn)}")
-    chance = (1 - CONFIDENCE) / backbones
-    above = int((binom.cdf(np.arange(len(drawn)), len(drawn), FLAGGED) <= chance).sum()) - 1
-    return float(drawn[len(drawn) - 1 - above])
+    chance, share = (1 - CONFIDENCE) / backbones, flagged_share(len(drawn), backbones)
+    above = int((binom.cdf(np.arange(len(drawn)), len(drawn), share) <= chance).sum()) - 1
+    return float(drawn[len(drawn) - 1 - above]), share
 
 
 def to_plain(limits: Limits) -> dict[str, Any]:
@@ -224,9 +241,12 @@ def from_plain(plain: dict[str, Any]) -> Limits:
         means, whitening = (np.asarray(plain[name], np.float32) for name in ("means", "whitening"))
         confidences = {str(rate): None if one is None else float(one) for rate, one in plain["abstention"].items()}
         provisional = plain.get("provisional") is True  # an older one does not say
-        limits = Limits(means, whitening, float(plain["threshold"]), confidences, str(plain["tta"]), provisional)
+        flagged = float(plain.get("flagged", FLAGGED))  # an older one took sources enough for it
+        promised = float(plain["threshold"]), confidences, str(plain["tta"])
+        limits = Limits(means, whitening, *promised, provisional, flagged)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BloodcellError("its limits are not whole; the file is damaged") from error
-    if means.ndim != 2 or whitening.shape[:1] != means.shape[1:] or not math.isfinite(limits.threshold):
+    fits = means.ndim == 2 and whitening.shape[:1] == means.shape[1:]
+    if not fits or not math.isfinite(limits.threshold) or not 0 < flagged < 1:
         raise BloodcellError("its limits do not fit together; the file is damaged")
     return limits

@@ -106,6 +106,22 @@ def short_lived() -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
+def long_lived() -> Iterator[None]:
+    """Keep what is made inside, such as imported modules, out of Python's search for reference cycles.
+
+    Else each search looks at all of these: a fifth of the time that importing torch and Lightning takes.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if running:
+            gc.enable()
+
+
 def has_cuda() -> bool:
     """Return whether torch can use a CUDA device."""
     import torch

@@ -23,6 +23,9 @@ from bloodcell.runtime.io import read_json, remove_temporaries, write_json
 #: Parts of the configuration that do not change what a run computes.
 _NEUTRAL = ("resume", "skip_finished", "cache", "outputs", "report", "report_title", "audit")
 
+#: In a folder of results that are not complete: the command that has begun them.
+_UNFINISHED = ".unfinished"
+
 #: Files of a classifier that is exported to a folder.
 EXPORTED, LABELS = "model.onnx", "config.json"
 
@@ -97,8 +100,18 @@ def refuse_used(folder: Path, key: str = "hydra.run.dir") -> None:
     """Raise a BloodcellError if the folder for a new run or other results, which `key` names, is not empty."""
     there = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")} if folder.exists() else set()
     if there - {"run.json"}:  # a run that was killed as it began leaves that alone
-        further = f", or continue the run there with resume={folder}" if "run.json" in there else ""
+        further = f", or continue the run there with resume={folder}" if "run.json" in there else _begun_by(folder, key)
         raise BloodcellError(f"{folder} is not empty; new results need a new folder: choose another {key}{further}")
+
+
+def _begun_by(folder: Path, key: str) -> str:
+    """Return the end of a sentence on the command that has begun a folder, as it goes on; '' if none has."""
+    try:
+        work, _ = read_json(folder / _UNFINISHED)
+    except (OSError, ValueError, TypeError):
+        return ""
+    place = "" if f"{key}=" in str(work) else f" {key}={folder}"
+    return f", or go on with what was begun there, typed as it was: {work}{place}"
 
 
 def begin_results(
@@ -112,7 +125,7 @@ def begin_results(
     Raises:
         BloodcellError: The folder is not empty, and holds something else.
     """
-    mark = folder / ".unfinished"
+    mark = folder / _UNFINISHED
     settings = {name: value for name, value in asdict(config).items() if name not in free}
     ours = json.loads(json.dumps([_work(("hydra.run.dir", *free)), settings], default=str))
     try:
@@ -135,7 +148,7 @@ def _work(free: Sequence[str]) -> str:
 
 def end_results(folder: Path) -> None:
     """Record that the results of `begin_results` are complete."""
-    (folder / ".unfinished").unlink(missing_ok=True)
+    (folder / _UNFINISHED).unlink(missing_ok=True)
 
 
 def refuse_links(folder: Path) -> None:

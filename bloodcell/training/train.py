@@ -323,7 +323,8 @@ def conclude(
 
         save(curves_figure(history, best_epoch), folder / "figures" / "curves.png", formats)
     if (writer := writer_of(fitted.trainer)) and root:
-        write_examples(writer, fitted.engine, predictions, root, len(history))
+        kept = extractor.features(samples.of_split("val")) if fitted.engine.keeps_features else None
+        write_examples(writer, fitted.engine, predictions, root, len(history), kept)
     _log_hyperparameters(fitted.trainer, config, metrics)
     chosen = f"chosen: epoch {best_epoch} of {len(history)}; run folder {folder}"
     say("\n".join([chosen, *lines, *calibration.lines, *partial]))

@@ -331,7 +331,7 @@ def test_the_count_of_all_fields_grows_with_each(opened, counting, twelve, pictu
     left_out = sum(one["left_out"] != "" for one in cells)
     expect(status).to_contain_text(f"{12 + len(cells) - left_out} of {12 + len(cells)} cells in 2 fields counted")
     notes = tab.locator("#count-notes").inner_text()
-    assert "1 picture of one cell is not counted" in notes
+    assert "1 picture of one cell or none is not counted" in notes
     assert "1 field dropped more than once counts once" in notes
     rows = [row.split("\t") for row in tab.locator("#count-rows").inner_text().split("\n") if row]
     assert [name.strip() for name, *_ in rows] == seeing_classes(tab)
@@ -342,6 +342,14 @@ def test_the_count_of_all_fields_grows_with_each(opened, counting, twelve, pictu
     waited.value.save_as(tmp_path / "cells.csv")
     table = pd.read_csv(tmp_path / "cells.csv")
     assert table.groupby("path")["number"].max().to_dict() == {twelve.name: 12, "mirrored.png": len(cells)}
+
+
+def test_a_file_of_several_pictures_says_that_one_is_read(opened, counting, twelve, tmp_path):
+    with Image.open(twelve) as picture:
+        picture.save(tmp_path / "a.tif", save_all=True, append_images=[picture, picture])
+    tab = opened(page=counting)
+    upload(tab, tmp_path / "a.tif")
+    assert tab.locator("article .note").inner_text().startswith("Only the first of its 3 pictures is read.")
 
 
 @pytest.mark.parametrize(("scheme", "width"), VIEWS)

@@ -69,6 +69,14 @@ def test_what_a_field_is(start, smears, twelve, cells, field, smear):
         assert answer.get("found") == (True if cells == "auto" and expected is None else None)
 
 
+def test_further_pictures_of_a_file_are_counted(page, twelve, smears):
+    assert page.examine(twelve.read_bytes())[1]["others"] == 0
+    for path in (twelve, smears.root / smears.table["path"][0]):
+        content, picture = io.BytesIO(), Image.open(path).convert("RGB")
+        picture.save(content, "TIFF", save_all=True, append_images=[picture, picture])
+        assert page.examine(content.getvalue(), "a.tif")[1]["others"] == 2
+
+
 def test_a_picture_without_a_cell_says_so(start, page, tmp_path):
     Image.new("RGB", (200, 160), (225, 200, 205)).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
@@ -121,7 +129,19 @@ def test_what_is_unknown_or_odd_is_said(start, quick_run):
     assert answer["notes"][1].endswith("these fields (10\N{NO-BREAK SPACE}%)")
     _, answer = post(page, NOTHING)
     assert (answer["cells"], answer["shares"]) == (0, [])
-    assert answer["notes"][-1] == "no cell counts, so there are no shares: these fields"
+    assert answer["notes"][-1] == "no white cell counts, so there are no shares: these fields"
+
+
+def test_the_page_counts_white_cells_and_tells_others_beside_them():
+    names = ["lymphocyte", "neutrophil", "platelet"]
+    engine = SimpleNamespace(confusion=None, tta="none", classifier=None)
+    running = RunningCount(SimpleNamespace(classes=names, engines=[engine], tta="none"), 0.0)
+    answer = running.count(NOTHING | {"counts": {"neutrophil": 30, "lymphocyte": 10, "platelet": 4}, "fields": 1})
+    assert answer["cells"] == 40
+    assert [(one["name"], one["share"]) for one in answer["shares"]] == [("lymphocyte", 0.25), ("neutrophil", 0.75)]
+    assert answer["others"].startswith("beside the white cells: 4 platelet (10.0 per 100 white cells, ")
+    answer = running.count(NOTHING | {"counts": {"platelet": 4}, "fields": 1})
+    assert (answer["cells"], answer["shares"], answer["others"]) == (0, [], "beside the white cells: 4 platelet")
 
 
 def test_many_classes_are_counted_without_their_confusions_and_that_is_said():

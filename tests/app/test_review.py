@@ -1,5 +1,6 @@
 """The page of a folder by what its server answers: cells, labels, and who may write."""
 
+import base64
 import io
 import json
 
@@ -31,12 +32,15 @@ def test_all_cells_with_their_answers_and_pictures(page, folder, quick_run):
     assert cells["slides"] == ["slide 1", "slide 2"]
     assert cells["number"] is None  # a picture is a cell
     assert all(0 <= one <= 10_000 for one in cells["doubt"] + cells["confidence"])
-    status, headers, body = page.ask("GET", "/review/view/3.jpg")
-    assert (status, headers["content-type"]) == (200, "image/jpeg")
-    assert headers["cross-origin-resource-policy"] == "same-origin"
-    with Image.open(io.BytesIO(body)) as picture:
+    status, headers, body = page.ask("GET", f"/review/views?digest={cells['digest']}&rows=3,11")
+    assert (status, headers["cross-origin-resource-policy"]) == (200, "same-origin")
+    pictures = json.loads(body)
+    assert list(pictures) == ["3", "11"]
+    with Image.open(io.BytesIO(base64.b64decode(pictures["3"]))) as picture:
         assert picture.size == (32, 32)  # as the net sees it
-    assert page.ask("GET", "/review/view/12.jpg")[0] == 404
+    for rows in ("12", "-1", "", "1,", "a", ",".join(["1"] * 201)):
+        assert page.ask("GET", f"/review/views?digest={cells['digest']}&rows={rows}")[0] == 422
+    assert page.ask("GET", "/review/views?digest=old&rows=1")[0] == 409
     assert page.ask("GET", "/review/field/0.jpg")[0] == 200
     assert sum(page.json("cell/3")["probabilities"]) == pytest.approx(1, abs=1e-5)
 

@@ -1,4 +1,4 @@
-"""The page of a folder under load: 10,000 decisions through five kills, and 20,000 cells."""
+"""The page of a folder under load: 10,000 decisions through five kills, 20,000 cells, and a kill as it learns."""
 
 import http.client
 import json
@@ -6,60 +6,24 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bloodcell.app.server import bound
 from bloodcell.data.corrections import now, read_corrections
+from tests.app.folder_server import FolderServer
 
 pytestmark = pytest.mark.slow
-
-
-class Server:
-    """The page of a folder in a process of its own, on one port."""
-
-    def __init__(self, *words):
-        with bound("127.0.0.1", 0) as listening:
-            self.port = listening.getsockname()[1]
-        self.line = [sys.executable, "-m", "bloodcell", "app", *words, f"port={self.port}", "device=cpu"]
-
-    def start(self):
-        self.process = subprocess.Popen(self.line, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 240
-        while not self.state().get("digest"):
-            assert self.process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-
-    def state(self):
-        try:
-            return json.loads(self.ask("GET", "state")[1])
-        except OSError:
-            return {}
-
-    def ask(self, method, address, body=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request(method, f"/review/{address}", body)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
-    def end(self, number=signal.SIGTERM):
-        self.process.send_signal(number)
-        self.process.wait(60)
 
 
 @pytest.mark.timeout(1800)
 def test_ten_thousand_decisions_of_two_tabs_through_five_kills(quick_run, cell_folder, tmp_path):
     file, folder = tmp_path / "c.csv", cell_folder(24)
-    server = Server(f"checkpoint={quick_run}", f"images={folder}", f"corrections={file}", "reviewer=Ada", "cells=one")
+    server = FolderServer(
+        f"checkpoint={quick_run}", f"images={folder}", f"corrections={file}", "reviewer=Ada", "cells=one"
+    )
     server.start()
     digest, labels = server.state()["digest"], ["EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL", "no white cell"]
     sent, kept, failures = [[], []], queue.Queue(), []
@@ -114,7 +78,7 @@ def test_twenty_thousand_cells(quick_run, smears, tmp_path):
         place = folder / f"slide {number // 500:02}" / f"{number:05}.jpeg"
         place.parent.mkdir(parents=True, exist_ok=True)
         os.link(_copied(smears, tmp_path, number % 24), place)
-    server = Server(f"checkpoint={quick_run}", f"images={folder}", "cells=one")
+    server = FolderServer(f"checkpoint={quick_run}", f"images={folder}", "cells=one")
     server.process = subprocess.Popen(server.line, stdout=subprocess.DEVNULL)
     while not server.state().get("digest"):
         time.sleep(1)
@@ -127,17 +91,37 @@ def test_twenty_thousand_cells(quick_run, smears, tmp_path):
     cells = json.loads(server.ask("GET", "cells")[1])
     server.ask("GET", "labels")
     first = np.argsort(-np.array(cells["doubt"]), kind="stable")[:60]
-    assert all(server.ask("GET", f"view/{row}.jpg")[0] == 200 for row in first)
+    digest, rows = server.state()["digest"], ",".join(map(str, first))
+    assert len(json.loads(server.ask("GET", f"views?digest={digest}&rows={rows}")[1])) == 60
     grid = time.monotonic() - started
     server.ask("GET", "next?count=25")
     assert server.ask("GET", "count")[0] == 200
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    most = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1e6
+    most = server.peak()
     server.end()
     print(f"20,000 cells: the server begins in {began:.1f} s, first grid {grid:.2f} s, at most {most:.2f} GB")
     assert len(cells["path"]) == 20_000
     assert grid < 2
     assert most < 1.5
+
+
+@pytest.mark.timeout(900)
+def test_the_learning_ends_with_a_page_that_is_killed(quick_run, cell_folder, tmp_path):
+    words = [f"checkpoint={quick_run}", f"images={cell_folder(24)}", f"corrections={tmp_path / 'c.csv'}", "cells=one"]
+    server = FolderServer(*words, f"outputs={tmp_path}")
+    server.start()
+    decided = [[row, ("EOSINOPHIL", "LYMPHOCYTE")[row % 2]] for row in range(20)]
+    content = {"digest": server.state()["digest"], "when": now(), "decided": decided}
+    assert server.ask("POST", "decide", json.dumps(content))[0] == 200
+    assert server.ask("POST", "learn", json.dumps({"action": "start"}))[0] == 200
+    while not (runs := [*tmp_path.glob("adapt/*/run.json")]):
+        assert server.state()["learning"]["state"] == "runs"
+        time.sleep(0.1)
+    server.end(signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    while json.loads(runs[0].read_text())["status"] != "interrupted":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert not [*tmp_path.glob("adapt/*/checkpoints/best.ckpt")]
 
 
 def _copied(smears, folder, number):

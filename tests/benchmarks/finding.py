@@ -41,7 +41,7 @@ def main():
     parser.add_argument("--without", type=Path)
     parser.add_argument("--finder", type=Path)
     given = parser.parse_args()
-    cells.MODEL = given.finder or cells.MODEL
+    cells.INTEGERS = given.finder or cells.INTEGERS
     cv2.setNumThreads(1)
     without = set(given.without.read_text().split()) if given.without else set()
     for folder in given.folders:

@@ -1,11 +1,11 @@
 """The notebook's job from start to end, cold and warm, beside the Keras notebook's time.
 
-    python tests/benchmarks/main_job.py --root DIR [--weights FILE] [--rounds 3] [--keras [SECONDS]] [--environment DIR]
+    python tests/benchmarks/main_job.py --root DIR [--weights FILE] [--rounds 3] [--keras [SECONDS]] [--timed 15]
 
 DIR is the Kaggle set. Cold: no cache of any kind. Warm: again, with what the cold run kept. Each is a process of its
 own: imports, check of all images, leak probe, features, 15 epochs, evaluation of validation and test parts, figures.
 `--keras` times the Keras notebook's 15 epochs and test before that, in an environment with TensorFlow that it makes in
-`--environment`; with a number, that is taken for its seconds.
+`--environment`; with `--timed N`, by N epochs. With a number, that is taken for its seconds.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--keras", type=float, nargs="?", const=0.0, default=2025.0)
     parser.add_argument("--environment", type=Path, default=Path(tempfile.gettempdir()) / "keras")
-    parser.add_argument("--epochs", type=int, default=15, help="of the Keras notebook, for a short trial")
+    parser.add_argument("--timed", type=int, default=15, help="epochs of the Keras notebook that run")
     options = parser.parse_args()
-    keras = options.keras or keras_seconds(options.environment, options.root, options.epochs)
+    keras = options.keras or keras_seconds(options.environment, options.root, options.timed)
     command = [sys.executable, str(ROOT / "train.py"), "data=kaggle", f"data.root={options.root.resolve()}"]
     command += ["experiment=notebook", *([f"model.weights={options.weights.resolve()}"] if options.weights else [])]
     seconds: dict[str, list[float]] = {"cold": [], "warm": []}
@@ -59,11 +59,11 @@ def keras_seconds(environment: Path, root: Path, epochs: int) -> float:
         (environment / "ready").touch()
     images = root / "dataset2-master" / "dataset2-master" / "images"
     script = Path(__file__).with_name("keras_notebook.py")
-    command = [str(python), str(script), "--images", str(images), "--epochs", str(epochs)]
+    command = [str(python), str(script), "--images", str(images), "--timed", str(epochs)]
     bare = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OMP_NUM_THREADS")}
-    said = subprocess.run(command, check=True, capture_output=True, text=True, env=bare).stdout.splitlines()[-1]
-    print(said, flush=True)
-    return float(said.split()[-2])
+    said = subprocess.run(command, check=True, capture_output=True, text=True, env=bare).stdout.splitlines()[-2:]
+    print(*said, sep="\n", flush=True)
+    return float(said[-1].split()[-2])
 
 
 def timed(command: list[str]) -> float:

@@ -161,6 +161,19 @@ def test_the_projector_takes_no_longer_than_it_may(tmp_path, monkeypatch):
     assert len(writer.places["metadata"]) == examples.BATCH
 
 
+def test_the_projector_takes_kept_features(tmp_path):
+    rows, _ = some_predictions(tmp_path, 41)
+    rows.loc[0, "split"] = "test"
+    kept = np.random.default_rng(1).normal(size=(40, 60)).astype(np.float32)
+    writer = Watched()
+    write_examples(writer, SimpleNamespace(preprocessing=Preprocessing(32)), rows, tmp_path, 3, kept)
+    numbers = [int(path.removesuffix(".png")) - 1 for _, _, path in writer.places["metadata"]]
+    assert sorted(numbers) == list(range(40))
+    first, second = writer.places["features"][:2]
+    apart = kept[numbers[0]] - kept[numbers[1]]
+    assert np.linalg.norm(first - second) == pytest.approx(np.linalg.norm(apart), rel=1e-4)
+
+
 def test_components_keep_the_distances():
     features = np.random.default_rng(0).normal(size=(20, 400)).astype(np.float32)
     found = principal_components(features)

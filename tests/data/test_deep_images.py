@@ -66,6 +66,18 @@ TIFFS = {
     "pages of 16 bits": (RGB, PLANES.astype(np.uint16) * 257, {}),
     "channels of ImageJ": (RGB, PLANES.astype(np.uint16) * 257, {"imagej": True, "metadata": {"axes": "CYX"}}),
     "a stack of ImageJ": (RGB[..., 0], PLANES, {"imagej": True, "metadata": {"axes": "ZYX"}}),
+    "a stack of OME": (RGB[..., 0], PLANES, {"ome": True, "metadata": {"axes": "ZYX"}}),
+    "channels of OME at two times": (RGB, np.stack([PLANES, PLANES // 2]), {"ome": True, "metadata": {"axes": "TCYX"}}),
+    "depths of each channel of OME": (
+        RGB,
+        np.stack([PLANES, PLANES // 2], axis=1).astype(np.uint16) * 257,
+        {"ome": True, "metadata": {"axes": "CZYX"}},
+    ),
+    "channels of ImageJ in depths": (
+        RGB,
+        np.stack([PLANES, PLANES // 2]),
+        {"imagej": True, "metadata": {"axes": "ZCYX"}},
+    ),
     "OME with 12 bits": (RGB // 8, PLANES.astype(np.uint16) // 8 * 16, OME_12),
     "five pages": (GREY, np.stack([GREY] * 5), {}),
     "planes of 16 bits": (RGB, PLANES.astype(np.uint16) * 257, rgb(planarconfig="separate")),

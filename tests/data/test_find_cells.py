@@ -10,6 +10,7 @@ import pytest
 
 from bloodcell.data.cells import MODEL, Cell, _merged, find_cells
 from bloodcell.data.images import read_image
+from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
 from bloodcell.data.synthetic.slides import paint_slides
 from tests.benchmarks.finding import matched
 
@@ -50,6 +51,18 @@ def test_the_size_of_the_picture_does_not_matter(fields, factor):
     found, before = find_cells(scaled), find_cells(image)
     assert matched(found, [tuple(factor * side for side in box) for box in boxes]) >= len(before) - 1
     assert abs(len(found) - len(before)) <= 1
+
+
+@pytest.mark.parametrize("margin", [0, 160])
+def test_a_cell_of_any_size_is_found_once(margin):
+    """Which sides of a picture are looked at depends on the size of its cells: none falls between two."""
+    for seed, label in enumerate(CLASSES):
+        picture, box = paint_photograph(label, np.random.default_rng(seed))
+        picture = np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), "edge")
+        for factor in (0.4, 0.8, 1.4, 2):
+            left, top, right, bottom = (factor * (side + margin) for side in box)
+            (cell,) = find_cells(cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
+            assert matched([cell], [(left, top, right - left, bottom - top)]) == 1
 
 
 def test_small_cells_have_no_large_boxes(fields):

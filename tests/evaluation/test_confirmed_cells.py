@@ -69,14 +69,14 @@ def test_a_confirmed_cell_counts_unless_the_border_cuts_it():
     (row,) = slides_table([slide]).to_dict("records")
     assert row == {
         "slide": "s", "fields": 1, "cells": 8, "counted": 2, "confirmed": 2, "border": 2, "no_white_cell": 1,
-        "abstained": 2, "unlike": 1,
+        "abstained": 2, "unlike": 1, "not_white": 0,
     }  # fmt: skip
     lines = text_of([slide])
     assert (
         "s: 8 cells found; left out: 2 cut by the top or left border, 1 no white cell, says a human, "
         "2 left to a human, 1 unlike the training data"
     ) in lines
-    assert "s: 2 of 2 cells confirmed by a human" in lines
+    assert "s: 2 of 2 white cells confirmed by a human" in lines
 
 
 @pytest.mark.parametrize("confusion", [None, KNOWN])
@@ -145,6 +145,7 @@ def test_the_command_counts_anew_with_other_corrections(slides, learnt_run, type
     change = (after.slides.set_index("slide") - before).sum()
     assert change.to_dict() == {
         "fields": 0, "cells": 0, "counted": -3, "confirmed": 1, "border": 0, "no_white_cell": 1, "abstained": 2,
+        "not_white": 0,
     } | ({"unlike": 0} if "unlike" in change else {})  # fmt: skip
     counted = cells["prediction"].where(cells.index != known, other)[inside.drop([dirt, doubt, split])]
     assert after.table.groupby("class")["count"].sum().to_dict() == {

@@ -64,6 +64,58 @@ def test_shares_are_those_of_highest_likelihood(predicted, known):
         assert np.allclose(found, solved, atol=2e-4) == (solved.min() > 0)
 
 
+def white_settings():
+    """Shares in the blood of three classes of white cells and two others; accuracy, cells and held-out sources."""
+    few, many = np.array([0.6, 0.25, 0.03, 0.02, 0.1]), np.array([0.3, 0.1, 0.02, 0.5, 0.08])
+    return [
+        (shares, *setting) for shares in (few, many) for setting in ((0.8, 50, 10), (0.9, 200, 50), (0.95, 1000, 300))
+    ]
+
+
+@pytest.mark.parametrize(("shares", "accuracy", "cells", "sources"), white_settings())
+def test_intervals_of_shares_among_white_cells_have_the_truth(shares, accuracy, cells, sources):
+    """The share of each white class among the white cells, and that of each other class among these and itself."""
+    rng, runs, white = np.random.default_rng(2), 200, np.array([1.0, 1.0, 1.0, 0.0, 0.0])
+    rates = np.where(np.eye(5) == 1, accuracy, (1 - accuracy) / 4)
+    evidence = np.stack([rng.multinomial(sources, row, size=runs) for row in rates], axis=1).astype(float)
+    predicted = rng.multinomial(cells, shares @ rates, size=runs).astype(float)
+    among = np.maximum(white, np.eye(5))
+    share, low, high = share_limits(evidence, predicted, 0 * predicted, among=among)
+    truth = shares / (among @ shares)
+    assert ((low <= share) & (share <= high)).all()
+    assert share[:, :3].sum(1) == pytest.approx(1)
+    covered = ((low <= truth) & (truth <= high)).mean(0)
+    assert covered.min() > 0.92
+    assert covered.mean() > 0.95
+    if cells == 1000:
+        np.testing.assert_allclose(share.mean(0), truth, atol=0.01)
+
+
+def test_other_cells_are_told_per_100_white_cells_by_the_same_correction():
+    """5 % of neutrophils are called platelets: without a platelet, a slide shows some."""
+    names, rates = ("neutrophil", "lymphocyte", "platelet"), np.array([[0.95, 0, 0.05], [0, 1, 0], [0, 0, 1]])
+    known = Confusion(names, tuple(map(tuple, (3000 * rates).tolist())), (3000.0,) * 3)
+    found = differential_of(Cells(names, (760, 200, 40), (0, 0, 0)), known)
+    assert [one.name for one in found.shares] == ["neutrophil", "lymphocyte"]
+    assert [one.share for one in found.shares] == pytest.approx([0.8, 0.2], abs=1e-3)
+    (platelets,) = found.others
+    assert (platelets.count, found.cells) == (40, 960)
+    assert platelets.low <= platelets.per_100 == pytest.approx(0, abs=0.1)
+    assert 0.1 < platelets.high < 3
+    with pytest.raises(BloodcellError, match="there is no white cell to count"):
+        differential_of(Cells(names, (0, 0, 9), (0, 0, 0)), known)
+
+
+@pytest.mark.parametrize("known", [None, 50])
+def test_the_only_class_of_white_cells_has_all_of_them(known):
+    names = ("leukocyte", "Nucleated_red_blood_cells")
+    rates = None if known is None else Confusion(names, ((45.0, 5.0), (5.0, 45.0)), (50.0, 50.0))
+    found = differential_of(Cells(names, (30, 10), (0, 0)), rates)
+    assert [(one.share, one.low, one.high) for one in found.shares] == [(1, 1, 1)]
+    assert found.others[0].low < found.others[0].per_100 < found.others[0].high < 100
+    assert found.table()["share"].isna().tolist() == [False, True]
+
+
 def test_cells_tell_about_confusions_that_few_sources_leave_open():
     """Of 5 sources of b one was taken for a: if no a is predicted, b is hardly ever taken for it."""
     evidence, predicted = np.array([[5.0, 0.0, 0.0], [1.0, 3.0, 1.0], [0.0, 0.0, 5.0]]), np.array([0.0, 80.0, 20.0])

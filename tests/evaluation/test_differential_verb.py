@@ -8,12 +8,14 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
+from scipy.stats import binomtest
 
 import bloodcell
 from bloodcell import cli
 from bloodcell.data.synthetic.slides import paint_slides
 from bloodcell.evaluation.differentials.count import confusion_of, count
-from bloodcell.evaluation.differentials.count_notes import notes_of
+from bloodcell.evaluation.differentials.count_notes import notes_of, picture_notes
 from bloodcell.evaluation.differentials.count_text import text_of
 from bloodcell.evaluation.differentials.slide_counts import count_slides, differential_table, reasons_of, slides_table
 from bloodcell.evaluation.differentials.slide_names import slides_in, slides_of
@@ -84,7 +86,7 @@ def test_a_cell_is_left_out_once_for_its_first_reason():
     (row,) = slides_table([slide]).to_dict("records")
     assert row == {
         "slide": "s", "fields": 3, "cells": 4, "counted": 1, "confirmed": 0, "border": 1, "no_white_cell": 0,
-        "abstained": 1, "unlike": 1,
+        "abstained": 1, "unlike": 1, "not_white": 0,
     }  # fmt: skip
     assert slide.unlike == 0.75
 
@@ -98,7 +100,10 @@ def test_shares_are_those_of_the_cells_that_count(confusion):
     expected = differential_of(count_cells(["a", "b"], ["a"] * 20 + ["b"] * 10), confusion)
     assert [one.result for one in counts] == [expected, None, None]
     table = differential_table(counts)
-    assert list(table) == ["slide", "class", "count", "share", "low", "high", "cells", "corrected"]
+    assert list(table) == [
+        "slide", "class", "count", "share", "low", "high", "per_100", "per_100_low", "per_100_high", "cells",
+        "corrected",
+    ]  # fmt: skip
     assert table[["slide", "class", "count", "cells"]].to_numpy().tolist() == [["s", "a", 20, 30], ["s", "b", 10, 30]]
     assert table["corrected"].tolist() == [confusion is not None] * 2
     assert (table["share"].iloc[0] == 2 / 3) == (confusion is None)
@@ -106,17 +111,35 @@ def test_shares_are_those_of_the_cells_that_count(confusion):
     assert counts[0].needed > 200 if confusion is None else counts[0].needed is None
     notes = " ".join(notes_of(counts, confusion, "why not", 0.0))
     assert "if they show some, the shares may be wrong: s (4 of 5), empty (1 of 1)" in notes
-    assert "no cell counts, so there are no shares: t, empty" in notes
+    assert "no white cell counts, so there are no shares: t, empty" in notes
     assert ("unknown (why not): shares are as predicted" in notes) == (confusion is None)
 
 
-@pytest.mark.parametrize(("names", "said"), [(["neutrophil", "monocyte"], []), (["Erythroblast", "neutrophil"], [0])])
-def test_what_is_no_white_cell_but_counts_is_named(names, said):
-    """A differential count is one of white cells."""
-    cells = cells_of(prediction=names * 5).rename(columns={"p_a": f"p_{names[0]}", "p_b": f"p_{names[1]}"})
-    notes = notes_of(count_slides(cells, {"s": 1}, None), None, "why not", 0.0)
-    each = "no white cells, but they count here; each share is one of all cells that count"
-    assert [note for note in notes if "no white cells" in note] == [f"{names[number]}: {each}" for number in said]
+def two_classes(first, second, **columns):
+    return cells_of(**columns).rename(columns={"p_a": f"p_{first}", "p_b": f"p_{second}"})
+
+
+def test_shares_are_of_white_cells_and_others_stand_beside_them():
+    predicted = ["neutrophil"] * 40 + ["Erythroblast"] * 8
+    cells = two_classes("neutrophil", "Erythroblast", prediction=predicted, unlike=[True, *[False] * 47])
+    (slide,) = counts = count_slides(cells, {"s": 1}, None)
+    table = differential_table(counts).set_index("class")
+    assert table.loc["neutrophil", ["count", "share", "cells"]].tolist() == [39, 1.0, 39]
+    assert table.loc["Erythroblast", ["count", "per_100"]].tolist() == [8, pytest.approx(100 * 8 / 39)]
+    assert table.loc["Erythroblast", ["share", "low", "high"]].isna().all()
+    row = slides_table(counts).iloc[0]
+    assert row[["cells", "counted", "unlike", "not_white"]].tolist() == [48, 39, 1, 8]
+    exact = binomtest(8, 47).proportion_ci(0.95)
+    said = "beside the white cells: 8 Erythroblast (20.5 per 100 white cells, {:.1f} to {:.1f})"
+    assert f"s: {said.format(*(100 * one / (1 - one) for one in exact))}" in text_of([slide])
+
+
+def test_a_slide_without_white_cells_has_no_shares_and_its_other_cells_are_told():
+    cells = two_classes("neutrophil", "platelets", prediction=["platelets"] * 3)
+    (slide,) = count_slides(cells, {"s": 1}, None)
+    assert (slide.counted, slide.result, dict(slide.others)) == (0, None, {"platelets": 3})
+    assert "s: beside the white cells: 3 platelets" in text_of([slide])
+    assert "no white cell counts, so there are no shares: s" in notes_of([slide], None, "why not", 0.0)
 
 
 @pytest.mark.parametrize(("strange", "said"), [(1, False), (2, True)])
@@ -138,6 +161,38 @@ def test_what_the_correction_rests_on_is_said():
     ]
 
 
+def test_pictures_that_are_copies_unreadable_or_of_several_pages_are_named(tmp_path):
+    for slide in ("s", "t"):
+        (tmp_path / slide).mkdir()
+        for name, content in (("1.png", b"one"), ("2.png", b"two"), ("copy of 2.png", b"two"), ("3.png", b"three")):
+            (tmp_path / slide / name).write_bytes(content + slide.encode() if name < "2" else content)
+    picture = np.zeros((8, 8, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "t" / "4.tif", np.stack([picture, picture]), photometric="rgb")
+    (tmp_path / "t" / "copy of 2.png").write_bytes(b"owt")  # as long, and another
+    slides = slides_in(tmp_path, None)
+    assert picture_notes(slides, {"s": 3, "t": 5}) == [
+        "pictures that cannot be read are not counted, see cells.bad.csv: s (1 of 4)",
+        "cells count twice, as pictures are byte by byte the same as others of their slide; take these away, and count "
+        "again: s/copy of 2.png",
+        f"1 TIFF file with several pages, of which the first is read, e.g. {tmp_path}/t/4.tif with 1 more; save each "
+        "picture as a file of its own to have them all",
+    ]
+
+
+def test_slides_in_folders_of_patients_are_said_to_be_one(tmp_path):
+    for path in ("p1/x/1.png", "p1/y/2.png", "p2/x/3.png"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(path)
+    (note,) = picture_notes(slides_in(tmp_path, None), {"p1": 2, "p2": 1})
+    assert note == (
+        "pictures in several folders count as one slide; if each folder is a slide, give slide_regex='(.*)/': "
+        "p1 (2 folders)"
+    )
+    each = slides_in(tmp_path, "(.*)/")
+    assert list(each.of_path.values()) == ["p1/x", "p1/y", "p2/x"]
+    assert picture_notes(each, dict.fromkeys(each.of_path.values(), 1)) == []
+
+
 def test_the_terminal_has_tables_side_by_side_in_80_columns():
     names = ["EOSINOPHIL", "NEUTROPHIL"]
     cells = cells_of(
@@ -146,13 +201,15 @@ def test_the_terminal_has_tables_side_by_side_in_80_columns():
     cells = cells.drop(columns=["p_a", "p_b"]).assign(p_EOSINOPHIL=0.5, p_NEUTROPHIL=0.5)
     lines = text_of(count_slides(cells, {"s1": 1, "s2": 1, "s3": 1}, None))
     assert max(map(len, lines)) <= 80
-    assert re.fullmatch(r"s1: 39 cells +s2: 10 cells", lines[1])
+    assert re.fullmatch(r"s1: 39 white cells +s2: 10 white cells", lines[1])
     head = "class       cells      %  95 % interval"
     assert re.fullmatch(rf"{head}  {head}", lines[2])
     assert lines[4].startswith("NEUTROPHIL     29   74.4   57.9 to 87.0")
-    assert lines[6] == "s3: 10 cells"
+    assert lines[6] == "s3: 10 white cells"
     assert "s1: 40 cells found; left out: 1 cut by the top or left border" in lines
-    assert lines[-1] == "s1: some 290 more cells would narrow EOSINOPHIL to +-5 points"  # 1.96^2 .256 .744 / .05^2 - 39
+    assert (
+        lines[-1] == "s1: some 290 more white cells would narrow EOSINOPHIL to +-5 points"
+    )  # 1.96^2 .256 .744 / .05^2 - 39
 
 
 def test_painted_slides_are_counted(slides, counted, compose, learnt_run, tmp_path, capsys):

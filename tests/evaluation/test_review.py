@@ -116,21 +116,50 @@ def test_doubt_is_one_minus_the_lead_of_the_first():
     np.testing.assert_allclose(doubt(np.array([[0.5, 0.5], [1, 0], [0.7, 0.3]])), [1, 0, 0.6])
 
 
-def test_next_cells_differ_and_the_doubtful_come_first():
-    rng = np.random.default_rng(0)
-    centres = np.eye(8)[:4]
-    features = np.concatenate([centres[number] + 0.05 * rng.normal(size=(50, 8)) for number in range(4)])
+def clouds(*sizes):
+    """Return features of unit length of clouds of like cells, and the cloud of each cell."""
+    rng, own = np.random.default_rng(0), np.repeat(np.arange(len(sizes)), sizes)
+    features = np.eye(8)[own] + 0.05 * rng.normal(size=(len(own), 8))
+    return features / np.linalg.norm(features, axis=1, keepdims=True), own
+
+
+def test_the_next_cells_are_of_clouds_without_a_label_the_largest_first():
+    features, own = clouds(90, 10, 60, 30)
+    shares, is_open = np.full((190, 3), [0.4, 0.35, 0.25]), np.ones(190, bool)
+    assert own[next_cells(shares, features, is_open, 4)].tolist() == [0, 2, 3, 1]
+    is_open[[5, 7, 110]] = False  # of the first cloud and of the third
+    assert own[next_cells(shares, features, is_open, 2)].tolist() == [3, 1]
+    assert sorted(next_cells(shares, features, is_open, 500)) == np.flatnonzero(is_open).tolist()  # each once
+    assert next_cells(shares, features, np.zeros(190, bool), 5) == []
+    assert next_cells(np.empty((0, 3)), np.empty((0, 8)), np.empty(0, bool), 5) == []
+
+
+def test_a_cloud_in_doubt_comes_before_one_that_is_a_little_larger():
+    features, own = clouds(50, 40)
+    sure, unsure = [0.98, 0.01, 0.01], [0.4, 0.35, 0.25]
+    shares = np.where(own[:, None] == 0, sure, unsure)
+    assert own[next_cells(shares, features, np.ones(90, bool), 2)].tolist() == [1, 0]
+
+
+def test_each_next_cell_lowers_the_doubt_weighted_distance_to_the_labels_most():
+    rng = np.random.default_rng(1)
+    features = np.abs(rng.normal(size=(60, 5)))
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    sure = np.repeat([True, False, False, False], 50)
-    shares = np.where(sure[:, None], [0.98, 0.01, 0.01], [0.4, 0.35, 0.25])
-    chosen = next_cells(shares, features, [], np.ones(200, bool), 4)
-    assert {row // 50 for row in chosen[:3]} == {1, 2, 3}
-    assert chosen[3] < 50
-    assert len(set(next_cells(shares, features, [], np.ones(200, bool), 30))) == 30
-    again = next_cells(shares, features, [60, 61], np.arange(200) >= 100, 2)
-    assert {row // 50 for row in again} == {2, 3}
-    assert next_cells(shares, features, [], np.zeros(200, bool), 5) == []
-    assert next_cells(np.empty((0, 3)), np.empty((0, 8)), [], np.empty(0, bool), 5) == []
+    shares, is_open = rng.dirichlet(np.ones(3), 60), np.arange(60) >= 3
+    apart, weight, known = 1 - features @ features.T, 1 + doubt(shares), [0, 1, 2]
+    for row in next_cells(shares, features, is_open, 6):
+        left = [(weight * apart[[*known, one]].min(axis=0))[is_open].sum() for one in range(60)]
+        assert left[row] == pytest.approx(min(left), rel=1e-5)
+        known.append(row)
+
+
+@pytest.mark.timeout(60)
+def test_of_very_many_cells_some_are_compared():
+    features, own = clouds(9000, 3000)
+    chosen = next_cells(np.full((12_000, 2), 0.5), features.astype(np.float16), np.arange(12_000) >= 1000, 3)
+    assert own[chosen[0]] == 1
+    assert len(set(chosen)) == 3
+    assert min(chosen) >= 1000
 
 
 @pytest.mark.parametrize("noise", [0, 0.2, 1])
@@ -142,6 +171,19 @@ def test_kappa_is_that_of_scikit_learn_within_its_interval(noise):
     assert found.value == pytest.approx(cohen_kappa_score(first, second))
     assert -1 <= found.low < found.value <= found.high <= 1
     assert found.high - found.low > 0.05  # also of readers who always agree
+
+
+def test_kappa_is_less_sure_if_the_cells_of_a_slide_are_alike():
+    rng = np.random.default_rng(2)
+    slides = np.repeat(np.arange(8), 50)
+    first = rng.choice(["a", "b"], 400)
+    second = np.where(slides < 6, first, "a")  # on two slides, the second reader calls all cells a
+    mixed = rng.permutation(400)  # the same labels, and slides that say nothing
+    alone, alike, unlike = kappa(first, second), kappa(first, second, slides), kappa(first, second, slides[mixed])
+    assert alike.value == unlike.value == alone.value
+    assert alike.high - alike.low > 2 * (alone.high - alone.low)
+    assert unlike.high - unlike.low < 1.5 * (alone.high - alone.low)
+    assert kappa(first, second, ["one"] * 400) == alone
 
 
 def test_kappa_of_one_label_alone_is_not_defined():

@@ -232,6 +232,7 @@ def test_the_card_of_a_classifier_of_cells_that_knows_its_limits(
     assert "on `unlike` and on 2 error rates, hold together with a probability of at least 70 %" in text
     assert "temperature 1.500" in text
     assert "It does not look for the cell" in text
+    assert re.search(r"shows the graph the square of [\d.]+ diameters around it: `cells=all`", text)
     (tmp_path / "learnt.onnx").symlink_to(exported("onnx"))
     Image.open(smears.paths()[0]).save(tmp_path / "image.jpg")
     monkeypatch.chdir(tmp_path)

@@ -19,8 +19,10 @@ import yaml
 
 import bloodcell
 from bloodcell.data.synthetic.painter import CLASSES
+from bloodcell.exports.bioimageio import images_to_test
 from bloodcell.exports.export import export
 from bloodcell.exports.formats import FORMATS
+from bloodcell.inference.exported.metadata import UNLIKE
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict import predict
 from bloodcell.models.ood import Limits, to_plain
@@ -264,6 +266,16 @@ def test_a_description_that_the_zoo_refuses_is_not_written(make, zoo, tmp_path, 
     with pytest.raises(BloodcellError, match=rf"bioimageio refuses the description \({said}.*nothing is written"):
         make("bioimageio", "license=MIT", AUTHORS, choice)
     assert left(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(("darkest", "count"), [(0, 2), (200, 1), (-1, 1)])
+def test_an_image_that_is_flagged_is_among_those_to_test(darkest, count):
+    """The zoo refuses an output that is False for all; -1: nothing is flagged."""
+    cell = np.full((8, 9, 3), 120, np.uint8)
+    images = images_to_test(lambda images: {UNLIKE: images.mean((1, 2, 3)) <= darkest}, cell)
+    assert images.shape == (count, 8, 9, 3)
+    assert (images[0] == cell).all()
+    assert (images_to_test(lambda _: {}, cell) == cell).all()
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from bloodcell.inference import ensemble as ensembles
 from bloodcell.inference import predict as predict_verb
 from bloodcell.inference.engine import NOT_FINITE, Pass
 from bloodcell.inference.ensemble import Ensemble
-from bloodcell.inference.fields.choice import SMALL, spread
+from bloodcell.inference.fields.choice import SMALL, chosen_cells, spread
 from bloodcell.inference.fields.files import mirrored, require_apart
 from bloodcell.inference.fields.geojson import feature_collection
 from bloodcell.inference.fields.overlays import overlay
@@ -163,6 +163,16 @@ def test_a_picture_of_one_cell_has_the_bytes_that_it_had(smears, predicted, tmp_
     said = capsys.readouterr().out
     assert "cells=auto" not in said
     assert "diameters" not in said
+
+
+def test_fields_among_pictures_of_one_cell_are_said_to_be_some(smears, slides, capsys):
+    cells, fields = smears.paths()[:6], [slides / "a" / "0.png", slides / "b" / "1.jpg"]
+    assert chosen_cells("auto", [], lambda _: [*cells, *fields]) == "one"
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith("note: 2 of 8 images that were looked at may be fields")
+    assert chosen_cells("auto", [], lambda _: cells) == "one"
+    assert chosen_cells("one", [], lambda _: [*cells, *fields]) == "one"
+    assert capsys.readouterr().out == ""
 
 
 def test_whole_leaves_out_the_crop_of_the_checkpoint(another, smears, predicted, quick_run):

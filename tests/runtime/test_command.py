@@ -113,3 +113,32 @@ def test_what_another_verb_takes_too(started):
     assert command.given("finder.") == ["DIR", "seed=1"]
     started(["train.py", "seed=1"])
     assert command.given() == ["seed=1"]
+
+
+#: Ends a process whose work is done, while an object is alive that says when Python itself frees it.
+ENDING = """
+import atexit
+from bloodcell.runtime import distributed
+class Held:
+    def __del__(self):
+        print("freed", flush=True)
+held = Held()
+atexit.register(print, "at exit")
+print("done")
+distributed.end()
+"""
+
+
+def test_a_process_whose_work_is_done_ends_at_once(tmp_path):
+    line, where = [sys.executable, "-c", ENDING], environment(tmp_path)
+    done = subprocess.run(line, capture_output=True, text=True, env=where)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\nat exit\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_output_that_is_lost_is_no_success(tmp_path):
+    line, where = [sys.executable, "-c", ENDING], environment(tmp_path)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, env=where)
+    assert done.returncode != 0
+    assert b"No space left" in done.stderr

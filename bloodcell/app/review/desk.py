@@ -15,6 +15,9 @@ from bloodcell.evaluation.reviews.training_examples import TrainingExamples
 from bloodcell.inference.engine import Engine
 from bloodcell.runtime.errors import BloodcellError
 
+#: Seconds that the pictures which are being judged have as the page ends.
+PATIENCE = 10
+
 
 @dataclass(frozen=True)
 class Sheet:
@@ -45,11 +48,13 @@ class Desk:
         self.failed, self.done, self.of, self.stop = "", 0, len(folder.files), Event()
         self.turn = Lock()  # of those who write or read decisions
         self.judging = False
+        self._thread: Thread | None = None
 
     def judge(self, reader: Reader) -> None:
         """Begin to judge the cells with a reader; the sheet changes when all are judged."""
         self.failed, self.done, self.judging = "", 0, True
-        Thread(target=self._judged, args=(reader,), name="judge", daemon=True).start()
+        self._thread = Thread(target=self._judged, args=(reader,), name="judge", daemon=True)
+        self._thread.start()
 
     def _judged(self, reader: Reader) -> None:
         try:
@@ -59,9 +64,9 @@ class Desk:
             examples = TrainingExamples(reader.ensemble.engines[0], reader.store)
             cells = reader.table()
             with self.turn:
-                decisions = CellDecisions(DecisionFeed(self.file, reader.classes), cells, self.who)
+                decisions = CellDecisions(DecisionFeed(self.file, reader.classes), cells, self.who, self.slides)
                 self.sheet, self.judging = Sheet(reader, cells, decisions, examples), False
-            examples.judge(reader.ensemble.tta)
+            examples.judge(reader.ensemble.tta, stop=self.stop)
         except BloodcellError as error:
             self.failed, self.judging = str(error), False
 
@@ -69,8 +74,10 @@ class Desk:
         self.done, self.of = done, of
 
     def close(self) -> None:
-        """Stop judging; what is judged is kept."""
+        """Stop judging after the pictures that are being judged; what is judged is kept."""
         self.stop.set()
+        if self._thread is not None:
+            self._thread.join(PATIENCE)
 
     def state(self) -> dict[str, Any]:
         """Return plain values: whether cells are being judged, how many pictures are done, and which sheet is there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bloodcell.runtime import parent
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import read_json
 
@@ -56,7 +56,11 @@ class Learning:
             command.append(f"data.group_regex={self.slide_regex}")
         with self._log().open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, f"hydra.run.dir={folder}"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ
+                [*command, f"hydra.run.dir={folder}"],
+                stdin=subprocess.PIPE,  # ends when this process does
+                stdout=log,
+                stderr=log,
+                env=parent.environment(),
             )
 
     def state(self) -> dict[str, Any]:
@@ -91,7 +95,8 @@ class Learning:
         """
         if self.state()["state"] != "done" or self.folder is None:
             raise BloodcellError("no adaptation is done")
-        folder, self.folder, self._process = self.folder, None, None
+        folder, self.folder = self.folder, None
+        self._let_go()
         self._log(folder).unlink(missing_ok=True)
         return folder
 
@@ -104,7 +109,13 @@ class Learning:
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
             self._log().unlink(missing_ok=True)
-        self.folder, self._process, self._why = None, None, why
+        self.folder, self._why = None, why
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process = None
 
     def _log(self, folder: Path | None = None) -> Path:
         folder = folder or self.folder

@@ -14,8 +14,8 @@ from bloodcell.app.review.learning import Learning
 from bloodcell.app.review.routes import Review, review_application
 from bloodcell.data.corrections import CANNOT_TELL, NO_CELL
 from bloodcell.data.decision_feed import DecisionFeed, require_writable
-from bloodcell.evaluation.differentials.slide_names import slides_of
-from bloodcell.evaluation.reviews.folder_cells import Folder, Reader, folder_of
+from bloodcell.evaluation.reviews.folder_cells import Reader, folder_of
+from bloodcell.evaluation.reviews.folder_slides import slides_in_folder
 from bloodcell.evaluation.reviews.review import corrections_file
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.loader import load_engines
@@ -91,15 +91,3 @@ def reviewer_of(name: str | None) -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # this user has no name
         return ""
-
-
-def slides_in_folder(folder: Folder, expression: str | None) -> dict[str, str]:
-    """Return the slide of each picture: the folder just below the given one, or what the expression finds.
-
-    Raises:
-        BloodcellError: The expression finds no slide in a path.
-    """
-    paths, own = list(folder.files), Path(folder.given[0]).resolve().name
-    if expression is not None:
-        return dict(zip(paths, slides_of(paths, Path(folder.base), expression), strict=True))
-    return {path: path.split("/")[0] if folder.base and "/" in path else own for path in paths}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -31,7 +32,7 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.html import render
 
 #: The page's files: address -> where it is in the package, and what it is. No other file is served.
-SCRIPTS = ("review", "grid", "lightbox", "learn", "parts", "shares")
+SCRIPTS = ("review", "grid", "pictures", "lightbox", "learn", "parts", "shares")
 FILES = {
     "/page.css": ("runtime/templates/page.css", "text/css"),
     "/app.css": ("app/static/app.css", "text/css"),
@@ -41,6 +42,8 @@ FILES = {
 }
 #: Bytes of a request, seconds that it may take, and decisions in it.
 BYTES, SECONDS, MOST = 100_000, 10.0, 2000
+#: Small pictures of one answer.
+VIEWS = 200
 #: Labels that a classifier needs to learn from.
 FEW = 10
 Answer = Callable[[Request, Sheet], Awaitable[Response]]
@@ -65,7 +68,7 @@ class Review:
 
     def routes(self) -> list[Route]:
         """Return all addresses but those of the page's files."""
-        seen = {"cells": self.cells, "labels": self.labels}
+        seen = {"cells": self.cells, "labels": self.labels, "views": self.views}
         told = {
             "corrections.csv": self.corrections,
             "next": self.next,
@@ -73,7 +76,7 @@ class Review:
             "agreement": self.agreement,
         }
         closely = {"cell/{row:int}": self.cell, "near/{row:int}": self.near, "map/{row:int}.jpg": self.map}
-        pictures = {"view/{row:int}.jpg": self.view, "field/{row:int}.jpg": self.field, "part/{row:int}.jpg": self.part}
+        pictures = {"field/{row:int}.jpg": self.field, "part/{row:int}.jpg": self.part}
         found = [Route("/review/state", self.state)]
         found += [Route(f"/review/{name}", self._with_sheet(one)) for name, one in (seen | pictures).items()]
         told |= closely | {"example/{row:int}.jpg": self.example}
@@ -170,13 +173,25 @@ class Review:
         """Answer how well readers agree."""
         return JSONResponse(await asyncio.to_thread(sheet_answer.agreements_of, sheet))
 
-    async def view(self, request: Request, sheet: Sheet) -> Response:
-        """Answer the small picture of a cell."""
-        return await _picture(sheet.reader.store.view, sheet.cells.ids[request.path_params["row"]])
+    async def views(self, request: Request, sheet: Sheet) -> Response:
+        """Answer the small pictures of many cells, `rows`: JPEG in base64 by row."""
+        if request.query_params.get("digest") != sheet.cells.digest:
+            return JSONResponse({"reason": "the cells have changed"}, 409)
+        words, most = request.query_params.get("rows", "").split(","), len(sheet.cells.ids)
+        rows = [
+            int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 10 and int(word) < most
+        ]
+        if not 0 < len(words) == len(rows) <= VIEWS:
+            raise BloodcellError(f"give rows: 1 to {VIEWS} numbers of cells, with commas")
+        ids = [sheet.cells.ids[row] for row in rows]
+        found = await asyncio.to_thread(sheet.reader.store.views, ids)
+        pictures = {row: b64encode(found[one]).decode() for row, one in zip(rows, ids, strict=True) if one in found}
+        return JSONResponse(pictures)
 
     async def example(self, request: Request, sheet: Sheet) -> Response:
         """Answer the small picture of a training cell."""
-        return await _picture(sheet.reader.store.example, request.path_params["row"])
+        found = await asyncio.to_thread(sheet.reader.store.example, request.path_params["row"])
+        return Response(found, media_type="image/jpeg") if found else Refusal(404, "there is no such picture")
 
     async def cell(self, request: Request, sheet: Sheet) -> Response:
         """Answer what is known of a cell."""
@@ -256,11 +271,6 @@ async def _content(request: Request) -> dict[str, Any]:
     return found
 
 
-async def _picture(find: Callable[[int], bytes], number: int) -> Response:
-    found = await asyncio.to_thread(find, number)
-    return Response(found, media_type="image/jpeg") if found else Refusal(404, "there is no such picture")
-
-
 def review_application(review: Review, values: Callable[[], dict[str, Any]], host: str) -> Starlette:
     """Return the page of a folder and what answers it; `values` returns what its template says of the reader."""
     held = {
@@ -277,7 +287,7 @@ def review_application(review: Review, values: Callable[[], dict[str, Any]], hos
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        review.desk.close()
+        await asyncio.to_thread(review.desk.close)
         review.thread.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(review.learning.close)
 

@@ -78,8 +78,9 @@ def count_of(sheet: Sheet, slides: dict[str, str], slide: str) -> dict[str, Any]
     """Return the differential count of a slide, '' for all, with the confirmed cells as known.
 
     Returns:
-        `cells` that count, `confirmed` among them, whether the shares are `corrected`, `shares` (name, count, share,
-        low and high), and sentences: `left_out`, `needed`, '' if there is nothing to say, and `notes`.
+        `cells`, white ones that count, `confirmed` among them, whether the shares are `corrected`, `shares` (name,
+        count, share, low and high), and sentences: `left_out`, `others`, `needed`, '' if there is nothing to say, and
+        `notes`.
     """
     reader = sheet.reader
     table = sheet.cells.table.assign(confirmed=list(sheet.decisions.labels))

@@ -105,6 +105,7 @@ function card(number) {
   const id = `image-${number + 1}`;
   const made = kind === "field" ? fieldCard(id, name, answer) : imageCard(kind, name, answer);
   made.id = id;
+  if (answer.others) made.querySelector("h3").after(element("p", `Only the first of its ${(answer.others + 1).toLocaleString("en")} pictures is read. Save each as a file of its own.`, "note"));
   return made;
 }
 

@@ -1,7 +1,7 @@
 "use strict";
 // The differential count of all fields on the page. The server has the statistics; here cells are only summed up.
 
-import { at, element, MANY, percent, plural } from "./parts.js";
+import { at, element, MANY, percent, plural, sentence } from "./parts.js";
 import { shareRow } from "./shares.js";
 
 let latest, busy = false;
@@ -59,10 +59,11 @@ function show(answer, fields, twice, singles) {
   at("count-rows").replaceChildren(...shown.map((one) => shareRow(one, longest)));
   const lines = [
     answer.left_out && `Not counted: ${answer.left_out}.`,
-    singles && `${plural(singles, "picture")} of one cell ${singles === 1 ? "is" : "are"} not counted: only fields are.`,
+    singles && `${plural(singles, "picture")} of one cell or none ${singles === 1 ? "is" : "are"} not counted: only fields are.`,
     twice && `${plural(twice, "field")} dropped more than once ${twice === 1 ? "counts" : "count"} once.`,
     shown.length < answer.shares.length && "Classes without a cell are not listed.",
-    answer.needed && `${answer.needed[0].toUpperCase()}${answer.needed.slice(1)}.`,
+    answer.others && sentence(answer.others),
+    answer.needed && sentence(answer.needed),
     ...answer.notes.map((note) => `Note: ${note}.`),
   ];
   at("count-notes").replaceChildren(...lines.filter(Boolean).map((line) => element("li", line)));

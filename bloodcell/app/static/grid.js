@@ -8,7 +8,7 @@ const SPARE = 2; // rows above and below those that are seen
 export class Grid {
   // make(row): the inside of a cell, as an element; name(row): what a screen reader says of it.
   constructor(frame, { make, name, moved }) {
-    Object.assign(this, { frame, make, name, moved, rows: [], place: 0, chosen: new Set(), anchor: 0, shown: new Map() });
+    Object.assign(this, { frame, make, name, moved, rows: [], place: 0, chosen: new Set(), anchor: 0, shown: new Map(), top: 0, upwards: false });
     this.sheet = element("div", undefined, "sheet");
     this.sheet.setAttribute("role", "presentation");
     frame.append(this.sheet);
@@ -51,10 +51,20 @@ export class Grid {
   // Put the rows that are seen into the page, and take the others out.
   draw() {
     if (!this.height) return;
+    if (this.frame.scrollTop !== this.top) this.upwards = this.frame.scrollTop < this.top;
+    this.top = this.frame.scrollTop;
     const first = Math.max(0, Math.floor(this.frame.scrollTop / this.height) - SPARE);
     const last = Math.min(Math.ceil(this.rows.length / this.columns), Math.ceil((this.frame.scrollTop + this.frame.clientHeight) / this.height) + SPARE);
     for (const [line, made] of this.shown) if (line < first || line >= last) { made.remove(); this.shown.delete(line); }
     for (let line = first; line < last; line += 1) if (!this.shown.has(line)) this.shown.set(line, this.sheet.appendChild(this.line(line)));
+  }
+
+  // Rows of the table: those that are seen, then those of some lines beyond, first where the scrolling goes.
+  near(lines) {
+    const first = Math.floor(this.frame.scrollTop / this.height), last = Math.ceil((this.frame.scrollTop + this.frame.clientHeight) / this.height);
+    const below = Array.from({ length: lines }, (_, step) => last + step), above = below.map((_, step) => first - 1 - step);
+    const order = Array.from({ length: last - first }, (_, step) => first + step).concat(this.upwards ? [above, below] : [below, above]).flat();
+    return order.flatMap((line) => (line < 0 ? [] : this.rows.slice(line * this.columns, (line + 1) * this.columns)));
   }
 
   line(line) {

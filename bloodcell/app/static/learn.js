@@ -1,7 +1,7 @@
 "use strict";
 // What follows from the labels: the differential count, the agreement of readers, and a classifier that has learnt.
 
-import { at, CLASSES, element, percent, plural } from "./parts.js";
+import { at, CLASSES, element, percent, plural, sentence } from "./parts.js";
 import { ask, send } from "./review.js";
 import { shareRow } from "./shares.js";
 
@@ -21,8 +21,8 @@ async function count() {
   const longest = Math.max(...found.shares.map((one) => one.high));
   at("share-rows").replaceChildren(...found.shares.map((one) => shareRow(one, longest)));
   at("share-table").hidden = !found.shares.length;
-  at("share-status").textContent = `${plural(found.cells, "cell")} ${found.cells === 1 ? "counts" : "count"}, ${found.confirmed.toLocaleString("en")} of them by your labels or other readers'.`;
-  const lines = [found.corrected && "The shares are corrected by the confusions of the classifier, but for cells with a label.", found.left_out && `Not counted: ${found.left_out}.`, found.needed && `${found.needed[0].toUpperCase()}${found.needed.slice(1)}.`, ...found.notes.map((note) => `Note: ${note}.`)];
+  at("share-status").textContent = `${plural(found.cells, "white cell")} ${found.cells === 1 ? "counts" : "count"}, ${found.confirmed.toLocaleString("en")} of them by your labels or other readers'.`;
+  const lines = [found.corrected && "The shares are corrected by the confusions of the classifier, but for cells with a label.", found.left_out && `Not counted: ${found.left_out}.`, found.others && sentence(found.others), found.needed && sentence(found.needed), ...found.notes.map((note) => `Note: ${note}.`)];
   at("share-notes").replaceChildren(...lines.filter(Boolean).map((line) => element("li", line)));
 }
 

@@ -10,6 +10,7 @@ const COLOURS = JSON.parse(colours); // of a class and of letters on it; nine cl
 
 export const at = (id) => document.getElementById(id);
 export const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+export const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 export const percent = (share) => {
   const text = share > 0 && share < 0.0005 ? "<0.1" : share < 1 && share >= 0.9995 ? ">99.9" : (100 * share).toFixed(1);
   return `${text}\u00a0%`;

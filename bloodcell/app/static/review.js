@@ -6,11 +6,13 @@ import { Grid } from "./grid.js";
 import { learning, told } from "./learn.js";
 import { closely } from "./lightbox.js";
 import { at, CLASSES, coloured, element, percent, plural } from "./parts.js";
+import { Pictures } from "./pictures.js";
 
 export const LABELS = [...CLASSES, ...JSON.parse(document.body.dataset.further), "readers disagree"];
 const NONE = CLASSES.length, UNSURE = NONE + 1, DISAGREE = NONE + 2; // "no white cell", "cannot tell"
 const BLIND = document.body.dataset.blind === "true";
 const OFTEN = 1500; // milliseconds between two looks at what goes on
+const AHEAD = 12; // lines of the grid whose pictures are there before they are seen
 const wait = (time) => new Promise((done) => setTimeout(done, time));
 
 let table, labels = { own: [], all: [], version: -1 }, batch = null, kept = Promise.resolve();
@@ -37,11 +39,8 @@ function name(row) {
 }
 
 function make(row) {
-  const made = document.createDocumentFragment(), image = element("img"), label = shownLabel(row);
-  image.src = `/review/view/${row}.jpg?${table.digest}`;
-  image.alt = "";
-  image.width = image.height = 112;
-  made.append(image);
+  const made = document.createDocumentFragment(), label = shownLabel(row);
+  made.append(pictures.of(row));
   const line = element("span", undefined, label >= 0 ? "said label" : "said"), text = label >= 0 ? LABELS[label] : BLIND ? "" : CLASSES[table.prediction[row]];
   const chip = element("span", undefined, "dot"), colour = label >= 0 ? label : BLIND ? -1 : table.prediction[row];
   if (colour >= 0 && colour < NONE) coloured(chip, CLASSES[colour]);
@@ -52,6 +51,7 @@ function make(row) {
 }
 
 const grid = new Grid(at("grid"), { make, name, moved: () => showPicked() });
+const pictures = new Pictures(() => grid.near(AHEAD), (rows) => ask(`views?digest=${table.digest}&rows=${rows.join()}`));
 
 function showPicked() {
   const picked = grid.picked;

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bloodcell.data.corrections import Corrections, read_corrections
-from bloodcell.evaluation.differentials.count_notes import decision_notes, notes_of
+from bloodcell.evaluation.differentials.count_notes import decision_notes, notes_of, picture_notes
 from bloodcell.evaluation.differentials.count_text import text_of
 from bloodcell.evaluation.differentials.slide_cells import cells_of, has_cells, origin_of, with_decisions
 from bloodcell.evaluation.differentials.slide_counts import SlideCount, count_slides, differential_table, slides_table
@@ -60,10 +60,11 @@ def count(config: DifferentialConfig, folder: Path) -> list[SlideCount]:
     cells, unmatched = with_decisions(cells_of(config, folder, engines, slides, origin), corrections, folder)
     confusion, unknown = confusion_of(engines, tta)
     with progress("counting"):
-        counts = count_slides(cells, slides.fields(folder / "cells.bad.csv"), confusion)
+        fields = slides.fields(folder / "cells.bad.csv")
+        counts = count_slides(cells, fields, confusion)
         write_csv(differential_table(counts), folder / "differential.csv")
         write_csv(slides_table(counts), folder / "slides.csv")
-    notes = notes_of(counts, confusion, unknown, threshold)
+    notes = notes_of(counts, confusion, unknown, threshold) + picture_notes(slides, fields)
     if corrections is not None:
         notes += decision_notes(cells, corrections, unmatched, slides.of_path, confusion)
     if config.report:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
 from bloodcell.data.confirmed_cells import DISAGREEMENT, is_class
 from bloodcell.data.corrections import Corrections
+from bloodcell.data.image_pages import pages_note
 from bloodcell.evaluation.differentials.slide_counts import SlideCount, decisions_on, reasons_of
+from bloodcell.evaluation.differentials.slide_names import Slides
 from bloodcell.metrics.confusion_rates import Confusion
 from bloodcell.models.ood import FLAGGED, PROVISIONAL
 from bloodcell.runtime.console import counted, named
 
 #: Share of the pictures of a slide without a cell from which a reader should look at them.
 MANY_EMPTY = 0.5
-#: Classes that are no white cells, which a differential count leaves out, in lower case.
-NOT_WHITE = ("erythroblast", "erythroblasts", "normoblast", "normoblasts", "nrbc", "platelet", "platelets", "rbc")
 
 
 def notes_of(slides: Sequence[SlideCount], confusion: Confusion | None, unknown: str, threshold: float) -> list[str]:
@@ -38,10 +39,7 @@ def notes_of(slides: Sequence[SlideCount], confusion: Confusion | None, unknown:
             f"many pictures have no cell that was found; if they show some, the shares may be wrong: {pictures}"
         )
     if none := [one.name for one in slides if one.result is None]:
-        found.append(f"no cell counts, so there are no shares: {named(none)}")
-    names = {share.name: share.count for one in slides if one.result for share in one.result.shares if share.count}
-    if others := [name for name in names if name.lower() in NOT_WHITE]:
-        found.append(f"{named(others)}: no white cells, but they count here; each share is one of all cells that count")
+        found.append(f"no white cell counts, so there are no shares: {named(none)}")
     return found
 
 
@@ -57,6 +55,29 @@ def _of_confusion(confusion: Confusion, threshold: float) -> list[str]:
             "correction may be too strong"
         )
     return found
+
+
+def picture_notes(slides: Slides, fields: Mapping[str, int]) -> list[str]:
+    """Return sentences on pictures whose cells are not counted, are counted twice, or may be of another slide.
+
+    `fields` has the number of pictures of each slide that could be read.
+    """
+    every, found = Counter(slides.of_path.values()), []
+    if unread := {name: every[name] - number for name, number in fields.items() if number < every[name]}:
+        of = named(f"{name} ({number:,} of {every[name]:,})" for name, number in unread.items())
+        found.append(f"pictures that cannot be read are not counted, see cells.bad.csv: {of}")
+    if copies := slides.copies():
+        found.append(
+            "cells count twice, as pictures are byte by byte the same as others of their slide; take these away, and "
+            f"count again: {named(copies)}"
+        )
+    if deep := slides.of_several_folders():
+        found.append(
+            "pictures in several folders count as one slide; if each folder is a slide, give slide_regex='(.*)/': "
+            f"{named(deep)}"
+        )
+    pages = pages_note(slides.root / path for path in slides.of_path if path not in slides.whole)
+    return found + ([pages] if pages else [])
 
 
 def decision_notes(

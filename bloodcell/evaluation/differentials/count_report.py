@@ -11,11 +11,12 @@ import pandas as pd
 from markupsafe import Markup
 
 from bloodcell.evaluation.differentials.cell_pictures import CellPicture, cell_pictures, examples
-from bloodcell.evaluation.differentials.count_text import left_out_text, needed_text
+from bloodcell.evaluation.differentials.count_text import left_out_text, needed_text, others_text
 from bloodcell.evaluation.differentials.slide_counts import SlideCount, decisions_on, reasons_of
 from bloodcell.evaluation.svg import Axis, Series, forest, ticks_up_to
 from bloodcell.inference.engine import Engine
 from bloodcell.inference.ensemble import white_of
+from bloodcell.metrics.white_cells import is_white
 from bloodcell.runtime.html import percent, write_page
 
 #: Slides that are shown; example cells of a class; pictures of cells on the page, about: 2 MB.
@@ -48,7 +49,8 @@ def write_report(
         root=str(root),
         checkpoint=", ".join(str(engine.file) for engine in engines),
         notes=[note.replace(" %", "\N{NO-BREAK SPACE}%") for note in notes],
-        classes=classes,
+        classes=[name for name in classes if is_white(name)],
+        others=[name for name in classes if not is_white(name)],
         corrected=any(one.result.corrected for one in slides if one.result),
         confirmed=any(one.confirmed for one in slides),
         all_slides=len(slides),
@@ -59,13 +61,17 @@ def write_report(
 def _section(slide: SlideCount, cells: pd.DataFrame, each: int, root: Path, white: float | None) -> dict[str, Any]:
     pictures = cell_pictures(examples(cells, each), root, white)
     shares = slide.result.shares if slide.result else ()
+    others = slide.result.others if slide.result else ()
+    names = [one.name for one in shares if one.count] + [one.name for one in others if one.count]
     return {
         "slide": slide,
         "shares": shares,
+        "others": others,
         "chart": _chart(slide) if slide.result else None,
         "left_out": left_out_text(slide),
+        "beside": others_text(slide),
         "needed": needed_text(slide).replace("+-", "±"),
-        "pictures": {one.name: _of_class(pictures, one.name) for one in shares if one.count},
+        "pictures": {name: _of_class(pictures, name) for name in names},
     }
 
 

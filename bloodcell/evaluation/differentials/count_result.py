@@ -23,7 +23,11 @@ class Counts:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each slide and class, with class, count, share, low and high (0 to 1), cells and corrected."""
+        """A row for each slide and class.
+
+        It has class, count, share, low and high (0 to 1) of white cells, per_100, per_100_low and per_100_high of
+        others, cells and corrected.
+        """
         return read_table(self.folder / "differential.csv")
 
     @property

@@ -11,7 +11,15 @@ import pandas as pd
 from bloodcell.data.confirmed_cells import DISAGREEMENT, is_class
 from bloodcell.data.corrections import CANNOT_TELL, NO_CELL
 from bloodcell.metrics.confusion_rates import Confusion
-from bloodcell.metrics.differential import Cells, Differential, Share, cells_needed, count_cells, differential_of
+from bloodcell.metrics.differential import (
+    COLUMNS,
+    Cells,
+    Differential,
+    Share,
+    cells_needed,
+    count_cells,
+    differential_of,
+)
 from bloodcell.metrics.predictions import classes_of
 
 #: Half the width of an interval to which a number of further cells is given.
@@ -36,18 +44,19 @@ class SlideCount:
     empty: int  # pictures without a cell
     cells: int  # all that were found
     left_out: Mapping[str, int]  # cells that do not count, each under the first of the `REASONS`
+    others: Mapping[str, int]  # those of the others that are no white cells, by class
     unlike: float  # share unlike the training data of the cells on which no human has decided, 0 to 1; 0 if unknown
-    result: Differential | None  # None: no cell counts
+    result: Differential | None  # None: no white cell counts
     needed: int | None = 0  # more cells for +-`HALF_WIDTH` of the widest interval; None: no number of cells does
 
     @property
     def counted(self) -> int:
-        """Number of cells that count."""
-        return self.cells - sum(self.left_out.values())
+        """Number of white cells that count."""
+        return self.cells - sum(self.left_out.values()) - sum(self.others.values())
 
     @property
     def confirmed(self) -> int:
-        """Number of cells that count with the class which a human has given them."""
+        """Number of white cells that count with the class which a human has given them."""
         return self.result.confirmed if self.result else 0
 
     @property
@@ -110,16 +119,20 @@ def _count(
     open_cells = cells[said == ""]
     unlike = float(open_cells["unlike"].eq(True).mean()) if "unlike" in cells and len(open_cells) else 0.0
     empty = fields - cells["path"].nunique()
-    slide = SlideCount(name, fields, empty, len(cells), left_out, unlike, None)
+    slide = SlideCount(name, fields, empty, len(cells), left_out, {}, unlike, None)
     if not slide.counted:
         return slide
     known = (own == "") & said.map(is_class).astype(bool)
-    counted = count_cells(classes, cells.loc[(own == "") & ~known, "prediction"], said[known])
-    return with_shares(slide, counted, confusion)
+    return with_shares(
+        slide, count_cells(classes, cells.loc[(own == "") & ~known, "prediction"], said[known]), confusion
+    )
 
 
 def with_shares(slide: SlideCount, cells: Cells, confusion: Confusion | None) -> SlideCount:
     """Return a slide with the shares of those of its cells that count, and how many more would narrow them."""
+    slide = replace(slide, others=cells.others)
+    if not slide.counted:
+        return slide
     slide = replace(slide, result=differential_of(cells, confusion))
     return replace(slide, needed=cells_needed(cells, confusion, slide.widest.name, HALF_WIDTH))
 
@@ -128,25 +141,28 @@ def differential_table(slides: Sequence[SlideCount]) -> pd.DataFrame:
     """Return a row for each class of each slide with a result.
 
     Returns:
-        Columns slide, class, count, share, low and high (0 to 1), cells (that count), and corrected.
+        Columns slide, class, count, share, low and high (0 to 1) of white cells, per_100, per_100_low and per_100_high
+        of others (per 100 white cells), cells (white cells that count), and corrected.
     """
     found = [
         one.result.table().assign(slide=one.name, cells=one.counted, corrected=one.result.corrected)
         for one in slides
         if one.result is not None
     ]
-    columns = ["slide", "class", "count", "share", "low", "high", "cells", "corrected"]
+    columns = ["slide", *COLUMNS, "cells", "corrected"]
     return pd.concat(found)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def slides_table(slides: Sequence[SlideCount]) -> pd.DataFrame:
-    """Return a row for each slide: slide, fields, cells, counted, confirmed, and a column for each of the `REASONS`.
+    """Return a row for each slide.
 
-    A cell that does not count is counted once, for the first of these reasons.
+    Returns:
+        Columns slide, fields, cells, counted and confirmed (white cells), one for each of the `REASONS`, and not_white:
+        cells of other classes. A cell that does not count is counted once, for the first of these reasons.
     """
     rows = [
         {"slide": one.name, "fields": one.fields, "cells": one.cells, "counted": one.counted}
-        | {"confirmed": one.confirmed, **one.left_out}
+        | {"confirmed": one.confirmed, **one.left_out, "not_white": sum(one.others.values())}
         for one in slides
     ]
     return pd.DataFrame(rows)

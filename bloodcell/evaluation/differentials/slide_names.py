@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from bloodcell.data.whole_slides import is_whole_slide
 from bloodcell.evaluation.run import read_table
 from bloodcell.runtime.console import progress
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import file_digest
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Slides:
 
     root: Path
     of_path: Mapping[str, str]  # path below the root, as tables have it -> slide
+    whole: Collection[str] = ()  # the paths that are whole-slide files
+    by_folder: bool = True  # whether a slide is a folder, not what an expression finds
 
     def fields(self, bad: Path) -> dict[str, int]:
         """Return the number of pictures of each slide, without those that a table lists as bad."""
@@ -29,6 +34,26 @@ class Slides:
         for path, slide in self.of_path.items():
             numbers[slide] += path not in unread
         return numbers
+
+    def of_several_folders(self) -> list[str]:
+        """Return the slides that are a folder with pictures in several folders, which may be slides themselves."""
+        folders: dict[str, set[str]] = {}
+        for path, slide in self.of_path.items() if self.by_folder else ():
+            folders.setdefault(slide, set()).add(path.rpartition("/")[0])
+        return [f"{slide} ({len(found):,} folders)" for slide, found in folders.items() if len(found) > 1]
+
+    def copies(self) -> list[str]:
+        """Return the paths of pictures that are, byte by byte, others of the same slide which stand before them."""
+        seen: set[tuple[str, int, str]] = set()
+        sizes = {path: _size(self.root / path) for path in self.of_path}
+        alike = Counter((slide, sizes[path]) for path, slide in self.of_path.items())
+        found = []
+        for path, slide in self.of_path.items():
+            if sizes[path] and alike[slide, sizes[path]] > 1:
+                one = slide, sizes[path], file_digest(self.root / path)
+                found += [path] if one in seen else []
+                seen.add(one)
+        return found
 
 
 def slides_in(images: object, expression: str | None) -> Slides:
@@ -49,7 +74,13 @@ def slides_in(images: object, expression: str | None) -> Slides:
         raise BloodcellError(f"no image in images={images}, but {others}; give the folder of the slides")
     written = [path.encode(errors="backslashreplace").decode() for path in paths]
     whole = {path for path in paths if is_whole_slide(root / path)}
-    return Slides(root, dict(zip(written, slides_of(paths, root, expression, whole), strict=True)))
+    of_path = dict(zip(written, slides_of(paths, root, expression, whole), strict=True))
+    return Slides(root, of_path, whole, by_folder=expression is None)
+
+
+def _size(file: Path) -> int:
+    """Return the bytes of a file; 0 if it is none that can be read."""
+    return file.stat().st_size if file.is_file() and os.access(file, os.R_OK) else 0
 
 
 def slides_of(

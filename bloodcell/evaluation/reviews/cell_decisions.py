@@ -37,6 +37,7 @@ class CellDecisions:
         feed: Of the corrections file.
         cells: The cells; their rows are numbered from 0.
         who: The person whose own labels are asked for.
+        slides: The slide of each picture.
 
     Attributes:
         own: The label that this person has given each cell; '': none.
@@ -44,10 +45,10 @@ class CellDecisions:
         version: A number that grows with each change.
     """
 
-    def __init__(self, feed: DecisionFeed, cells: Cells, who: str) -> None:
+    def __init__(self, feed: DecisionFeed, cells: Cells, who: str, slides: dict[str, str]) -> None:
         self.feed, self.cells, self.who = feed, cells, who
+        self._slides = [slides[path] for path in cells.table["path"]]
         self.own, self.labels = [""] * len(cells.ids), [""] * len(cells.ids)
-        self.order: dict[int, None] = {}  # rows with a label of this person, the latest last
         self.version = 0
         self._rows = {path: rows.tolist() for path, rows in cells.table.groupby("path", sort=False).indices.items()}
         self._boxes: list[Box] | None = None
@@ -91,10 +92,6 @@ class CellDecisions:
             said = self._by_path.get(path, [])
             self._set(path, self.labels, said)
             self._set(path, self.own, [one for one in said if one.who == self.who])
-            for row in self._rows[path]:
-                self.order.pop(row, None)
-                if self.own[row]:
-                    self.order[row] = None
         self.version += 1
 
     def _set(self, path: str, labels: list[str], said: list[Decision]) -> None:
@@ -115,8 +112,8 @@ class CellDecisions:
         """Return the agreement of each two persons, and of each with what the classifier had said to them."""
         persons = sorted({one.who for one in self.feed.decisions})
         labels = {who: self._labels_of(who) for who in persons}
-        found = [_agreement(one, other, labels[one], labels[other]) for one, other in combinations(persons, 2)]
-        found += [_agreement(who, READER, _classes(labels[who]), self._said_to(who)) for who in persons]
+        found = [self._agreement(one, other, labels[one], labels[other]) for one, other in combinations(persons, 2)]
+        found += [self._agreement(who, READER, _classes(labels[who]), self._said_to(who)) for who in persons]
         return [one for one in found if one.cells]
 
     def _labels_of(self, who: str) -> dict[int, str]:
@@ -137,14 +134,14 @@ class CellDecisions:
         keys = zip(self.cells.table["path"], numbers, strict=True)
         return {row: places[key] for row, key in enumerate(keys) if key in places}
 
+    def _agreement(self, first: str, second: str, one: dict[int, str], other: dict[int, str]) -> Agreement:
+        both = sorted(one.keys() & other.keys())
+        labels = [one[row] for row in both], [other[row] for row in both]
+        agreed = sum(left == right for left, right in zip(*labels, strict=True))
+        found = kappa(*labels, [self._slides[row] for row in both])
+        return Agreement(first or "no name", second or "no name", len(both), agreed, found)
+
 
 def _classes(labels: dict[int, str]) -> dict[int, str]:
     """Return the cells with a class, for the classifier knows nothing else."""
     return {row: label for row, label in labels.items() if is_class(label)}
-
-
-def _agreement(first: str, second: str, one: dict[int, str], other: dict[int, str]) -> Agreement:
-    both = sorted(one.keys() & other.keys())
-    labels = [one[row] for row in both], [other[row] for row in both]
-    agreed = sum(left == right for left, right in zip(*labels, strict=True))
-    return Agreement(first or "no name", second or "no name", len(both), agreed, kappa(*labels))

@@ -99,10 +99,10 @@ class CellStore:
             return np.empty((0, 0), np.float16)
         return np.stack([np.frombuffer(known[one], np.float16) for one in ids])
 
-    def view(self, one: int) -> bytes:
-        """Return what the reader saw of a cell, a JPEG; empty: it is not there."""
-        found = self._all("SELECT jpeg FROM views WHERE id = ?", (one,))
-        return bytes(found[0][0]) if found else b""
+    def views(self, ids: Sequence[int]) -> dict[int, bytes]:
+        """Return what the reader saw of some cells, a JPEG of each; those that are not there are left out."""
+        marks = ", ".join("?" * len(ids))
+        return dict(self._all(f"SELECT id, jpeg FROM views WHERE id IN ({marks})", ids))
 
     def add_examples(self, cells: Iterable[tuple[str, JudgedCell]]) -> None:
         """Keep training cells with their labels, in place of those that were kept."""

@@ -11,10 +11,10 @@ import pandas as pd
 from omegaconf import DictConfig
 from rich.table import Table
 
-from bloodcell.data.confirmed_cells import is_class
 from bloodcell.data.decision_feed import DecisionFeed
 from bloodcell.evaluation.reviews.cell_decisions import Agreement, CellDecisions
 from bloodcell.evaluation.reviews.folder_cells import Cells, Folder, Reader, folder_of
+from bloodcell.evaluation.reviews.folder_slides import slides_in_folder
 from bloodcell.evaluation.reviews.next_cells import doubt, next_cells
 from bloodcell.inference.predict import engines_of, threshold_of
 from bloodcell.inference.tta import as_trained
@@ -53,7 +53,7 @@ def review(config: ReviewConfig, folder: Path) -> pd.DataFrame:
         reader.judge(lambda done, of: advance(done, of, "judging the cells"), decoders(config.workers))
     cells = reader.table()
     feed = DecisionFeed(corrections_file(config, pictures), reader.classes)
-    decisions = CellDecisions(feed, cells, config.reviewer or "")
+    decisions = CellDecisions(feed, cells, config.reviewer or "", slides_in_folder(pictures, None))
     table = with_doubt(cells, decisions, config.next)
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(table, folder / "cells.csv")
@@ -87,9 +87,8 @@ def with_doubt(cells: Cells, decisions: CellDecisions, count: int) -> pd.DataFra
 def next_rows(cells: Cells, decisions: CellDecisions, count: int) -> list[int]:
     """Return the rows of the cells to label next."""
     shares = cells.table[[name for name in cells.table if name.startswith(PROBABILITY)]].to_numpy(float)
-    labelled = [row for row in list(decisions.order) if is_class(decisions.labels[row])]
     open_cells = pd.Series(decisions.open_rows(), dtype=bool).to_numpy()
-    return next_cells(shares, cells.features, labelled, open_cells, count)
+    return next_cells(shares, cells.features, open_cells, count)
 
 
 def _say(table: pd.DataFrame, chosen: pd.DataFrame, cells: Cells, agreements: list[Agreement]) -> None:

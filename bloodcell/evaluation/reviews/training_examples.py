@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,8 @@ class TrainingExamples:
         self.engine, self.store, self.missing = engine, store, ""
         self._ids, self._labels, self._paths, self._features = store.examples()
 
-    def judge(self, tta: str | None, threads: int | None = None) -> None:
-        """Judge them, unless they are kept already."""
+    def judge(self, tta: str | None, threads: int | None = None, stop: Event | None = None) -> None:
+        """Judge them, unless they are kept already; as `stop` is set, none are kept."""
         if self._ids:
             return
         chosen = self._chosen()
@@ -57,6 +58,8 @@ class TrainingExamples:
         labels, found = dict(chosen), list[tuple[str, JudgedCell]]()
         for group in ensemble.predict(grouped(iter(names), len(names)), len(names), threads):
             found += [(labels[one.path], one) for one in judged_cells(group, ensemble.classes, 0)]
+            if stop and stop.is_set():
+                return
         self.store.add_examples(found)
         self._ids, self._labels, self._paths, self._features = self.store.examples()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from statistics import median
+from typing import NamedTuple
 
 from bloodcell.data.cells import Cell, find_cells
 from bloodcell.data.image_limits import ImageError
@@ -23,6 +24,9 @@ MOST = 32
 SMALL = 0.3
 #: The same, by that of the net's training images: pictures that look like them show one cell each, however small it is.
 SMALLER = 0.75
+#: Shorter side of a field among pictures of one cell, in those of the latter: small cells alone say little, as pictures
+#: of platelets have them.
+LARGER = 1.5
 
 
 def chosen_cells(asked: str, engines: list[Engine], sample: Callable[[int], Iterable[ImageLike]]) -> str:
@@ -63,19 +67,39 @@ def spread(items: Iterable[ImageLike], most: int, total: int) -> Iterator[ImageL
 
 
 def _by_size(images: list[ImageLike], white: float | None, small: float) -> str:
-    sizes = [size for image in images if (size := _size(image, white)) is not None]
-    if not sizes or (middle := median(sizes)) >= small:
+    found = [measured for image in images if (measured := _measured(image, white)) is not None]
+    if not found or (middle := median(one.size for one in found)) >= small:
+        if note := _mixed(found, small):
+            say(f"note: {note}")
         return "one"
     say(
         f"cells=auto: all, a row for each cell, as the largest cell has {100 * middle:.0f} % of the shorter side, in "
-        f"the median of {counted(len(sizes), 'image')}; cells=one gives each image one row"
+        f"the median of {counted(len(found), 'image')}; cells=one gives each image one row"
     )
     return "all"
 
 
-def _size(image: ImageLike, white: float | None) -> float | None:
+class _Measured(NamedTuple):
+    side: int  # the shorter one of an image, pixels
+    size: float  # diameter of its largest cell, in shorter sides
+
+
+def _measured(image: ImageLike, white: float | None) -> _Measured | None:
     try:
         picture = as_array(image, white)
     except ImageError:
         return None  # it is reported when it is predicted
-    return largest_size(picture, find_cells(picture))
+    size = largest_size(picture, find_cells(picture))
+    return None if size is None else _Measured(min(picture.shape[:2]), size)
+
+
+def _mixed(found: list[_Measured], small: float) -> str:
+    """Return a sentence if some images look like fields and the others do not; else ''."""
+    usual = median([one.side for one in found if one.size >= small] or [0])
+    fields = sum(one.size < small and one.side >= LARGER * usual for one in found)
+    if not fields:
+        return ""
+    return (
+        f"{fields} of {counted(len(found), 'image')} that were looked at may be fields, as they are larger and their "
+        "cells small, but each image gets one row; cells=all gives each cell one"
+    )

@@ -46,8 +46,10 @@ def graph_of(net: torch.nn.Module, images: Tensor) -> Any:
     if key not in _GRAPHS:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the writer traces by TorchScript, which is deprecated
-            # a copy: the writer leaves every module in training mode, a frozen backbone too
-            _GRAPHS[key] = by_blocks(graph(copy.deepcopy(net).cpu(), images.cpu()))  # type: ignore[no-untyped-call]
+            # a copy: the writer leaves every module in training mode, a frozen backbone too; traced here, since the
+            # writer would trace it twice to compare
+            traced = torch.jit.trace(copy.deepcopy(net).cpu().eval(), images.cpu(), check_trace=False)  # type: ignore[no-untyped-call]
+            _GRAPHS[key] = by_blocks(graph(traced, images.cpu()))  # type: ignore[no-untyped-call]
     return _GRAPHS[key]
 
 
