@@ -43,7 +43,7 @@ def cold(change):
 
 
 def predicted(folder):
-    return pd.read_csv(folder / "predictions.csv", keep_default_na=False)
+    return pd.read_csv(folder / "predictions.csv", keep_default_na=False, float_precision="round_trip")
 
 
 @pytest.mark.parametrize(

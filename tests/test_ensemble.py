@@ -84,7 +84,7 @@ def test_the_mean_is_by_class_name_whatever_their_order(quick_run, another, comp
     assert list(gain) == members["checkpoint"].tolist()
     for name, accuracy in zip(gain, members["test/accuracy"], strict=True):
         found = gain[name]["test"]["accuracy"]
-        assert found["value"] == pytest.approx(metrics["test/accuracy"] - accuracy)
+        assert found["value"] == pytest.approx(metrics["test/accuracy"] - accuracy, abs=1e-6)
         assert found["low"] < found["value"] < found["high"]
     said = capsys.readouterr().out
     assert said.count("test gain over ") == said.count("val gain over ") == 2

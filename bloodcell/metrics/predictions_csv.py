@@ -86,7 +86,8 @@ def _with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
 def _probabilities(rows: pd.DataFrame, file: Path) -> dict[str, np.ndarray[Any, Any]]:
     """Return the columns of probabilities as numbers, (N,) each."""
     columns = [PROBABILITY + name for name in classes_of(rows)]
-    numbers = rows[columns].apply(pd.to_numeric, errors="coerce").astype(float)
+    numbers = rows[columns].apply(pd.to_numeric, errors="coerce")
+    numbers = rows[columns].where(numbers.notna(), "nan").astype(float)  # to the last bit, as pandas before 3 is not
     odd = ~((numbers >= 0) & (numbers <= 1 + TOLERANCE))
     first = odd.idxmax(axis=1)
     _refuse(

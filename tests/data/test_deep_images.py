@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import PIL
 import pytest
 import tifffile
 from PIL import Image
@@ -99,6 +100,8 @@ TIFFS = {
 
 @pytest.mark.parametrize("name", TIFFS)
 def test_tiff(tmp_path, name):
+    if name.startswith("grey and") and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("Pillow before 13 takes it for no image")
     picture, saved, options = TIFFS[name]
     given = options if "photometric" in options or "imagej" in options else {"photometric": "minisblack", **options}
     tifffile.imwrite(tmp_path / "a.tif", saved, **given)

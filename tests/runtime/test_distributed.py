@@ -78,7 +78,7 @@ def test_a_batch_script_of_slurm_is_one_process(set_variables, monkeypatch):
 def test_two_processes_work_together(tmp_path, places):
     codes, printed = start_each(["-c", TOGETHER], tmp_path, places)
     assert codes == [0, 0], printed
-    assert printed == ["done\n", "done\n"]
+    assert [text.splitlines()[-1] for text in printed] == ["done", "done"]  # Gloo may say more before
 
 
 @pytest.mark.parametrize(("count", "size"), [(59, 2), (64, 2), (65, 2), (7, 3), (49, 4), (2, 2)])
