@@ -36,7 +36,10 @@ SPREAD = 2.0
 #: Score from which something is a cell, 0 to 1.
 SURE = 0.5
 #: The same for the only cell of a picture, and its least diameter in shorter sides of the picture: it was cut out.
-SURE_ALONE, ALONE = 0.3, 0.25
+SURE_ALONE, ALONE = 0.3, 0.2
+#: Least diameter of a cell in those of the surest one of its picture: a platelet or dirt is smaller. White cells of one
+#: magnification measure 7 to 20 micrometres.
+ALIKE = 0.4
 #: Pixels of the net's input in a place of its grid.
 STRIDE = 4
 #: Two boxes are one cell's if they share this part of their union, or if one centre is this near the other's, in sides.
@@ -94,7 +97,7 @@ def find_cells(image: Pixels, least: float | None = None) -> list[Cell]:
     """
     if least is None:
         found = find_cells(image, SURE_ALONE)
-        return [cell for cell in found if cell.score >= SURE] or _alone(found, min(image.shape[:2]))
+        return _alike([cell for cell in found if cell.score >= SURE]) or _alone(found, min(image.shape[:2]))
     found = _looked(image, least)
     for side in LARGER_SIDES:
         if not larger_helps(image, side) or not _small(found, max(image.shape[:2]), side // 2):
@@ -102,6 +105,12 @@ def find_cells(image: Pixels, least: float | None = None) -> list[Cell]:
         scaled = _scaled(image, size_at(image, side))
         found = _merged([*found, *seen_cells(INTEGERS, scaled, side, image.shape, least)])
     return sorted(found, key=lambda cell: (cell.top, cell.left))
+
+
+def _alike(cells: list[Cell]) -> list[Cell]:
+    """Leave out what is much smaller than the surest cell, but for what the border cuts, whose size is not known."""
+    least = ALIKE * max(cells, key=lambda cell: cell.score).diameter if cells else 0.0
+    return [cell for cell in cells if cell.border or cell.diameter >= least]
 
 
 def _looked(image: Pixels, least: float) -> list[Cell]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell.data.cells import MODEL, Cell, _merged, find_cells
+from bloodcell.data.cells import MODEL, Cell, _alike, _merged, find_cells
 from bloodcell.data.images import read_image
 from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
 from bloodcell.data.synthetic.slides import paint_slides
@@ -117,6 +117,14 @@ def test_a_small_box_that_lies_for_the_most_part_in_a_surer_one_is_a_part_of_tha
 def test_a_large_box_around_a_surer_small_one_is_a_cell_of_its_own():
     boxes = [Cell(10, 10, 16, 16, 0.9), Cell(8, 8, 60, 60, 0.6)]
     assert _merged(boxes) == boxes
+
+
+def test_what_is_much_smaller_than_the_surest_cell_is_none():
+    cell, platelet, small = Cell(50, 50, 60, 60, 0.9), Cell(150, 40, 20, 20, 0.8), Cell(150, 90, 28, 30, 0.6)
+    cut = Cell(0, 90, 12, 30, 0.7, border=True)
+    assert _alike([cell, platelet, small, cut]) == [cell, small, cut]
+    assert _alike([platelet]) == [platelet]
+    assert _alike([]) == []
 
 
 def test_the_card_is_that_of_the_net():
