@@ -13,6 +13,7 @@ from bloodcell.data.samples import Samples, read_samples
 from bloodcell.evaluation.evaluate import evaluate
 from bloodcell.inference.calibration import calibrate, keep_calibration, temperature_obstacle
 from bloodcell.metrics.predictions import matrix_of, predictions_table
+from bloodcell.metrics.predictions_csv import read_predictions
 from bloodcell.metrics.reliability import fit_temperature, tempered
 from bloodcell.models.classifier import load_checkpoint, load_classifier
 from bloodcell.runtime.config import typed
@@ -43,7 +44,7 @@ def cold(change):
 
 
 def predicted(folder):
-    return pd.read_csv(folder / "predictions.csv", keep_default_na=False, float_precision="round_trip")
+    return read_predictions(folder / "predictions.csv")
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,4 @@ def read_table(file: Path) -> pd.DataFrame:
     """Read a table that a verb wrote; its columns of names are text, whatever they look like."""
     numbers = [column for column in pd.read_csv(file, nrows=0) if column not in _NAMES]
     empty = {column: [""] for column in numbers}
-    return pd.read_csv(
-        file, dtype=dict.fromkeys(_NAMES, str), keep_default_na=False, na_values=empty,
-        float_precision="round_trip",
-    )  # fmt: skip
+    return pd.read_csv(file, dtype=dict.fromkeys(_NAMES, str), keep_default_na=False, na_values=empty)

@@ -96,8 +96,7 @@ def _without_fold(overrides: str) -> str:
 
 def _read(file: Path) -> pd.DataFrame:
     """Return a table that this package wrote, in which a class or source may be called NA."""
-    table = pd.read_csv(file, dtype=_NAMES, keep_default_na=False, float_precision="round_trip")
-    return table.copy()  # in one block, for a thousand classes
+    return pd.read_csv(file, dtype=_NAMES, keep_default_na=False).copy()  # in one block, for a thousand classes
 
 
 def _sources_of_several_folds(predictions: pd.DataFrame) -> frozenset[str]:

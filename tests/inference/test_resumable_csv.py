@@ -48,9 +48,11 @@ def whole(tmp_path):
 
 def test_both_files_and_nothing_else(whole, tmp_path):
     assert sorted(whole) == ["t.bad.csv", "t.csv"]
-    table = pd.read_csv(tmp_path / "whole" / "t.csv", float_precision="round_trip")
+    table = pd.read_csv(tmp_path / "whole" / "t.csv")
     assert list(table["path"]) == [name for name in NAMES if int(name[0]) % 4]
-    assert list(table["value"]) == [1 / (1 + number) for number in range(10) if number % 4]
+    assert table["value"].to_list() == pytest.approx(
+        [1 / (1 + number) for number in range(10) if number % 4], rel=1e-14
+    )
     assert list(pd.read_csv(tmp_path / "whole" / "t.bad.csv")["path"]) == ["0.png", "4.png", "8.png"]
 
 

@@ -25,9 +25,9 @@ def test_predictions_are_exact_without_empty_columns(tmp_path):
     rows = pd.DataFrame({"path": ["a", "b"], "split": "test", "source": "", "label": "x", "prediction": "x"})
     rows = rows.assign(set="", cell=["found", ""], p_x=sure, p_y=1 - sure)
     write_predictions(rows, tmp_path / "a.csv")
-    read = pd.read_csv(tmp_path / "a.csv", keep_default_na=False, float_precision="round_trip")
+    read = pd.read_csv(tmp_path / "a.csv", keep_default_na=False)
     assert list(read) == ["path", "split", "source", "label", "prediction", "cell", "p_x", "p_y"]
     again = read_predictions(tmp_path / "a.csv")
     for name in ("p_x", "p_y"):
-        assert (read[name] == rows[name]).all()
+        np.testing.assert_allclose(read[name], rows[name], rtol=1e-14)  # pandas before 3 is not exact
         assert (again[name] == rows[name]).all()
