@@ -97,6 +97,7 @@ def short_lived() -> Iterator[None]:
     no object becomes old, so a collection of the young ones suffices.
     """
     running = gc.isenabled()
+    gc.collect()  # what nobody needs would stay for ever, too, with its threads
     gc.disable()
     try:
         yield
@@ -113,6 +114,7 @@ def long_lived() -> Iterator[None]:
     Else each search looks at all of these: a fifth of the time that importing torch and Lightning takes.
     """
     running = gc.isenabled()
+    gc.collect()  # what nobody needs would stay for ever, too, with its threads
     gc.disable()
     try:
         yield
