@@ -90,21 +90,29 @@ def memory_limited(more: int) -> Iterator[None]:
 
 
 @contextmanager
+def _uncollected() -> Iterator[None]:
+    """Search for no reference cycles inside."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
+@contextmanager
 def short_lived() -> Iterator[None]:
     """Free reference cycles made inside, such as figures, at the end.
 
     Python collects old objects only when their number has grown by a quarter, which takes hundreds of figures. Inside,
     no object becomes old, so a collection of the young ones suffices.
     """
-    running = gc.isenabled()
-    gc.collect()  # what nobody needs would stay for ever, too, with its threads
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.collect(1)
-        if running:
-            gc.enable()
+    with _uncollected():
+        try:
+            yield
+        finally:
+            gc.collect(1)
 
 
 @contextmanager
@@ -113,15 +121,12 @@ def long_lived() -> Iterator[None]:
 
     Else each search looks at all of these: a fifth of the time that importing torch and Lightning takes.
     """
-    running = gc.isenabled()
     gc.collect()  # what nobody needs would stay for ever, too, with its threads
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if running:
-            gc.enable()
+    with _uncollected():
+        try:
+            yield
+        finally:
+            gc.freeze()
 
 
 def has_cuda() -> bool:
