@@ -100,15 +100,18 @@ def find_cells(image: Pixels, least: float | None = None) -> list[Cell]:
     one of `SURE_ALONE` that fills the picture.
     """
     pictures = _pictures(image)
-    found = _found(image, pictures, SURE_ALONE if least is None else least)
+    contrast = clear_contrast(pictures[SIDES[0]])
+    found = _found(image, pictures, contrast, SURE_ALONE if least is None else least)
     if least is None:
-        found = _likely(found, pictures[SIDES[0]], max(image.shape[:2])) or _alone(found, min(image.shape[:2]))
+        likely = _likely(found, pictures[SIDES[0]], max(image.shape[:2]))
+        if not likely and contrast > 1:  # contrast makes large cells of nothing
+            found = _found(image, pictures, 1.0, SURE_ALONE)
+        found = likely or _alone(found, min(image.shape[:2]))
     return sorted(found, key=lambda cell: (cell.top, cell.left))
 
 
-def _found(image: Pixels, pictures: dict[int, Pixels], least: float) -> list[Cell]:
+def _found(image: Pixels, pictures: dict[int, Pixels], contrast: float, least: float) -> list[Cell]:
     """Return what has at least some score in an image, of which there are pictures at each of `SIDES`."""
-    contrast = clear_contrast(pictures[SIDES[0]])
 
     def seen(side: int) -> list[Cell]:
         scaled = pictures[side] if side in pictures else _scaled(image, size_at(image, side))
