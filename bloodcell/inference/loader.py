@@ -63,8 +63,8 @@ def _answering(engines: list[Engine], classes: list[str]) -> list[Engine]:
     chosen = [engine.answering(classes) for engine in engines]
     if others := chosen[0].left_out:
         say(
-            f"only {named(classes)} are answered (classes=...); cells that the classifier is sure are {named(others)} "
-            "are flagged, and its own figures and promises, which are of all its classes, do not hold"
+            f"only {named(classes)} are answered, not {named(others)} (classes=...); figures and promises of the "
+            "classifier, which are of all its classes, do not hold"
         )
     return chosen
 

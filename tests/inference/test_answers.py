@@ -12,6 +12,7 @@ from bloodcell.data.decision_log import append_decisions
 from bloodcell.data.synthetic.slides import paint_slides
 from bloodcell.evaluation.differentials.count import confusion_of, count
 from bloodcell.evaluation.evaluate import evaluate
+from bloodcell.inference.adaptation import adapted
 from bloodcell.inference.answers import SURE, scaled, sure_of_others
 from bloodcell.inference.engine import Pass
 from bloodcell.inference.ensemble import Ensemble
@@ -75,6 +76,13 @@ def test_a_cell_that_is_surely_of_a_class_left_out_is_flagged_and_named(engine):
     assert list(table["unlike"]) == [True, True, False, True]
     assert list(table["prediction"]) == ["LYMPHOCYTE", "LYMPHOCYTE", "LYMPHOCYTE", "LYMPHOCYTE"]
     assert table["confidence"].to_list() == pytest.approx([0.75, 2 / 3, 0.5 / 0.98, 0.5])
+
+
+def test_adapting_without_labels_keeps_the_choice(engine):
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), dtype=np.uint8)
+    changed = adapted(engine.answering(TWO), list(noise), 1)
+    assert changed.classes == TWO
+    assert changed.predict(noise).probabilities.shape == (32, 2)
 
 
 def test_an_ensemble_is_sure_by_the_mean_of_its_members_whatever_their_order(engine):
