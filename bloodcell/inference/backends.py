@@ -25,7 +25,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Number of images from which building the fastest backend pays; it takes seconds.
 WORTH_BUILDING = 500
-#: Batch sizes. Larger batches do not fit the processor's cache: ONNX Runtime takes 550 images/s one by one, 409 by eight.
+#: Batch sizes. Larger batches do not fit the processor's cache: ONNX Runtime takes 550 images/s one by one, 409 by 8.
 BATCH = {"onnx": 1, "compile": 32, "eager": 32}
 #: On a GPU: as many images as a thread decodes at once.
 GPU_BATCH = 64
