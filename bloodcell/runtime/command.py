@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bloodcell.runtime import distributed
 from bloodcell.runtime.console import say
+from bloodcell.runtime.errors import written
 
 _typed: list[str] = []  # arguments of the command line; empty if the package is used from Python
 _called = False
@@ -71,6 +72,11 @@ def checkpoint_words(checkpoints: Sequence[object]) -> list[str]:
     """Return the word that names some checkpoints; for none there is none."""
     named = ",".join(map(str, checkpoints))
     return [f"checkpoint={named if len(checkpoints) == 1 else f'[{named}]'}"] if checkpoints else []
+
+
+def answer_words(classes: Sequence[object] | None) -> list[str]:
+    """Return the word that names the only answers; for none there is none."""
+    return [f"classes=[{','.join(written(str(name)) for name in classes)}]"] if classes else []
 
 
 def program() -> list[str]:

@@ -181,6 +181,7 @@ class EvaluateConfig(CommonConfig):
 
     data: DataConfig
     checkpoint: Any
+    classes: Any
     predictions: Any
     compare: bool
     splits: Any
@@ -240,6 +241,7 @@ class PredictConfig(CommonConfig):
     """The configuration of `predict`."""
 
     checkpoint: Any
+    classes: Any
     images: Any
     output: str | None
     overwrite: bool
@@ -270,6 +272,7 @@ class DifferentialConfig(CommonConfig):
     """The configuration of `differential`."""
 
     checkpoint: Any
+    classes: Any
     images: Any
     slide_regex: str | None
     corrections: str | None
@@ -295,6 +298,7 @@ class ReviewConfig(CommonConfig):
     """The configuration of `review`."""
 
     checkpoint: Any
+    classes: Any
     images: Any
     corrections: str | None
     reviewer: str | None
@@ -319,6 +323,7 @@ class AppConfig(CommonConfig):
     """The configuration of `app`."""
 
     checkpoint: Any
+    classes: Any
     images: Any
     corrections: str | None
     reviewer: str | None
