@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from bloodcell.data.annotated_fields import read_annotated
+from bloodcell.data.annotated_fields import read_annotated, read_names
 from bloodcell.data.cells import MODEL, SIDES, normalised, size_at
 from bloodcell.data.images import Pixels
 from bloodcell.inference.backends import quiet
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--without", type=Path, help="a file with the names of pictures to leave out, a line each")
     given = parser.parse_args(arguments)
     try:
-        without = set(given.without.read_text(encoding="utf-8").split()) if given.without else set()
+        without = read_names(given.without)
         pictures = [picture for folder in given.folders for picture in _chosen(folder, without)]
     except BloodcellError as error:
         parser.error(str(error))
