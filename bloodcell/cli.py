@@ -321,7 +321,7 @@ def read_arguments(verb: str, arguments: list[str]) -> tuple[list[str], bool]:
             raise BloodcellError(
                 f"no flag '{flag}'; choices are written key=value, e.g. {flag.lstrip('-') or 'model'}=..."
             )
-    parser.error = _refuse_usage  # type: ignore[method-assign]
+    parser.error = _refuse_usage  # type: ignore[method-assign]  # Hydra makes the parser, and argparse would exit
     given = parser.parse_intermixed_args(arguments)
     if given.config_name is not None or given.config_path is not None:
         raise BloodcellError("--config-name, --config-path: the verb names the configuration, e.g. bloodcell evaluate")

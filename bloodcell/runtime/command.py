@@ -33,6 +33,11 @@ def command() -> str:
     return shlex.join([*_started_as(typed[0]), *typed[1:]])
 
 
+def keep_continuation(error: BaseException, text: str) -> None:
+    """Keep with an interruption the command that goes on, for its line; without, that is the same command again."""
+    error.continuation = text  # type: ignore[attr-defined]  # read by `user_errors`
+
+
 def continuation(run: Path | None = None, *more: str) -> str:
     """Return the command that goes on with this one: with the training in the folder `run`, or the same with `more`."""
     if run is None:

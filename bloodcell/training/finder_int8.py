@@ -83,7 +83,7 @@ def _in_float(model: Any) -> list[str]:
     return [convolutions[0], convolutions[-1], *of_sizes]
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
     """Gives ONNX Runtime's quantiser each picture at each side."""
 
     def __init__(self, pictures: Iterable[Pixels]) -> None:

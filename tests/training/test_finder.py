@@ -193,7 +193,9 @@ def test_a_stopped_training_ends_with_the_same_net(tmp_path, slides, monkeypatch
     class StoppedError(Exception):
         pass
 
-    def stopped(rng, left=[2 * 12 + 12]):  # noqa: B006 - counts the views of two steps and of the first look
+    left = [2 * 12 + 12]  # views of two steps and of the first look
+
+    def stopped(rng):
         left[0] -= 1
         if left[0] < 0:
             raise StoppedError

@@ -22,7 +22,7 @@ from bloodcell.inference.predict import engines_of, threshold_of
 from bloodcell.inference.tta import as_trained
 from bloodcell.metrics.confusion_rates import Confusion
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.command import checkpoint_words, command, continuation, say_end
+from bloodcell.runtime.command import checkpoint_words, command, continuation, keep_continuation, say_end
 from bloodcell.runtime.config import job_folder, listed, typed
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.io import write_csv
@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> Path:
         count(typed(cfg, DifferentialConfig), folder)
     except KeyboardInterrupt as error:
         more = () if "hydra.run.dir=" in command() else (f"hydra.run.dir={folder}",)
-        error.continuation = continuation(None, *more)  # type: ignore[attr-defined]
+        keep_continuation(error, continuation(None, *more))
         raise
     return folder
 
