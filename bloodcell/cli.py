@@ -251,8 +251,14 @@ def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _is_override(argument: str) -> bool:
-    """Return whether an argument is `key=value` or `~key`, not a flag or a flag's value."""
-    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
+    """Return whether an argument is `key=value` or `~key`, not a flag, a flag's value or a path."""
+    return not argument.startswith("-") and ("=" in argument or argument.startswith("~")) and not _is_path(argument)
+
+
+def _is_path(argument: str) -> bool:
+    """Return whether an argument such as runs/epoch=3.ckpt is a file or folder; no key has a slash, but for Hydra's."""
+    folder = os.path.dirname(argument.partition("=")[0])  # noqa: PTH120 - text
+    return bool(folder) and not folder.startswith("hydra") and os.path.lexists(argument)
 
 
 def _as_text(override: str) -> str:

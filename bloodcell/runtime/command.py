@@ -74,8 +74,18 @@ def prediction_by(checkpoints: Sequence[object]) -> list[str]:
 
 def checkpoint_words(checkpoints: Sequence[object]) -> list[str]:
     """Return the word that names some checkpoints; for none there is none."""
-    named = ",".join(map(str, checkpoints))
-    return [f"checkpoint={named if len(checkpoints) == 1 else f'[{named}]'}"] if checkpoints else []
+    return _with_key("checkpoint", list(map(str, checkpoints)))
+
+
+def path_words(key: str, paths: Sequence[object]) -> list[str]:
+    """Return the words that name what a verb looks at, by its key if a path alone would be taken for a choice."""
+    texts = list(map(str, paths))
+    return _with_key(key, texts) if any("=" in text or text[:1] in "-~+" for text in texts) else texts
+
+
+def _with_key(key: str, texts: list[str]) -> list[str]:
+    named = ",".join(texts)
+    return [f"{key}={named if len(texts) == 1 else f'[{named}]'}"] if texts else []
 
 
 def program() -> list[str]:

@@ -22,7 +22,7 @@ from bloodcell.inference.predict import engines_of, threshold_of
 from bloodcell.inference.tta import as_trained
 from bloodcell.metrics.confusion_rates import Confusion
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.command import checkpoint_words, command, continuation, keep_continuation, say_end
+from bloodcell.runtime.command import checkpoint_words, command, continuation, keep_continuation, path_words, say_end
 from bloodcell.runtime.config import job_folder, listed, typed
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.io import write_csv
@@ -74,10 +74,10 @@ def count(config: DifferentialConfig, folder: Path) -> list[SlideCount]:
     run_folder.end_results(folder)
     for line in [*text_of(counts), *(f"note: {note}" for note in notes)]:
         say(line)
-    checkpoint = checkpoint_words(listed(config.checkpoint))
+    checkpoint, images = checkpoint_words(listed(config.checkpoint)), path_words("images", listed(config.images))
     seen = [] if "number" not in cells else ["cells=all", "overlays=DIR"]
     look = folder / ("report.html" if config.report else "differential.csv")
-    say_end(look, then=["predict", config.images, *checkpoint, "output=FILE.csv", *seen])
+    say_end(look, then=["predict", *images, *checkpoint, "output=FILE.csv", *seen])
     return counts
 
 
