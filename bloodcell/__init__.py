@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from bloodcell.runtime.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
     from pathlib import Path
 
@@ -129,7 +130,13 @@ def evaluate(run: Any = None, **settings: Any) -> Run:
     return Run(call("evaluate", run, settings).folder)
 
 
-def load(run: Any = None, device: str | None = None, tta: str | None = None, backend: str = "auto") -> Predictor:
+def load(
+    run: Any = None,
+    device: str | None = None,
+    tta: str | None = None,
+    backend: str = "auto",
+    classes: Sequence[str] | None = None,
+) -> Predictor:
     """Load a classifier, or several, whose mean then predicts.
 
     Args:
@@ -137,16 +144,18 @@ def load(run: Any = None, device: str | None = None, tta: str | None = None, bac
         device: cpu, cuda or mps; None: the best there is.
         tta: none, flips or d4; None: as in training.
         backend: auto, onnx, compile or eager; auto: as in training, else the fastest.
+        classes: The only answers, if the images can show no other class, e.g. `["blast", "lymphocyte"]`; None: all.
 
     Returns:
         The classifier; its `predict` takes a folder, a pattern, files or arrays.
 
     Raises:
-        BloodcellError: There is no such checkpoint, it is not one of this package, or several have other classes.
+        BloodcellError: There is no such checkpoint, it is not one of this package, several have other classes, or
+            `classes` has a name that it does not know.
     """
     from bloodcell.inference.predictor import load as loaded
 
-    return loaded(run, device, tta, backend)
+    return loaded(run, device, tta, backend, classes)
 
 
 def predict(
@@ -168,7 +177,7 @@ def predict(
         error_rate: The same, from the share of errors that the checkpoint promised.
         on_bad_image: list or error; see `Predictor.predict`.
         cells: auto, all, one or whole; see `Predictor.predict`.
-        choices: `device`, `tta` and `backend`, as for `load`.
+        choices: `device`, `tta`, `backend` and `classes`, as for `load`.
 
     Returns:
         A row an image, or a row a cell of a field; see `Predictor.predict`.

@@ -328,8 +328,8 @@ def test_the_end_counts_classes_and_folders_in_80_columns(tmp_path):
 def test_flags_follow_the_limits(predicted, pictures, monkeypatch):
     load, found = predict_verb.load_engines, []
 
-    def with_limits(*arguments):
-        (engine,) = load(*arguments)
+    def with_limits(*arguments, **choices):
+        (engine,) = load(*arguments, **choices)
         means = np.zeros((len(engine.classes), engine.classifier.net.width), np.float32)
         whitening = np.eye(means.shape[1], dtype=np.float32)  # so every image has a score of 1
         engine.limits = Limits(means, whitening, 0.5, {"0.05": 0.5, "0.01": None})

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bloodcell.data.image_limits import MAX_PIXELS
-from bloodcell.runtime.command import prediction_by, say_end
+from bloodcell.runtime.command import answer_words, prediction_by, say_end
 from bloodcell.runtime.config import listed, typed
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError
@@ -41,7 +41,7 @@ def serve(config: AppConfig) -> None:
             webbrowser.open(address)
         run_until_stopped(app, listening)
     say("the page is closed")
-    say_end(then=prediction_by(listed(config.checkpoint)))
+    say_end(then=[*prediction_by(listed(config.checkpoint)), *answer_words(config.classes)])
 
 
 def folder_application(config: AppConfig) -> Any:

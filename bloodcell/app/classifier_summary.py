@@ -14,6 +14,7 @@ from bloodcell.inference.fields.choice import least_size, unknown_extent
 from bloodcell.inference.predict import threshold_of
 from bloodcell.metrics.summary import parts_in, read_metrics
 from bloodcell.runtime import run_folder
+from bloodcell.runtime.console import named
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.html import count, percent
 
@@ -37,8 +38,19 @@ def about(ensemble: Ensemble, cells: str) -> dict[str, Any]:
         "flagged": f"{100 * max((limits.flagged for limits in known), default=0):.0f}",
         "knows_limits": len(known) == several,
         "provisional": any(limits.provisional for limits in known),
-        "lines": [f"{mean} {measured}"] if several > 1 else _of_one(ensemble.engines[0]),
+        "lines": ([f"{mean} {measured}"] if several > 1 else _of_one(ensemble.engines[0])) + _of_answers(ensemble),
     }
+
+
+def _of_answers(ensemble: Ensemble) -> list[str]:
+    """Return a line if only some classes may be answered."""
+    if not ensemble.left_out:
+        return []
+    answered, others = named(ensemble.classes), named(ensemble.left_out)
+    return [
+        f"It answers only {answered}, as asked; a cell of which it is sure that it is {others} is flagged. What was "
+        "measured or promised is of answers by all its classes."
+    ]
 
 
 def _of_one(engine: Engine) -> list[str]:
@@ -74,7 +86,8 @@ def sureness(abstain_below: Any, error_rate: Any, engines: list[Engine], tta: st
     except BloodcellError:
         if asked:
             raise
-        threshold, why = USUAL, f"a usual choice, as {percent(ERROR_RATE, 0)} errors are not promised with tta={tta}"
+        promised = "for some classes alone" if engines[0].left_out else f"with tta={tta}"
+        threshold, why = USUAL, f"a usual choice, as {percent(ERROR_RATE, 0)} errors are not promised {promised}"
     else:
         promise = "so that at most {} of the sure answers are wrong, on images like those of its validation"
         why = "as abstain_below says" if rate is None else promise.format(percent(rate, 0))

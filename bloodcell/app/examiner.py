@@ -74,9 +74,9 @@ class Examiner:
             Plain values: `picture`, the image as an address that holds it, `size`, width and height of the upright
             image, and `others`, the number of further pictures of a TIFF file, which are not read. Of a field, also
             what `field_answer` returns. Of an image of one cell, also `row`, its line of the table; `prediction`,
-            `probabilities` in the order of the classes, `confidence`, `abstained`, `cell` and `unlike` as in the table;
-            `square` in the pixels of the image, or None; `looked`, its Grad-CAM, or None; and `found`, whether the
-            finder of cells saw one, None if it did not look.
+            `probabilities` in the order of the classes, `confidence`, `abstained`, `cell`, `unlike` and `other` as in
+            the table; `square` in the pixels of the image, or None; `looked`, its Grad-CAM, or None; and `found`,
+            whether the finder of cells saw one, None if it did not look.
 
         Raises:
             ImageError: It cannot be read, has too many cells for the page, or there is no finite answer.
@@ -109,7 +109,7 @@ class Examiner:
             looked = self._looked(picture, shown, group)
         return {
             "row": lines([written_row(row, self.columns)]).decode(),
-            **{key: row[key] for key in ("prediction", "confidence", "abstained", "cell", "unlike")},
+            **{key: row[key] for key in ("prediction", "confidence", "abstained", "cell", "unlike", "other")},
             "probabilities": group.probabilities[0].tolist(),
             "size": [picture.shape[1], picture.shape[0]],
             "square": group.squares[0],

@@ -19,6 +19,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 #: Longer side of a field on the page, pixels, and largest number of cells: the net gets all at once, and the browser
 #: draws them.
 SIDE, MOST = 1024, 1000
+#: What a cell has as in the table.
+SAME = ("number", "prediction", "confidence", "abstained", "unlike", "other", "border")
 
 
 def shown_field(picture: Array) -> Array:
@@ -37,14 +39,14 @@ def field_answer(group: Group, classes: list[str], threshold: float, columns: li
 
     Returns:
         `rows`, the lines of the table, and `cells`, from the top to the bottom: `number`, `box` (left, top, width and
-        height, pixels of the upright image), `prediction`, `probabilities`, `confidence`, `abstained`, `unlike` and
-        `border` as in the table, and `left_out`, why the cell is not counted, '' if it is.
+        height, pixels of the upright image), `prediction`, `probabilities`, `confidence`, `abstained`, `unlike`,
+        `other` and `border` as in the table, and `left_out`, why the cell is not counted, '' if it is.
     """
     rows, _, _ = rows_of(group, classes, threshold)
     reasons = reasons_of(pd.DataFrame(rows, columns=columns_of(classes, of_cells=True)))
     cells = [
         {
-            **{key: row[key] for key in ("number", "prediction", "confidence", "abstained", "unlike", "border")},
+            **{key: row[key] for key in SAME},
             "box": [row[side] for side in ("left", "top", "width", "height")],
             "probabilities": [float(f"{share:.{DIGITS}g}") for share in shares],
             "left_out": reason,

@@ -7,6 +7,7 @@ knows cells of 12 to 110 pixels only. ``python -m bloodcell.training.finder`` tr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodcell.data.finder_input import clear_contrast, darkness, finder_input
 from bloodcell.data.images import Pixels
 
 MODEL = Path(__file__).with_name("finder.onnx")
@@ -33,12 +35,16 @@ ENLARGED = 2.0
 #: White cells of one picture have between a part of their median diameter and so many times it: large cells are not
 #: looked for at the longest of `SIDES`, nor small ones at the others.
 SPREAD = 2.0
-#: Score from which something is a cell, 0 to 1.
+#: Score from which something is surely a cell, 0 to 1; in a picture without one, nothing is likely.
 SURE = 0.5
-#: The same for the only cell of a picture, and its least diameter in shorter sides of the picture: it was cut out.
+#: Score of a likely one whose nucleus is the darkest of its picture, and whose score is the best. Others lose by these
+#: powers of their ratios to them: red cells and dirt are paler than the white cells beside them.
+LIKELY, BY_DARKNESS, BY_SCORE = 0.4, 1.5, 0.25
+#: Score from which something may be a cell; if nothing is likely, the surest counts if it has this diameter in shorter
+#: sides of the picture: it was cut out.
 SURE_ALONE, ALONE = 0.3, 0.2
-#: Least diameter of a cell in those of the surest one of its picture: a platelet or dirt is smaller. White cells of one
-#: magnification measure 7 to 20 micrometres.
+#: Least diameter of a cell in those of the likeliest one of its picture: a platelet or dirt is smaller. White cells of
+#: one magnification measure 7 to 20 micrometres.
 ALIKE = 0.4
 #: Pixels of the net's input in a place of its grid.
 STRIDE = 4
@@ -48,8 +54,6 @@ OVERLAP, NEAR = 0.35, 0.3
 INSIDE = 0.7
 #: A box that is nearer to the border than this part of its diameter is cut by it.
 EDGE = 0.04
-#: Least background, 0 to 255, and the brightest that the net sees, in parts of it.
-DARK, BRIGHT = 16.0, 1.25
 
 
 @dataclass(frozen=True)
@@ -92,34 +96,58 @@ class Cell:
 def find_cells(image: Pixels, least: float | None = None) -> list[Cell]:
     """Return the white cells in an RGB image, uint8 (H, W, 3), from top to bottom.
 
-    `least` is the score from which something is a cell. None: `SURE`, or if none is, `SURE_ALONE` for one that fills
-    the picture.
+    `least` is the score from which something is a cell. None: what is likely next to the others, or if nothing is,
+    one of `SURE_ALONE` that fills the picture.
     """
+    pictures = _pictures(image)
+    contrast = clear_contrast(pictures[SIDES[0]])
+    found = _found(image, pictures, contrast, SURE_ALONE if least is None else least)
     if least is None:
-        found = find_cells(image, SURE_ALONE)
-        return _alike([cell for cell in found if cell.score >= SURE]) or _alone(found, min(image.shape[:2]))
-    found = _looked(image, least)
-    for side in LARGER_SIDES:
-        if not larger_helps(image, side) or not _small(found, max(image.shape[:2]), side // 2):
-            break
-        scaled = _scaled(image, size_at(image, side))
-        found = _merged([*found, *seen_cells(INTEGERS, scaled, side, image.shape, least)])
+        likely = _likely(found, pictures[SIDES[0]], max(image.shape[:2]))
+        if not likely and contrast > 1:  # contrast makes large cells of nothing
+            found = _found(image, pictures, 1.0, SURE_ALONE)
+        found = likely or _alone(found, min(image.shape[:2]))
     return sorted(found, key=lambda cell: (cell.top, cell.left))
 
 
-def _alike(cells: list[Cell]) -> list[Cell]:
-    """Leave out what is much smaller than the surest cell, but for what the border cuts, whose size is not known."""
-    least = ALIKE * max(cells, key=lambda cell: cell.score).diameter if cells else 0.0
-    return [cell for cell in cells if cell.border or cell.diameter >= least]
-
-
-def _looked(image: Pixels, least: float) -> list[Cell]:
-    """Return the cells that the net sees at `SIDES`, the shortest first: what it sees there may spare the longest."""
-    longer, pictures = max(image.shape[:2]), _pictures(image)
+def _found(image: Pixels, pictures: dict[int, Pixels], contrast: float, least: float) -> list[Cell]:
+    """Return what has at least some score in an image, of which there are pictures at each of `SIDES`."""
 
     def seen(side: int) -> list[Cell]:
-        return seen_cells(INTEGERS, pictures[side], side, image.shape, least)
+        scaled = pictures[side] if side in pictures else _scaled(image, size_at(image, side))
+        return seen_cells(INTEGERS, scaled, side, image.shape, least, contrast)
 
+    found = _looked(seen, max(image.shape[:2]))
+    for side in LARGER_SIDES:
+        if not larger_helps(image, side) or not _small(found, max(image.shape[:2]), side // 2):
+            break
+        found = _merged([*found, *seen(side)])
+    return found
+
+
+def _likely(found: list[Cell], picture: Pixels, longer: int) -> list[Cell]:
+    """Return those of a picture's cells that are likely next to its others, by `LIKELY` and `ALIKE`, if one is sure.
+
+    `picture` is the image of some `longer` side, scaled.
+    """
+    if not any(cell.score >= SURE for cell in found):
+        return []
+    scale, scores = max(picture.shape[:2]) / longer, np.array([cell.score for cell in found])
+    dark = darkness(picture, scale * np.array([(cell.left, cell.top, cell.width, cell.height) for cell in found]))
+    likely = scores * (dark / max(dark.max(), 1e-3)) ** BY_DARKNESS * (scores / scores.max()) ** BY_SCORE
+    least = ALIKE * found[int(likely.argmax())].diameter
+    return [
+        cell
+        for cell, value in zip(found, likely, strict=True)
+        if value >= LIKELY and (cell.border or cell.diameter >= least)
+    ]
+
+
+def _looked(seen: Callable[[int], list[Cell]], longer: int) -> list[Cell]:
+    """Return the cells seen at `SIDES`, the shortest first: what the net sees there may spare the longest.
+
+    `seen` returns those of a side, and `longer` is that of the picture.
+    """
     longest, middle, shortest = SIDES
     large = seen(shortest)
     if _sure_diameter(large) * middle / longer >= SPREAD * TOLD[0]:
@@ -174,14 +202,16 @@ def _small(found: list[Cell], longer: int, side: int) -> bool:
     return diameter * side / longer < SMALL
 
 
-def seen_cells(net: Path, scaled: Pixels, side: int, shape: tuple[int, ...], least: float) -> list[Cell]:
+def seen_cells(
+    net: Path, scaled: Pixels, side: int, shape: tuple[int, ...], least: float, contrast: float = 1.0
+) -> list[Cell]:
     """Return the cells that a net sees in an image of some shape, whose longer side is scaled to `side`.
 
     `net` is its file; `scaled` is that image, uint8 (h, w, 3), of `size_at`. `least` is the score from which something
-    is a cell. Two of them may be the same one.
+    is a cell; `contrast` is raised, see `finder_input`. Two of them may be the same one.
     """
     (height, width), (h, w) = shape[:2], scaled.shape[:2]
-    heat, extent = _session(net).run(None, {"image": _input(scaled)})
+    heat, extent = _session(net).run(None, {"image": finder_input(scaled, contrast)})
     found = _cells(heat[0, 0], extent[0], least, (width / w, height / h), (width, height))
     scale = min(side / max(height, width), ENLARGED)
     return [cell for cell in found if _told(cell.diameter * scale, side)]
@@ -197,33 +227,6 @@ def size_at(image: Pixels, side: int) -> tuple[int, int]:
 def _told(diameter: float, side: int) -> bool:
     """Return whether a cell of a diameter, in pixels of the longer `side`, is not told better at another side."""
     return (side >= SIDES[0] or diameter >= TOLD[0]) and (side == SIDES[-1] or diameter <= TOLD[1])
-
-
-def normalised(image: Pixels) -> NDArray[np.float32]:
-    """Return an RGB image, uint8 (H, W, 3), in parts of its background: the brightness of its brightest twentieth."""
-    return np.asarray(_input(image)[0].transpose(1, 2, 0))
-
-
-def _input(image: Pixels) -> NDArray[np.float32]:
-    """Return what the net sees of an RGB image, uint8 (H, W, 3): `normalised`, float32 (1, 3, H, W)."""
-    levels = np.arange(256)[:, None] / np.maximum(_background(image), DARK).astype(np.float32)
-    parts = np.empty((1, 3, *image.shape[:2]), np.float32)
-    # a table of the 256 levels is four times as fast as a division for each pixel
-    for place, plane, table in zip(parts[0], cv2.split(image), np.minimum(levels, BRIGHT).T, strict=True):
-        cv2.LUT(plane, np.ascontiguousarray(table, np.float32), dst=place)
-    return parts
-
-
-def _background(image: Pixels) -> NDArray[np.float64]:
-    """Return the 95th percentile of each channel of an image, uint8 (H, W, 3), by every fourth row and column: (3,).
-
-    Counts of the 256 levels take a fifth of the time of `np.percentile`, whose values these are.
-    """
-    part = np.ascontiguousarray(image[::STRIDE, ::STRIDE])
-    place = 0.95 * (part.shape[0] * part.shape[1] - 1)
-    counts = [cv2.calcHist([part], [channel], None, [256], [0, 256]).ravel() for channel in range(3)]
-    around = [np.searchsorted(np.cumsum(one), [int(place), np.ceil(place)], side="right") for one in counts]
-    return np.array([before + (after - before) * (place - int(place)) for before, after in around])
 
 
 def _cells(

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bloodcell.data.samples import Samples
-from bloodcell.runtime.console import named, say
+from bloodcell.runtime.console import counted, named, say
 from bloodcell.runtime.errors import BloodcellError, folded, nearest, written
 
 
@@ -109,6 +109,23 @@ def with_spelling_of(samples: Samples, classes: list[str]) -> Samples:
             f"{keep} with data.class_map"
         )
     return replace(samples, table=samples.table.assign(label=samples.table["label"].map(names)))
+
+
+def without_classes(samples: Samples, classes: list[str]) -> Samples:
+    """Return the samples without those of some classes; a line has their number.
+
+    Raises:
+        BloodcellError: None is left.
+    """
+    table = samples.table
+    out = table["label"].isin(classes)
+    if not out.any():
+        return samples
+    names = named(sorted(table.loc[out, "label"].unique()))
+    if out.all():
+        raise BloodcellError(f"all images are of {names}, which classes=... leaves out; name their classes there")
+    say(f"note: {counted(int(out.sum()), 'image')} of {names} not evaluated, as classes=... leaves these classes out")
+    return replace(samples, table=table[~out].reset_index(drop=True))
 
 
 def missing_classes(table: pd.DataFrame, classes: list[str]) -> list[str]:

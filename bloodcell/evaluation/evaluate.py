@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bloodcell.audits.overlap import overlap_warning, trained_sources, training_samples
-from bloodcell.data.classes import with_spelling_of
+from bloodcell.data.classes import with_spelling_of, without_classes
 from bloodcell.data.image_check import blank_lines, check_images, white_lines, without_bad_images
 from bloodcell.data.known_sources import with_saved_sources
 from bloodcell.data.readers import data_set_name, load_samples
@@ -33,7 +33,7 @@ from bloodcell.inference.tta import as_trained
 from bloodcell.metrics.summary import epochs_compared
 from bloodcell.runtime import distributed, run_folder
 from bloodcell.runtime.config import cache_root, job_folder, listed, typed, uses_cache
-from bloodcell.runtime.console import complain, progress, say
+from bloodcell.runtime.console import complain, named, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.hardware import best_device, decoders
 from bloodcell.runtime.launcher import count_of, launch
@@ -69,12 +69,13 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     if config.predictions is not None:
         return distributed.once(lambda: evaluate_files(config, folder))
     cache = cache_root(config.cache.root)
-    engines = load_engines(config.checkpoint, best_device(config.device), config.features, cache, config.workers)
+    device, classes = best_device(config.device), config.classes
+    engines = load_engines(config.checkpoint, device, config.features, cache, config.workers, classes)
     if config.adapt == "batch_norm":
         for engine in engines:
             require_own_statistics(engine.trained())
     files = [engine.file for engine in engines if engine.file is not None]
-    whole, samples, splits = distributed.once(lambda: _checked(config, files[0], engines[0].classes, cache, folder))
+    whole, samples, splits = distributed.once(lambda: _checked(config, files[0], engines[0], cache, folder))
     if config.adapt == "batch_norm":
         engines = [adapted(engine, samples.paths(), decoders(config.workers)) for engine in engines]
         count = min(MOST, len(samples.table))
@@ -89,6 +90,8 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         record_test_reads(cache, samples, splits, files)
         paths = [str(file.absolute()) for file in files]
         record = {"checkpoint": paths if len(paths) > 1 else paths[0], "tta": tta, "adapt": config.adapt}
+        if engines[0].left_out:
+            record["classes"] = engines[0].classes
         trained_on = trained_sources(whole, training.values())
         origin = _origin(config, engines, tta, test_reads(cache, samples, splits), data_set_name(samples))
         named = config.data.root or config.data.kind != "as_trained"
@@ -110,7 +113,7 @@ def check_systems(config: EvaluateConfig) -> None:
     if (config.predictions is None) == (config.checkpoint is None):
         given = "neither is" if config.predictions is None else "both are"
         raise BloodcellError(f"{given} given: choose checkpoint=RUN, or predictions=FILE.csv of any system")
-    asked = {"tta": config.tta, "adapt": config.adapt}
+    asked = {"tta": config.tta, "adapt": config.adapt, "classes": config.classes}
     made = {name: choice not in (None, "none") for name, choice in asked.items()}
     made["data"] = config.data.kind != "as_trained"
     if files and any(made.values()):
@@ -123,12 +126,15 @@ def check_systems(config: EvaluateConfig) -> None:
 
 
 def _checked(
-    config: EvaluateConfig, first: Path, classes: list[str], cache: Path, folder: Path
+    config: EvaluateConfig, first: Path, engine: Engine, cache: Path, folder: Path
 ) -> tuple[Samples, Samples, list[str]]:
-    """Make the folder and return all samples, those to evaluate that can be read, and the names of their parts."""
+    """Make the folder and return all samples, those to evaluate that can be read, and the names of their parts.
+
+    Those of classes that the engine may not answer are not evaluated.
+    """
     whole = _samples(config, first, cache)
     splits = chosen_splits(whole, config.splits)
-    samples = with_spelling_of(whole.of_split(*splits), classes)
+    samples = without_classes(with_spelling_of(whole.of_split(*splits), engine.known), engine.left_out)
     run_folder.begin_results(folder, config)
     with progress("checking images") as advance:
         checked = check_images(samples, cache, advance)
@@ -144,6 +150,8 @@ def _origin(config: EvaluateConfig, engines: list[Engine], tta: str, reads: list
     """Return how the members' predictions were made; `reads` says how often the test parts of `data` were read."""
     asked = {"tta": tta, "adapt": config.adapt}
     notes = [f"{name}={value}" for name, value in asked.items() if value != "none"]
+    if engines[0].left_out:
+        notes.append(f"only {named(engines[0].classes)} are answered, and only images of these are evaluated")
     files = [engine.file for engine in engines if engine.file is not None]
     notes += [*reads, *dict.fromkeys(line for file in files for line in recipes_compared(run_folder.run_of(file)))]
     compared = math.prod(epochs_compared(run_folder.run_of(file)) for file in files)

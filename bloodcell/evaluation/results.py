@@ -19,7 +19,7 @@ from bloodcell.metrics.predictions import averaged, classes_of, report_of, split
 from bloodcell.metrics.predictions_csv import write_predictions
 from bloodcell.metrics.summary import lines, metrics_of
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.command import command, prediction_by, say_end
+from bloodcell.runtime.command import answer_words, command, prediction_by, say_end
 from bloodcell.runtime.config import listed
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
@@ -147,7 +147,8 @@ def write_evaluation(
         say(line)
     page = folder / ("comparison.csv" if config.compare else "report.html" if config.report else "metrics.json")
     checkpoints = [] if config.compare else listed(config.checkpoint)
-    say_end(page, then=prediction_by(checkpoints) if checkpoints else [])
+    then = [*prediction_by(checkpoints), *answer_words(config.classes)] if checkpoints else []
+    say_end(page, then=then)
     return metrics
 
 

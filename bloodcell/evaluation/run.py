@@ -15,6 +15,7 @@ from bloodcell.runtime.errors import BloodcellError, nearest
 #: Columns of text: a class may be called NA, or 01.
 _NAMES = (
     "path", "source", "split", "set", "label", "prediction", "suggested", "mistaken_for", "cell", "slide", "class",
+    "other",
 )  # fmt: skip
 
 

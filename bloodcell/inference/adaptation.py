@@ -71,7 +71,8 @@ def adapted(engine: Engine, images: Sequence[Any], threads: int) -> Engine:
 
     net.load_state_dict(distributed.once(statistics))
     classifier.limits = classifier.confusion = None  # they describe the former features
-    return engine_of(classifier, backbone.device, backbone.asked, backbone.precision, engine.file)
+    changed = engine_of(classifier, backbone.device, backbone.asked, backbone.precision, engine.file)
+    return changed.answering(engine.classes)
 
 
 def one_sided(engine: Engine, images: Any) -> str | None:

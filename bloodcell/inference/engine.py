@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from bloodcell.data.preprocessing import Preprocessing
+from bloodcell.inference.answers import scaled
 from bloodcell.inference.backends import Backbone
 from bloodcell.inference.features import Extractor, Rows, probabilities_of
 from bloodcell.inference.tta import IDENTITY, Symmetry
@@ -53,12 +54,14 @@ class Prediction:
         plain: The same without test-time augmentation.
         unlike: bool (N,): the image is out-of-distribution; None: the classifier has no limits.
         features: Pooled, without augmentation, float32 (N, F); None: not kept.
+        left_out: Probabilities, among all classes, of those that may not be answered, float64 (N, L); None: all may.
     """
 
     probabilities: Array
     plain: Array
     unlike: Array | None
     features: Array | None = None
+    left_out: Array | None = None
 
     @property
     def finite(self) -> Array:
@@ -67,8 +70,8 @@ class Prediction:
 
     def chosen(self, rows: Array) -> Prediction:
         """Return the prediction of some of the images, bool (N,)."""
-        unlike, features = (None if one is None else one[rows] for one in (self.unlike, self.features))
-        return Prediction(self.probabilities[rows], self.plain[rows], unlike, features)
+        further = (None if one is None else one[rows] for one in (self.unlike, self.features, self.left_out))
+        return Prediction(self.probabilities[rows], self.plain[rows], *further)
 
 
 def joined(parts: Sequence[Prediction]) -> Prediction:
@@ -79,7 +82,8 @@ def joined(parts: Sequence[Prediction]) -> Prediction:
     plain = np.concatenate([part.plain for part in parts])
     unlike = [part.unlike for part in parts if part.unlike is not None]
     features = [part.features for part in parts if part.features is not None]
-    further = [np.concatenate(one) if one else None for one in (unlike, features)]
+    left_out = [part.left_out for part in parts if part.left_out is not None]
+    further = [np.concatenate(one) if one else None for one in (unlike, features, left_out)]
     return Prediction(probabilities, plain, *further)
 
 
@@ -88,7 +92,7 @@ class Engine:
     """A trained classifier, ready to predict.
 
     Attributes:
-        classes: In the order of the probabilities.
+        classes: Those that it may answer, in the order of the probabilities.
         preprocessing: Turns pictures into the net's input.
         temperature: Calibrates the probabilities.
         limits: Where it can be trusted; None: unknown.
@@ -98,6 +102,7 @@ class Engine:
         extractor: Computes, and may keep, features of image files; None: the file is an exported one.
         tta: The test-time augmentation of its training: none, flips or d4.
         confusion: How often it takes held-out cells of each class for each, with that augmentation; None: unknown.
+        left_out: The net's other classes, in its order.
     """
 
     classes: list[str]
@@ -110,6 +115,22 @@ class Engine:
     extractor: Extractor | None = None
     tta: str = "none"
     confusion: Confusion | None = None
+    left_out: list[str] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)  # of the classes among the net's, if some are left out
+
+    @property
+    def known(self) -> list[str]:
+        """All classes of the net."""
+        return [*self.classes, *self.left_out]
+
+    def answering(self, names: Collection[str]) -> Engine:
+        """Return an engine that answers by some of the classes alone; its confusions are unknown."""
+        if set(names) == set(self.classes):
+            return self
+        places = [place for place, name in enumerate(self.classes) if name in names]
+        left_out = [name for name in self.classes if name not in names]
+        classes = [self.classes[place] for place in places]
+        return replace(self, classes=classes, left_out=left_out, places=places, confusion=None)
 
     def predict(
         self, images: Array, through: Pass | None = None, symmetries: Sequence[Symmetry] = (IDENTITY,)
@@ -136,11 +157,19 @@ class Engine:
         """Calibrate probabilities (symmetries, N, C) after averaging, so that no predicted class changes."""
         calibrated, plain = (tempered(one, self.temperature) for one in (probabilities.mean(axis=0), probabilities[0]))
         if self.limits is None or features is None:
-            return Prediction(calibrated, plain, None)
+            return self._answers(Prediction(calibrated, plain, None))
         with np.errstate(all="ignore"):
             scores = score(self.limits, features)
         calibrated = np.where(np.isfinite(scores)[:, None], calibrated, np.nan)
-        return Prediction(calibrated, plain, np.asarray(scores > self.limits.threshold))
+        return self._answers(Prediction(calibrated, plain, np.asarray(scores > self.limits.threshold)))
+
+    def _answers(self, found: Prediction) -> Prediction:
+        """Return a prediction by all classes of the net as one by those that may be answered."""
+        if not self.left_out:
+            return found
+        probabilities, plain = (scaled(one[:, self.places]) for one in (found.probabilities, found.plain))
+        left_out = np.delete(found.probabilities, self.places, axis=1)
+        return replace(found, probabilities=probabilities, plain=plain, left_out=left_out)
 
     @property
     def keeps_features(self) -> bool:

@@ -16,6 +16,7 @@ from bloodcell.data.decoder import image_batches, read_and_compute
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.preprocessing import Preprocessing, as_array
 from bloodcell.data.slide_tiles import cells_of
+from bloodcell.inference.answers import sure_of_others
 from bloodcell.inference.engine import Engine, Pass, Prediction, joined
 from bloodcell.inference.fields.slide_parts import SlidePart, part_of
 from bloodcell.inference.groups import KEPT, Decoded, Field, Group, ImageLike, Views
@@ -56,7 +57,7 @@ class Ensemble:
         self.tta = as_trained(tta, [engine.tta for engine in engines])
         self.engines, self.symmetries = engines, symmetries(self.tta)
         self.finds_all, self.keeps_pictures, self.keeps_views = cells == "all", keeps_pictures, keeps_views
-        self.classes = list(engines[0].classes)
+        self.classes, self.left_out = list(engines[0].classes), list(engines[0].left_out)
         self.seen = [_seen(engine.preprocessing, cells) for engine in engines]
         self.preprocessings = list(dict.fromkeys(self.seen))
         self.white = white_of(engines)
@@ -138,23 +139,34 @@ class Ensemble:
         cells = [self.preprocessings[looking].cell_status(square) for square in squares]
         mean = np.mean([one.probabilities for one in members], axis=0)
         blanks = [blank(each[0][0]) for each in views] if fields is None else [one.blank for one in fields]
-        unlike = _most([one.unlike for one in members])
+        unlike, others = _most([one.unlike for one in members]), self._others(members)
+        if others is not None:
+            unlike = np.array([name != "" for name in others], bool) | (False if unlike is None else unlike)
         seen = [each[self.preprocessings.index(self.seen[0])][0] for each in views] if self.keeps_views else None
         given, images, bad = decoded.given, decoded.images, decoded.bad
-        return Group(given, images, bad, mean, members, cells, squares, blanks, unlike, fields, seen)
+        return Group(given, images, bad, mean, members, cells, squares, blanks, unlike, fields, seen, others)
+
+    def _others(self, members: list[Prediction]) -> list[str] | None:
+        """Return for each row the class left out that the members, on average, are sure of; None: none is left out."""
+        left_out = [one.left_out for one in members if one.left_out is not None]
+        return sure_of_others(np.mean(left_out, axis=0), self.left_out) if left_out else None
 
     def _member(self, number: int, views: list[Views], way: Pass) -> Prediction:
         """Return the prediction of one member, at most `GROUP` rows at once."""
         engine, place = self.engines[number], self.preprocessings.index(self.seen[number])
         if not views:
             nothing = np.empty((0, len(self.classes)))
-            return Prediction(nothing, nothing, None if engine.limits is None else np.empty(0, bool))
+            others = np.empty((0, len(self.left_out))) if self.left_out else None
+            return Prediction(nothing, nothing, None if engine.limits is None else np.empty(0, bool), None, others)
         pixels = [each[place][0] for each in views]
         parts = (np.stack(pixels[start : start + GROUP]) for start in range(0, len(pixels), GROUP))
         found = joined([engine.predict(part, way, self.symmetries) for part in parts])
         order = [engine.classes.index(name) for name in self.classes]
         features = found.features if self.keeps_views else None
-        return Prediction(found.probabilities[:, order], found.plain[:, order], found.unlike, features)
+        others = found.left_out
+        if others is not None:
+            others = others[:, [engine.left_out.index(name) for name in self.left_out]]
+        return Prediction(found.probabilities[:, order], found.plain[:, order], found.unlike, features, others)
 
 
 def _smaller(picture: Array) -> tuple[Array, float]:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from bloodcell.inference import reader
+from bloodcell.inference.answers import chosen_classes
 from bloodcell.inference.engine import Engine, engine_of
 from bloodcell.inference.exported.model_folder import check_labels
 from bloodcell.inference.features import features_root
 from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed
-from bloodcell.runtime.console import named, progress
+from bloodcell.runtime.console import named, progress, say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.data import FeaturesConfig
 
@@ -22,6 +23,7 @@ def load_engines(
     features: FeaturesConfig | None = None,
     cache: Path | None = None,
     workers: int | None = None,
+    classes: Any = None,
 ) -> list[Engine]:
     """Load one classifier, or several of the same classes.
 
@@ -31,9 +33,10 @@ def load_engines(
         features: The `features` group; None: its defaults.
         cache: The cache root, for the features of frozen backbones; None: they are not kept.
         workers: Decoding threads; None: one per core.
+        classes: Names of those that may be answered, in any spelling; None: all.
 
     Raises:
-        BloodcellError: A checkpoint is missing, damaged or named twice, or the classes differ.
+        BloodcellError: A checkpoint is missing, damaged or named twice, the classes differ, or a name is none of them.
     """
     paths = [Path(str(one)).expanduser() for one in listed(given)]
     files = [run_folder.checkpoint_of(path) for path in paths]
@@ -52,7 +55,18 @@ def load_engines(
         if set(other.classes) != set(first.classes):
             known = [f"{one.file} knows {named(sorted(one.classes))}" for one in (first, other)]
             raise BloodcellError(f"only classifiers of the same classes go together: {'; '.join(known)}")
-    return engines
+    return engines if classes is None else _answering(engines, chosen_classes(classes, first.classes))
+
+
+def _answering(engines: list[Engine], classes: list[str]) -> list[Engine]:
+    """Return the engines that answer by some classes alone; a line says so."""
+    chosen = [engine.answering(classes) for engine in engines]
+    if others := chosen[0].left_out:
+        say(
+            f"only {named(classes)} are answered, not {named(others)} (classes=...); figures and promises of the "
+            "classifier, which are of all its classes, do not hold"
+        )
+    return chosen
 
 
 def _load(file: Path, device: str, features: FeaturesConfig, cache: Path | None, workers: int | None) -> Engine:

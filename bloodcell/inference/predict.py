@@ -31,7 +31,7 @@ from bloodcell.inference.reader import named_or_reader
 from bloodcell.inference.resumable_csv import ResumableCsv
 from bloodcell.models.ood import PROVISIONAL
 from bloodcell.runtime import distributed
-from bloodcell.runtime.command import path_words, say_end
+from bloodcell.runtime.command import answer_words, path_words, say_end
 from bloodcell.runtime.config import listed, typed
 from bloodcell.runtime.console import complain, counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
@@ -56,7 +56,8 @@ def run(cfg: DictConfig) -> None:
             complain("error: no image could be read")
         raise SystemExit(2)
     config = typed(cfg, PredictConfig)
-    say_end(output_file(config.output), then=["app", *path_words("checkpoint", listed(config.checkpoint))])
+    words = [*path_words("checkpoint", listed(config.checkpoint)), *answer_words(config.classes)]
+    say_end(output_file(config.output), then=["app", *words])
 
 
 def predict(cfg: DictConfig) -> dict[str, int]:
@@ -101,7 +102,7 @@ def predict_images(config: PredictConfig, loaded: list[Engine] | None = None) ->
         asked = asked_cells("all" if slides else config.cells, table, given, total)
         cells = distributed.once(lambda: chosen_cells(asked, engines, lambda most: spread(names(), most, total)))
         given_by = config.corrections
-        decided = ConfirmedRows(given_by, list(engines[0].classes), base) if given_by is not None else None
+        decided = ConfirmedRows(given_by, engines[0].known, base) if given_by is not None else None
         wanted = {"overlays": config.overlays, "geojson": config.geojson, "rois": config.rois}
         files = field_files(wanted, cells, engines[0].classes, given, base)
         ensemble = Ensemble(engines, config.tta, cells, keeps_pictures=config.overlays is not None)
@@ -119,6 +120,8 @@ def predict_images(config: PredictConfig, loaded: list[Engine] | None = None) ->
             "backend": [way.name for way in ensemble.passes(expected_images(total, slides, cells == "all"))],
             "release": __version__,
         }
+        if ensemble.left_out:
+            settings["classes"] = ensemble.classes
         settings["columns"] = columns = filled_columns(ensemble, settings["threshold"], decided is not None)
         done = distributed.once(lambda: table.start(columns, settings, names()))
         left, threshold = islice(names(), done, None), settings["threshold"]
@@ -252,7 +255,8 @@ def _say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> No
         "confirmed": "confirmed by a human",
         "abstained": "abstained from",
         "without cell": "" if of_cells else "without a cell",
-        "unlike": "unlike the training data",
+        "unlike": "unlike the training data" + (" or of a class left out" if "other" in counts else ""),
+        "other": "of these of a class left out, by the column other",
         "blank": "black, white or constant all over",
     }
     if said := [
@@ -265,9 +269,11 @@ def _say_end(table: ResumableCsv, total: int, before: int, seconds: float) -> No
 
 def engines_of(config: PredictConfig | DifferentialConfig | ReviewConfig | AppConfig) -> list[Engine]:
     """Load the classifiers of `checkpoint`, or the reader; raise BloodcellError if they cannot be loaded."""
-    engines = load_engines(named_or_reader(config.checkpoint), best_device(config.device), config.features)
+    given, device = named_or_reader(config.checkpoint), best_device(config.device)
+    engines = load_engines(given, device, config.features, classes=config.classes)
     if any(engine.limits is None for engine in engines):
-        say("the classifier has no limits to tell out-of-distribution images by: the column 'unlike' is empty")
+        column = "has only cells of classes that are left out" if engines[0].left_out else "is empty"
+        say(f"the classifier has no limits to tell out-of-distribution images by: the column 'unlike' {column}")
     elif any(engine.limits and engine.limits.provisional for engine in engines):
         say(f"the limits of out-of-distribution images are {PROVISIONAL}")
     return engines
@@ -285,6 +291,9 @@ def threshold_of(abstain_below: float | None, error_rate: float | None, engines:
     if error_rate is None:
         return float(abstain_below or 0)
     limits = engines[0].limits
+    if engines[0].left_out:
+        whole = "promises are made for all classes, and classes=... leaves some out"
+        raise BloodcellError(f"error_rate={error_rate}: {whole}; use abstain_below=0.8, or the like")
     if len(engines) > 1 or limits is None:
         whose = "several classifiers" if len(engines) > 1 else "this checkpoint"
         raise BloodcellError(f"error_rate={error_rate}: {whose} made no promise; use abstain_below=0.8, or the like")

@@ -12,8 +12,8 @@ from bloodcell.metrics.predictions import PROBABILITY
 from bloodcell.runtime.io import DIGITS
 
 #: Columns behind the probabilities, and the same of the cells of fields.
-FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike")
-OF_CELLS = ("confidence", "abstained", "left", "top", "width", "height", "border", "unlike")
+FURTHER = ("confidence", "abstained", "left", "top", "side", "cell", "unlike", "other")
+OF_CELLS = ("confidence", "abstained", "left", "top", "width", "height", "border", "unlike", "other")
 
 #: The cells of a table's row by column.
 Row = dict[str, Any]
@@ -26,15 +26,15 @@ def columns_of(classes: list[str], of_cells: bool = False) -> list[str]:
 
 
 def filled_columns(ensemble: Ensemble, threshold: float, corrected: bool = False) -> list[str]:
-    """Return the columns that this ensemble fills: without abstention, cells or limits, theirs would be empty.
+    """Return the columns that this ensemble fills: theirs would be empty without abstention, cells, limits or others.
 
     `corrected` says whether there are decisions of humans.
     """
     empty = (set() if threshold else {"abstained"}) | (set() if corrected else {"confirmed"})
     if not ensemble.finds_all and not any(one.crops_cell for one in ensemble.preprocessings):
         empty |= {"left", "top", "side", "cell"}
-    if any(engine.limits is None for engine in ensemble.engines):
-        empty.add("unlike")
+    if not ensemble.left_out:
+        empty |= {"other", *("unlike" for engine in ensemble.engines if engine.limits is None)}
     return [name for name in columns_of(ensemble.classes, ensemble.finds_all) if name not in empty]
 
 
@@ -49,13 +49,14 @@ def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[list[Ro
     sure = group.probabilities.max(axis=1, initial=0)
     best = group.probabilities.argmax(axis=1).tolist()
     unlike = [None] * len(group.images) if group.unlike is None else group.unlike.tolist()
+    others: list[str | None] = [None] * len(group.images) if group.others is None else list(group.others)
     numbers = best, group.probabilities.tolist(), sure.tolist()
     names = [PROBABILITY + name for name in classes]
     rows = [
         {"path": path, "prediction": classes[number], **dict(zip(names, chances, strict=True)), "unlike": strange}
-        | {"confidence": confidence, "abstained": confidence < threshold, **place}
-        for path, strange, number, chances, confidence, place in zip(
-            group.images, unlike, *numbers, _places(group), strict=True
+        | {"confidence": confidence, "abstained": confidence < threshold, "other": other, **place}
+        for path, strange, other, number, chances, confidence, place in zip(
+            group.images, unlike, others, *numbers, _places(group), strict=True
         )
     ]
     counts = {
@@ -66,6 +67,8 @@ def rows_of(group: Group, classes: list[str], threshold: float) -> tuple[list[Ro
         "without cell": group.cells.count("none"),
         "blank": len(group.blanks) - group.blanks.count(""),
     }
+    if group.others is not None:
+        counts["other"] = len(others) - others.count("")
     if group.fields is not None:
         counts |= {"cells": len(rows), "without cell": sum(not one.cells for one in group.fields)}
     return rows, group.bad, counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -69,10 +69,11 @@ class Predictor:
         Returns:
             Columns path (relative to the folder, if it is one; an array's is `array_N`), prediction, p_NAME for each
             class, and confidence (0 to 1); abstained, if there is a threshold; the square that was looked at (left,
-            top, side; pixels of the upright image) and cell (found or none), if a classifier looks for the cell; and
-            unlike, if the classifiers have limits. Of cells also number, from 1 in each image, left, top, width and
-            height of the cell's box, and border, whether the border of the image cuts it; images without a cell have no
-            row, and are listed in `table.attrs["without cell"]`.
+            top, side; pixels of the upright image) and cell (found or none), if a classifier looks for the cell;
+            unlike, if the classifiers have limits; and, if only some classes are answered, other, the class of the rest
+            that they are sure of, or ''. Of cells also number, from 1 in each image, left, top, width and height of the
+            cell's box, and border, whether the border of the image cuts it; images without a cell have no row, and are
+            listed in `table.attrs["without cell"]`.
 
         Raises:
             BloodcellError: There is no such folder or pattern, an image is a whole slide, an array is no uint8
@@ -170,8 +171,14 @@ def _table(rows: list[Row], columns: list[str]) -> pd.DataFrame:
     return table.assign(**{name: pd.to_numeric(table[name]).astype("Int64") for name in whole})
 
 
-def load(run: Any = None, device: str | None = None, tta: str | None = None, backend: str = "auto") -> Predictor:
+def load(
+    run: Any = None,
+    device: str | None = None,
+    tta: str | None = None,
+    backend: str = "auto",
+    classes: Sequence[str] | None = None,
+) -> Predictor:
     """Load a classifier, or several; see `bloodcell.load`."""
     chosen, run = best_device(device), named_or_reader(run)
     runs = [os.fspath(one) for one in (run if isinstance(run, list | tuple) else [run])]
-    return Predictor(load_engines(runs, chosen, FeaturesConfig(backend=backend)), chosen, tta)
+    return Predictor(load_engines(runs, chosen, FeaturesConfig(backend=backend), classes=classes), chosen, tta)

@@ -31,7 +31,9 @@ def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class FinderNet(nn.Module):
-    """A net from pictures, float32 (N, 3, H, W), see `bloodcell.data.cells.normalised`, to a grid of a quarter of it.
+    """A net from pictures to a grid of a quarter of their size.
+
+    Pictures are float32 (N, 3, H, W), see `bloodcell.data.finder_input.normalised`.
 
     Returns:
         The logit of a centre and the logarithms of width and height in pixels, float32 (N, 3, H / 4, W / 4).

@@ -176,7 +176,8 @@ def _fit_distance(features: Array, labels: Array) -> tuple[Floats, Floats]:
     from sklearn.covariance import ledoit_wolf
 
     means = np.stack([features[labels == one].mean(axis=0) for one in range(labels.max() + 1)])
-    covariance, _ = ledoit_wolf(features - means[labels], assume_centered=True)
+    whole = features.shape[1]  # in one block it takes a third of the time
+    covariance, _ = ledoit_wolf(features - means[labels], assume_centered=True, block_size=whole)
     variances, directions = np.linalg.eigh(covariance)
     least = np.finfo(np.float32).eps * max(variances[-1], np.finfo(np.float32).tiny)  # tiny if features never vary
     whitening = directions[:, -DIRECTIONS:] / np.sqrt(np.maximum(variances[-DIRECTIONS:], least))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bloodcell.runtime import distributed
 from bloodcell.runtime.console import say
+from bloodcell.runtime.errors import written
 
 _typed: list[str] = []  # arguments of the command line; empty if the package is used from Python
 _called = False
@@ -86,6 +87,11 @@ def path_words(key: str, paths: Sequence[object]) -> list[str]:
 def _with_key(key: str, texts: list[str]) -> list[str]:
     named = ",".join(texts)
     return [f"{key}={named if len(texts) == 1 else f'[{named}]'}"] if texts else []
+
+
+def answer_words(classes: Sequence[object] | None) -> list[str]:
+    """Return the word that names the only answers; for none there is none."""
+    return [f"classes=[{','.join(written(str(name)) for name in classes)}]"] if classes else []
 
 
 def program() -> list[str]:

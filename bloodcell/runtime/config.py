@@ -47,7 +47,7 @@ ALLOWED_TARGETS = (
 NAMES = (
     "checkpoint", "images", "corrections", "overlays", "geojson", "rois", "predictions", "data.root",
     "data.train_dir", "data.val_dir", "data.test_dir", "data.table",
-    "title", "authors", "license", "cite", "new_classes",
+    "title", "authors", "license", "cite", "new_classes", "classes",
     "data.class_map", "data.classes", "data.sets", "data.train_only", "data.leave_out", "data.reader.path_column",
     "data.reader.label_column", "data.reader.group_column", "data.reader.split_column",
 )  # fmt: skip

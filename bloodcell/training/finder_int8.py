@@ -22,7 +22,8 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from bloodcell.data.annotated_fields import read_annotated, read_names
-from bloodcell.data.cells import MODEL, SIDES, normalised, size_at
+from bloodcell.data.cells import MODEL, SIDES, size_at
+from bloodcell.data.finder_input import normalised
 from bloodcell.data.images import Pixels
 from bloodcell.inference.backends import quiet
 from bloodcell.runtime.console import counted, say

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bloodcell.data.annotated_fields import AnnotatedField
-from bloodcell.data.cells import STRIDE, normalised
+from bloodcell.data.cells import STRIDE
 from bloodcell.data.field_views import SIDE, view
+from bloodcell.data.finder_input import normalised
 from bloodcell.data.images import Pixels
 from bloodcell.models.finder_net import targets
 from bloodcell.runtime.console import progress

@@ -92,8 +92,8 @@ def start(compose, quick_run):
         config = typed(cfg, AppConfig)
         load = predict.load_engines
 
-        def changed(*given):
-            engines = load(*given)
+        def changed(*given, **choices):
+            engines = load(*given, **choices)
             for engine in engines:
                 change(engine)
             return engines

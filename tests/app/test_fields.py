@@ -134,7 +134,7 @@ def test_what_is_unknown_or_odd_is_said(start, quick_run):
 
 def test_the_page_counts_white_cells_and_tells_others_beside_them():
     names = ["lymphocyte", "neutrophil", "platelet"]
-    engine = SimpleNamespace(confusion=None, tta="none", classifier=None)
+    engine = SimpleNamespace(confusion=None, tta="none", classifier=None, left_out=[])
     running = RunningCount(SimpleNamespace(classes=names, engines=[engine], tta="none"), 0.0)
     answer = running.count(NOTHING | {"counts": {"neutrophil": 30, "lymphocyte": 10, "platelet": 4}, "fields": 1})
     assert answer["cells"] == 40
@@ -147,7 +147,7 @@ def test_the_page_counts_white_cells_and_tells_others_beside_them():
 def test_many_classes_are_counted_without_their_confusions_and_that_is_said():
     names = [f"class {number}" for number in range(31)]
     known = Confusion(tuple(names), tuple(map(tuple, np.eye(31).tolist())), (9.0,) * 31)
-    engine = SimpleNamespace(confusion=known, tta="none", classifier=None)
+    engine = SimpleNamespace(confusion=known, tta="none", classifier=None, left_out=[])
     running = RunningCount(SimpleNamespace(classes=names, engines=[engine], tta="none"), 0.0)
     answer = running.count(NOTHING | {"counts": {"class 3": 9}, "fields": 1})
     assert not answer["corrected"]

@@ -409,3 +409,14 @@ def test_an_image_that_takes_too_long_is_refused_and_the_page_goes_on(start, pic
             assert second.result(30)[0] == 200
     finally:
         ended.set()
+
+
+def test_some_classes_alone_are_answered_and_that_is_said(start, picture):
+    page = start("classes=[neutrophil,lymphocyte]")
+    _, answer = page.examine(picture)
+    assert len(answer["probabilities"]) == 2
+    assert answer["prediction"] in ("LYMPHOCYTE", "NEUTROPHIL")
+    assert (answer["other"] != "") <= answer["unlike"]
+    text = page.ask("GET", "/")[2].decode()
+    assert "It answers only LYMPHOCYTE, NEUTROPHIL, as asked" in text
+    assert "errors are not promised for some classes alone" in text.replace("\N{NO-BREAK SPACE}", " ")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell.data.cells import MODEL, Cell, _alike, _merged, find_cells
+from bloodcell.data.cells import MODEL, Cell, _likely, _merged, find_cells
 from bloodcell.data.images import read_image
 from bloodcell.data.synthetic.painter import CLASSES, paint_photograph
 from bloodcell.data.synthetic.slides import paint_slides
@@ -119,12 +119,46 @@ def test_a_large_box_around_a_surer_small_one_is_a_cell_of_its_own():
     assert _merged(boxes) == boxes
 
 
+def nuclei(cells, levels):
+    """Return a picture, uint8 (200, 400, 3), with cells of some levels of grey."""
+    picture = np.full((200, 400, 3), 220, np.uint8)
+    for cell, level in zip(cells, levels, strict=True):
+        left, top, width, height = cell.box
+        picture[top : top + height, left : left + width] = level
+    return picture
+
+
 def test_what_is_much_smaller_than_the_surest_cell_is_none():
     cell, platelet, small = Cell(50, 50, 60, 60, 0.9), Cell(150, 40, 20, 20, 0.8), Cell(150, 90, 28, 30, 0.6)
     cut = Cell(0, 90, 12, 30, 0.7, border=True)
-    assert _alike([cell, platelet, small, cut]) == [cell, small, cut]
-    assert _alike([platelet]) == [platelet]
-    assert _alike([]) == []
+    cells = [cell, platelet, small, cut]
+    assert _likely(cells, nuclei(cells, [60] * 4), 400) == [cell, small, cut]
+    assert _likely([platelet], nuclei(cells, [60] * 4), 400) == [platelet]
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_what_is_much_paler_than_the_nuclei_of_its_picture_is_none(scale):
+    cell, pale, red, doubtful = (
+        Cell(left, 50, 60, 60, score) for left, score in ((20, 0.8), (100, 0.6), (180, 0.6), (260, 0.45))
+    )
+    cells = [cell, pale, red, doubtful]
+    picture = nuclei(cells, [60, 80, 140, 60])
+    large = [Cell(*(scale * side for side in (one.left, 50, 60, 60)), one.score) for one in cells]
+    assert _likely(large, picture, 400 * scale) == [large[0], large[1]]
+
+
+def test_in_a_picture_without_a_sure_cell_none_is_likely():
+    cells = [Cell(20, 50, 60, 60, 0.49), Cell(100, 50, 60, 60, 0.45)]
+    assert _likely(cells, nuclei(cells, [60, 60]), 400) == []
+    assert _likely([], nuclei([], []), 400) == []
+
+
+def test_haze_hides_no_cell(fields):
+    """Of a field through haze, the same cells are found."""
+    clear = [image for image, boxes in fields if boxes]
+    hazy = [np.asarray(0.5 * image + 0.5 * np.percentile(image, 90, (0, 1)), np.uint8) for image in clear]
+    found, before = (sum(len(find_cells(image)) for image in images) for images in (hazy, clear))
+    assert found >= 0.94 * before
 
 
 def test_the_card_is_that_of_the_net():

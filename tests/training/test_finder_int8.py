@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bloodcell.data.cells import INTEGERS, MODEL, SIDES, normalised, seen_cells, size_at
+from bloodcell.data.cells import INTEGERS, MODEL, SIDES, seen_cells, size_at
+from bloodcell.data.finder_input import normalised
 from bloodcell.training.finder_int8 import SOURCE, in_integers, main
 from tests.benchmarks.finding import matched
 from tests.painted import known_field

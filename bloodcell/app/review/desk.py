@@ -64,7 +64,8 @@ class Desk:
             examples = TrainingExamples(reader.ensemble.engines[0], reader.store)
             cells = reader.table()
             with self.turn:
-                decisions = CellDecisions(DecisionFeed(self.file, reader.classes), cells, self.who, self.slides)
+                feed = DecisionFeed(self.file, reader.ensemble.engines[0].known)
+                decisions = CellDecisions(feed, cells, self.who, self.slides)
                 self.sheet, self.judging = Sheet(reader, cells, decisions, examples), False
             examples.judge(reader.ensemble.tta, stop=self.stop)
         except BloodcellError as error:

@@ -39,7 +39,7 @@ def page_of_folder(config: AppConfig) -> Starlette:
     file, who = corrections_file(config, folder), reviewer_of(config.reviewer)
     engines = engines_of(config)
     require_writable(file)
-    DecisionFeed(file, engines[0].classes)  # says what is wrong in it before the page opens
+    DecisionFeed(file, engines[0].known)  # says what is wrong in it before the page opens
 
     def read(classifiers: list[Engine]) -> Reader:
         tta = as_trained(config.tta, [engine.tta for engine in classifiers])
@@ -47,7 +47,7 @@ def page_of_folder(config: AppConfig) -> Starlette:
         return Reader(classifiers, tta, config.cells, folder, threshold, cache_root(config.cache.root))
 
     def load(run: Path) -> list[Engine]:
-        return load_engines(str(run), best_device(config.device), config.features)
+        return load_engines(str(run), best_device(config.device), config.features, classes=config.classes)
 
     reader = read(engines)
     desk = Desk(folder, file, who, read, slides_in_folder(folder, config.slide_regex))

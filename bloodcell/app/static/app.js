@@ -3,7 +3,7 @@
 
 import { recount } from "./count.js";
 import { fieldCard } from "./field.js";
-import { at, chances, CLASSES, element, LEAST, MANY, percent, plural, tableRow } from "./parts.js";
+import { at, chances, CLASSES, element, LEAST, MANY, percent, plural, strange, tableRow } from "./parts.js";
 
 const AT_ONCE = 3; // images that are sent at the same time
 const { header, cellHeader, most } = document.body.dataset;
@@ -138,10 +138,10 @@ function flag(kind, answer) {
 }
 
 // More reasons than the flag gives.
-function note({ unlike, cell, abstained }) {
+function note({ unlike, other, cell, abstained }) {
   const why = [];
   if (cell === "none") why.push("So the net looked at the whole image.");
-  if (unlike === true) why.push("It is unlike the training images.");
+  if (unlike === true) why.push(strange(other));
   if (abstained) why.push(`An answer counts as sure from ${LEAST} probability.`);
   return why.join(" ");
 }

@@ -1,7 +1,7 @@
 "use strict";
 // The card of a field: its picture with a numbered box around each cell, a list of the cells, and the chosen one.
 
-import { at, CLASSES, chances, coloured, drawn, element, LEAST, percent, plural } from "./parts.js";
+import { at, CLASSES, chances, coloured, drawn, element, LEAST, percent, plural, strange } from "./parts.js";
 
 const REASONS = JSON.parse(document.body.dataset.reasons); // why a cell does not count
 const LINE = 16, DIGIT = 7.6, PAD = 8; // of a label on the picture, pixels of the screen
@@ -160,7 +160,7 @@ function detail(cell, count, picture, [width, height]) {
   list.append(...chances(cell));
   said.append(element("h4", `Cell ${cell.number} of ${count}: ${cell.prediction}, ${percent(cell.confidence)}`));
   if (cell.left_out) said.append(element("p", `Not counted: ${REASONS[cell.left_out]}.`, "flag"));
-  const more = [cell.abstained && `An answer counts as sure from ${LEAST} probability.`, cell.unlike === true && cell.left_out !== "unlike" && "It is unlike the training images."];
+  const more = [cell.abstained && `An answer counts as sure from ${LEAST} probability.`, cell.unlike === true && (cell.other || cell.left_out !== "unlike") && strange(cell.other)];
   if (more.some(Boolean)) said.append(element("p", more.filter(Boolean).join(" "), "small soft"));
   said.append(list);
   return [zoom, said];

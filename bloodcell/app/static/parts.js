@@ -51,6 +51,9 @@ export function coloured(made, name) {
   return made;
 }
 
+// Why an image is flagged; `other` is the class left out that the classifier is sure of.
+export const strange = (other) => (other ? `The classifier is sure that it is of a class left out here: ${other}.` : "It is unlike the training images.");
+
 // A line with a bar for each class; of many classes, the most probable ones and the sum of the others.
 export const chances = ({ probabilities, prediction }) => shares(probabilities).map(([name, share]) => chance(name, share, name === prediction));
 

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bloodcell.data.corrections import Corrections, read_corrections
-from bloodcell.evaluation.differentials.count_notes import decision_notes, notes_of, picture_notes
+from bloodcell.evaluation.differentials.count_notes import decision_notes, notes_of, other_notes, picture_notes
 from bloodcell.evaluation.differentials.count_text import text_of
 from bloodcell.evaluation.differentials.slide_cells import cells_of, has_cells, origin_of, with_decisions
 from bloodcell.evaluation.differentials.slide_counts import SlideCount, count_slides, differential_table, slides_table
@@ -22,7 +22,15 @@ from bloodcell.inference.predict import engines_of, threshold_of
 from bloodcell.inference.tta import as_trained
 from bloodcell.metrics.confusion_rates import Confusion
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.command import checkpoint_words, command, continuation, keep_continuation, path_words, say_end
+from bloodcell.runtime.command import (
+    answer_words,
+    checkpoint_words,
+    command,
+    continuation,
+    keep_continuation,
+    path_words,
+    say_end,
+)
 from bloodcell.runtime.config import job_folder, listed, typed
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.io import write_csv
@@ -64,7 +72,7 @@ def count(config: DifferentialConfig, folder: Path) -> list[SlideCount]:
         counts = count_slides(cells, fields, confusion)
         write_csv(differential_table(counts), folder / "differential.csv")
         write_csv(slides_table(counts), folder / "slides.csv")
-    notes = notes_of(counts, confusion, unknown, threshold) + picture_notes(slides, fields)
+    notes = notes_of(counts, confusion, unknown, threshold) + picture_notes(slides, fields) + other_notes(cells)
     if corrections is not None:
         notes += decision_notes(cells, corrections, unmatched, slides.of_path, confusion)
     if config.report:
@@ -74,7 +82,8 @@ def count(config: DifferentialConfig, folder: Path) -> list[SlideCount]:
     run_folder.end_results(folder)
     for line in [*text_of(counts), *(f"note: {note}" for note in notes)]:
         say(line)
-    checkpoint, images = checkpoint_words(listed(config.checkpoint)), path_words("images", listed(config.images))
+    checkpoint = [*checkpoint_words(listed(config.checkpoint)), *answer_words(config.classes)]
+    images = path_words("images", listed(config.images))
     seen = [] if "number" not in cells else ["cells=all", "overlays=DIR"]
     look = folder / ("report.html" if config.report else "differential.csv")
     say_end(look, then=["predict", *images, *checkpoint, "output=FILE.csv", *seen])
@@ -84,7 +93,7 @@ def count(config: DifferentialConfig, folder: Path) -> list[SlideCount]:
 def _corrections(config: DifferentialConfig, engines: list[Engine]) -> Corrections | None:
     if config.corrections is None:
         return None
-    return read_corrections(Path(config.corrections).expanduser(), engines[0].classes)
+    return read_corrections(Path(config.corrections).expanduser(), engines[0].known)
 
 
 def _begin(config: DifferentialConfig, folder: Path, origin: dict[str, Any]) -> None:
@@ -100,6 +109,8 @@ def confusion_of(engines: list[Engine], tta: str) -> tuple[Confusion | None, str
     first = engines[0]
     if len(engines) > 1:
         return None, "they are not kept for the mean of several classifiers"
+    if first.left_out:
+        return None, "those that a checkpoint keeps are of all its classes, and classes=... leaves some out"
     if first.confusion is None:
         whose = "this checkpoint" if first.classifier is not None else "an exported file"
         return None, f"{whose} does not keep them; a run of this release, whose val sources are unseen, does"

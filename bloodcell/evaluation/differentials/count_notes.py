@@ -80,6 +80,15 @@ def picture_notes(slides: Slides, fields: Mapping[str, int]) -> list[str]:
     return found + ([pages] if pages else [])
 
 
+def other_notes(cells: pd.DataFrame) -> list[str]:
+    """Return a sentence on the cells of a table of `predict` of classes that are left out; '' if there are none."""
+    others = Counter(cells["other"][cells["other"] != ""]) if "other" in cells else Counter[str]()
+    if not others:
+        return []
+    listed = ", ".join(f"{count:,} {name}" for name, count in others.most_common())
+    return [f"cells that are of a class left out by classes=..., as the classifier is sure, count as unlike: {listed}"]
+
+
 def decision_notes(
     cells: pd.DataFrame,
     corrections: Corrections,

@@ -37,7 +37,10 @@ def write_report(
         engines: The classifiers.
     """
     shown = slides[:MOST]
-    classes = list(engines[0].classes)
+    results = [one.result for one in slides if one.result is not None]
+    found = {one.name for result in results for one in result.shares}
+    found |= {one.name for result in results for one in result.others}
+    classes = [name for name in engines[0].known if name in engines[0].classes or name in found]
     each = max(1, min(EXAMPLES, PICTURES // (len(shown) * len(classes))))
     counted = cells[reasons_of(cells) == ""]
     said = decisions_on(counted)

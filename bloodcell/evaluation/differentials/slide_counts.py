@@ -104,6 +104,8 @@ def count_slides(cells: pd.DataFrame, fields: Mapping[str, int], confusion: Conf
         confusion: Of the classifier; None: unknown.
     """
     reasons, classes = reasons_of(cells), classes_of(cells)
+    confirmed = {name for name in decisions_on(cells) if is_class(name)}
+    classes += sorted(confirmed.difference(classes))  # humans may know more classes than may be answered
     return [
         _count(name, number, cells[cells["slide"] == name], reasons, classes, confusion)
         for name, number in fields.items()

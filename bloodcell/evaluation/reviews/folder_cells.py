@@ -126,6 +126,8 @@ class Reader:
             "cells": self.cells,
             "release": __version__,
         }
+        if self.ensemble.left_out:
+            described["classes"] = self.classes
         self.digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
         place = root / "reviews"
         place.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from bloodcell.inference.predict import engines_of, threshold_of
 from bloodcell.inference.tta import as_trained
 from bloodcell.metrics.predictions import PROBABILITY
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.command import path_words, say_end
+from bloodcell.runtime.command import answer_words, path_words, say_end
 from bloodcell.runtime.config import cache_root, job_folder, listed, typed, uses_cache
 from bloodcell.runtime.console import console, counted, printable, progress, say
 from bloodcell.runtime.hardware import decoders
@@ -52,7 +52,7 @@ def review(config: ReviewConfig, folder: Path) -> pd.DataFrame:
     with progress("judging the cells") as advance:
         reader.judge(lambda done, of: advance(done, of, "judging the cells"), decoders(config.workers))
     cells = reader.table()
-    feed = DecisionFeed(corrections_file(config, pictures), reader.classes)
+    feed = DecisionFeed(corrections_file(config, pictures), engines[0].known)
     decisions = CellDecisions(feed, cells, config.reviewer or "", slides_in_folder(pictures, None))
     table = with_doubt(cells, decisions, config.next)
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def review(config: ReviewConfig, folder: Path) -> pd.DataFrame:
     chosen = table[table["next"] != ""].sort_values("next", key=lambda one: one.astype(int))
     write_csv(chosen, folder / "next.csv")
     _say(table, chosen, cells, decisions.agreements())
-    words = path_words("checkpoint", listed(config.checkpoint))
+    words = [*path_words("checkpoint", listed(config.checkpoint)), *answer_words(config.classes)]
     say_end(folder / "cells.csv", then=["app", *words, f"images={config.images}"])
     return table
 

@@ -159,5 +159,6 @@ def _chosen(group: Group, stays: list[bool]) -> Group:
         cells=list(compress(group.cells, stays)),
         squares=list(compress(group.squares, stays)),
         unlike=None if group.unlike is None else group.unlike[rows],
+        others=None if group.others is None else list(compress(group.others, stays)),
         fields=[replace(one, cells=list(compress(one.cells, stays))) for one in group.fields],
     )

@@ -14,6 +14,7 @@ class AppConfig(CommonConfig):
     """The configuration of `app`."""
 
     checkpoint: Any
+    classes: Any
     images: Any
     corrections: str | None
     reviewer: str | None

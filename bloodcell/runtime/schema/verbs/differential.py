@@ -14,6 +14,7 @@ class DifferentialConfig(CommonConfig):
     """The configuration of `differential`."""
 
     checkpoint: Any
+    classes: Any
     images: Any
     slide_regex: str | None
     corrections: str | None

@@ -16,6 +16,7 @@ class EvaluateConfig(CommonConfig):
 
     data: DataConfig
     checkpoint: Any
+    classes: Any
     predictions: Any
     compare: bool
     splits: Any

@@ -14,6 +14,7 @@ class PredictConfig(CommonConfig):
     """The configuration of `predict`."""
 
     checkpoint: Any
+    classes: Any
     images: Any
     output: str | None
     overwrite: bool

@@ -14,6 +14,7 @@ class ReviewConfig(CommonConfig):
     """The configuration of `review`."""
 
     checkpoint: Any
+    classes: Any
     images: Any
     corrections: str | None
     reviewer: str | None
