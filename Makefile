@@ -103,7 +103,7 @@ lock: setup
 	$(BIN)/python -m pip freeze --all --exclude-editable > $(VENV)/installed.txt
 	sed '/^#/!d' requirements-lock.txt > $(VENV)/lock.txt
 	$(BIN)/uv --no-config pip compile pyproject.toml --all-extras --constraint $(VENV)/installed.txt \
-		--python-version 3.11.5 --python-platform x86_64-manylinux_2_28 --default-index https://pypi.org/simple \
+		--python-version 3.11.5 --python-platform x86_64-manylinux_2_28 \
 		--generate-hashes --no-header --no-annotate --quiet >> $(VENV)/lock.txt
 	mv $(VENV)/lock.txt requirements-lock.txt
 

@@ -251,8 +251,14 @@ def _verb_of(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _is_override(argument: str) -> bool:
-    """Return whether an argument is `key=value` or `~key`, not a flag or a flag's value."""
-    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
+    """Return whether an argument is `key=value` or `~key`, not a flag, a flag's value or a path."""
+    return not argument.startswith("-") and ("=" in argument or argument.startswith("~")) and not _is_path(argument)
+
+
+def _is_path(argument: str) -> bool:
+    """Return whether an argument such as runs/epoch=3.ckpt is a file or folder; no key has a slash, but for Hydra's."""
+    folder = os.path.dirname(argument.partition("=")[0])  # noqa: PTH120 - text
+    return bool(folder) and not folder.startswith("hydra") and os.path.lexists(argument)
 
 
 def _as_text(override: str) -> str:
@@ -321,7 +327,7 @@ def read_arguments(verb: str, arguments: list[str]) -> tuple[list[str], bool]:
             raise BloodcellError(
                 f"no flag '{flag}'; choices are written key=value, e.g. {flag.lstrip('-') or 'model'}=..."
             )
-    parser.error = _refuse_usage  # type: ignore[method-assign]
+    parser.error = _refuse_usage  # type: ignore[method-assign]  # Hydra makes the parser, and argparse would exit
     given = parser.parse_intermixed_args(arguments)
     if given.config_name is not None or given.config_path is not None:
         raise BloodcellError("--config-name, --config-path: the verb names the configuration, e.g. bloodcell evaluate")

@@ -9,9 +9,9 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
-from settings_page import settings_page  # noqa: E402
+from settings_page import settings_page  # noqa: E402 - from this folder
 
-from bloodcell.runtime.version import __version__  # noqa: E402
+from bloodcell.runtime.version import __version__  # noqa: E402 - from the checkout
 
 project, author = "bloodcell", "The bloodcell authors"
 copyright = f"2026, {author}. MIT licence. Not a medical device"

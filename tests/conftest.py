@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import sys
 import zlib
 from pathlib import Path
@@ -17,6 +18,9 @@ import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; its processes would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 gc.set_threshold(100_000, 50, 100)  # a configuration makes thousands of objects: collecting often costs 7 % of the time
 

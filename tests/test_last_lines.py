@@ -54,6 +54,13 @@ def test_predict(compose, quick_run, class_folders, tmp_path, ends):
     output = tmp_path / "my answers.csv"
     predicting.run(compose(f"checkpoint={quick_run}", f"images={images}", f"output={output}", verb="predict"))
     assert ends() == ([output], ["app", str(quick_run)])
+    checkpoint = tmp_path / "epoch=3.ckpt"
+    checkpoint.write_bytes((quick_run / "checkpoints" / "best.ckpt").read_bytes())
+    cfg = compose(
+        f"checkpoint='{checkpoint}'", f"images={images}", f"output={output}", "overwrite=true", verb="predict"
+    )
+    predicting.run(cfg)
+    assert ends() == ([output], ["app", f"checkpoint={checkpoint}"])
 
 
 def test_audit(compose, class_folders, tmp_path, ends):

@@ -1,11 +1,13 @@
 """Leaks of a split are reported: exactly if sources are known, by a probe if they are not."""
 
+import shlex
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 
-from bloodcell.audits.leaks import check_leaks, identical_images, known_leaks
+from bloodcell.audits.leaks import check_leaks, identical_images, known_leaks, leak_advice
+from bloodcell.data.joint import audit_command
 from bloodcell.data.known_sources import save_sources, with_saved_sources
 from bloodcell.data.readers import read_imagefolder, with_groups
 from bloodcell.data.samples import Samples
@@ -80,6 +82,14 @@ def test_kept_sources_return_by_identity(class_folders, tmp_path):
     changed = root / samples.table["path"][2]
     changed.write_bytes(changed.read_bytes() + b" ")
     assert list(with_saved_sources(samples, tmp_path / "cache").table["source"]) == ["s0", "s0", "", "s2", "s3", "s3"]
+
+
+def test_the_advice_can_be_pasted_into_a_shell(class_folders, tmp_path):
+    root = class_folders({"a": 1, "b": 1}, tmp_path / "my cells")
+    data = data_config(reader={"_target_": "bloodcell.data.readers.read_imagefolder"}, root=str(root))
+    advice = leak_advice(data, read_imagefolder(str(root)))
+    assert shlex.split(advice)[-4:] == ["bloodcell", "audit", "data=imagefolder", f"data.root={root}"]
+    assert shlex.split(audit_command(root)) == ["bloodcell", "audit", "data=imagefolder", f"data.root={root}"]
 
 
 def test_a_given_group_goes_over_the_audit(class_folders, tmp_path):

@@ -17,8 +17,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 @pytest.fixture
 def workers(monkeypatch):
     """Start Ray on this machine alone, with two workers."""
-    ray = pytest.importorskip("ray")
-    pytest.importorskip("ray.data")
+    ray = pytest.importorskip("ray", reason="it comes with the extra scale")
+    pytest.importorskip("ray.data", reason="it comes with the extra scale")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     path = os.pathsep.join([str(PAGE.parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = {"env_vars": {"PYTHONPATH": path}}

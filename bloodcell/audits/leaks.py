@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import combinations
 from pathlib import Path
 
@@ -137,7 +138,7 @@ def leak_advice(data: DataConfig, samples: Samples) -> str:
     if samples.sets():
         return "two of data.sets show the same cells; train without one of them"
     where = f"data.table={data.table}" if data.kind == "table" else f"data.root={samples.root}"
-    return f"find the sources: bloodcell audit data={data.kind} {where}"
+    return f"find the sources: {shlex.join(['bloodcell', 'audit', f'data={data.kind}', where])}"
 
 
 def _audits_needed(data: DataConfig, samples: Samples) -> dict[str, str]:

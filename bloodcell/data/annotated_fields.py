@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Set
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from xml.etree import ElementTree
 
 import cv2
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bloodcell.data.cell_finder import locate
 from bloodcell.data.image_paths import iter_image_paths
 from bloodcell.data.images import Pixels, read_image
+from bloodcell.runtime.console import named
 from bloodcell.runtime.errors import BloodcellError
+from bloodcell.runtime.io import read_cells, with_known_columns
 
 #: Longer side to which pictures are scaled down.
 SIDE = 640
@@ -24,6 +26,7 @@ SIDE = 640
 CELL = 1.6
 #: Folders of pictures that show no white cell.
 NONE = ("platelet", "platelets", "none", "background")
+BOX_COLUMNS = ("image", "left", "top", "width", "height")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,19 @@ class AnnotatedField:
     boxes: NDArray[np.float32]
 
 
+def read_names(file: Path | None) -> set[str]:
+    """Return the names that a text file has, a line each; none without a file.
+
+    Raises:
+        BloodcellError: The file cannot be read.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines() if file else []
+    except (OSError, ValueError) as error:
+        raise BloodcellError(f"cannot read the names in {file}: {error}") from error
+    return {line.strip() for line in lines} - {""}
+
+
 def read_annotated(folder: Path, without: Set[str] = frozenset()) -> list[AnnotatedField]:
     """Read the pictures of a folder with their boxes, but for those whose file names are in `without`.
 
@@ -49,7 +65,7 @@ def read_annotated(folder: Path, without: Set[str] = frozenset()) -> list[Annota
     one cell; then the nucleus stands for the cell, and folders called platelet or none have pictures without one.
 
     Raises:
-        BloodcellError: It has none of these, or a picture is missing.
+        BloodcellError: It has none of these, a table is wrong, or a picture is missing.
     """
     if boxes := boxes_of(folder):
         return [_field(file, found) for file, found in boxes.items() if file.name not in without]
@@ -70,10 +86,22 @@ def boxes_of(folder: Path) -> dict[Path, list[list[float]]]:
 
 
 def _of_table(file: Path) -> dict[str, list[list[float]]]:
+    rows = with_known_columns(read_cells(file, "boxes"), BOX_COLUMNS, file)
+    if missing := [name for name in BOX_COLUMNS if name not in rows]:
+        raise BloodcellError(f"{file} has no column '{missing[0]}'; it has {named(rows.columns)}")
     boxes = defaultdict(list)
-    for image, *box in pd.read_csv(file)[["image", "left", "top", "width", "height"]].itertuples(index=False):
-        boxes[str(image)].append(box)
+    for number, (image, *texts) in zip(rows.index, rows[list(BOX_COLUMNS)].itertuples(index=False), strict=True):
+        try:
+            boxes[image.strip()].append([_number(text) for text in texts])
+        except ValueError as error:
+            raise BloodcellError(f"{file}, row {number}: its box is {named(texts)}; give four numbers") from error
     return dict(sorted(boxes.items()))
+
+
+def _number(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
 
 
 def _of_xml(file: Path) -> list[list[float]]:

@@ -49,7 +49,7 @@ def content_ids(files: Sequence[str | Path], cache: Path | None = None) -> list[
         kept.add(settled.items())
     known = _known | fresh
     pairs = zip(statuses, files, strict=True)
-    return [known.get(status) or f"{os.path.abspath(file)}{UNREADABLE}" for status, file in pairs]  # noqa: PTH100
+    return [known.get(status) or f"{os.path.abspath(file)}{UNREADABLE}" for status, file in pairs]  # noqa: PTH100 - text
 
 
 def _read(files: Sequence[str | Path]) -> Iterator[str]:
@@ -63,7 +63,7 @@ def _read(files: Sequence[str | Path]) -> Iterator[str]:
 def _status(file: str | Path) -> str:
     """Return what the file system knows a regular file by, empty if there is none."""
     try:
-        found = os.stat(file)  # noqa: PTH116
+        found = os.stat(file)  # noqa: PTH116 - one call for each of many files
     except (OSError, ValueError):  # a ValueError if the name contains a zero byte
         return ""
     if not stat.S_ISREG(found.st_mode):  # a pipe or a device might never end

@@ -76,7 +76,7 @@ def other_pictures(file: Any) -> int:
             size = pages[0].imagewidth * pages[0].imagelength
             alike = sum(page.imagewidth * page.imagelength >= size for page in pages)
             return alike // len(colour_pages(opened)) - 1 if alike > 1 else 0
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:  # noqa: BLE001 - tifffile fails in many ways; see above
         return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -112,4 +113,4 @@ def _read_set(name: str, place: Path, entry: Any) -> Samples:
 def audit_command(place: Path) -> str:
     """Return the command that audits one set."""
     kind = _kind(place)
-    return f"bloodcell audit data={kind} data.{'table' if kind == 'table' else 'root'}={place}"
+    return shlex.join(["bloodcell", "audit", f"data={kind}", f"data.{'table' if kind == 'table' else 'root'}={place}"])

@@ -47,7 +47,7 @@ class Samples:
     def paths(self) -> list[str]:
         """Return the full path of each row's image as text, which takes less memory than `files`."""
         root = os.path.abspath(self.root)  # noqa: PTH100 - pathlib has no text
-        return [os.path.join(root, path) for path in self.table["path"]]  # noqa: PTH118
+        return [os.path.join(root, path) for path in self.table["path"]]  # noqa: PTH118 - as above
 
     def of_split(self, *splits: str) -> Samples:
         """Return the rows of the given splits, numbered from 0."""

@@ -65,7 +65,7 @@ def adapted(engine: Engine, images: Sequence[Any], threads: int) -> Engine:
         if said := one_sided(engine, np.concatenate(first)):
             complain(f"warning: {said}")
         decoded = chain(first, decoded)
-        net.to(backbone.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net.to(backbone.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch declares no such call
         adapt_batch_norm(net, (torch.from_numpy(one).permute(0, 3, 1, 2).to(backbone.device) for one in decoded))
         return {name: value.cpu() for name, value in net.state_dict().items()}
 

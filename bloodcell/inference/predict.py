@@ -31,7 +31,7 @@ from bloodcell.inference.reader import named_or_reader
 from bloodcell.inference.resumable_csv import ResumableCsv
 from bloodcell.models.ood import PROVISIONAL
 from bloodcell.runtime import distributed
-from bloodcell.runtime.command import answer_words, say_end
+from bloodcell.runtime.command import answer_words, path_words, say_end
 from bloodcell.runtime.config import listed, typed
 from bloodcell.runtime.console import complain, counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
@@ -56,7 +56,8 @@ def run(cfg: DictConfig) -> None:
             complain("error: no image could be read")
         raise SystemExit(2)
     config = typed(cfg, PredictConfig)
-    say_end(output_file(config.output), then=["app", *listed(config.checkpoint), *answer_words(config.classes)])
+    words = [*path_words("checkpoint", listed(config.checkpoint)), *answer_words(config.classes)]
+    say_end(output_file(config.output), then=["app", *words])
 
 
 def predict(cfg: DictConfig) -> dict[str, int]:

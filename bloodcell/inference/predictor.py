@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ class Predictor:
         for item in items:
             if isinstance(item, str) and is_whole_slide(item):
                 raise BloodcellError(
-                    f"{item} is a whole slide; `bloodcell predict {item} ...` writes the table of its cells"
+                    f"{item} is a whole slide; `bloodcell predict {quote(item)} ...` writes the table of its cells"
                 )
         if pages := pages_note(item for item in items if isinstance(item, str)):
             say(f"note: {pages}")

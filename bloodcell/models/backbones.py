@@ -125,7 +125,8 @@ def _torchvision_model(name: str, weights: str | None, width: float | None, imag
     if name == "densenet121":
         arguments["memory_efficient"] = False
     if weights != "DEFAULT":
-        return get_model(name, weights=None, **arguments)  # type: ignore[no-any-return]
+        backbone: nn.Module = get_model(name, weights=None, **arguments)
+        return backbone
     return _downloaded(name, lambda: get_model(name, weights="DEFAULT", **arguments))
 
 

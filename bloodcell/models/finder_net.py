@@ -50,8 +50,7 @@ class FinderNet(nn.Module):
         self.head = _block(SHARED, SHARED)
         self.out = nn.Conv2d(SHARED, 3, 1)
         nn.init.normal_(self.out.weight, std=0.01)
-        with torch.no_grad():  # few places are centres
-            self.out.bias.copy_(torch.tensor([-4.0, math.log(40), math.log(40)]))  # type: ignore[union-attr]
+        self.out.bias = nn.Parameter(torch.tensor([-4.0, math.log(40), math.log(40)]))  # few places are centres
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""

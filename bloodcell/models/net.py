@@ -44,17 +44,20 @@ class Net(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, classes) of images: (N, 3, H, W), RGB, uint8 of 0 to 255 or float of 0 to 1."""
-        return self.head(self.features(images))  # type: ignore[no-any-return]
+        logits: Tensor = self.head(self.features(images))
+        return logits
 
     def features(self, images: Tensor) -> Tensor:
         """Return pooled features (N, C) of images as in `forward`."""
-        return self.pool(self.feature_map(images))  # type: ignore[no-any-return]
+        pooled: Tensor = self.pool(self.feature_map(images))
+        return pooled
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Return the backbone's last map (N, C, h, w) of images as in `forward`."""
         if not images.is_floating_point():
             images = images.to(self.mean.dtype) / 255
-        return self.backbone((images - self.mean) / self.std)  # type: ignore[no-any-return]
+        found: Tensor = self.backbone((images - self.mean) / self.std)
+        return found
 
     @torch.no_grad()
     def _feature_width(self, size: int) -> int:

@@ -34,6 +34,11 @@ def command() -> str:
     return shlex.join([*_started_as(typed[0]), *typed[1:]])
 
 
+def keep_continuation(error: BaseException, text: str) -> None:
+    """Keep with an interruption the command that goes on, for its line; without, that is the same command again."""
+    error.continuation = text  # type: ignore[attr-defined]  # read by `user_errors`
+
+
 def continuation(run: Path | None = None, *more: str) -> str:
     """Return the command that goes on with this one: with the training in the folder `run`, or the same with `more`."""
     if run is None:
@@ -70,8 +75,18 @@ def prediction_by(checkpoints: Sequence[object]) -> list[str]:
 
 def checkpoint_words(checkpoints: Sequence[object]) -> list[str]:
     """Return the word that names some checkpoints; for none there is none."""
-    named = ",".join(map(str, checkpoints))
-    return [f"checkpoint={named if len(checkpoints) == 1 else f'[{named}]'}"] if checkpoints else []
+    return _with_key("checkpoint", list(map(str, checkpoints)))
+
+
+def path_words(key: str, paths: Sequence[object]) -> list[str]:
+    """Return the words that name what a verb looks at, by its key if a path alone would be taken for a choice."""
+    texts = list(map(str, paths))
+    return _with_key(key, texts) if any("=" in text or text[:1] in "-~+" for text in texts) else texts
+
+
+def _with_key(key: str, texts: list[str]) -> list[str]:
+    named = ",".join(texts)
+    return [f"{key}={named if len(texts) == 1 else f'[{named}]'}"] if texts else []
 
 
 def answer_words(classes: Sequence[object] | None) -> list[str]:

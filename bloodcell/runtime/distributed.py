@@ -186,7 +186,8 @@ def once(function: Callable[[], Item]) -> Item:
         finally:
             _enter(place)
     distributed.broadcast_object_list(held, src=0, group=place.group)
-    return held[0]  # type: ignore[no-any-return]
+    result: Item = held[0]
+    return result
 
 
 def gather(mine: Item) -> list[Item]:

@@ -178,7 +178,7 @@ def release_gpu_memory() -> None:
     """Give the GPU memory of a training that is over back to the system; its objects refer to each other."""
     import torch
 
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's, without types
         gc.collect()
         torch.cuda.empty_cache()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from bloodcell.audits.audit import audit_images
 from bloodcell.data.known_sources import with_saved_sources
@@ -34,7 +35,7 @@ def audit_first(config: TrainConfig, folder: Path) -> None:
     if seconds > QUICK:
         say(
             f"an audit of {counted(count, 'image')} takes some {seconds / 60:.0f} minutes; until then it is unknown "
-            f"which show the same cell, and the figures may be too good: bloodcell audit {samples.root}"
+            f"which show the same cell, and the figures may be too good: bloodcell audit {quote(str(samples.root))}"
         )
         return
     audit_images(config.data, cache, folder)

@@ -88,7 +88,7 @@ def trainer_of(trainer: TrainerConfig, devices: dict[str, Any], finetune: Finetu
     arguments["plugins"] = [AtomicCheckpointIO(), *(arguments["plugins"] or [])]
     strategy_for(arguments, gradual=finetune.name == "gradual")
     # deterministic=warn would write NaN into every new tensor of a GPU, which nothing reads
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch makes it at run time
     try:
         return pl.Trainer(**arguments)
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:

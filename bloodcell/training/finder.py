@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bloodcell.data.annotated_fields import read_annotated
+from bloodcell.data.annotated_fields import read_annotated, read_names
 from bloodcell.models.finder_net import FinderNet, finder_loss
 from bloodcell.models.mixed_styles import MixedStyles
 from bloodcell.runtime.console import counted, progress, say
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser, given = _given(arguments)
     begin = time.monotonic()
     try:
-        without = set(given.without.read_text(encoding="utf-8").split()) if given.without else set()
+        without = read_names(given.without)
         laboratories = [read_annotated(folder, without) for folder in given.folders]
     except BloodcellError as error:
         parser.error(str(error))

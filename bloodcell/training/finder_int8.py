@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from bloodcell.data.annotated_fields import read_annotated
+from bloodcell.data.annotated_fields import read_annotated, read_names
 from bloodcell.data.cells import MODEL, SIDES, size_at
 from bloodcell.data.finder_input import normalised
 from bloodcell.data.images import Pixels
@@ -84,7 +84,7 @@ def _in_float(model: Any) -> list[str]:
     return [convolutions[0], convolutions[-1], *of_sizes]
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
     """Gives ONNX Runtime's quantiser each picture at each side."""
 
     def __init__(self, pictures: Iterable[Pixels]) -> None:
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--without", type=Path, help="a file with the names of pictures to leave out, a line each")
     given = parser.parse_args(arguments)
     try:
-        without = set(given.without.read_text(encoding="utf-8").split()) if given.without else set()
+        without = read_names(given.without)
         pictures = [picture for folder in given.folders for picture in _chosen(folder, without)]
     except BloodcellError as error:
         parser.error(str(error))

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from bloodcell.runtime import distributed, run_folder
-from bloodcell.runtime.command import continuation
+from bloodcell.runtime.command import continuation, keep_continuation
 from bloodcell.runtime.console import say
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_text
@@ -30,7 +30,7 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
         try:
             launch(*trainer_devices(cfg), folder)
         except KeyboardInterrupt as error:  # the processes that it started chose the run's folder
-            error.continuation = continuation(None, "resume=auto")  # type: ignore[attr-defined]
+            keep_continuation(error, continuation(None, "resume=auto"))
             raise
         return train(cfg, folder, overrides=list(job.overrides.task))
     if distributed.here().size > 1 or _asks_for_several(cfg):

@@ -23,7 +23,7 @@ from bloodcell.evaluation.results import JUDGING
 from bloodcell.inference.predict_samples import predict_samples
 from bloodcell.metrics.summary import read_metrics
 from bloodcell.runtime import distributed, run_folder
-from bloodcell.runtime.command import continuation, prediction_by, say_end
+from bloodcell.runtime.command import continuation, keep_continuation, prediction_by, say_end
 from bloodcell.runtime.config import cache_root, typed, uses_cache
 from bloodcell.runtime.console import complain, counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
@@ -132,7 +132,7 @@ def train(
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             if isinstance(error, KeyboardInterrupt) and not many:
-                error.continuation = continuation(folder)  # type: ignore[attr-defined]
+                keep_continuation(error, continuation(folder))
             run_folder.write_run(folder, status=status, error=distributed.cause_of(error)[:500])
             raise
         run_folder.write_run(folder, status="finished", error=None, seconds=round(time.perf_counter() - started, 1))

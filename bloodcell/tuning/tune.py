@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from bloodcell.metrics.registry import tunable
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.command import command, continuation
+from bloodcell.runtime.command import command, continuation, keep_continuation
 from bloodcell.runtime.config import instantiate, plain, typed, uses_cache
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.errors import BloodcellError, nearest
@@ -35,7 +35,7 @@ def run(cfg: DictConfig) -> None:
         tune(cfg, folder, overrides)
     except KeyboardInterrupt as error:
         more = [] if any(item.startswith("study=") for item in overrides) else [f"study={folder}"]
-        error.continuation = storage.without_password(continuation(None, *more))  # type: ignore[attr-defined]
+        keep_continuation(error, storage.without_password(continuation(None, *more)))
         raise
 
 

@@ -101,7 +101,7 @@ def further_workers(count: int, folder: Path, threads: int) -> Iterator[None]:
                 complain(f"warning: worker {number} failed; see {folder / f'worker-{number}.log'}")
     finally:
         for process in started:
-            process.stdin.close()  # type: ignore[union-attr]
+            process.stdin.close()  # type: ignore[union-attr]  # a pipe, see above
         for process in started:
             process.wait()
 

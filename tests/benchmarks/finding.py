@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from bloodcell.data import cells
-from bloodcell.data.annotated_fields import NONE, boxes_of
+from bloodcell.data.annotated_fields import NONE, boxes_of, read_names
 from bloodcell.data.image_paths import iter_image_paths
 from bloodcell.data.images import read_image
 
@@ -43,7 +43,7 @@ def main():
     given = parser.parse_args()
     cells.INTEGERS = given.finder or cells.INTEGERS
     cv2.setNumThreads(1)
-    without = set(given.without.read_text().split()) if given.without else set()
+    without = read_names(given.without)
     for folder in given.folders:
         boxes = {
             file: [tuple(box) for box in one] for file, one in boxes_of(folder).items() if file.name not in without

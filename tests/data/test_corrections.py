@@ -20,6 +20,7 @@ from bloodcell.data.corrections import (
     as_file,
     read_corrections,
 )
+from bloodcell.data.decision_feed import DecisionFeed
 from bloodcell.data.decision_log import append_decisions
 from bloodcell.runtime.errors import BloodcellError
 
@@ -96,6 +97,16 @@ def test_other_programs_may_write_the_file(tmp_path):
         assert read_corrections(written).decisions[0].label == "a"
     with as_file(file) as same:
         assert same == file
+
+
+def test_a_file_with_a_byte_order_mark_is_read_added_to_and_followed(tmp_path):
+    file = tmp_path / "corrections.csv"
+    file.write_text(f"{HEADER}\r\n1.png,,a,x,{WHEN},,,,,\r\n", encoding="utf-8-sig", newline="")
+    feed = DecisionFeed(file, ["a", "b"])
+    assert feed.add([decision("b")]) == {"1.png"}
+    assert [one.label for one in feed.decisions] == ["a", "b"]
+    assert feed.decisions == list(read_corrections(file, ["a", "b"]).decisions)
+    assert feed.readings == 1
 
 
 @pytest.mark.parametrize(

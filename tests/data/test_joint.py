@@ -13,6 +13,13 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.verbs import TrainConfig
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Give each test a cache of its own: the images are the same in all, and so would be the sources of an audit."""
+    monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def sets(class_folders, tmp_path):
     """Write three sets, Kaggle's layout among them: sets["kaggle"] is a folder."""
@@ -24,7 +31,7 @@ def sets(class_folders, tmp_path):
 
 
 @pytest.fixture
-def load(compose, cache):
+def load(compose):
     """Read data=joint: load({"a": DIR, "b": DIR}, "data.leave_out=a") -> (samples, data group)."""
 
     def read(sets, *overrides):

@@ -73,7 +73,10 @@ def test_round_trip(samples, tmp_path):
     assert read.table.to_numpy().tolist() == odd.to_numpy().tolist()
     assert read.root == samples.root
     assert read_samples(tmp_path / "samples.csv", "/moved").root == Path("/moved")
-    assert b"\r" not in (tmp_path / "samples.csv").read_bytes()
+    content = (tmp_path / "samples.csv").read_bytes()
+    assert b"\r" not in content
+    (tmp_path / "samples.csv").write_bytes(b"\xef\xbb\xbf" + content)  # after a spreadsheet saved it
+    assert read_samples(tmp_path / "samples.csv").table.equals(read.table)
 
 
 def test_a_file_without_the_column_set_is_of_one_data_set(samples, tmp_path):

@@ -128,6 +128,14 @@ def test_grouped_has_no_source_in_two_parts(seed):
     assert all(set(part["label"]) == {"a", "b", "c"} for _, part in split.table.groupby("split"))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_grouped_folds_have_each_class_in_proportion(seed):
+    samples = joined(made({"a": 750}, per_source=10), made({"b": 750}, per_source=30), made({"c": 750}, per_source=50))
+    for fold in range(5):
+        counts = counts_of(split_of(samples, test_fraction=0, folds=5, fold=fold, seed=seed), "split", "label")
+        assert all(120 <= counts["val", name] <= 180 for name in "abc")
+
+
 def test_a_random_split_has_sources_in_two_parts():
     split = split_of(made({"a": 100, "b": 100}, per_source=10), "random")
     assert (split.table.groupby("source")["split"].nunique() > 1).any()

@@ -22,7 +22,7 @@ def test_both_files_answer_as_the_net(compose, tmp_path, name):
     from bloodcell.runtime.config import plain
 
     if name in ("xception", "efficientnet_lite0"):
-        pytest.importorskip("timm")
+        pytest.importorskip("timm", reason="it comes with the extra timm")
     size = 224 if name == "vit_b_16" else 64
     model = plain(compose(f"model={name}", "model.weights=null", f"model.image_size={size}").model)
     torch.manual_seed(0)

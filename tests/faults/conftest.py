@@ -32,9 +32,6 @@ LEAN = (*QUICK, "features.backend=eager", "logger=none", "evaluate.figures=false
 #: Seconds that anything may take on a busy machine.
 PATIENCE = 400
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; its processes would inherit that
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 def pytest_collection_modifyitems(items):
     for item in items:

@@ -236,7 +236,7 @@ class TestTimm:
 
     @pytest.fixture(autouse=True)
     def timm(self):
-        return pytest.importorskip("timm")
+        return pytest.importorskip("timm", reason="it comes with the extra timm")
 
     @pytest.mark.parametrize(("name", "size", "width"), [("xception", 299, 2048), ("efficientnet_lite0", 224, 1280)])
     def test_what_is_shipped_is_a_name_of_timm(self, compose, timm, name, size, width):

@@ -34,7 +34,7 @@ def test_every_shipped_model_is_known_here():
 def test_each_parameter_lies_in_exactly_one_block(name):
     library = "timm" if name in TIMM else "torchvision"
     if library == "timm":
-        pytest.importorskip("timm")
+        pytest.importorskip("timm", reason="it comes with the extra timm")
     backbone = build_backbone(name, library)
     blocks = blocks_of(backbone)
     assert (len(blocks), blocks[-1].name) == BLOCKS[name]

@@ -155,7 +155,7 @@ def test_every_map_of_torchvision(name):
 
 
 def test_timm_with_a_map():
-    pytest.importorskip("timm")
+    pytest.importorskip("timm", reason="it comes with the extra timm")
     net = Net(
         ModelConfig.of({**MODEL, "library": "timm", "name": "tf_efficientnet_lite0", "width": None, "image_size": 96}),
         3,
@@ -166,7 +166,7 @@ def test_timm_with_a_map():
 
 
 def test_tokens_of_timm_have_no_places():
-    pytest.importorskip("timm")
+    pytest.importorskip("timm", reason="it comes with the extra timm")
     net = Net(
         ModelConfig.of({**MODEL, "library": "timm", "name": "vit_tiny_patch16_224", "width": None, "image_size": 224}),
         3,

@@ -75,6 +75,16 @@ def test_words_stand_for_what_the_verb_takes(verb, arguments, overrides):
     assert cli.read_arguments(verb, arguments) == (overrides, False)
 
 
+def test_a_path_with_an_equals_sign_is_a_word(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "seed=0"
+    folder.mkdir()
+    for path in (str(folder), "./seed=0"):
+        assert cli.read_arguments("predict", [path, "tta=d4"]) == ([f"images={path}", "tta=d4"], False)
+    assert cli.read_arguments("tune", ["seed=0"]) == (["seed=0"], False)  # without a slash it is a choice
+    assert cli.read_arguments("predict", ["no/seed=0"]) == (["no/seed=0"], False)
+
+
 @pytest.mark.parametrize(
     ("verb", "arguments", "words"),
     [

@@ -1,5 +1,7 @@
 """The training of the cell finder: what it reads, what the net is told, and the file that it writes."""
 
+import shutil
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -9,7 +11,7 @@ import torch
 from onnx import numpy_helper
 from PIL import Image
 
-from bloodcell.data.annotated_fields import SIDE, read_annotated
+from bloodcell.data.annotated_fields import SIDE, read_annotated, read_names
 from bloodcell.data.cells import MODEL, STRIDE
 from bloodcell.data.field_colours import recoloured
 from bloodcell.data.field_dirt import dirtied
@@ -48,6 +50,36 @@ def test_boxes_of_a_table(slides):
     wanted = first["left"] + first["width"] / 2, first["top"] + first["height"] / 2, first["width"], first["height"]
     assert fields[0].boxes[0] == pytest.approx(wanted)
     assert len(read_annotated(slides, {first["image"]})) == len(fields) - 1
+
+
+def test_boxes_and_names_as_spreadsheets_write_them(tmp_path, slides):
+    shutil.copytree(slides, tmp_path / "slides")
+    file = tmp_path / "slides" / "slide_01" / "boxes.csv"
+    file.write_text(file.read_text().replace(",", ";"), encoding="utf-8-sig")
+    fields = read_annotated(slides)
+    again = read_annotated(tmp_path / "slides")
+    assert [field.boxes.tolist() for field in again] == [field.boxes.tolist() for field in fields]
+    (tmp_path / "without.txt").write_text("field_001.png\r\na cell.png\r\n", encoding="utf-8-sig")
+    assert read_names(tmp_path / "without.txt") == {"field_001.png", "a cell.png"}
+    assert read_names(None) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,left,top,width\n1.png,1,1,1\n", "has no column 'height'; it has image, left, top, width"),
+        ("image,left,top,width,height\n1.png,1,1,1,one\n", "row 2: its box is 1, 1, 1, one; give four numbers"),
+        ("image,left,top,width,height\n1.png,1,nan,1,1\n", "row 2: its box is 1, nan, 1, 1"),
+        ("", "it is empty"),
+    ],
+)
+def test_boxes_that_are_none_are_one_line(tmp_path, text, message):
+    (tmp_path / "boxes.csv").write_text(text)
+    with pytest.raises(BloodcellError, match=message) as caught:
+        read_annotated(tmp_path)
+    assert str(tmp_path / "boxes.csv") in str(caught.value)
+    with pytest.raises(BloodcellError, match="cannot read the names"):
+        read_names(tmp_path / "none.txt")
 
 
 def test_boxes_of_pascal_voc_are_scaled_with_the_picture(tmp_path):
@@ -161,7 +193,9 @@ def test_a_stopped_training_ends_with_the_same_net(tmp_path, slides, monkeypatch
     class StoppedError(Exception):
         pass
 
-    def stopped(rng, left=[2 * 12 + 12]):  # noqa: B006 - counts the views of two steps and of the first look
+    left = [2 * 12 + 12]  # views of two steps and of the first look
+
+    def stopped(rng):
         left[0] -= 1
         if left[0] < 0:
             raise StoppedError

@@ -7,7 +7,7 @@ import sys
 import pandas as pd
 import pytest
 
-pytest.importorskip("optuna")
+pytest.importorskip("optuna", reason="it comes with the extra tune")
 
 import numpy as np
 import yaml

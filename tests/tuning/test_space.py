@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.importorskip("optuna")
+pytest.importorskip("optuna", reason="it comes with the extra tune")
 
 import hydra
 from hydra import initialize_config_dir

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-pytest.importorskip("optuna")
+pytest.importorskip("optuna", reason="it comes with the extra tune")
 
 import optuna
 

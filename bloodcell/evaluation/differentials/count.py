@@ -22,7 +22,15 @@ from bloodcell.inference.predict import engines_of, threshold_of
 from bloodcell.inference.tta import as_trained
 from bloodcell.metrics.confusion_rates import Confusion
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.command import answer_words, checkpoint_words, command, continuation, say_end
+from bloodcell.runtime.command import (
+    answer_words,
+    checkpoint_words,
+    command,
+    continuation,
+    keep_continuation,
+    path_words,
+    say_end,
+)
 from bloodcell.runtime.config import job_folder, listed, typed
 from bloodcell.runtime.console import progress, say
 from bloodcell.runtime.io import write_csv
@@ -36,7 +44,7 @@ def run(cfg: DictConfig) -> Path:
         count(typed(cfg, DifferentialConfig), folder)
     except KeyboardInterrupt as error:
         more = () if "hydra.run.dir=" in command() else (f"hydra.run.dir={folder}",)
-        error.continuation = continuation(None, *more)  # type: ignore[attr-defined]
+        keep_continuation(error, continuation(None, *more))
         raise
     return folder
 
@@ -75,9 +83,10 @@ def count(config: DifferentialConfig, folder: Path) -> list[SlideCount]:
     for line in [*text_of(counts), *(f"note: {note}" for note in notes)]:
         say(line)
     checkpoint = [*checkpoint_words(listed(config.checkpoint)), *answer_words(config.classes)]
+    images = path_words("images", listed(config.images))
     seen = [] if "number" not in cells else ["cells=all", "overlays=DIR"]
     look = folder / ("report.html" if config.report else "differential.csv")
-    say_end(look, then=["predict", config.images, *checkpoint, "output=FILE.csv", *seen])
+    say_end(look, then=["predict", *images, *checkpoint, "output=FILE.csv", *seen])
     return counts
 
 

@@ -20,7 +20,7 @@ from bloodcell.inference.predict import engines_of, threshold_of
 from bloodcell.inference.tta import as_trained
 from bloodcell.metrics.predictions import PROBABILITY
 from bloodcell.runtime import run_folder
-from bloodcell.runtime.command import answer_words, say_end
+from bloodcell.runtime.command import answer_words, path_words, say_end
 from bloodcell.runtime.config import cache_root, job_folder, listed, typed, uses_cache
 from bloodcell.runtime.console import console, counted, printable, progress, say
 from bloodcell.runtime.hardware import decoders
@@ -60,8 +60,8 @@ def review(config: ReviewConfig, folder: Path) -> pd.DataFrame:
     chosen = table[table["next"] != ""].sort_values("next", key=lambda one: one.astype(int))
     write_csv(chosen, folder / "next.csv")
     _say(table, chosen, cells, decisions.agreements())
-    app = ["app", *listed(config.checkpoint), *answer_words(config.classes), f"images={config.images}"]
-    say_end(folder / "cells.csv", then=app)
+    words = [*path_words("checkpoint", listed(config.checkpoint)), *answer_words(config.classes)]
+    say_end(folder / "cells.csv", then=["app", *words, f"images={config.images}"])
     return table
 
 

@@ -94,6 +94,7 @@ class ModelCheckpoint(callbacks.ModelCheckpoint):
 
 def _is_of_run(file: Path, trainer: pl.Trainer) -> bool:
     """Return whether a checkpoint has the first rows of a trainer's history, which no other run has."""
+    # Lightning's connector sets the callbacks, which are declared nowhere
     (rows,) = [one.state_dict()["rows"] for one in trainer.callbacks if one.state_key == "History"]  # type: ignore[attr-defined]
     try:
         theirs = load_checkpoint(file)["callbacks"]["History"]["rows"]

@@ -47,7 +47,7 @@ def graph_of(net: torch.nn.Module, images: Tensor) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the writer traces by TorchScript, which is deprecated
             # a copy: the writer leaves every module in training mode, a frozen backbone too; traced here, since the
-            # writer would trace it twice to compare
+            # writer would trace it twice to compare; neither function has types
             traced = torch.jit.trace(copy.deepcopy(net).cpu().eval(), images.cpu(), check_trace=False)  # type: ignore[no-untyped-call]
             _GRAPHS[key] = by_blocks(graph(traced, images.cpu()))  # type: ignore[no-untyped-call]
     return _GRAPHS[key]
@@ -105,7 +105,7 @@ class TensorBoardReport(pl.Callback):
 
     def _images(self, trainer: pl.Trainer) -> Tensor | None:
         """Return up to 16 training images, uint8 (N, 3, size, size)."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in `fit`
         files = data.samples.of_split("train").files()
         files = files[:: max(1, len(files) // 16)][:16]  # spread over the classes, which follow each other
         return torch.stack([data.preprocessing(file) for file in files]) if files else None
