@@ -75,9 +75,8 @@ def main() -> None:
         folder = options.images or (painted_fields(made, options.per_field) if finds else painted(made))
         files = chosen(folder, options.count)
         print(f"{len(files):,} images, {ensemble.engines[0].preprocessing}; {way.name}", flush=True)
-        rows, batch = (say_steps(ensemble, files, way) if finds else (len(files), GROUP)), GROUP
-        if finds:
-            batch = min(GROUP, max(1, round(rows / len(files) * FIELDS)))
+        rows = say_steps(ensemble, files, way) if finds else len(files)
+        batch = min(GROUP, max(1, round(rows / len(files) * FIELDS))) if finds else GROUP
         for number in range(options.repeats):
             before = max(forward_rate(one, size, batch) for one in ways)
             rate = rows / predict_seconds(ensemble, files, Path(scratch) / f"{number}.csv")
