@@ -30,7 +30,8 @@ def report(tmp_path_factory):
         "confidence": 0.9,
     })  # fmt: skip
     counts = count_slides(cells, dict.fromkeys(cells["slide"].unique(), 10), None)
-    engine = SimpleNamespace(classes=CLASSES, file="best.ckpt", preprocessing=SimpleNamespace(white=None))
+    preprocessing = SimpleNamespace(white=None)
+    engine = SimpleNamespace(classes=CLASSES, known=CLASSES, file="best.ckpt", preprocessing=preprocessing)
     write_report(file, counts, ["a note on this count (12 %)"], cells, file.parent, [engine])
     return file
 
