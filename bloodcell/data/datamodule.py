@@ -36,6 +36,7 @@ class BloodCellDataModule(pl.LightningDataModule):
         least: Smallest training batch of a process; batch norm that learns needs 2.
         repeats: Every epoch has the batches of the first, to overfit them.
         own_classes: Training batches have a third part: the classes of each image's set, bool (N, classes).
+        together: Number of training batches that Lightning gets at a time, as a list if there are more than one.
     """
 
     def __init__(
@@ -50,11 +51,12 @@ class BloodCellDataModule(pl.LightningDataModule):
         least: int = 1,
         repeats: bool = False,
         own_classes: bool = False,
+        together: int = 1,
     ) -> None:
         super().__init__()
         self.samples, self.classes, self.preprocessing = samples, classes, preprocessing
         self.config, self.seed, self.rows, self.views = data, seed, rows, views
-        self.least, self.repeats, self.own_classes = least, repeats, own_classes
+        self.least, self.repeats, self.own_classes, self.together = least, repeats, own_classes, together
 
     def labels(self, samples: Samples) -> Tensor:
         """Return each row's class number, int64 (N,).
@@ -98,4 +100,5 @@ class BloodCellDataModule(pl.LightningDataModule):
             rows = len(self.samples.table) + torch.arange(self.views * len(labels)).view(self.views, -1)
         if split != "train" and self.rows.ndim == 2:
             batch_size = max(batch_size, _EVAL_ROWS)
-        return rows_loader(RowsDataset(self.rows, rows, labels, sampler, known), batch_size, least)
+        together = self.together if split == "train" else 1
+        return rows_loader(RowsDataset(self.rows, rows, labels, sampler, known), batch_size, least, together)

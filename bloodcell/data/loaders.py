@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,27 @@ class EpochBatches(Sampler[Tensor]):
         yield from (batch[process.rank :: process.size] for batch in batches)
 
 
+class Several(Sampler[list[Tensor]]):
+    """The batches of a sampler, up to `count` of them at a time as a list."""
+
+    def __init__(self, batches: EpochBatches, count: int) -> None:
+        self.batches, self.count = batches, count
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this at the start of each epoch."""
+        self.batches.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return -(-len(self.batches) // self.count)
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        remaining = iter(self.batches)
+        while some := list(islice(remaining, self.count)):
+            yield some
+
+
 class RowsDataset(Dataset[Any]):
-    """Rows that are read one batch at a time: `dataset[positions]` is (inputs, labels).
+    """Rows that are read one batch at a time: `dataset[positions]` is (inputs, labels), or a list of them for a list.
 
     Args:
         inputs: Rows that positions can index: pooled features, in memory or on disk, or uint8 (M, H, W, 3) images. If
@@ -121,17 +141,22 @@ class RowsDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.targets[0])
 
-    def __getitem__(self, positions: Tensor) -> tuple[Tensor, ...]:
+    def __getitem__(self, positions: Tensor | list[Tensor]) -> Any:
         """Return the batch at positions int64 (n,); images as (n, 3, H, W) in channels-last memory."""
+        if isinstance(positions, list):
+            sizes = [len(one) for one in positions]  # read at once, then divided
+            return list(zip(*(part.split(sizes) for part in self[torch.cat(positions)]), strict=True))
         view = self.sampler.epoch % len(self.rows) if self.sampler is not None else 0
         inputs: Tensor = self.inputs[self.rows[view][positions]]
         targets = (target[positions] for target in self.targets)
         return inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs, *targets
 
 
-def rows_loader(dataset: RowsDataset, batch_size: int, least: int = 1) -> DataLoader[Any]:
-    """Return a loader of (inputs, labels) batches; for `least` see `EpochBatches`."""
-    batches = EpochBatches(dataset.sampler, len(dataset), batch_size, least, dataset.device)
+def rows_loader(dataset: RowsDataset, batch_size: int, least: int = 1, together: int = 1) -> DataLoader[Any]:
+    """Return a loader of (inputs, labels) batches, or lists of `together` of them; for `least` see `EpochBatches`."""
+    batches: Any = EpochBatches(dataset.sampler, len(dataset), batch_size, least, dataset.device)
+    if together > 1:
+        batches = Several(batches, together)
     pinned = torch.cuda.is_available() and dataset.device == CPU  # copied to the GPU while it computes
     return DataLoader(dataset, sampler=batches, batch_size=None, pin_memory=pinned, generator=torch.Generator())
 

@@ -92,8 +92,21 @@ class Classifier(pl.LightningModule):
         apply_phase(self.finetune, self.net, self.current_epoch)
         torch.manual_seed(_mix(self.hparams["seed"], self.current_epoch, self.global_rank))
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Return the loss of one batch: (images or features, labels), and maybe the classes that each may have."""
+    def training_step(self, batch: Any, _: int) -> Tensor | None:
+        """Return the loss of one batch: (images or features, labels), and maybe the classes that each may have.
+
+        If optimization is not automatic, the batch is a list of batches, and a step is taken for each.
+        """
+        if self.automatic_optimization:
+            return self._loss_of(batch)
+        optimizer: Any = self.optimizers()
+        for one in batch:
+            optimizer.zero_grad()
+            self._loss_of(one).backward()  # type: ignore[no-untyped-call]  # torch's has no types
+            optimizer.step()
+        return None
+
+    def _loss_of(self, batch: Batch) -> Tensor:
         inputs, labels, *known = batch
         if inputs.ndim == 4:
             with torch.autocast(inputs.device.type, enabled=False):  # colours need more digits than bf16 has

@@ -25,6 +25,7 @@ from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import build_classifier, build_trainer, quiet
 from bloodcell.training.messages import partial_run, start_line, unfinished_phases
 from bloodcell.training.settings import settled
+from bloodcell.training.steps import steps_together
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def fit(
     used = samples if tests else samples.of_split("train", "val")
     keep_function(classifier, samples, extractor)
     data = build_data(config, classifier, used, extractor, kept)
+    data.together = steps_together(config, data.rows, trainer)
+    classifier.automatic_optimization = data.together == 1
     if begun:
         trainer.strategy.checkpoint_io.state = fitting_state(last, classifier, trainer)
     if not ended:

@@ -25,6 +25,7 @@ from bloodcell.data.samples import COLUMNS, Samples
 from bloodcell.runtime.config import config_dir, register_resolvers, typed
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.training.build import build_classifier, build_trainer, quiet
+from bloodcell.training.steps import steps_together
 
 CLASSES = ["a", "b", "c", "d"]
 
@@ -71,6 +72,8 @@ def fitted(samples: Samples, features: torch.Tensor, epochs: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(config, Path(folder), {"accelerator": "cpu", "devices": 1}, False)
         data = BloodCellDataModule(samples, CLASSES, Preprocessing(224), config.data, config.seed, features)
+        data.together = steps_together(config, features, trainer)
+        classifier.automatic_optimization = data.together == 1
         start = time.perf_counter()
         trainer.fit(classifier, datamodule=data)
         return time.perf_counter() - start

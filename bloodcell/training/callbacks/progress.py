@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from bloodcell.data.loaders import Several
 from bloodcell.runtime.console import Advance, progress
 
 
@@ -23,11 +24,16 @@ class EpochProgress(pl.Callback):
         self.advance = self.shown.enter_context(progress("training"))
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Show the training batches of the epoch."""
+        """Show the training batches of the epoch, of which Lightning may get several at a time."""
         *_, number = args
+        done, total = number + 1, trainer.num_training_batches
+        sampler = getattr(trainer.train_dataloader, "sampler", None)
+        if isinstance(sampler, Several):
+            total = len(sampler.batches)
+            done = min(done * sampler.count, total)
         epochs = trainer.max_epochs
         of_all = f"/{epochs}" if epochs and epochs > 0 else ""
-        self._show(number + 1, trainer.num_training_batches, f"epoch {trainer.current_epoch + 1}{of_all}, batches")
+        self._show(done, total, f"epoch {trainer.current_epoch + 1}{of_all}, batches")
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         """Show the validation batches of the epoch."""
