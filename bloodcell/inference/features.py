@@ -73,6 +73,7 @@ class Extractor:
             "mean": self.net.mean.flatten().tolist(),
             "std": self.net.std.flatten().tolist(),
             "pool": str(self.net.pool),
+            **({} if self.net.blurring is None else {"blur": self.net.blur}),
             "preprocessing": self.preprocessing.of_whole_images().as_dict(),
             "backend": self.backbone.name,
             # the features depend on what finds the cell

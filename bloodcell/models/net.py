@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,13 +27,16 @@ class Net(nn.Module):
 
     mean: Tensor
     std: Tensor
+    blurring: Tensor | None
     temperature = 1.0
 
     def __init__(self, model: ModelConfig, classes: int) -> None:
         super().__init__()
-        self.name = model.name
+        self.name, self.blur = model.name, model.blur
         self.register_buffer("mean", torch.tensor(model.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(model.std).view(3, 1, 1), persistent=False)
+        blurring = blur_matrix(model.image_size, model.blur * model.image_size) if model.blur else None
+        self.register_buffer("blurring", blurring, persistent=False)
         self.backbone = build_backbone(model.name, model.library, model.weights, model.width, model.image_size)
         for module in self.backbone.modules():
             if type(module) is nn.Conv2d and module.groups == module.in_channels > 1 and max(module.stride) > 1:
@@ -53,9 +57,11 @@ class Net(nn.Module):
         return pooled
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """Return the backbone's last map (N, C, h, w) of images as in `forward`."""
+        """Return the backbone's last map (N, C, h, w) of images as in `forward`, blurred if the net does not learn."""
         if not images.is_floating_point():
             images = images.to(self.mean.dtype) / 255
+        if self.blurring is not None and not self.training:
+            images = self.blurring @ images @ self.blurring.T
         found: Tensor = self.backbone((images - self.mean) / self.std)
         return found
 
@@ -80,6 +86,19 @@ def evaluation_mode(net: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def blur_matrix(side: int, sigma: float) -> Tensor:
+    """Return the matrix M (side, side) that blurs a square image X by a Gaussian, as M X M^T, mirrored at its borders.
+
+    `sigma` is in pixels, above 0 and at most a tenth of the side.
+    """
+    reach = math.ceil(3 * sigma)
+    steps = torch.arange(-reach, reach + 1)
+    weights = torch.exp(-(steps**2) / (2 * sigma**2))
+    places = (torch.arange(side)[:, None] + steps).abs()
+    places = torch.where(places < side, places, 2 * (side - 1) - places)
+    return torch.zeros(side, side).scatter_add_(1, places, (weights / weights.sum()).expand(side, -1))
 
 
 class StridedDepthwise(nn.Conv2d):

@@ -98,3 +98,16 @@ def test_a_checkpoint_holds_the_average_and_what_training_goes_on_with(averaged_
     assert not torch.equal(average["net.head.logits.weight"], current["net.head.logits.weight"])
     key = "net.backbone.0.1.num_batches_tracked"
     assert average[key] == current[key] == checkpoint["global_step"]
+
+
+def test_a_small_power_keeps_what_came_long_before():
+    kept = 1.0
+    for steps in range(30, 100):
+        kept *= decay_after(steps, 0.9999, power=1)
+    assert kept == pytest.approx((31 / 101) * (32 / 102))  # the first 30 % have about 0.3 squared
+    assert decay_after(40, 0.9, power=0) == 0.9
+
+
+def test_a_power_that_is_none():
+    with pytest.raises(BloodcellError, match=r"callbacks\.average\.power=-1; give a number of 0 or more"):
+        MovingAverage(power=-1)

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
-from bloodcell.models.net import Net, build_head
+from bloodcell.models.net import Net, blur_matrix, build_head
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.model import ModelConfig
 
@@ -45,6 +46,29 @@ def test_features_are_the_pooled_map_of_normalised_images(pool):
     assert fmap.shape[2:] == (2, 2)
     torch.testing.assert_close(net.features(images), fmap.mean((2, 3)) if pool == "avg" else fmap.amax((2, 3)))
     torch.testing.assert_close(net(images), net.head(net.features(images)))
+
+
+def test_a_blur_is_that_of_scipy():
+    images = torch.rand(2, 3, 32, 32)
+    matrix = blur_matrix(32, 1.3)
+    expected = gaussian_filter(images.numpy(), (0, 0, 1.3, 1.3), mode="mirror", radius=4)
+    torch.testing.assert_close(matrix @ images @ matrix.T, torch.from_numpy(expected))
+    torch.testing.assert_close(blur_matrix(32, 3.2).sum(dim=1), torch.ones(32))
+
+
+def test_only_a_net_that_does_not_learn_sees_blurred_images():
+    net = Net(ModelConfig.of(model(blur=0.05)), 5).eval()
+    net.backbone = torch.nn.Identity()
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    softened = torch.from_numpy(gaussian_filter(images.numpy() / 255, (0, 0, 1.6, 1.6), mode="mirror", radius=5))
+    torch.testing.assert_close(net.feature_map(images), (softened.float() - net.mean) / net.std)
+    net.train()
+    torch.testing.assert_close(net.feature_map(images), (images / 255 - net.mean) / net.std)
+
+
+def test_a_blur_that_is_none():
+    with pytest.raises(BloodcellError, match=r"model\.blur=0\.2; give a share of the image's side from 0 to 0\.1"):
+        ModelConfig.of(model(blur=0.2))
 
 
 def test_the_head_is_what_its_numbers_say():

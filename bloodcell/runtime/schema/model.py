@@ -38,6 +38,7 @@ class ModelConfig:
     mean: list[float]
     std: list[float]
     head: HeadConfig
+    blur: float = 0.0  # an older checkpoint has none
 
     def __post_init__(self) -> None:
         require_choice("model.library", self.library, "torchvision", "timm")
@@ -45,6 +46,7 @@ class ModelConfig:
             numbers = len(values) == 3 and all(map(math.isfinite, values))
             require(numbers, f"model.{name}", values, "give a list of 3 numbers, of red, green and blue")
         require(min(self.std) > 0, "model.std", self.std, "give three numbers above 0")
+        require(0 <= self.blur <= 0.1, "model.blur", self.blur, "give a share of the image's side from 0 to 0.1")
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> ModelConfig:
