@@ -105,6 +105,7 @@ def learnt_run(compose, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "learnt"
     learning = ("finetune=full", "optimizer=sgd", "optimizer.lr=0.03", "data.batch_size=8", "callbacks=to_the_end")
     choices = ("trainer.max_epochs=4", "trainer.precision=32-true", "calibrate=false", "evaluate.figures=false")
+    choices += ("model.blur=0.03",)  # all that runs a net has to blur as it does
     train(compose(*QUICK, *SMALL, *learning, *choices, "logger=none", f"outputs={folder.parent}"), folder)
     return folder
 
