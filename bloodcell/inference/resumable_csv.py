@@ -22,6 +22,9 @@ from bloodcell.runtime.locks import locked
 
 Rows = Iterable[Iterable[Any]]
 
+#: Columns of FILE.bad.csv.
+BAD = ["path", "reason"]
+
 
 @dataclass
 class Begun:
@@ -101,7 +104,7 @@ class ResumableCsv:
             BloodcellError: The files were begun with other settings or items, and overwrite is not set.
         """
         try:
-            if self.state.is_file() and ((done := self._resume(settings, names)) or self.progress.begun):
+            if self.state.is_file() and ((done := self._resume(columns, settings, names)) or self.progress.begun):
                 return done
         except BloodcellError:
             if not self.overwrite:
@@ -112,7 +115,7 @@ class ResumableCsv:
         self.file.write_bytes(lines([columns]))
         return 0
 
-    def _resume(self, settings: dict[str, Any], names: Iterable[str]) -> int:
+    def _resume(self, columns: list[str], settings: dict[str, Any], names: Iterable[str]) -> int:
         """Cut off what was written after the last step, and return the number of items that are done."""
         try:
             then = _progress(read_json(self.state))
@@ -129,6 +132,9 @@ class ResumableCsv:
         for path, size in zip((self.file, self.bad), then.sizes, strict=True):
             if _size(path) < size:
                 raise self._refusal(f"{path.name} is shorter than it was")
+            header = lines([columns if path == self.file else BAD])
+            if size and not _is_as_written(path, header, size):
+                raise self._refusal(f"{path.name} was changed, perhaps by a spreadsheet")
             if size:
                 os.truncate(path, size)
             else:
@@ -141,7 +147,7 @@ class ResumableCsv:
         now, bad = self.progress, list(bad)
         _append(self.file, lines(rows))
         if bad:
-            _append(self.bad, lines([*([] if now.sizes[1] else [["path", "reason"]]), *bad]))
+            _append(self.bad, lines([*([] if now.sizes[1] else [BAD]), *bad]))
         now.items, now.seen = now.items + len(names), digest(now.seen, names)
         now.sizes = [_size(self.file), _size(self.bad)]
         now.counts.update(counts)
@@ -237,6 +243,14 @@ def _append(file: Path, content: bytes) -> None:
         opened.write(content)
         opened.flush()
         os.fsync(opened.fileno())
+
+
+def _is_as_written(file: Path, header: bytes, size: int) -> bool:
+    """Return whether a table has its header, and a row ends at a size, above 0: it was not written anew elsewhere."""
+    with file.open("rb") as opened:
+        first = opened.read(len(header))
+        opened.seek(size - 1)
+        return first == header and opened.read(1) == b"\n"
 
 
 def _has_no_row(file: Path) -> bool:

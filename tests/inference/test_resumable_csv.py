@@ -190,6 +190,24 @@ def test_what_was_begun_otherwise_is_begun_again_where_asked_for(tmp_path, whole
     assert content(file.parent) == whole
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", ",a remark of somebody\n"),  # a column more
+        lambda text: text.replace('"', "").replace("\n", "\r\n") + 40 * "x,1\r\n",  # other quotes, and rows more
+        lambda text: text.replace("\n", "\nnew,1\n", 1) + "new,2\n",  # a row in the middle
+    ],
+)
+def test_a_table_that_a_spreadsheet_wrote_anew_is_refused_and_kept(tmp_path, change):
+    with pytest.raises(KilledError):
+        write(tmp_path / "t.csv", stop=2)
+    changed = change((tmp_path / "t.csv").read_text())
+    (tmp_path / "t.csv").write_text(changed, newline="")
+    with pytest.raises(BloodcellError, match=r"t\.csv was changed, perhaps by a spreadsheet"):
+        write(tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_bytes() == changed.encode()
+
+
 def test_a_file_that_lost_rows_is_refused(tmp_path):
     with pytest.raises(KilledError):
         write(tmp_path / "t.csv", stop=2)
