@@ -23,7 +23,7 @@ from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.fields.choice import SMALL, chosen_cells, spread
 from bloodcell.inference.fields.files import mirrored, require_apart
 from bloodcell.inference.fields.geojson import feature_collection
-from bloodcell.inference.fields.overlays import overlay
+from bloodcell.inference.fields.overlays import marks_of, overlay
 from bloodcell.inference.groups import Decoded, Field
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict import asked_cells, predict
@@ -309,6 +309,19 @@ def test_a_box_has_the_colour_of_its_class_and_a_label():
     assert (drawn[42:58, 52:110] == rgb(COLOURS[1])).all(axis=2).mean() > 0.5  # above the first box
     assert (drawn[4:20, 252:310] == rgb(COLOURS[0])).all(axis=2).mean() > 0.4  # inside the second
     assert (drawn[300:] == 255).mean() > 0.5
+
+
+def test_doubtful_cells_have_a_mark_and_the_legend_tells_it():
+    chances = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.7, 0.3]])
+    marks = marks_of(chances, 0.75, ["", "", "platelet", "platelet"])
+    assert marks == ["", "?", "!", "!"]
+    assert marks_of(chances, 0.0, None) == [""] * 4
+    assert marks_of(np.zeros((0, 2)), 0.5, []) == []
+    grey, cells = np.full((300, 400, 3), 200, np.uint8), [Cell(50, 60, 100, 90)]
+    field = Field("a", cells, "", grey)
+    plain, other = (np.asarray(overlay(field, chances[:1], ["a", "b"], [mark])) for mark in ("", "!"))
+    assert (plain[:60] != other[:60]).any()  # behind the class
+    assert (plain[300:] != other[300:]).any()
 
 
 def test_a_large_field_is_drawn_smaller_and_its_boxes_with_it(learnt_run, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from bloodcell.data.image_paths import relative_to, searched
 from bloodcell.data.whole_slides import opened
 from bloodcell.inference.fields.geojson import feature_collection
-from bloodcell.inference.fields.overlays import overlay
+from bloodcell.inference.fields.overlays import marks_of, overlay
 from bloodcell.inference.fields.rois import require_roifile, roi_archive
 from bloodcell.inference.fields.slide_parts import part_of
 from bloodcell.inference.groups import KEPT, Field, Group
@@ -49,31 +50,33 @@ class FieldFiles:
     def write(self, group: Group, threshold: float) -> Group:
         """Write the files of a group's fields, and return the group without their pictures.
 
-        Cells with a confidence below the threshold are marked.
+        Cells with a confidence below the threshold are marked, and those of a class left out.
         """
         assert group.fields is not None
         if part_of(group.given):  # its slide is not complete
             return group
         ends = np.cumsum([len(field.cells) for field in group.fields])
+        marks = marks_of(group.probabilities, threshold, group.others)
         for field, end in zip(group.fields, ends.tolist(), strict=True):
-            self._write(field, group.probabilities[end - len(field.cells) : end], threshold)
+            its = slice(end - len(field.cells), end)
+            self._write(field, group.probabilities[its], marks[its])
         return replace(group, fields=[replace(field, picture=None) for field in group.fields])
 
-    def write_slide(self, slide: Field, probabilities: Array, threshold: float) -> None:
+    def write_slide(self, slide: Field, probabilities: Array, marks: Sequence[str]) -> None:
         """Write the files of a whole slide, a field without its picture, with the probabilities of its cells (N, C)."""
         if self.overlays is not None:
             opened_slide = opened(slide.image)
             picture = opened_slide.overview(KEPT)
             assert picture is not None
             slide = replace(slide, picture=picture, scale=picture.shape[1] / opened_slide.size[0])
-        self._write(slide, probabilities, threshold)
+        self._write(slide, probabilities, marks)
 
-    def _write(self, field: Field, probabilities: Array, threshold: float) -> None:
+    def _write(self, field: Field, probabilities: Array, marks: Sequence[str]) -> None:
         name = mirrored(os.fspath(field.image), self.base)
         if self.overlays is not None:
             form = FORMATS.get(Path(name).suffix.lower())
             file = _below(self.overlays, name if form else f"{name}.png")
-            drawn = overlay(field, probabilities, self.classes, threshold)
+            drawn = overlay(field, probabilities, self.classes, marks)
             write_atomically(file, partial(drawn.save, format=form or "PNG", quality=90))
         if self.geojson is not None:
             boxes = feature_collection(field.cells, probabilities, self.classes)

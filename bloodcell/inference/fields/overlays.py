@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from itertools import cycle
 from typing import Any
@@ -22,14 +23,30 @@ LETTER, LEAST = 1 / 45, 11
 SMALL = 0.3
 
 
-def overlay(field: Field, probabilities: Array, classes: list[str], threshold: float = 0.0) -> Image.Image:
+#: Mark behind a class -> what it means.
+MARKS = {"?": "left to a human", "!": "surely of a class left out"}
+
+
+def marks_of(probabilities: Array, threshold: float, others: Sequence[str] | None) -> list[str]:
+    """Return the mark of each of N cells, '' for none, as in `MARKS`.
+
+    Args:
+        probabilities: Float64 (N, classes).
+        threshold: Confidence below which a cell is left to a human.
+        others: The class left out of which each cell surely is, '' if it is of none; None: no class is left out.
+    """
+    sure = probabilities.max(axis=1, initial=0) >= threshold
+    return ["!" if other else "" if one else "?" for one, other in zip(sure, others or [""] * len(sure), strict=True)]
+
+
+def overlay(field: Field, probabilities: Array, classes: list[str], marks: Sequence[str] | None = None) -> Image.Image:
     """Draw the boxes of a field's N cells on its picture, above a legend with the number of cells of each class.
 
     Args:
         field: With its picture.
         probabilities: Of its cells, float64 (N, classes).
         classes: Their names; each has one of eight colours.
-        threshold: Confidence below which a class has a question mark.
+        marks: Of the cells, `marks_of`; None: they have none.
     """
     assert field.picture is not None
     picture, names = Image.fromarray(field.picture), [printable(name) for name in classes]
@@ -45,14 +62,14 @@ def overlay(field: Field, probabilities: Array, classes: list[str], threshold: f
         )
     sides = [field.scale * cell.diameter for cell in field.cells]
     labelled = len(sides) > 0 and 2 * float(np.median(sides)) >= size  # letters would hide smaller cells
-    unsure = probabilities.max(axis=1, initial=0) < threshold
-    for number, (cell, kind, asks) in enumerate(zip(field.cells, best, unsure, strict=True), start=1):
+    marks = marks or [""] * len(field.cells)
+    for number, (cell, kind, mark) in enumerate(zip(field.cells, best, marks, strict=True), start=1):
         corner = field.scale * cell.box[0], field.scale * cell.box[1]
         if labelled:
-            _draw_label(draw, corner, f"{number} {names[kind]}{' ?' if asks else ''}", colours[kind], font)
+            _draw_label(draw, corner, f"{number} {names[kind]} {mark}".rstrip(), colours[kind], font)
     counts = [f"{name} {number}" for name, number in zip(names, np.bincount(best, minlength=len(names)), strict=True)]
     entries: list[tuple[str, str]] = list(zip(counts, colours, strict=True)) if len(best) else [("no cell", "")]
-    entries += [("? left to a human", "")] if unsure.any() else []
+    entries += [(f"{mark} {meaning}", "") for mark, meaning in MARKS.items() if mark in marks]
     return _above(picture, _legend(entries, picture.width, font))
 
 

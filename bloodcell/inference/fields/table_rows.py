@@ -11,6 +11,7 @@ from bloodcell.data.cells import Cell
 from bloodcell.data.image_paths import relative_to
 from bloodcell.inference.confirmed_rows import ConfirmedRows
 from bloodcell.inference.fields.files import FieldFiles
+from bloodcell.inference.fields.overlays import marks_of
 from bloodcell.inference.fields.slide_parts import SlidePart, part_of, pooled
 from bloodcell.inference.groups import Field, Group
 from bloodcell.inference.prediction_rows import rows_of, written_row
@@ -72,12 +73,14 @@ class TableRows:
             self.table.add_step(part.of, chosen, numbers, len(chosen), found.kept)
             return
         if self.files:
-            self.files.write_slide(*self._slide(part.path, chosen), self.threshold)
+            self.files.write_slide(*self._slide(part.path, chosen))
         self.table.add([part.path], chosen, [], numbers)
 
-    def _slide(self, path: str, last: list[list[Any]]) -> tuple[Field, np.ndarray[Any, np.dtype[Any]]]:
-        """Return a whole slide as a field without its picture, and the probabilities of its cells, from its rows."""
+    def _slide(self, path: str, last: list[list[Any]]) -> tuple[Field, np.ndarray[Any, np.dtype[Any]], list[str]]:
+        """Return a whole slide as a field without its picture, and the probabilities and marks of its cells."""
         rows = [dict(zip(self.columns, row, strict=True)) for row in [*self.table.since(), *last]]
         cells = [Cell(int(row["left"]), int(row["top"]), int(row["width"]), int(row["height"])) for row in rows]
         chances = [[float(row[PROBABILITY + name]) for name in self.classes] for row in rows]
-        return Field(path, cells, ""), np.array(chances, float).reshape(-1, len(self.classes))
+        found = np.array(chances, float).reshape(-1, len(self.classes))
+        marks = marks_of(found, self.threshold, [str(row.get("other") or "") for row in rows])
+        return Field(path, cells, ""), found, marks
