@@ -117,6 +117,7 @@ lowest:
 	$(LOWEST)/$(notdir $(BIN))/uv --no-config pip compile pyproject.toml --resolution lowest-direct --python-version 3.11 \
 		$(addprefix --extra ,dev timm download app tune slides rois) --no-header --no-annotate --quiet > $(LOWEST)/lowest.txt
 	$(LOWEST)/$(notdir $(BIN))/uv --no-config pip install --quiet --python $(LOWEST) --requirement $(LOWEST)/lowest.txt
+	$(LOWEST)/$(notdir $(BIN))/uv --no-config pip install --quiet --python $(LOWEST) --no-deps --editable .
 	$(LOWEST)/$(notdir $(BIN))/python -m pytest -W default -n auto --maxprocesses 4 --dist loadfile \
 		-m "not slow and not real and not browser and not faults and not inputs and not gpu"
 

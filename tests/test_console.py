@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import Progress
 
+from bloodcell.data.loaders import EpochBatches, Several
 from bloodcell.runtime import console as printing
 from bloodcell.runtime.console import (
     complain,
@@ -186,12 +187,19 @@ def test_what_libraries_print_is_hidden_and_progress_is_not(capsys):
 def test_an_epoch_shows_its_batches(monkeypatch):
     shown = []
     monkeypatch.setattr("bloodcell.training.callbacks.progress.progress", lambda what: _recorded(shown))
-    trainer = SimpleNamespace(max_epochs=15, current_epoch=2, num_training_batches=8, num_val_batches=[3])
+    trainer = SimpleNamespace(
+        max_epochs=15, current_epoch=2, num_training_batches=8, num_val_batches=[3], train_dataloader=None
+    )
     bar = EpochProgress()
     bar.setup(trainer, None, "fit")
     bar.on_train_batch_end(trainer, None, {}, [], 4)
     bar.on_validation_batch_end(trainer, None, {}, [], 2, 0)
-    assert shown == [(5, 8, "epoch 3/15, batches"), (3, 3, "validation, batches")]
+    trainer.num_training_batches = 4
+    trainer.train_dataloader = SimpleNamespace(sampler=Several(EpochBatches(None, 29, 2), 4))
+    for number in (2, 3):  # of four batches each but the last, of three
+        bar.on_train_batch_end(trainer, None, {}, [], number)
+    assert shown[:2] == [(5, 8, "epoch 3/15, batches"), (3, 3, "validation, batches")]
+    assert shown[2:] == [(12, 15, "epoch 3/15, batches"), (15, 15, "epoch 3/15, batches")]
     bar.teardown(trainer, None, "fit")
     assert shown[-1] == "over"
 
