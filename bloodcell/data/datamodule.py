@@ -36,8 +36,12 @@ class BloodCellDataModule(pl.LightningDataModule):
         least: Smallest training batch of a process; batch norm that learns needs 2.
         repeats: Every epoch has the batches of the first, to overfit them.
         own_classes: Training batches have a third part: the classes of each image's set, bool (N, classes).
-        together: Number of training batches that Lightning gets at a time, as a list if there are more than one.
+
+    Attributes:
+        together: Number of training batches of rows that Lightning gets at a time, as a list; 1: one, and no list.
     """
+
+    together = 1
 
     def __init__(
         self,
@@ -51,12 +55,11 @@ class BloodCellDataModule(pl.LightningDataModule):
         least: int = 1,
         repeats: bool = False,
         own_classes: bool = False,
-        together: int = 1,
     ) -> None:
         super().__init__()
         self.samples, self.classes, self.preprocessing = samples, classes, preprocessing
         self.config, self.seed, self.rows, self.views = data, seed, rows, views
-        self.least, self.repeats, self.own_classes, self.together = least, repeats, own_classes, together
+        self.least, self.repeats, self.own_classes = least, repeats, own_classes
 
     def labels(self, samples: Samples) -> Tensor:
         """Return each row's class number, int64 (N,).

@@ -21,8 +21,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 LETTER, LEAST = 1 / 45, 11
 #: Scale of a picture below which lines have one pixel.
 SMALL = 0.3
-
-
 #: Mark behind a class -> what it means.
 MARKS = {"?": "left to a human", "!": "surely of a class left out"}
 
