@@ -144,9 +144,11 @@ class Backbone:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        model = exported(self._module(), self.size, BATCH["onnx"])
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(self._graph(), options, providers=["CPUExecutionProvider"])
         return lambda images: np.asarray(session.run(None, {"images": images})[0])
+
+    def _graph(self) -> bytes:
+        return exported(self._module(), self.size, BATCH["onnx"])
 
     def _compiled(self) -> Callable[[Array], Array]:
         module: Any = self._module()

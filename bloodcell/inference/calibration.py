@@ -56,10 +56,12 @@ def calibrate(
     limits: bool = True,
     compared: int = 1,
     backbones: int = 1,
+    learner: Extractor | None = None,
 ) -> Calibration:
     """Fit temperature and limits to the validation part, and count its confusions, as far as its samples allow.
 
-    `predictions` is the run's predictions table at temperature 1, made with `tta` by the net of the extractor.
+    `predictions` is the run's predictions table at temperature 1, made with `tta` by the net of the extractor;
+    `learner` computes the features of training images, if not the extractor does.
     `compared` is the number of epochs among which the validation part chose, and `backbones` that of their different
     backbones. The confusions come with the limits: a differential count is corrected by them.
     """
@@ -76,8 +78,9 @@ def calibrate(
         calibrated = tempered_table(rows, fitted)
         if len(rows) and (provisional or not seen_obstacle(samples)):
             confusion = confusion_of_table(calibrated, provisional)
+        extractors = learner or extractor, extractor
         found = (
-            None if reason else _limits(samples, calibrated, classes, extractor, tta, compared, provisional, backbones)
+            None if reason else _limits(samples, calibrated, classes, extractors, tta, compared, provisional, backbones)
         )
         lines.append(
             _limits_line(found, rows, compared) if found else f"out-of-distribution images are not flagged: {reason}"
@@ -188,7 +191,7 @@ def _limits(
     samples: Samples,
     rows: pd.DataFrame,
     classes: list[str],
-    extractor: Extractor,
+    extractors: tuple[Extractor, Extractor],
     tta: str,
     compared: int,
     provisional: bool,
@@ -196,8 +199,8 @@ def _limits(
 ) -> Limits:
     train = spread(samples.of_split("train"))
     with progress("limits") as report:
-        learnt = np.asarray(extractor.features(train, report)[:])
-        unseen = np.asarray(extractor.features(samples.of_split("val"), report)[:])
+        learnt = np.asarray(extractors[0].features(train, report)[:])
+        unseen = np.asarray(extractors[1].features(samples.of_split("val"), report)[:])
     labels = pd.Index(classes).get_indexer(train.table["label"])
     return fit_limits(learnt, labels, unseen, rows, tta, compared, provisional, backbones)
 

@@ -122,6 +122,10 @@ class StoredRows:
         chunks = {number: None if rows is None else rows[:, chosen] for number, rows in self.chunks.items()}
         return StoredRows(chunks, self.places)
 
+    def at(self, chosen: Array) -> StoredRows:
+        """Return the rows at positions, int64 (M,), unread."""
+        return StoredRows(self.chunks, self.places[chosen])
+
     def followed_by(self, others: list[StoredRows]) -> StoredRows:
         """Return these rows and then those of others, unread; every store numbers its chunks from 0."""
         places, chunks = [self.places], dict(self.chunks)

@@ -14,7 +14,7 @@ from bloodcell.runtime import run_folder
 from bloodcell.runtime.config import listed
 from bloodcell.runtime.console import named, progress, say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.runtime.schema.data import FeaturesConfig
+from bloodcell.runtime.schema.data import INT8, FeaturesConfig
 
 
 def load_engines(
@@ -45,6 +45,10 @@ def load_engines(
     if len({file.resolve() for file in files}) < len(files):
         raise BloodcellError(f"checkpoint: one is named twice in {', '.join(map(str, files))}; name each once")
     chosen = features or FeaturesConfig()
+    if chosen.precision == INT8:
+        raise BloodcellError(
+            "features.precision=int8 is for training; here, give a file in integers: bloodcell export precision=int8"
+        )
     with progress("loading the classifier"):
         engines = [_load(file, device, chosen, cache, workers) for file in files]
         for path, engine in zip(paths, engines, strict=True):

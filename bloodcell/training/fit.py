@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bloodcell.audits.leaks import unaudited_sets
 from bloodcell.data.classes import missing_classes
 from bloodcell.data.crop import measured_extent
 from bloodcell.data.one_cell import STAIN
-from bloodcell.data.samples import Samples
+from bloodcell.data.samples import SPLITS, Samples
 from bloodcell.inference.engine import Engine, engine_of
 from bloodcell.inference.features import Extractor, View, features_root, in_memory
 from bloodcell.runtime import distributed, run_folder
@@ -23,9 +25,13 @@ from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import build_classifier, build_trainer, quiet
+from bloodcell.training.integer_features import learning_extractor
 from bloodcell.training.messages import partial_run, start_line, unfinished_phases
 from bloodcell.training.settings import settled
 from bloodcell.training.steps import steps_together
+
+#: The parts that a training does not learn from.
+JUDGED = tuple(split for split in SPLITS if split != "train")
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Fitted:
     """The result of training."""
 
     engine: Engine  # the classifier with the chosen weights
+    learnt: Extractor  # of the features of the training images
     chosen: dict[str, Any]  # their checkpoint
     trainer: Any  # Lightning's, for its loggers
 
@@ -78,7 +85,8 @@ def fit(
     extractor = extractor_of(config, classifier, device)
     used = samples if tests else samples.of_split("train", "val")
     keep_function(classifier, samples, extractor)
-    data = build_data(config, classifier, used, extractor, kept)
+    learner = learning_extractor(config.features, samples, extractor)
+    data = build_data(config, classifier, used, extractor, kept, learner)
     data.together = steps_together(config, data.rows, trainer)
     classifier.automatic_optimization = data.together == 1
     if begun:
@@ -92,7 +100,9 @@ def fit(
         trainer.save_checkpoint(last)
     chosen = load_checkpoint(run_folder.checkpoint_of(folder))
     classifier.load_state_dict(chosen["state_dict"])
-    return Fitted(_engine(config, classifier, device), chosen, trainer)
+    engine = _engine(config, classifier, device)
+    assert engine.extractor is not None
+    return Fitted(engine, engine.extractor if learner is extractor else learner, chosen, trainer)
 
 
 def prepare(config: TrainConfig) -> None:
@@ -143,12 +153,17 @@ def keep_function(classifier: Any, samples: Samples, extractor: Extractor) -> No
 
 
 def build_data(
-    config: TrainConfig, classifier: Any, samples: Samples, extractor: Extractor, kept: dict[str, Any] | None = None
+    config: TrainConfig,
+    classifier: Any,
+    samples: Samples,
+    extractor: Extractor,
+    kept: dict[str, Any] | None = None,
+    learner: Extractor | None = None,
 ) -> Any:
     """Build the LightningDataModule of features or images; see `training_rows`."""
     from bloodcell.data.datamodule import BloodCellDataModule
 
-    rows, views = training_rows(config, classifier, samples, extractor, kept)
+    rows, views = training_rows(config, classifier, samples, extractor, kept, learner or extractor)
     return BloodCellDataModule(
         samples, classifier.classes, extractor.preprocessing, config.data, config.seed, rows, views,
         least=1 if config.finetune.frozen or config.finetune.batch_norm == "frozen" else 2,
@@ -158,24 +173,33 @@ def build_data(
 
 
 def training_rows(
-    config: TrainConfig, classifier: Any, samples: Samples, extractor: Extractor, kept: dict[str, Any] | None = None
+    config: TrainConfig,
+    classifier: Any,
+    samples: Samples,
+    extractor: Extractor,
+    kept: dict[str, Any] | None,
+    learner: Extractor,
 ) -> tuple[Any, int]:
     """Return the rows that batches are drawn from, and the number of fixed views of each training image in them.
 
     The rows are features if the backbone is frozen and the images are not augmented; else decoded images if they fit
     into memory; else None, and each epoch decodes them. If they fit into the memory of a GPU that trains, they are
-    there. `kept` holds the latest rows for the next training.
+    there. `kept` holds the latest rows for the next training. `learner` computes the features of training images.
     """
     keeps = extractor.root is not None
     views = config.features.views if keeps else 0
     if not keeps and not decoded_images_fit(config.data, len(samples.table), extractor.preprocessing.image_size):
         return None, 0
-    made = extractor.described() if keeps else extractor.preprocessing.of_whole_images().as_dict()
+    made: Any = (
+        [one.described() for one in (extractor, learner)]
+        if keeps
+        else extractor.preprocessing.of_whole_images().as_dict()
+    )
     changed = [classifier.augment.as_dict(), samples.of_split("train").paths()] if views else []
     key = json.dumps([made, samples.paths(), views, changed], sort_keys=True)  # all that the rows depend on
     if kept is not None and kept.get("key") == key:
         return kept["rows"], views
-    rows = feature_rows(views, classifier, samples, extractor) if keeps else decoded_rows(samples, extractor)
+    rows = feature_rows(views, classifier, samples, extractor, learner) if keeps else decoded_rows(samples, extractor)
     rows = on_gpu(rows, extractor.backbone.device)
     if kept is not None:
         kept.clear()  # rows are large, so only the latest are kept
@@ -193,15 +217,20 @@ def decoded_rows(samples: Samples, extractor: Extractor) -> Any:
         return torch.from_numpy(decode_all(samples.paths(), extractor.preprocessing, extractor.threads, report))
 
 
-def feature_rows(views: int, classifier: Any, samples: Samples, extractor: Extractor) -> Any:
+def feature_rows(views: int, classifier: Any, samples: Samples, extractor: Extractor, learner: Extractor) -> Any:
     """Return the features of the samples, then of each fixed view of the training samples."""
-    with progress("features") as report:
-        rows: Any = extractor.features(samples, report)
     train = samples.of_split("train")
+    with progress("features") as report:
+        if learner is extractor:
+            rows: Any = extractor.features(samples, report)
+        else:
+            parts: list[Any] = [learner.features(train, report), extractor.features(samples.of_split(*JUDGED), report)]
+            trains = (samples.table["split"] == "train").to_numpy()
+            rows = parts[0].followed_by(parts[1:]).at(np.argsort(np.argsort(~trains, kind="stable")))
     others = []
     for number in range(views):
         with progress(f"features of view {number + 1}/{views}") as report:
-            others.append(extractor.features(train, report, View(classifier.augment, number)))
+            others.append(learner.features(train, report, View(classifier.augment, number)))
     return in_memory(rows.followed_by(others) if others else rows)
 
 

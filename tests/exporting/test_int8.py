@@ -8,9 +8,9 @@ import pytest
 
 import bloodcell
 from bloodcell.data.samples import read_samples
-from bloodcell.exports import int8
 from bloodcell.exports.export import export
 from bloodcell.exports.formats import FORMATS
+from bloodcell.inference import quantisation
 from bloodcell.inference.exported.onnx_check import checked
 from bloodcell.runtime.errors import BloodcellError
 
@@ -26,7 +26,7 @@ def in_int8(compose, exported, learnt_run, tmp_path, monkeypatch):
     def run(rate, lost):
         limits = {"LEAST_RATE": rate, "MOST_LOST": lost, "ROUNDS": 1, "SECONDS": 0.01, "CALIBRATION": 8}
         for name, value in limits.items():
-            monkeypatch.setattr(int8, name, value)
+            monkeypatch.setattr(quantisation, name, value)
         return export(
             compose(f"checkpoint={learnt_run}", "precision=int8", f"output={tmp_path / 'x.onnx'}", verb="export")
         )
@@ -35,7 +35,7 @@ def in_int8(compose, exported, learnt_run, tmp_path, monkeypatch):
 
 
 def test_a_file_in_integers_says_so_and_predicts(in_int8, exported, learnt_run, monkeypatch, capsys):
-    monkeypatch.setattr(int8, "has_int8_products", lambda: False)
+    monkeypatch.setattr(quantisation, "has_int8_products", lambda: False)
     file = in_int8(1000.0, 100.0)
     said = capsys.readouterr().out
     assert "int8: " in said
@@ -53,8 +53,8 @@ def test_a_file_in_integers_says_so_and_predicts(in_int8, exported, learnt_run, 
 @pytest.mark.slow
 @pytest.mark.parametrize(("rate", "lost"), [(1000.0, 100.0), (0.0, -200.0)])
 def test_one_that_is_slow_or_inexact_is_not_written(in_int8, tmp_path, monkeypatch, rate, lost):
-    monkeypatch.setattr(int8, "has_int8_products", lambda: True)
-    with pytest.raises(BloodcellError, match=r"times the float32 file's rate.* nothing is written"):
+    monkeypatch.setattr(quantisation, "has_int8_products", lambda: True)
+    with pytest.raises(BloodcellError, match=r"times the rate of float32.* nothing is written"):
         in_int8(rate, lost)
     assert list(tmp_path.iterdir()) == []
 

@@ -10,6 +10,8 @@ from bloodcell.runtime.schema.checks import TTA, require, require_choice, requir
 
 BACKENDS = ("auto", "onnx", "compile", "eager")
 PRECISIONS = ("float32", "bf16")
+#: A precision of training images alone: what is judged is judged in float32.
+INT8 = "int8"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class FeaturesConfig:
     def __post_init__(self) -> None:
         require_choice("features.cache", {True: "on", False: "off"}.get(self.cache, self.cache), "auto", "on", "off")
         require_choice("features.backend", self.backend, *BACKENDS)
-        require_choice("features.precision", self.precision, None, *PRECISIONS)
+        require_choice("features.precision", self.precision, None, *PRECISIONS, INT8)
         require(self.views >= 0, "features.views", self.views, "give the number of fixed views, or 0")
 
     def keeps(self, frozen: bool, augmented: bool) -> bool:

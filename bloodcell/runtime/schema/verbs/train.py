@@ -8,7 +8,7 @@ from typing import Any
 
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.schema.checks import TTA, figure_formats, require, require_choice, require_seed
-from bloodcell.runtime.schema.data import DataConfig, InferenceConfig
+from bloodcell.runtime.schema.data import INT8, DataConfig, InferenceConfig
 from bloodcell.runtime.schema.model import AugmentConfig, FinetuneConfig, LossConfig, ModelConfig
 from bloodcell.runtime.schema.trainer import TrainerConfig
 from bloodcell.runtime.schema.verbs.common import CommonConfig
@@ -58,7 +58,10 @@ class TrainConfig(CommonConfig):
         require(isinstance(rate, int | float) and math.isfinite(rate), "optimizer.lr", rate, "give a number above 0")
         if self.loss.class_weights == "balanced" and self.data.sampling == "balanced":
             raise BloodcellError("data.sampling=balanced and loss.class_weights=balanced do the same twice; choose one")
-        self.features.keeps(self.finetune.frozen, self.augmented)
+        if not self.features.keeps(self.finetune.frozen, self.augmented) and self.features.precision == INT8:
+            raise BloodcellError(
+                "features.precision=int8 is for kept features: finetune=frozen, with augment=none or features.views"
+            )
 
     @property
     def augmented(self) -> bool:
@@ -74,9 +77,8 @@ class TrainConfig(CommonConfig):
     def inference(self) -> InferenceConfig:
         """How its classifier predicts unless asked otherwise."""
         chosen = self.features
-        return InferenceConfig(
-            tta=self.evaluate.tta, backend=chosen.backend, precision=chosen.precision or InferenceConfig.precision
-        )
+        precision = InferenceConfig.precision if chosen.precision in (None, INT8) else chosen.precision
+        return InferenceConfig(tta=self.evaluate.tta, backend=chosen.backend, precision=precision)
 
     def tests(self, many: bool) -> bool:
         """Return whether the run evaluates the test part: by default a single run, or one that leaves out a set."""
