@@ -82,7 +82,7 @@ def test_integers_that_are_slow_or_inexact_end_the_run(compose, tmp_path, limits
         (["augment=light"], "is for kept features"),
         (["features.cache=off"], "is for kept features"),
         (["features.backend=eager"], "features.backend=auto or onnx"),
-        (["features.precision=int4"], "choose null, float32, bf16 or int8",
+        (["features.precision=int4"], "choose null, float32, bf16 or int8"),
     ],
 )
 def test_where_integers_cannot_be_that_is_said(compose, tmp_path, choices, words):
