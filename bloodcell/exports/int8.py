@@ -46,7 +46,7 @@ def in_int8(content: bytes, about: About, checkpoint: Path) -> tuple[bytes, str]
             integers = quantised(content, images, count, named)
             measured = compared(before, _loaded(integers, Path(folder) / f"{count}.onnx"), samples.of_split("val"))
             if measured.accurate and measured.fast:
-                return integers, f"int8: {measured}{no_gain()}"
+                return integers, f"int8: {measured} of the validation part{no_gain()}"
     raise BloodcellError(f"int8: {measured}; {what_is_wanted()}, so nothing is written; leave precision=int8 out")
 
 
