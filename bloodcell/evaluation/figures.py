@@ -90,14 +90,16 @@ def failures_figure(
     """
     rows = failures[:MOST]
     down = -(-len(rows) // ACROSS)
-    figure = Figure(figsize=(2.1 * ACROSS, 2.1 * down + 0.4), layout="constrained")
+    height = 2.1 * down + 0.4
+    figure = Figure(figsize=(2.1 * ACROSS, height))
+    # a layout that measures itself would draw all images twice
+    figure.subplots_adjust(0.005, 0.1 / height, 0.995, 1 - 0.75 / height, wspace=0.04, hspace=0.36)
     worst = f", the worst {MOST}" if len(failures) > MOST else ""
     seen = "; the frame is what the net saw" if preprocessing and preprocessing.crops_cell else ""
-    figure.suptitle(f"{split}: {len(failures):,} cells with a wrong image{worst}{seen}", fontsize=11)
+    figure.suptitle(f"{split}: {len(failures):,} cells with a wrong image{worst}{seen}", y=1 - 0.1 / height, fontsize=11)
     grid = figure.subplots(down, ACROSS, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
-        axes.set(xticks=[], yticks=[])  # invisible, but measured for the layout
     font = as_written([*rows["label"], *rows["mistaken_for"]])
     for axes, row in zip(grid, rows.itertuples(), strict=False):
         try:
