@@ -96,7 +96,9 @@ def failures_figure(
     figure.subplots_adjust(0.005, 0.1 / height, 0.995, 1 - 0.75 / height, wspace=0.04, hspace=0.36)
     worst = f", the worst {MOST}" if len(failures) > MOST else ""
     seen = "; the frame is what the net saw" if preprocessing and preprocessing.crops_cell else ""
-    figure.suptitle(f"{split}: {len(failures):,} cells with a wrong image{worst}{seen}", y=1 - 0.1 / height, fontsize=11)
+    figure.suptitle(
+        f"{split}: {len(failures):,} cells with a wrong image{worst}{seen}", y=1 - 0.1 / height, fontsize=11
+    )
     grid = figure.subplots(down, ACROSS, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")

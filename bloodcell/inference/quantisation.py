@@ -33,7 +33,7 @@ CALIBRATION = 256
 #: How many of the first convolutions stay in float32, in the order of trial: the most exact first, and less exact ones
 #: only if it is too slow. Few channels are slow in integers, and make most of the error. MobileNetV2 with 0, 2, 3 and 5
 #: in float32 is 1.4, 2.4, 2.3 and 2.1 times as fast as in float32, with 26, 11, 7 and 5 % of the features' variance as
-#: error.
+#: error (tests/benchmarks/integers.py).
 FIRST_IN_FLOAT = (5, 3, 2, 1)
 ROUNDS, SECONDS = 9, 0.3
 
@@ -47,7 +47,7 @@ class Measured:
     """What integers gain and cost.
 
     Attributes:
-        rate: Images a second by float32's, on one core.
+        rate: Images a second, divided by those of float32, on one core.
         before: Balanced accuracy with float32 on images outside training, in percent.
         after: That with integers.
         images: Number of images on which that was measured.
@@ -63,11 +63,6 @@ class Measured:
         """Whether it loses no more than is allowed."""
         return self.before - self.after <= MOST_LOST
 
-    @property
-    def fast(self) -> bool:
-        """Whether it is as fast as it must be, or the processor has no instructions for it."""
-        return self.rate >= LEAST_RATE or not has_int8_products()
-
     def __str__(self) -> str:
         return (
             f"{self.rate:.2f} times the rate of float32, balanced accuracy {self.after:.1f} % in place of "
@@ -75,9 +70,14 @@ class Measured:
         )
 
 
-def what_is_wanted() -> str:
-    """Return in words what integers must gain and may lose."""
-    return f"at least {LEAST_RATE:g} times and at most {MOST_LOST:g} points less are wanted"
+def is_fast(rate: float) -> bool:
+    """Return whether a rate beside float32 suffices; any does if the processor has no instructions for integers."""
+    return rate >= LEAST_RATE or not has_int8_products()
+
+
+def what_is_wanted(rate: float) -> str:
+    """Return in words what integers must gain, at least, and may lose."""
+    return f"at least {rate:g} times and at most {MOST_LOST:g} points less are wanted"
 
 
 def no_gain() -> str:
@@ -200,29 +200,29 @@ class IntegerBackbone(Backbone):
     Args:
         net: The net; not changed.
         preprocessing: Its preprocessing.
-        train: The training images; some of them set the ranges, and name it.
-        first_in_float: How many of the first convolutions stay in float32.
+        train: The training images; the content of those that set the ranges is part of its name.
 
     Raises:
-        BloodcellError: ONNX Runtime or its exporter is not installed; or, when it is built, an image cannot be read.
+        BloodcellError: When it is built: an image cannot be read, or the net cannot be put into integers.
     """
 
-    def __init__(self, net: Net, preprocessing: Preprocessing, train: Samples, first_in_float: int) -> None:
+    def __init__(self, net: Net, preprocessing: Preprocessing, train: Samples) -> None:
         super().__init__(net, preprocessing.image_size, "onnx")
-        if self.backend != "onnx":
-            raise BloodcellError(
-                "features.precision=int8 needs onnxruntime and onnxscript; install them, or leave that out"
-            )
         self.preprocessing, self.train, self.precision = preprocessing, train, INT8
-        self.first_in_float = first_in_float
-        self.by = hashlib.sha256("".join(contents(calibrating(train))).encode()).hexdigest()[:12]
+        self.calibrated_by = hashlib.sha256("".join(contents(calibrating(train))).encode()).hexdigest()[:12]
 
     def _name(self, backend: str) -> str:
-        return f"{super()._name(backend)} by {self.by}, {self.first_in_float} in float32"
+        return f"{super()._name(backend)} by {self.calibrated_by}, {FIRST_IN_FLOAT[0]} in float32"
 
     def forward(self, images: int | None = None) -> Forward:
         """Return the forward pass, the same for any number of images."""
-        return self._built("onnx")
+        try:
+            return self._built("onnx")
+        except BloodcellError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise BloodcellError(f"the net cannot be put into integers: {reason}") from error
 
     def _graph(self) -> bytes:
-        return quantised(super()._graph(), calibration(self.train, self.preprocessing), self.first_in_float, "")
+        return quantised(super()._graph(), calibration(self.train, self.preprocessing), FIRST_IN_FLOAT[0], "")

@@ -29,6 +29,7 @@ from bloodcell.runtime.schema.verbs import FindLrConfig, TrainConfig
 from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import trainer_of
 from bloodcell.training.fit import build_data, classifier_of, extractor_of, keep_function
+from bloodcell.training.integer_features import training_extractor
 from bloodcell.training.settings import settled
 from bloodcell.training.train import readable, samples_of
 
@@ -97,7 +98,8 @@ def measure(config: TrainConfig, samples: Any, devices: dict[str, Any], rates: l
     trainer = trainer_of(config.trainer, devices, config.finetune, **length, **quiet)
     extractor = extractor_of(config, classifier, str(trainer.strategy.root_device))
     keep_function(classifier, samples, extractor)
-    data = build_data(config, classifier, samples, extractor)
+    learner = training_extractor(config.features, samples, extractor)
+    data = build_data(config, classifier, samples, extractor, learner)
     with progress("learning rates") as report, interruptible():
         trainer.callbacks.append(test := RangeTest(rates, report))
         trainer.fit(classifier, datamodule=data)

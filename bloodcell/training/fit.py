@@ -25,13 +25,13 @@ from bloodcell.runtime.schema.data import DataConfig
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.signals import interruptible
 from bloodcell.training.build import build_classifier, build_trainer, quiet
-from bloodcell.training.integer_features import learning_extractor
+from bloodcell.training.integer_features import training_extractor
 from bloodcell.training.messages import partial_run, start_line, unfinished_phases
 from bloodcell.training.settings import settled
 from bloodcell.training.steps import steps_together
 
 #: The parts that a training does not learn from.
-JUDGED = tuple(split for split in SPLITS if split != "train")
+HELD_OUT = tuple(split for split in SPLITS if split != "train")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Fitted:
     """The result of training."""
 
     engine: Engine  # the classifier with the chosen weights
-    learnt: Extractor  # of the features of the training images
+    training_extractor: Extractor  # of the training images' features
     chosen: dict[str, Any]  # their checkpoint
     trainer: Any  # Lightning's, for its loggers
 
@@ -85,8 +85,8 @@ def fit(
     extractor = extractor_of(config, classifier, device)
     used = samples if tests else samples.of_split("train", "val")
     keep_function(classifier, samples, extractor)
-    learner = learning_extractor(config.features, samples, extractor)
-    data = build_data(config, classifier, used, extractor, kept, learner)
+    learner = training_extractor(config.features, samples, extractor)
+    data = build_data(config, classifier, used, extractor, learner, kept)
     data.together = steps_together(config, data.rows, trainer)
     classifier.automatic_optimization = data.together == 1
     if begun:
@@ -157,13 +157,13 @@ def build_data(
     classifier: Any,
     samples: Samples,
     extractor: Extractor,
+    learner: Extractor,
     kept: dict[str, Any] | None = None,
-    learner: Extractor | None = None,
 ) -> Any:
     """Build the LightningDataModule of features or images; see `training_rows`."""
     from bloodcell.data.datamodule import BloodCellDataModule
 
-    rows, views = training_rows(config, classifier, samples, extractor, kept, learner or extractor)
+    rows, views = training_rows(config, classifier, samples, extractor, learner, kept)
     return BloodCellDataModule(
         samples, classifier.classes, extractor.preprocessing, config.data, config.seed, rows, views,
         least=1 if config.finetune.frozen or config.finetune.batch_norm == "frozen" else 2,
@@ -177,8 +177,8 @@ def training_rows(
     classifier: Any,
     samples: Samples,
     extractor: Extractor,
-    kept: dict[str, Any] | None,
     learner: Extractor,
+    kept: dict[str, Any] | None,
 ) -> tuple[Any, int]:
     """Return the rows that batches are drawn from, and the number of fixed views of each training image in them.
 
@@ -190,12 +190,12 @@ def training_rows(
     views = config.features.views if keeps else 0
     if not keeps and not decoded_images_fit(config.data, len(samples.table), extractor.preprocessing.image_size):
         return None, 0
-    made: Any = (
-        [one.described() for one in (extractor, learner)]
-        if keeps
-        else extractor.preprocessing.of_whole_images().as_dict()
-    )
-    changed = [classifier.augment.as_dict(), samples.of_split("train").paths()] if views else []
+    made: Any = extractor.preprocessing.of_whole_images().as_dict()
+    if keeps:
+        made = [one.described() for one in (extractor, learner)]
+    changed = [classifier.augment.as_dict()] if views else []
+    if views or learner is not extractor:
+        changed.append(samples.of_split("train").paths())
     key = json.dumps([made, samples.paths(), views, changed], sort_keys=True)  # all that the rows depend on
     if kept is not None and kept.get("key") == key:
         return kept["rows"], views
@@ -224,7 +224,9 @@ def feature_rows(views: int, classifier: Any, samples: Samples, extractor: Extra
         if learner is extractor:
             rows: Any = extractor.features(samples, report)
         else:
-            parts: list[Any] = [learner.features(train, report), extractor.features(samples.of_split(*JUDGED), report)]
+            held_out = samples.of_split(*HELD_OUT)
+            parts: list[Any] = [learner.features(train, report)]
+            parts += [extractor.features(held_out, report)] if len(held_out.table) else []
             trains = (samples.table["split"] == "train").to_numpy()
             rows = parts[0].followed_by(parts[1:]).at(np.argsort(np.argsort(~trains, kind="stable")))
     others = []

@@ -287,7 +287,7 @@ def conclude(
         limits=config.limits,
         compared=compared,
         backbones=1 if config.finetune.frozen else compared,
-        learner=fitted.learnt,
+        learner=fitted.training_extractor,
     )
     keep_calibration(calibration, config.inference, fitted.chosen, run_folder.checkpoint_of(folder))
     predictions, *others = (tempered_table(table, calibration.temperature) for table in raw)

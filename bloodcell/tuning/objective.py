@@ -28,7 +28,7 @@ from bloodcell.runtime.launcher import count_of
 from bloodcell.runtime.schema.verbs import TrainConfig
 from bloodcell.runtime.user_errors import user_message
 from bloodcell.training.fit import build_data, classifier_of, extractor_of, fit, keep_function
-from bloodcell.training.integer_features import learning_extractor
+from bloodcell.training.integer_features import training_extractor
 from bloodcell.training.settings import settled
 from bloodcell.training.train import readable, samples_of
 from bloodcell.tuning.search_space import suggest
@@ -116,8 +116,8 @@ class Objective:
             device = "cpu" if self.devices["accelerator"] == "cpu" else best_device(None)
             extractor = extractor_of(config, classifier, device)
             keep_function(classifier, samples, extractor)
-            learner = learning_extractor(config.features, samples, extractor)
-            build_data(config, classifier, samples, extractor, self.kept, learner)
+            learner = training_extractor(config.features, samples, extractor)
+            build_data(config, classifier, samples, extractor, learner, self.kept)
 
     def value(self, params: dict[str, Any], report: Report) -> float:
         """Return the metric of a trial: of its only validation part, or the mean over its folds.

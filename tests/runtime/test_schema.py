@@ -69,7 +69,7 @@ def test_finetuning_that_makes_no_sense_is_refused(values, message):
     [
         ({"cache": "sometimes"}, r"features\.cache=sometimes; choose auto, on or off"),
         ({"backend": "fast"}, r"features\.backend=fast; choose auto, onnx, compile or eager"),
-        ({"precision": "half"}, r"features\.precision=half; choose null, float32 or bf16"),
+        ({"precision": "half"}, r"features\.precision=half; choose null, float32, bf16 or int8"),
         ({"views": -1}, r"features\.views=-1"),
     ],
 )

@@ -58,9 +58,11 @@ class TrainConfig(CommonConfig):
         require(isinstance(rate, int | float) and math.isfinite(rate), "optimizer.lr", rate, "give a number above 0")
         if self.loss.class_weights == "balanced" and self.data.sampling == "balanced":
             raise BloodcellError("data.sampling=balanced and loss.class_weights=balanced do the same twice; choose one")
-        if not self.features.keeps(self.finetune.frozen, self.augmented) and self.features.precision == INT8:
+        keeps = self.features.keeps(self.finetune.frozen, self.augmented)
+        if self.features.precision == INT8 and not (keeps and self.features.backend in ("auto", "onnx")):
             raise BloodcellError(
-                "features.precision=int8 is for kept features: finetune=frozen, with augment=none or features.views"
+                "features.precision=int8 is for kept features by ONNX Runtime: finetune=frozen, with augment=none or "
+                "features.views, and features.backend=auto"
             )
 
     @property
