@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from bloodcell.data.cells import LARGER_SIDES, MODEL, SIDES, SURE, Cell, larger_helps, seen_cells, size_at
+from bloodcell.data.cells import LARGER_SIDES, SIDES, SURE, Cell, larger_helps, seen_cells, size_at
 from bloodcell.data.images import Pixels
 
 #: Versions of what finds the cell, as checkpoints and kept features record it: the stain of its nucleus
 #: (`bloodcell.data.cell_finder`), and the net.
 STAIN, NET = 1, 2
+#: The file of that net, an earlier one than finds the cells of fields: another one would move squares, on which
+#: checkpoints were trained.
+MODEL = Path(__file__).with_name("one_cell.onnx")
 #: Side of the net's box in diameters of the nucleus, the median of the training images of the Kaggle set.
 BOX = 1.3
 #: Score from which something is the cell if nothing is surer, 0 to 1: the picture is said to show one.

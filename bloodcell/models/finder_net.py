@@ -2,18 +2,28 @@
 
 Zhou et al. 2019, "Objects as points", https://arxiv.org/abs/1904.07850, with features of several scales added from the
 coarsest to the finest (Lin et al. 2017, https://arxiv.org/abs/1612.03144), so that a cell may have 13 to 200 pixels.
+The finest scales are the first blocks of a pretrained MobileNetV2: at a laboratory that the net has not seen, it finds
+more than one that begins at random.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-#: Channels after the first convolution, and of each scale; of what the scales have in common.
-CHANNELS, SHARED = (16, 24, 40, 56, 64, 64), 24
+from bloodcell.models.backbones import build_backbone
+
+#: Blocks of MobileNetV2 of half the size of the picture, and then of a quarter, an eighth and a sixteenth of it; and
+#: the channels of the last three.
+BLOCKS, PRETRAINED = (2, 4, 7, 14), (24, 32, 96)
+#: Channels of the scales above; of what the scales have in common.
+COARSER, SHARED = (64, 64), 24
+#: Mean and spread of the pictures that MobileNetV2 was pretrained on, and a background as bright as theirs.
+MEAN, SPREAD, LIGHT = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.9
 #: Share of a cell's side that the bell around its centre is wide, and its least width in places of the grid.
 BELL, NARROWEST = 0.16, 0.7
 #: Diameters of the cells that the net tells, pixels; others are neither cells nor background to it.
@@ -35,27 +45,37 @@ class FinderNet(nn.Module):
 
     Pictures are float32 (N, 3, H, W), see `bloodcell.data.finder_input.normalised`.
 
+    Args:
+        weights: Of MobileNetV2, see `build_backbone`; None: random ones.
+
     Returns:
         The logit of a centre and the logarithms of width and height in pixels, float32 (N, 3, H / 4, W / 4).
     """
 
-    def __init__(self) -> None:
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, weights: str | None = None) -> None:
         super().__init__()
-        first, *scales = CHANNELS
-        self.stem = _block(3, first, 2)
-        pairs = zip(CHANNELS, scales, strict=False)
-        self.scales = nn.ModuleList(nn.Sequential(_block(a, b, 2), _block(b, b)) for a, b in pairs)
-        self.lateral = nn.ModuleList(nn.Conv2d(channels, SHARED, 1) for channels in scales)
-        self.merged = nn.ModuleList(_block(SHARED, SHARED) for _ in scales)
+        body = build_backbone("mobilenet_v2", weights=weights)
+        assert isinstance(body, nn.Sequential)
+        self.stem = body[: BLOCKS[0]]
+        self.body = nn.ModuleList(body[first:last] for first, last in pairwise(BLOCKS))
+        pairs = pairwise((PRETRAINED[-1], *COARSER))
+        self.coarser = nn.ModuleList(nn.Sequential(_block(a, b, 2), _block(b, b)) for a, b in pairs)
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, SHARED, 1) for channels in (*PRETRAINED, *COARSER))
+        self.merged = nn.ModuleList(_block(SHARED, SHARED) for _ in self.lateral)
         self.head = _block(SHARED, SHARED)
         self.out = nn.Conv2d(SHARED, 3, 1)
         nn.init.normal_(self.out.weight, std=0.01)
         self.out.bias = nn.Parameter(torch.tensor([-4.0, math.log(40), math.log(40)]))  # few places are centres
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("spread", torch.tensor(SPREAD)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
-        x, found = self.stem((images - 0.7) * 3), []
-        for scale in self.scales:
+        x, found = self.stem((LIGHT * images - self.mean) / self.spread), []
+        for scale in (*self.body, *self.coarser):
             x = scale(x)
             found.append(x)
         merged = self.merged[-1](self.lateral[-1](found[-1]))
@@ -64,6 +84,11 @@ class FinderNet(nn.Module):
             larger = functional.interpolate(merged, scale_factor=2, mode="nearest")[..., :height, :width]
             merged = self.merged[number](self.lateral[number](found[number]) + larger)
         return torch.as_tensor(self.out(self.head(merged)))
+
+    @property
+    def pretrained(self) -> list[nn.Module]:
+        """The blocks of MobileNetV2."""
+        return [self.stem, *self.body]
 
 
 def targets(boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,8 +1,9 @@
 """Training of the cell finder: annotated fields to an ONNX file.
 
-    python -m bloodcell.training.finder FOLDER... --output finder.onnx
+    python -m bloodcell.training.finder FOLDER... --weights FILE --output finder.onnx
 
-A FOLDER is one laboratory's; see `bloodcell.data.annotated_fields`. Laboratories have equal shares.
+A FOLDER is one laboratory's; see `bloodcell.data.annotated_fields`. Laboratories have equal shares. FILE has the
+pretrained weights of MobileNetV2; without it they are downloaded.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from bloodcell.runtime.errors import BloodcellError
 from bloodcell.training.finder_file import export_finder, mix_finders, read_finder
 from bloodcell.training.finder_views import Batches, Views, views_of
 
-#: Steps, largest learning rate, and the weight decay of AdamW.
-STEPS, RATE, DECAY = 6000, 3e-3, 1e-3
+#: Steps, largest learning rate, its part for the pretrained blocks, and the weight decay of AdamW.
+STEPS, RATE, LOWER, DECAY = 1200, 2e-3, 0.1, 1e-3
 #: Share of the averaged weights that stays in a step.
 KEPT = 0.995
 #: Steps from one saved state to the next.
@@ -40,10 +41,13 @@ class Course:
     def __init__(self, net: FinderNet, steps: int, rate: float) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.net, self.done = net.train().to(self.device).to(memory_format=torch.channels_last), 0
+        for blocks in net.pretrained:
+            blocks.eval()  # the statistics of their batch norm stay
         self.mean = deepcopy(self.net).eval()
-        self.styles = MixedStyles(self.net.stem, self.net.scales[0])
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), rate, weight_decay=DECAY)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, rate, total_steps=steps, pct_start=0.1)
+        self.styles = MixedStyles(*net.pretrained[:2])
+        groups, rates = _groups(net), [rate, LOWER * rate]
+        self.optimizer = torch.optim.AdamW(groups, rate, weight_decay=DECAY)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, rates, total_steps=steps, pct_start=0.1)
 
     def step(self, batch: Sequence[Tensor]) -> None:
         """Learn from a batch."""
@@ -75,6 +79,13 @@ class Course:
         torch.set_rng_state(state["chance"].cpu())
 
 
+def _groups(net: FinderNet) -> list[dict[str, list[nn.Parameter]]]:
+    """Return the parameters of a net as an optimizer takes them: the new ones, and the pretrained ones."""
+    pretrained = [one for blocks in net.pretrained for one in blocks.parameters()]
+    known = {id(one) for one in pretrained}
+    return [{"params": [one for one in net.parameters() if id(one) not in known]}, {"params": pretrained}]
+
+
 def train_finder(
     views: Sequence[Views],
     steps: int = STEPS,
@@ -83,16 +94,18 @@ def train_finder(
     start: Path | None = None,
     rate: float = RATE,
     state: Path | None = None,
+    weights: str | None = None,
 ) -> FinderNet:
     """Return a net trained on views of some laboratories: the mean of its weights over the last steps.
 
     It learns on a GPU if there is one. `workers` processes make the batches, whose number changes nothing. It starts
-    from the net in the file `start`, if given, and goes on from the file `state`, if there is one, which it writes.
+    from the net in the file `start`, if given, else from `weights` of MobileNetV2 (see `FinderNet`), and goes on from
+    the file `state`, if there is one, which it writes.
     """
     torch.manual_seed(seed)
     cv2.setNumThreads(1)  # the workers take the cores
     first = Batches(views, 1, seed)[0][0]
-    course = Course(read_finder(start, first) if start else FinderNet(), steps, rate)
+    course = Course(read_finder(start, first) if start else FinderNet(weights), steps, rate)
     if state and state.exists():
         course.resume(state)
     left, own = Batches(views, steps, seed, course.done), torch.Generator()  # not the one that mixes styles
@@ -124,6 +137,7 @@ def _given(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, ar
     parser.add_argument("--rate", type=float, default=RATE, help="largest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes that make the pictures")
+    parser.add_argument("--weights", default="DEFAULT", help="a file of MobileNetV2's; DEFAULT: a download")
     parser.add_argument("--start", type=Path, help="a finder to train further")
     parser.add_argument(
         "--share", type=float, default=1.0, help="of the new weights in their mean with those of --start"
@@ -147,7 +161,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(f"{folder}: {counted(len(fields), 'picture')}, {counted(sum(len(one.boxes) for one in fields), 'cell')}")
     names = [folder.resolve().name for folder in given.folders]
     views = views_of(laboratories, names, given.views, given.number, given.seed)
-    net = train_finder(views, given.steps, given.seed, given.workers, given.start, given.rate, given.state)
+    try:
+        net = train_finder(
+            views, given.steps, given.seed, given.workers, given.start, given.rate, given.state, given.weights
+        )
+    except BloodcellError as error:
+        parser.error(str(error).replace("model.weights=", "--weights "))
     export_finder(net, given.output)
     if given.start:
         mix_finders(given.start, given.output, given.share)

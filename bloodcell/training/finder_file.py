@@ -74,16 +74,15 @@ def read_finder(file: Path, images: Tensor) -> FinderNet:
     (N, 3, H, W), and the weights with which the net says the same.
     """
     net, weights = FinderNet().eval(), _weights(file)
+    before = ""  # the convolution before a norm
     for name, layer in net.named_modules():
         if isinstance(layer, nn.Conv2d):
             layer.weight.data.copy_(weights[f"{name}.weight"])
             if layer.bias is not None:
                 layer.bias.data.copy_(weights[f"{name}.bias"])
-    layers = dict(net.named_modules())
-    for name, layer in layers.items():
-        if isinstance(layer, nn.BatchNorm2d):
-            convolution = f"{name.removesuffix('1')}0"
-            _unfold(layer, weights[f"{convolution}.weight_bias"])
+            before = name
+        elif isinstance(layer, nn.BatchNorm2d):
+            _unfold(layer, weights[f"{before}.weight_bias"])
     with torch.no_grad():
         net(images)
     return net

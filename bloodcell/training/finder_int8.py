@@ -34,7 +34,7 @@ SOURCE = "made from"
 #: Pictures of a laboratory that set the ranges.
 PICTURES = 24
 #: Operators in integers.
-IN_INTEGERS = ("Conv", "Relu", "Add", "Resize", "Slice")
+IN_INTEGERS = ("Conv", "Relu", "Clip", "Add", "Resize", "Slice")
 
 
 def in_integers(content: bytes, pictures: Iterable[Pixels]) -> bytes:

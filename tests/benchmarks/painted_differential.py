@@ -131,7 +131,7 @@ def main():
     if given.finder == "truth":
         ensemble.find_cells = knows_the_truth(boxes)
     elif given.finder:
-        cells.MODEL = Path(given.finder)
+        cells.INTEGERS = Path(given.finder)
     counts = bloodcell.differential(slides, given.run, outputs=str(given.folder / "counts"), report=False)
     painted, found, right = found_cells(boxes, slides, counts.cells)
     print(f"{painted} cells: recall {right / painted:.3f}, precision {right / found:.3f}")

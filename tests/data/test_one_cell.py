@@ -82,13 +82,19 @@ def test_an_empty_picture_has_none(level, shape):
 
 
 def test_a_cell_of_a_field_is_seen_as_one_alone():
-    picture = np.pad(
-        paint_photograph("LYMPHOCYTE", np.random.default_rng(2))[0], ((120, 120), (160, 160), (0, 0)), "edge"
-    )
-    alone = np.ascontiguousarray(picture[120:360, 160:480])
-    (cell,) = find_cells(picture)
-    left, top, side = BY_NET.square(alone)
-    assert BY_NET.square_around(picture, cell) == pytest.approx((left + 160, top + 120, side), abs=0.1 * side)
+    """Two nets find it, so the squares are about the same."""
+    sides, near = [], 0
+    for seed in range(8):
+        painted = paint_photograph(CLASSES[seed % 4], np.random.default_rng(seed))[0]
+        picture = np.pad(painted, ((120, 120), (160, 160), (0, 0)), "edge")
+        alone = np.ascontiguousarray(picture[120:360, 160:480])
+        (cell,) = find_cells(picture)
+        left, top, side = BY_NET.square(alone)
+        found = BY_NET.square_around(picture, cell)
+        near += found == pytest.approx((left + 160, top + 120, side), abs=0.2 * side)
+        sides.append(found[2] / side)
+    assert near >= 7
+    assert np.median(sides) == pytest.approx(1, abs=0.1)
 
 
 def test_the_finder_is_kept_and_older_checkpoints_name_none():

@@ -1,5 +1,6 @@
 """The training of the cell finder: what it reads, what the net is told, and the file that it writes."""
 
+import os
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from PIL import Image
+from torchvision.models import mobilenet_v2
 
 from bloodcell.data.annotated_fields import SIDE, read_annotated, read_names
 from bloodcell.data.cells import MODEL, STRIDE
@@ -24,6 +26,7 @@ from bloodcell.training.finder import main, train_finder
 from bloodcell.training.finder_file import export_finder, mix_finders, read_finder
 from bloodcell.training.finder_views import Batches, views_of
 
+WEIGHTS = os.environ.get("BLOODCELL_WEIGHTS")
 VOC = """<annotation><object><name>WBC</name>
 <bndbox><xmin>10</xmin><ymin>20</ymin><xmax>50</xmax><ymax>80</ymax></bndbox>
 </object><object><name>RBC</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>
@@ -167,7 +170,7 @@ def test_the_file_says_what_the_net_says_for_any_size(tmp_path, slides):
     net = train_finder(views(slides), steps=2)
     export_finder(net, tmp_path / "finder.onnx")
     assert b".py" not in (tmp_path / "finder.onnx").read_bytes()  # paths of this machine
-    assert (tmp_path / "finder.onnx").stat().st_size < 700_000
+    assert (tmp_path / "finder.onnx").stat().st_size < 1_600_000
     session = ort.InferenceSession(str(tmp_path / "finder.onnx"))
     for shape in ((312, 416), (77, 104), (5, 9)):
         image = torch.rand(1, 3, *shape)
@@ -275,9 +278,32 @@ def test_styles_are_mixed_between_pictures_and_only_then():
     assert torch.equal(layer(images), images)
 
 
-@pytest.mark.slow
+def test_the_pretrained_blocks_are_those_of_a_file_and_learn_at_a_lower_rate(slides, tmp_path):
+    torch.save(mobilenet_v2().state_dict(), tmp_path / "mobilenet_v2.pth")
+    wanted = torch.load(tmp_path / "mobilenet_v2.pth", weights_only=True)
+    first = FinderNet(str(tmp_path / "mobilenet_v2.pth"))
+    assert torch.equal(first.stem[0][0].weight, wanted["features.0.0.weight"])
+    assert torch.equal(first.body[-1][-1].conv[2].weight, wanted["features.13.conv.2.weight"])
+    net = train_finder(views(slides), steps=2, weights=str(tmp_path / "mobilenet_v2.pth"))
+    moved = [(a - b).abs().max() for a, b in zip(net.parameters(), first.parameters(), strict=True)]
+    pretrained = [one for blocks in net.pretrained for one in blocks.parameters()]
+    largest = max(moved[place] for place, one in enumerate(net.parameters()) if any(one is it for it in pretrained))
+    assert 0 < largest < max(moved) / 2
+    for one, before in zip(net.pretrained, first.pretrained, strict=True):  # statistics of batch norm stay
+        assert all(torch.equal(a, b) for a, b in zip(one.buffers(), before.buffers(), strict=True))
+
+
+def test_a_file_without_these_weights_is_one_line(slides, tmp_path, capsys):
+    torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(SystemExit):
+        main([str(slides), "--weights", str(tmp_path / "other.pth"), "--output", str(tmp_path / "x.onnx")])
+    assert f"--weights {tmp_path / 'other.pth'} is not a mobilenet_v2" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not WEIGHTS, reason="BLOODCELL_WEIGHTS is not set")
 def test_it_learns(slides, tmp_path, capsys):
-    main([str(slides), "--output", str(tmp_path / "finder.onnx"), "--steps", "120"])
+    main([str(slides), "--output", str(tmp_path / "finder.onnx"), "--steps", "120", "--weights", WEIGHTS])
     session = ort.InferenceSession(str(tmp_path / "finder.onnx"))
     images, heat, _, _ = Batches(views(slides), 1000, 5)[999]
     said = np.concatenate([session.run(["heat"], {"image": image[None].numpy()})[0] for image in images])
