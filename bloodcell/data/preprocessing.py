@@ -118,7 +118,7 @@ class Preprocessing:
         """Return a picture of one of several cells, uint8 (side, side, 3), from which the net gets what it gets of it.
 
         If the cell is looked for, it is the square in which `square_around` looks for the nucleus; the net that finds
-        cells finds it there again, its centre within a tenth of its diameter.
+        one cell finds it there again, its centre within a tenth of its diameter for the most part.
         """
         side = 2 * cell.diameter if self.crops_cell else (self.extent or EXTENT) * cell.diameter
         return cut(image, *whole_square(image, *cell.square(side)))

@@ -1,7 +1,7 @@
 """The net that finds cells: for each place of a grid, how sure it is of a centre there, and the size of that cell.
 
 Zhou et al. 2019, "Objects as points", https://arxiv.org/abs/1904.07850, with features of several scales added from the
-coarsest to the finest (Lin et al. 2017, https://arxiv.org/abs/1612.03144), so that a cell may have 13 to 200 pixels.
+coarsest to the finest (Lin et al. 2017, https://arxiv.org/abs/1612.03144), so that cells may differ in size (`SEEN`).
 The finest scales are the first blocks of a pretrained MobileNetV2: at a laboratory that the net has not seen, it finds
 more than one that begins at random.
 """
@@ -17,10 +17,10 @@ from torch.nn import functional
 
 from bloodcell.models.backbones import build_backbone
 
-#: Blocks of MobileNetV2 of half the size of the picture, and then of a quarter, an eighth and a sixteenth of it; and
-#: the channels of the last three.
+#: Where the parts of MobileNetV2 of half the size of the picture, and then of a quarter, an eighth and a sixteenth of
+#: it end, in its list of a convolution and its blocks; and the channels of the last three.
 BLOCKS, PRETRAINED = (2, 4, 7, 14), (24, 32, 96)
-#: Channels of the scales above; of what the scales have in common.
+#: Channels of the coarser scales; of what the scales have in common.
 COARSER, SHARED = (64, 64), 24
 #: Mean and spread of the pictures that MobileNetV2 was pretrained on, and a background as bright as theirs.
 MEAN, SPREAD, LIGHT = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.9
@@ -52,7 +52,7 @@ class FinderNet(nn.Module):
         The logit of a centre and the logarithms of width and height in pixels, float32 (N, 3, H / 4, W / 4).
     """
 
-    mean: Tensor
+    centre: Tensor
     spread: Tensor
 
     def __init__(self, weights: str | None = None) -> None:
@@ -69,12 +69,12 @@ class FinderNet(nn.Module):
         self.out = nn.Conv2d(SHARED, 3, 1)
         nn.init.normal_(self.out.weight, std=0.01)
         self.out.bias = nn.Parameter(torch.tensor([-4.0, math.log(40), math.log(40)]))  # few places are centres
-        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("centre", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("spread", torch.tensor(SPREAD)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
-        x, found = self.stem((LIGHT * images - self.mean) / self.spread), []
+        x, found = self.stem((LIGHT * images - self.centre) / self.spread), []
         for scale in (*self.body, *self.coarser):
             x = scale(x)
             found.append(x)

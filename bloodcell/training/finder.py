@@ -24,11 +24,11 @@ from bloodcell.models.finder_net import FinderNet, finder_loss
 from bloodcell.models.mixed_styles import MixedStyles
 from bloodcell.runtime.console import counted, progress, say
 from bloodcell.runtime.errors import BloodcellError
-from bloodcell.training.finder_file import export_finder, mix_finders, read_finder
+from bloodcell.training.finder_file import export_finder, finder_weights, mix_finders, read_finder
 from bloodcell.training.finder_views import Batches, Views, views_of
 
 #: Steps, largest learning rate, its part for the pretrained blocks, and the weight decay of AdamW.
-STEPS, RATE, LOWER, DECAY = 1200, 2e-3, 0.1, 1e-3
+STEPS, RATE, LOWER, DECAY = 2400, 2e-3, 0.1, 1e-3
 #: Share of the averaged weights that stays in a step.
 KEPT = 0.995
 #: Steps from one saved state to the next.
@@ -71,10 +71,17 @@ class Course:
         file.with_suffix(".new").replace(file)
 
     def resume(self, file: Path) -> None:
-        """Go on from the state in a file."""
-        state = torch.load(file, map_location=self.device, weights_only=True)
-        for name in ("net", "mean", "optimizer", "schedule"):
-            getattr(self, name).load_state_dict(state[name])
+        """Go on from the state in a file.
+
+        Raises:
+            BloodcellError: It is not that of such a training.
+        """
+        try:
+            state = torch.load(file, map_location=self.device, weights_only=True)
+            for name in ("net", "mean", "optimizer", "schedule"):
+                getattr(self, name).load_state_dict(state[name])
+        except Exception as error:  # whatever torch says of another file
+            raise BloodcellError(f"{file} is no state of this training; delete it, or name another file") from error
         self.done = state["done"]
         torch.set_rng_state(state["chance"].cpu())
 
@@ -99,14 +106,17 @@ def train_finder(
     """Return a net trained on views of some laboratories: the mean of its weights over the last steps.
 
     It learns on a GPU if there is one. `workers` processes make the batches, whose number changes nothing. It starts
-    from the net in the file `start`, if given, else from `weights` of MobileNetV2 (see `FinderNet`), and goes on from
-    the file `state`, if there is one, which it writes.
+    from the net in the file `start`, if given, else from `weights` of MobileNetV2 (see `FinderNet`; random ones, None,
+    are for tests: these blocks learn slowly, and their batch norm not at all), and goes on from the file `state`, if
+    there is one, which it writes.
     """
     torch.manual_seed(seed)
     cv2.setNumThreads(1)  # the workers take the cores
     first = Batches(views, 1, seed)[0][0]
-    course = Course(read_finder(start, first) if start else FinderNet(weights), steps, rate)
-    if state and state.exists():
+    goes_on = state is not None and state.exists()
+    net = read_finder(start, first) if start else FinderNet(None if goes_on else weights)
+    course = Course(net, steps, rate)
+    if state and goes_on:
         course.resume(state)
     left, own = Batches(views, steps, seed, course.done), torch.Generator()  # not the one that mixes styles
     batches = DataLoader(left, batch_size=None, num_workers=workers, generator=own)
@@ -137,7 +147,7 @@ def _given(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, ar
     parser.add_argument("--rate", type=float, default=RATE, help="largest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes that make the pictures")
-    parser.add_argument("--weights", default="DEFAULT", help="a file of MobileNetV2's; DEFAULT: a download")
+    parser.add_argument("--weights", metavar="FILE", help="MobileNetV2's; without it they are downloaded")
     parser.add_argument("--start", type=Path, help="a finder to train further")
     parser.add_argument(
         "--share", type=float, default=1.0, help="of the new weights in their mean with those of --start"
@@ -148,6 +158,22 @@ def _given(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, ar
     return parser, parser.parse_args(arguments)
 
 
+def _checked(given: argparse.Namespace) -> str:
+    """Return the weights to begin with; raise BloodcellError if they, or the finder to begin with, cannot be read."""
+    weights = given.weights or "DEFAULT"
+    if given.start:
+        if given.weights:
+            raise BloodcellError("--start has all weights; leave --weights out")
+        finder_weights(given.start)
+    elif not (given.state and given.state.exists()):
+        try:
+            FinderNet(weights)
+        except BloodcellError as error:
+            why = str(error).partition("\n")[0].partition("; ")[0].replace("model.weights=", "")
+            raise BloodcellError(f"--weights: {why}; give a file of torchvision's mobilenet_v2") from error
+    return str(weights)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and write the finder."""
     parser, given = _given(arguments)
@@ -155,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         without = read_names(given.without)
         laboratories = [read_annotated(folder, without) for folder in given.folders]
+        weights = _checked(given)
     except BloodcellError as error:
         parser.error(str(error))
     for folder, fields in zip(given.folders, laboratories, strict=True):
@@ -162,11 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = [folder.resolve().name for folder in given.folders]
     views = views_of(laboratories, names, given.views, given.number, given.seed)
     try:
-        net = train_finder(
-            views, given.steps, given.seed, given.workers, given.start, given.rate, given.state, given.weights
-        )
+        net = train_finder(views, given.steps, given.seed, given.workers, given.start, given.rate, given.state, weights)
     except BloodcellError as error:
-        parser.error(str(error).replace("model.weights=", "--weights "))
+        parser.error(str(error))
     export_finder(net, given.output)
     if given.start:
         mix_finders(given.start, given.output, given.share)

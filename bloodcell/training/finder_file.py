@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from bloodcell.models.finder_net import FinderNet
+from bloodcell.runtime.errors import BloodcellError
 
 
 class _Exported(nn.Module):
@@ -72,8 +73,11 @@ def read_finder(file: Path, images: Tensor) -> FinderNet:
 
     In the file, batch norm is folded into the convolutions. It gets the statistics of some images, float32
     (N, 3, H, W), and the weights with which the net says the same.
+
+    Raises:
+        BloodcellError: See `finder_weights`.
     """
-    net, weights = FinderNet().eval(), _weights(file)
+    net, weights = FinderNet().eval(), finder_weights(file)
     before = ""  # the convolution before a norm
     for name, layer in net.named_modules():
         if isinstance(layer, nn.Conv2d):
@@ -88,13 +92,25 @@ def read_finder(file: Path, images: Tensor) -> FinderNet:
     return net
 
 
-def _weights(file: Path) -> dict[str, Tensor]:
-    kept = {one.name: numpy_helper.to_array(one) for one in onnx.load(file).graph.initializer}
-    return {
+def finder_weights(file: Path) -> dict[str, Tensor]:
+    """Return the weights of a file that `export_finder` has written, by their names in the net.
+
+    Raises:
+        BloodcellError: The file is missing, or of another net.
+    """
+    try:
+        kept = {one.name: numpy_helper.to_array(one) for one in onnx.load(file).graph.initializer}
+    except Exception as error:  # whatever the parser says
+        raise BloodcellError(f"cannot read the finder {file}; give a .onnx file") from error
+    weights = {
         name.removeprefix("net.").removesuffix("_16"): torch.tensor(values).float()
         for name, values in kept.items()
         if name.startswith("net.")
     }
+    wanted = {f"{name}.weight": one.weight for name, one in FinderNet().named_modules() if isinstance(one, nn.Conv2d)}
+    if any(name not in weights or weights[name].shape != one.shape for name, one in wanted.items()):
+        raise BloodcellError(f"{file} is no finder of this release in float32; give one that the training has written")
+    return weights
 
 
 def _unfold(norm: nn.BatchNorm2d, bias: Tensor) -> None:

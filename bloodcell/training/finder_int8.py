@@ -1,4 +1,4 @@
-"""The cell finder in 8-bit integers, which finds the cells of fields at twice the rate.
+"""The cell finder in 8-bit integers, which finds the cells of fields at 1.8 times the rate.
 
     python -m bloodcell.training.finder_int8 FOLDER... --output finder_int8.onnx
 

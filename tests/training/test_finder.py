@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from PIL import Image
 from torchvision.models import mobilenet_v2
 
+from bloodcell.data import one_cell
 from bloodcell.data.annotated_fields import SIDE, read_annotated, read_names
 from bloodcell.data.cells import MODEL, STRIDE
 from bloodcell.data.field_colours import recoloured
@@ -293,11 +294,39 @@ def test_the_pretrained_blocks_are_those_of_a_file_and_learn_at_a_lower_rate(sli
         assert all(torch.equal(a, b) for a, b in zip(one.buffers(), before.buffers(), strict=True))
 
 
-def test_a_file_without_these_weights_is_one_line(slides, tmp_path, capsys):
-    torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
+def last_error(arguments, capsys):
     with pytest.raises(SystemExit):
-        main([str(slides), "--weights", str(tmp_path / "other.pth"), "--output", str(tmp_path / "x.onnx")])
-    assert f"--weights {tmp_path / 'other.pth'} is not a mobilenet_v2" in capsys.readouterr().err.splitlines()[-1]
+        main([*map(str, arguments), "--output", "x.onnx"])
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_weights_and_finders_that_are_none_are_one_line(slides, tmp_path, capsys, monkeypatch):
+    other, kept = tmp_path / "other.pth", tmp_path / "views"
+    torch.save({"x": torch.zeros(1)}, other)
+    given = [slides, "--views", kept]
+    assert f"--weights: {other} is not a mobilenet_v2" in last_error([*given, "--weights", other], capsys)
+    said = last_error([*given, "--start", one_cell.MODEL], capsys)
+    assert f"{one_cell.MODEL} is no finder of this release" in said
+    for name in ("none.onnx", "other.pth"):
+        assert f"cannot read the finder {tmp_path / name}" in last_error([*given, "--start", tmp_path / name], capsys)
+    assert "leave --weights out" in last_error([*given, "--start", MODEL, "--weights", other], capsys)
+
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models.get_model", offline)
+    said = last_error(given, capsys)
+    assert "could not be downloaded (no network); give a file of torchvision's mobilenet_v2" in said
+    assert "model." not in said
+    assert not kept.exists()  # the views take minutes
+
+
+@pytest.mark.parametrize("content", [{"done": 3}, "text"])
+def test_a_state_of_another_training_is_one_line(slides, tmp_path, content):
+    state = tmp_path / "state"
+    torch.save(content, state) if isinstance(content, dict) else state.write_text(content)
+    with pytest.raises(BloodcellError, match=r"is no state of this training; delete it, or name another file"):
+        train_finder(views(slides), steps=1, state=state)
 
 
 @pytest.mark.real
