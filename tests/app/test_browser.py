@@ -330,9 +330,9 @@ def test_the_count_of_all_fields_grows_with_each(opened, counting, twelve, pictu
     cells = counting.examine((tmp_path / "mirrored.png").read_bytes())[1]["cells"]
     left_out = sum(one["left_out"] != "" for one in cells)
     expect(status).to_contain_text(f"{12 + len(cells) - left_out} of {12 + len(cells)} cells in 2 fields counted")
-    notes = tab.locator("#count-notes").inner_text()
-    assert "1 picture of one cell or none is not counted" in notes
-    assert "1 field dropped more than once counts once" in notes
+    notes = tab.locator("#count-notes")  # of the last count, which a slow machine still makes
+    expect(notes).to_contain_text("1 picture of one cell or none is not counted")
+    expect(notes).to_contain_text("1 field dropped more than once counts once")
     rows = [row.split("\t") for row in tab.locator("#count-rows").inner_text().split("\n") if row]
     assert [name.strip() for name, *_ in rows] == seeing_classes(tab)
     assert sum(int(count) for _, count, *_ in rows) == 12 + len(cells) - left_out
