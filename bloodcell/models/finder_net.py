@@ -57,10 +57,10 @@ class FinderNet(nn.Module):
 
     def __init__(self, weights: str | None = None) -> None:
         super().__init__()
-        body = build_backbone("mobilenet_v2", weights=weights)
-        assert isinstance(body, nn.Sequential)
-        self.stem = body[: BLOCKS[0]]
-        self.body = nn.ModuleList(body[first:last] for first, last in pairwise(BLOCKS))
+        backbone = build_backbone("mobilenet_v2", weights=weights)
+        assert isinstance(backbone, nn.Sequential)
+        self.stem = backbone[: BLOCKS[0]]
+        self.body = nn.ModuleList(backbone[first:last] for first, last in pairwise(BLOCKS))
         pairs = pairwise((PRETRAINED[-1], *COARSER))
         self.coarser = nn.ModuleList(nn.Sequential(_block(a, b, 2), _block(b, b)) for a, b in pairs)
         self.lateral = nn.ModuleList(nn.Conv2d(channels, SHARED, 1) for channels in (*PRETRAINED, *COARSER))
