@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from bloodcell.data.blank import blank
-from bloodcell.data.cells import Cell, find_cells
+from bloodcell.data.cells import Cell, doubtful, find_cells
 from bloodcell.data.decoder import image_batches, read_and_compute
 from bloodcell.data.image_limits import ImageError
 from bloodcell.data.preprocessing import Preprocessing, as_array
@@ -140,6 +140,8 @@ class Ensemble:
         mean = np.mean([one.probabilities for one in members], axis=0)
         blanks = [blank(each[0][0]) for each in views] if fields is None else [one.blank for one in fields]
         unlike, others = _most([one.unlike for one in members]), self._others(members)
+        if unlike is not None and fields is not None and part_of(decoded.given) is None:  # a part may have few cells
+            unlike = unlike | np.array([doubtful(one.cells) for one in fields for _ in one.cells], bool)
         if others is not None:
             unlike = np.array([name != "" for name in others], bool) | (False if unlike is None else unlike)
         seen = [each[self.preprocessings.index(self.seen[0])][0] for each in views] if self.keeps_views else None

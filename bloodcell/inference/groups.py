@@ -75,8 +75,8 @@ class Group:
         cells: Each image's cell: found, none, or '' if no member looks for it, or for all cells.
         squares: Left, top and side of the square around the cell, pixels of the upright image; None: there is none.
         blanks: black, white or constant for each image or field that shows nothing, else ''.
-        unlike: bool (N,): most members call the image out-of-distribution, or `others` has a class; None: one of them
-            cannot tell.
+        unlike: bool (N,): most members call the image out-of-distribution, no cell of its field is sure, or `others`
+            has a class; None: one of the members cannot tell.
         fields: The fields that can be read and have an answer, also those without a cell; None: a row is an image.
         views: What the first member sees of each row, uint8 (size, size, 3); None: not kept.
         others: The class of each row that may not be answered and of which the members are sure, ''; None: all may.

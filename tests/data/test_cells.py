@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bloodcell.data.cell_finder import cut, locate
-from bloodcell.data.cells import CELL, Cell, find_cells
+from bloodcell.data.cells import CELL, Cell, doubtful, find_cells
 from bloodcell.data.preprocessing import EXTENT, Preprocessing
 from bloodcell.runtime.errors import BloodcellError
 from tests.data.test_cell_finder import nucleus, smear
@@ -72,3 +72,10 @@ def test_the_extent_is_kept_if_it_is_known_and_belongs_to_no_whole_image():
     assert WHOLE.of_whole_images() == Preprocessing(64)
     with pytest.raises(BloodcellError, match="extent=-1 is no size of training images"):
         Preprocessing(64, extent=-1)
+
+
+def test_one_sure_cell_makes_a_picture_blood():
+    faint, sure = Cell(0, 0, 20, 20, 0.59), Cell(40, 0, 20, 20, 0.6)
+    assert doubtful([faint])
+    assert doubtful([faint, faint])
+    assert not doubtful([faint, sure])

@@ -10,6 +10,7 @@ import torch
 
 import bloodcell
 from bloodcell import cli
+from bloodcell.data.cells import doubtful, find_cells
 from bloodcell.exports.export import export
 from bloodcell.exports.reader_card import painted_answers
 from bloodcell.exports.reader_file import MOST
@@ -17,7 +18,9 @@ from bloodcell.inference import reader
 from bloodcell.models.classifier import load_classifier
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import file_digest
+from tests.benchmarks.unlike import blank, everyday
 from tests.conftest import clear
+from tests.painted import field
 
 SHIPPED, CARD = reader.FILE, reader.CARD
 
@@ -149,3 +152,14 @@ def test_the_file_of_the_package_is_the_one_of_its_card():
     ]  # fmt: skip
     assert classifier.limits is not None
     assert classifier.confusion is not None
+
+
+def test_what_is_no_blood_is_flagged_in_fields_too():
+    pictures = [*blank(), *everyday()]
+    table = bloodcell.load(SHIPPED, device="cpu").predict(pictures, cells="all")
+    assert 5 <= len(table) <= 20  # cut-outs of a flower, noise and waves
+    assert table["unlike"].all()
+    blood = [field(number) for number in range(3)]
+    seen = bloodcell.load(SHIPPED, device="cpu").predict(blood, cells="all")
+    assert len(seen) == 12
+    assert not any(doubtful(find_cells(one)) for one in blood)
