@@ -4,8 +4,8 @@
 
 A FOLDER has boxes.csv, or Annotations/ and JPEGImages/ (see `bloodcell.data.annotated_fields`), or pictures of one cell
 each, of which the share with a cell is printed; those in folders called platelet or none are left out. A cell is found
-if the centre of a box of ours lies in its box; each box counts for one cell. With --finder, another net than the
-package's.
+if the centre of a box of ours lies in its box; each box counts for one cell. Pictures without a sure cell are those
+whose cells `predict` flags. With --finder, another net than the package's.
 """
 
 import argparse
@@ -58,6 +58,8 @@ def main():
             seconds += time.thread_time() - start
             found.append(cells.find_cells(image, min(THRESHOLDS)))
         print(f"{folder}: {len(files)} pictures, {len(files) / seconds:.0f} a second on one core")
+        some = [one for one in default if one]
+        print(f"  {sum(map(cells.doubtful, some))} of {len(some)} pictures with cells have no sure one")
         rows = {
             f"score {least}": [[cell for cell in one if cell.score >= least] for one in found] for least in THRESHOLDS
         }
