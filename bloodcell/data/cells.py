@@ -7,6 +7,7 @@ knows cells of 12 to 110 pixels only. ``python -m bloodcell.training.finder`` tr
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -43,8 +44,8 @@ LIKELY, BY_DARKNESS, BY_SCORE = 0.4, 1.5, 0.25
 #: Score from which something may be a cell; if nothing is likely, the surest counts if it has this diameter in shorter
 #: sides of the picture: it was cut out.
 SURE_ALONE, ALONE = 0.3, 0.2
-#: Score that the surest cell of a picture of blood has: 98 % of fields have it, and of what the net takes for cells in
-#: photographs of something else, a few.
+#: Score that the surest cell of a picture has if it shows blood: so in 98 % of fields, and in one of ten photographs of
+#: something else in which the net sees a cell. A cell may be sure (`SURE`) beside others and not be enough by itself.
 PLAIN = 0.6
 #: Least diameter of a cell in those of the likeliest one of its picture: a platelet or dirt is smaller. White cells of
 #: one magnification measure 7 to 20 micrometres.
@@ -118,6 +119,11 @@ def doubtful(cells: list[Cell]) -> bool:
     return all(cell.score < PLAIN for cell in cells)
 
 
+def cells_digest() -> str:
+    """Return what kept tables of cells depend on: the net that finds them, and the score of a picture of blood."""
+    return f"{hashlib.sha256(INTEGERS.read_bytes()).hexdigest()[:16]} {PLAIN}"
+
+
 def _found(image: Pixels, pictures: dict[int, Pixels], contrast: float, least: float) -> list[Cell]:
     """Return what has at least some score in an image, of which there are pictures at each of `SIDES`."""
 
@@ -160,8 +166,8 @@ def _looked(seen: Callable[[int], list[Cell]], longer: int) -> list[Cell]:
     large = seen(shortest)
     if _sure_diameter(large) * middle / longer >= SPREAD * TOLD[0]:
         large = _merged([*large, *seen(middle)])
-        doubtful = any(cell.score < SURE for cell in large)
-        return _merged([*large, *seen(longest)]) if doubtful else large
+        unsure = any(cell.score < SURE for cell in large)
+        return _merged([*large, *seen(longest)]) if unsure else large
     small = seen(longest)
     if large or not 0 < _sure_diameter(small) * longest / longer <= TOLD[1] / SPREAD:
         small += seen(middle)

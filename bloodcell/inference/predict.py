@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from bloodcell.data.cells import cells_digest
 from bloodcell.data.folders import endings_of
 from bloodcell.data.image_pages import pages_note
 from bloodcell.data.image_paths import base_of, iter_image_paths, iter_unread
@@ -122,6 +123,8 @@ def predict_images(config: PredictConfig, loaded: list[Engine] | None = None) ->
         }
         if ensemble.left_out:
             settings["classes"] = ensemble.classes
+        if cells == "all":
+            settings["finder"] = cells_digest()
         settings["columns"] = columns = filled_columns(ensemble, settings["threshold"], decided is not None)
         done = distributed.once(lambda: table.start(columns, settings, names()))
         left, threshold = islice(names(), done, None), settings["threshold"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from bloodcell.data.cells import cells_digest
 from bloodcell.data.confirmed_cells import confirmed_column
 from bloodcell.data.corrections import Corrections
 from bloodcell.evaluation.differentials.slide_names import Slides
@@ -26,7 +27,7 @@ _FREE = ("checkpoint", "images", "corrections", "slide_regex", "report", "output
 
 
 def origin_of(config: DifferentialConfig, engines: list[Engine], slides: Slides) -> dict[str, Any]:
-    """Return what the cells depend on, as plain values: settings, classifiers, pictures and release."""
+    """Return what the cells depend on, as plain values: settings, classifiers, pictures, finder and release."""
     settings = {name: value for name, value in asdict(config).items() if name not in _FREE}
     pictures = hashlib.sha256()
     for path in slides.of_path:
@@ -37,6 +38,7 @@ def origin_of(config: DifferentialConfig, engines: list[Engine], slides: Slides)
         "settings": json.loads(json.dumps(settings, default=str)),
         "classifiers": [file_digest(engine.file) if engine.file else "" for engine in engines],
         "pictures": pictures.hexdigest(),
+        "finder": cells_digest(),
         "release": __version__,
     }
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from bloodcell.data.cells import cells_digest
 from bloodcell.data.image_paths import base_of, iter_image_paths, relative_to
 from bloodcell.data.whole_slides import is_whole_slide
 from bloodcell.evaluation.reviews.cell_store import PLACE, CellStore, JudgedCell
@@ -128,6 +129,8 @@ class Reader:
         }
         if self.ensemble.left_out:
             described["classes"] = self.classes
+        if self.cells == "all":
+            described["finder"] = cells_digest()
         self.digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
         place = root / "reviews"
         place.mkdir(parents=True, exist_ok=True)
