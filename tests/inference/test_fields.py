@@ -355,10 +355,11 @@ def test_a_box_has_the_colour_of_its_class_and_a_label():
 
 def test_doubtful_cells_have_a_mark_and_the_legend_tells_it():
     chances = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.7, 0.3]])
-    marks = marks_of(chances, 0.75, ["", "", "platelet", "platelet"])
+    marks = marks_of(chances, 0.75, [False, False, True, True], ["", "", "platelet", "platelet"])
     assert marks == ["", "?", "!", "!"]
-    assert marks_of(chances, 0.0, None) == [""] * 4
-    assert marks_of(np.zeros((0, 2)), 0.5, []) == []
+    assert marks_of(chances, 0.75, [True, True, False, False], None) == ["*", "*", "", "?"]
+    assert marks_of(chances, 0.0, None, None) == [""] * 4
+    assert marks_of(np.zeros((0, 2)), 0.5, [], []) == []
     grey, cells = np.full((300, 400, 3), 200, np.uint8), [Cell(50, 60, 100, 90)]
     field = Field("a", cells, "", grey)
     plain, other = (np.asarray(overlay(field, chances[:1], ["a", "b"], [mark])) for mark in ("", "!"))

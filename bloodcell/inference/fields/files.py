@@ -50,13 +50,14 @@ class FieldFiles:
     def write(self, group: Group, threshold: float) -> Group:
         """Write the files of a group's fields, and return the group without their pictures.
 
-        Cells with a confidence below the threshold are marked, and those of a class left out.
+        Cells with a confidence below the threshold are marked, and those that are unlike or of a class left out.
         """
         assert group.fields is not None
         if part_of(group.given):  # its slide is not complete
             return group
         ends = np.cumsum([len(field.cells) for field in group.fields])
-        marks = marks_of(group.probabilities, threshold, group.others)
+        unlike = None if group.unlike is None else group.unlike.tolist()
+        marks = marks_of(group.probabilities, threshold, unlike, group.others)
         for field, end in zip(group.fields, ends.tolist(), strict=True):
             its = slice(end - len(field.cells), end)
             self._write(field, group.probabilities[its], marks[its])

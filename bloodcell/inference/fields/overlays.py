@@ -22,19 +22,24 @@ LETTER, LEAST = 1 / 45, 11
 #: Scale of a picture below which lines have one pixel.
 SMALL = 0.3
 #: Mark behind a class -> what it means.
-MARKS = {"?": "left to a human", "!": "surely of a class left out"}
+MARKS = {"?": "left to a human", "*": "unlike the training data", "!": "surely of a class left out"}
 
 
-def marks_of(probabilities: Array, threshold: float, others: Sequence[str] | None) -> list[str]:
-    """Return the mark of each of N cells, '' for none, as in `MARKS`.
+def marks_of(
+    probabilities: Array, threshold: float, unlike: Sequence[bool] | None, others: Sequence[str] | None
+) -> list[str]:
+    """Return the mark of each of N cells, '' for none, as in `MARKS`; of several, the last of these.
 
     Args:
         probabilities: Float64 (N, classes).
         threshold: Confidence below which a cell is left to a human.
+        unlike: Whether each cell is unlike the training data; None: it is unknown.
         others: The class left out of which each cell surely is, '' if it is of none; None: no class is left out.
     """
     sure = probabilities.max(axis=1, initial=0) >= threshold
-    return ["!" if other else "" if one else "?" for one, other in zip(sure, others or [""] * len(sure), strict=True)]
+    strange = [False] * len(sure) if unlike is None else unlike
+    rows = zip(sure, strange, others or [""] * len(sure), strict=True)
+    return ["!" if other else "*" if odd else "" if one else "?" for one, odd, other in rows]
 
 
 def overlay(field: Field, probabilities: Array, classes: list[str], marks: Sequence[str] | None = None) -> Image.Image:

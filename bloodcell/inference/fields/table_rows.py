@@ -82,5 +82,6 @@ class TableRows:
         cells = [Cell(int(row["left"]), int(row["top"]), int(row["width"]), int(row["height"])) for row in rows]
         chances = [[float(row[PROBABILITY + name]) for name in self.classes] for row in rows]
         found = np.array(chances, float).reshape(-1, len(self.classes))
-        marks = marks_of(found, self.threshold, [str(row.get("other") or "") for row in rows])
+        unlike = [str(row.get("unlike")) == "True" for row in rows]
+        marks = marks_of(found, self.threshold, unlike, [str(row.get("other") or "") for row in rows])
         return Field(path, cells, ""), found, marks
