@@ -22,7 +22,7 @@ from bloodcell.inference import predict as predict_verb
 from bloodcell.inference.engine import NOT_FINITE, Pass
 from bloodcell.inference.ensemble import Ensemble
 from bloodcell.inference.fields.choice import SMALL, chosen_cells, spread
-from bloodcell.inference.fields.files import mirrored, require_apart
+from bloodcell.inference.fields.files import field_files, mirrored, require_apart
 from bloodcell.inference.fields.geojson import feature_collection
 from bloodcell.inference.fields.overlays import marks_of, overlay
 from bloodcell.inference.fields.slide_parts import SlidePart
@@ -407,6 +407,14 @@ def test_overlays_never_replace_images_nor_become_some(tmp_path, monkeypatch, fo
     else:
         with pytest.raises(BloodcellError, match="give it a folder of its own"):
             require_apart(tmp_path / folder, images)
+
+
+def test_a_refused_folder_is_not_made(tmp_path):
+    (tmp_path / "images").mkdir()
+    inside = tmp_path / "images" / "drawn"
+    with pytest.raises(BloodcellError, match="shares a folder with images"):
+        field_files({"overlays": str(inside)}, "all", ["a"], [str(tmp_path / "images")], "")
+    assert not inside.exists()
 
 
 def test_boxes_are_of_fields_alone(predicted, smears, tmp_path):

@@ -189,7 +189,7 @@ def test_a_slide_with_a_broken_tile_has_no_row(slide, predicted, tmp_path):
     assert "cannot be decoded" in bad["reason"][0]
 
 
-def test_a_slide_is_never_one_image(slide, predicted, learnt_run, monkeypatch):
+def test_a_slide_is_never_one_image(slide, predicted, learnt_run, monkeypatch, tmp_path):
     for cells in ("one", "whole"):
         with pytest.raises(BloodcellError, match=f"is a whole slide, .* and this is cells={cells}; give cells=all"):
             predicted(slide[0], f"cells={cells}")
@@ -200,7 +200,8 @@ def test_a_slide_is_never_one_image(slide, predicted, learnt_run, monkeypatch):
         predicted(slide[0])
     monkeypatch.setitem(sys.modules, "roifile", None)
     with pytest.raises(BloodcellError, match=r"ROIs need roifile: pip install 'bloodcell\[rois\]'"):
-        field_files({"rois": "x"}, "all", ["a"], [], "")
+        field_files({"rois": str(tmp_path / "boxes")}, "all", ["a"], [], "")
+    assert not (tmp_path / "boxes").exists()
 
 
 def test_the_differential_takes_a_slide_file_for_a_slide(slide, compose, learnt_run, tmp_path):

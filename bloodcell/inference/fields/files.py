@@ -107,11 +107,12 @@ def field_files(
     for key, folder in asked.items():
         if cells != "all":
             raise BloodcellError(f"{key}={folder} has the cells of fields, and this is cells={cells}; give cells=all")
-        distributed.once(partial(_prepare, key, folder))
-    if "overlays" in asked:
-        require_apart(asked["overlays"], given)
     if "rois" in asked:
         require_roifile(asked["rois"])
+    if "overlays" in asked:
+        require_apart(asked["overlays"], given)
+    for key, folder in asked.items():
+        distributed.once(partial(_prepare, key, folder))
     return FieldFiles(classes, base, *map(asked.get, ("overlays", "geojson", "rois"))) if asked else None
 
 
