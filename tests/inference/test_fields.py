@@ -16,7 +16,6 @@ from bloodcell.data.cell_finder import cut, whole_square
 from bloodcell.data.cells import Cell, find_cells
 from bloodcell.data.images import read_image
 from bloodcell.data.preprocessing import EXTENT, Preprocessing
-from bloodcell.data.slide_tiles import Plan, TileCells
 from bloodcell.inference import ensemble as ensembles
 from bloodcell.inference import predict as predict_verb
 from bloodcell.inference.engine import NOT_FINITE, Pass
@@ -25,13 +24,11 @@ from bloodcell.inference.fields.choice import SMALL, chosen_cells, spread
 from bloodcell.inference.fields.files import field_files, mirrored, require_apart
 from bloodcell.inference.fields.geojson import feature_collection
 from bloodcell.inference.fields.overlays import marks_of, overlay
-from bloodcell.inference.fields.slide_parts import SlidePart
 from bloodcell.inference.groups import Decoded, Field
 from bloodcell.inference.loader import load_engines
 from bloodcell.inference.predict import asked_cells, predict
 from bloodcell.inference.prediction_counts import count_lines
 from bloodcell.inference.resumable_csv import ResumableCsv
-from bloodcell.models.ood import Limits
 from bloodcell.runtime.colours import COLOURS, rgb
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import write_json
@@ -157,45 +154,6 @@ def test_cells_pass_in_batches_across_fields_and_never_in_larger_ones(slides, le
     cells = len(group.probabilities)
     assert sizes == [5] * (cells // 5) + ([cells % 5] if cells % 5 else [])
     assert max(len(one.cells) for one in group.fields) < 5 < cells
-
-
-@pytest.fixture
-def doubted(learnt_run, monkeypatch):
-    """Predict pictures in which the finder sees cells of scores that follow from the brightness: doubted(items)."""
-    scores = {10: [0.9, 0.5], 20: [], 30: [0.55, 0.3], 40: [0.7]}
-    (engine,) = load_engines(learnt_run, "cpu")
-    width = engine.classifier.net.width
-    flags_nothing = Limits(np.zeros((len(engine.classes), width)), np.zeros((width, 1)), 1.0, {})
-
-    def seen(picture):
-        return [Cell(4, 4, 30, 30, score) for score in scores[int(picture[0, 0, 0])]]
-
-    def tiles_of(_plan, _tiles):
-        yield TileCells(picture := np.full((60, 60, 3), 30, np.uint8), seen(picture), seen(picture))
-
-    def run(items, limits=flags_nothing):
-        engine.limits = limits
-        (group,) = Ensemble([engine], "none", "all").predict([items], len(items), threads=1)
-        return group
-
-    monkeypatch.setattr(ensembles, "find_cells", seen)
-    monkeypatch.setattr(ensembles, "cells_of", tiles_of)
-    return run
-
-
-def test_cells_of_a_picture_without_a_sure_one_are_flagged(doubted, tmp_path):
-    pictures = [np.full((60, 60, 3), brightness, np.uint8) for brightness in (10, 20, 30, 40)]
-    bad = tmp_path / "none.jpg"
-    bad.write_text("no image")
-    group = doubted([*pictures[:3], str(bad), pictures[3]])
-    assert group.unlike.tolist() == [False, False, True, True, False]
-    assert doubted(pictures, limits=None).unlike is None
-
-
-def test_cells_of_a_part_of_a_slide_are_not_flagged_by_its_scores(doubted):
-    plan = Plan("slide.tif", 0, (60, 60), 30.0, 0, (), 1, "")
-    group = doubted([SlidePart("slide.tif", plan=plan, tiles=((0, 0, 60, 60),))])
-    assert group.unlike.tolist() == [False, False]
 
 
 def test_a_picture_of_one_cell_has_the_bytes_that_it_had(smears, predicted, tmp_path, capsys):

@@ -10,7 +10,6 @@ import torch
 
 import bloodcell
 from bloodcell import cli
-from bloodcell.data.cells import doubtful, find_cells
 from bloodcell.exports.export import export
 from bloodcell.exports.reader_card import painted_answers
 from bloodcell.exports.reader_file import MOST
@@ -18,9 +17,7 @@ from bloodcell.inference import reader
 from bloodcell.models.classifier import load_classifier
 from bloodcell.runtime.errors import BloodcellError
 from bloodcell.runtime.io import file_digest
-from tests.benchmarks.unlike import blank, everyday
 from tests.conftest import clear
-from tests.painted import field
 
 SHIPPED, CARD = reader.FILE, reader.CARD
 
@@ -152,11 +149,3 @@ def test_the_file_of_the_package_is_the_one_of_its_card():
     ]  # fmt: skip
     assert classifier.limits is not None
     assert classifier.confusion is not None
-
-
-def test_what_is_no_blood_is_flagged_in_fields_too():
-    pictures = [*blank(), *everyday()]
-    table = bloodcell.load(SHIPPED, device="cpu").predict(pictures, cells="all")
-    assert 5 <= len(table) <= 20  # cut-outs of a flower, noise and waves
-    assert table["unlike"].all()
-    assert not any(doubtful(find_cells(field(number))) for number in range(3))
